@@ -1,0 +1,283 @@
+"""Every setting, its default and its meaning. Unknown keys fail; the values are frozen once loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$")]
+"""PS3.5 6.2: at most 16 characters, no backslash, no control characters; spaces inside only."""
+
+
+class Section(BaseModel):
+    """A part of the settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
+
+
+class Peer(Section):
+    """A system that may send to us."""
+
+    ae_title: AeTitle
+    host: str
+
+
+class TlsFiles(Section):
+    """Certificate of ours and the authority that the peer's must come from."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+
+class ListenerSettings(Section):
+    """The Storage SCP."""
+
+    ae_title: AeTitle = "COREWATCH"
+    host: str = "0.0.0.0"
+    port: Port = 11112
+    processes: int = Field(1, ge=1, le=64)
+    peers: tuple[Peer, ...] = ()
+    """Who may send. Empty: only programs on this machine (loopback)."""
+    tls: TlsFiles | None = None
+    max_associations: int = Field(32, ge=1)
+    idle_timeout_s: float = Field(60.0, gt=0)
+    """An association without traffic for so long is ended, so that a dead peer does not hold a series open."""
+    max_pdu_bytes: int = Field(262_144, ge=4096)
+    reserve_gib: float = Field(2.0, ge=0)
+    """Below this much free disk a C-STORE is answered with 0xA700 (out of resources)."""
+
+
+class WatchedFolder(Section):
+    """A folder that people or programs drop files into."""
+
+    path: Path
+    email: tuple[str, ...] = ()
+    """Who gets the results of what is dropped here, besides the general list."""
+
+
+class WatchSettings(Section):
+    """The watch folders."""
+
+    folders: tuple[WatchedFolder, ...] = (WatchedFolder(path=Path("./inbox")),)
+    polling: Literal["auto", "always", "never"] = "auto"
+    settle_s: float = Field(2.0, ge=0)
+    """A file counts as written when size and time of change have stood still for so long."""
+    rescan_s: float = Field(5.0, gt=0)
+    """File events are only hints: the folders are read anew this often."""
+
+
+class SeriesRule(Section):
+    """Which series count as a CTA head. The first rule that matches decides; a series that none matches is not analysed."""
+
+    name: str
+    include: bool = True
+    """False: a series that matches is left out (`excluded_by_rule`)."""
+    text: str = r"(?i)\b(head|brain|skull|neuro|cerebr|crani|kopf|sch(ae|ä)del|hirn|neck|carotid|hals|cow|willis|cta|angio)"
+    """Regular expression that must be found in body part, study or series description or protocol name."""
+    not_text: str = r"(?i)\b(mip|mpr|vrt|3d|topogram|scout|localizer|perfusion|ctp|bolus|dose|report)\b"
+    """Regular expression that must not be found in the series description."""
+    contrast: bool = True
+    """Ask for a sign of contrast medium: an agent in the header, or `contrast_text` in the descriptions."""
+    contrast_text: str = r"(?i)(cta|angio|contrast|kontrast|\bc\+|\bkm\b|\bce\b|iv\b)"
+    min_slices: int = Field(40, ge=2)
+    min_coverage_mm: float = Field(100.0, gt=0)
+    max_slice_step_mm: float = Field(5.0, gt=0)
+    model: str | None = None
+    """Model for the series that match; None: `model.name`."""
+
+
+class SeriesSettings(Section):
+    """When a series is complete, and which series are analysed."""
+
+    idle_s: float = Field(20.0, gt=0)
+    """A series without a new image for so long is taken as complete, whatever it looks like."""
+    grace_s: float = Field(1.0, ge=0)
+    """Quiet time when the association was released and the stack is regular: then there is no reason to wait longer."""
+    rules: tuple[SeriesRule, ...] = (SeriesRule(name="cta-head"),)
+
+
+class BrokerSettings(Section):
+    """The queue's transport."""
+
+    url: SecretStr | None = None
+    """`redis://:password@host:6379/0`; None: a private Redis on loopback, started by `corewatch up`."""
+
+
+class DatabaseSettings(Section):
+    """The ledger's database."""
+
+    url: SecretStr | None = None
+    """`postgresql+pg8000://user:password@host/db`; None: SQLite in the data folder."""
+
+
+class ModelSettings(Section):
+    """What estimates the core."""
+
+    name: str = "phantom-demo"
+    alert_ml: float = Field(20.0, gt=0)
+    """Core volume in mL from which a case is an alert."""
+    spread: bool = True
+    """Also run a small set of shifted and turned copies and report the 10-90 % interval."""
+    perturbations: Literal[5, 15] = 5
+    device: Literal["cpu", "gpu"] = "cpu"
+    """`gpu` without a usable GPU is an error, never a silent fallback."""
+
+
+class PacsDestination(Section):
+    """A PACS that gets the results."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
+    ae_title: AeTitle
+    host: str
+    port: Port
+    our_ae_title: AeTitle | None = None
+    """Calling AE title; None: the listener's."""
+    tls: TlsFiles | None = None
+    objects: tuple[Literal["sc"], ...] = ("sc",)
+    """Kinds of objects this PACS gets."""
+    timeout_s: float = Field(30.0, gt=0)
+
+
+class FolderDestination(Section):
+    """Where finished cases are copied to."""
+
+    path: Path = Path("./results")
+
+
+class EmailDestination(Section):
+    """The stroke team's and the operators' mail."""
+
+    host: str
+    port: Port = 587
+    security: Literal["none", "starttls", "tls"] = "starttls"
+    user: str | None = None
+    password: SecretStr | None = None
+    sender: str = Field(alias="from")
+    to: tuple[str, ...] = ()
+    """The stroke team: gets results."""
+    operators: tuple[str, ...] = ()
+    """Gets what was not analysed and what failed. Empty: the stroke team's list gets it."""
+    when: Literal["always", "positive", "never"] = "always"
+    patient_fields: tuple[str, ...] = ()
+    """DICOM keywords (such as PatientID) that may stand in the mail's body. Never in its subject."""
+    timeout_s: float = Field(20.0, gt=0)
+
+
+class DeliverSettings(Section):
+    """Where results go."""
+
+    pacs: tuple[PacsDestination, ...] = ()
+    folder: FolderDestination | None = FolderDestination()
+    email: EmailDestination | None = None
+    attempts: int = Field(8, ge=1)
+    """Attempts per destination before an operator must look."""
+    backoff_s: float = Field(5.0, gt=0)
+    """Wait after the first failed attempt; doubles with each."""
+    backoff_max_s: float = Field(3600.0, gt=0)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> DeliverSettings:
+        names = [p.name for p in self.pacs]
+        if len(set(names)) != len(names) or {"folder", "email", "operators"} & set(names):
+            raise ValueError("each PACS needs a name of its own, other than folder, email and operators")
+        return self
+
+
+class WorkSettings(Section):
+    """Limits of the stages."""
+
+    prepare_limit_s: float = Field(180.0, gt=0)
+    detect_limit_s: float = Field(180.0, gt=0)
+    deliver_limit_s: float = Field(180.0, gt=0)
+    """Soft limits per task; the process is killed 15 s later."""
+    attempts: int = Field(3, ge=1)
+    """Attempts per stage before the case goes to an operator: a poison case does not circle."""
+    prepare_processes: int = Field(1, ge=1)
+    deliver_processes: int = Field(2, ge=1)
+    min_alignment_score: float | None = Field(None, ge=0, le=1)
+    """Below this score a head is not analysed; None: the threshold that comes with the alignment."""
+
+
+class PortalSettings(Section):
+    """The web worklist."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    users_file: Path | None = None
+
+
+class FlowerSettings(Section):
+    """The queue's monitor."""
+
+    host: str = "127.0.0.1"
+    port: Port = 5555
+    user: str = "corewatch"
+    password: SecretStr | None = None
+    """None: `corewatch up` makes one and writes it into the data folder, readable by the owner only."""
+
+
+class RetentionSettings(Section):
+    """How long what is on disk stays."""
+
+    delivered_days: float = Field(7, ge=0)
+    failed_days: float = Field(30, ge=0)
+    free_gib: float = Field(20, ge=0)
+    """Below this much free disk the oldest delivered cases go first, before their days are over."""
+
+
+class LogSettings(Section):
+    """Logging to standard error (systemd's journal or the container's log keeps it)."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["text", "json"] = "text"
+
+
+class Settings(Section):
+    """All settings; the fields are the sections of the YAML file."""
+
+    data_dir: Path = Path("./data")
+    listener: ListenerSettings = ListenerSettings()
+    watch: WatchSettings = WatchSettings()
+    series: SeriesSettings = SeriesSettings()
+    broker: BrokerSettings = BrokerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    model: ModelSettings = ModelSettings()
+    deliver: DeliverSettings = DeliverSettings()
+    work: WorkSettings = WorkSettings()
+    portal: PortalSettings = PortalSettings()
+    flower: FlowerSettings = FlowerSettings()
+    retention: RetentionSettings = RetentionSettings()
+    log: LogSettings = LogSettings()
+
+    @property
+    def received_dir(self) -> Path:
+        """Where arrived instances lie: the listener and the watch folder write here, nobody else."""
+        return self.data_dir / "received"
+
+    @property
+    def cases_dir(self) -> Path:
+        """One folder per case."""
+        return self.data_dir / "cases"
+
+    @property
+    def models_dir(self) -> Path:
+        """Installed models."""
+        return self.data_dir / "models"
+
+    @property
+    def quarantine_dir(self) -> Path:
+        """What could not be understood, each with its reason beside it."""
+        return self.data_dir / "quarantine"
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the ledger."""
+        if self.database.url is not None:
+            return self.database.url.get_secret_value()
+        return f"sqlite:///{self.data_dir.resolve() / 'ledger.sqlite'}"
+
+

@@ -1,0 +1,63 @@
+"""Names of the files in a case's folder. Only names: reading and writing is done by the stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFolder:
+    """The folder of one case, `data_dir/cases/<case_id>` or the `--out` of `corewatch run`."""
+
+    path: Path
+
+    @property
+    def aligned(self) -> Path:
+        """Head on the network's grid, HU 0-100, uint8."""
+        return self.path / "aligned.nii.gz"
+
+    @property
+    def core_map(self) -> Path:
+        """Core map on the network's grid, 0-100, uint8."""
+        return self.path / "core_map.nii.gz"
+
+    @property
+    def core_map_native(self) -> Path:
+        """Core map on the scanner's grid, 0-100, uint8."""
+        return self.path / "core_map_native.nii.gz"
+
+    @property
+    def summary(self) -> Path:
+        """The page that is looked at first."""
+        return self.path / "summary.png"
+
+    @property
+    def result(self) -> Path:
+        """The result as JSON (see `corewatch.result`)."""
+        return self.path / "result.json"
+
+    @property
+    def dicom(self) -> Path:
+        """Folder of the DICOM objects that go to the PACS."""
+        return self.path / "dicom"
+
+    @property
+    def prepared(self) -> Path:
+        """What `prepare` found, for the later stages (JSON)."""
+        return self.path / "prepared.json"
+
+    @property
+    def source_header(self) -> Path:
+        """Header of the series' first instance without pixel data (DICOM). Holds patient data: never leaves the folder."""
+        return self.path / "source_header.dcm"
+
+    @property
+    def finding(self) -> Path:
+        """What `detect` found, for the later stages (JSON)."""
+        return self.path / "finding.json"
+
+    @property
+    def settings(self) -> Path:
+        """The settings in effect when the case was analysed, secrets left out (JSON)."""
+        return self.path / "settings.json"

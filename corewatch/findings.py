@@ -1,0 +1,75 @@
+"""What the detector found, as values that are shown, sent and stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Side(StrEnum):
+    """Side of the brain with the core, the patient's own."""
+
+    LEFT = "left"
+    RIGHT = "right"
+    NONE = "none"
+    """No clear side: too little core, or both hemispheres alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Which model spoke: goes into every result."""
+
+    name: str
+    version: str
+    sha256: str
+    """Digest of the weights file, lower-case hex."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One case's answer.
+
+    Attributes
+    ----------
+    core_ml
+        Estimated volume of the ischemic core in mL, never negative.
+    core_ml_interval
+        10-90 % range in mL under small perturbations of the alignment, or None where the spread was switched off.
+    side, side_confidence
+        Side of the core and how clear it is, 0 to 1.
+    alert
+        `core_ml` is at or above the threshold `alert_ml`.
+    unstable
+        The interval reaches over the threshold: another placement of the same head could have decided otherwise.
+    """
+
+    core_ml: float
+    core_ml_interval: tuple[float, float] | None
+    side: Side
+    side_confidence: float
+    alert: bool
+    alert_ml: float
+    unstable: bool
+    model: ModelIdentity
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detection:
+    """A finding with its map: uint8, shape (146, 182, 133), network voxels (L-A-S), 0-100, 100 = strongest evidence."""
+
+    finding: Finding
+    core_map: NDArray[np.uint8]
+
+
+CORE_MAP_THRESHOLD = 50
+"""Voxels of a core map above this count as core when drawn or segmented (published code)."""
+
+
+def decide_alert(core_ml: float, interval: tuple[float, float] | None, alert_ml: float) -> tuple[bool, bool]:
+    """Return (alert, unstable) for a volume in mL, its 10-90 % interval and the alert threshold."""
+    alert = core_ml >= alert_ml
+    unstable = interval is not None and interval[0] < alert_ml <= interval[1]
+    return alert, unstable

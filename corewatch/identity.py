@@ -1,0 +1,42 @@
+"""Names that are derived, so that the same input always gets the same name.
+
+A case's key says what was analysed, a derived UID which object of which result it is: sending a result again sends the same objects.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+
+from corewatch.findings import ModelIdentity
+
+_ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"  # no look-alikes: case ids are read out over the telephone
+
+
+def new_case_id() -> str:
+    """A fresh case id: 10 characters, about 49 bits, free of patient data."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(10))
+
+
+def case_key(series_uid: str, sop_instance_uids: Iterable[str]) -> str:
+    """Key of one revision of a series: SHA-256 (hex) of the series UID and the sorted set of its SOP instance UIDs."""
+    text = "\n".join([series_uid, *sorted(set(sop_instance_uids))])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def derived_uid(key: str, model: ModelIdentity | None, role: str) -> str:
+    """A DICOM UID under 2.25 (PS3.5 B.2) that depends on nothing but its arguments.
+
+    Parameters
+    ----------
+    key
+        The case's key.
+    model
+        The model that made the result; None for objects of a case that was not analysed.
+    role
+        What the object is, for example ``sc-series`` or ``sc-instance-3``.
+    """
+    identity = "" if model is None else f"{model.name}\n{model.version}\n{model.sha256}"
+    digest = hashlib.sha256(f"{key}\n{identity}\n{role}".encode()).digest()
+    return f"2.25.{int.from_bytes(digest[:16], 'big')}"

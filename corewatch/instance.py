@@ -1,0 +1,63 @@
+"""The few attributes of one DICOM instance that decide whether its series is complete and which series it is.
+
+Free of patient data by construction: what is not listed here never reaches the ledger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """Header index of one SOP instance.
+
+    Attributes
+    ----------
+    position_lps
+        Image Position (Patient) (0020,0032), mm; None where absent (also for Enhanced multi-frame, whose frames each have one).
+    orientation
+        Image Orientation (Patient) (0020,0037), row then column direction cosines; None where absent.
+    pixel_spacing_mm
+        Pixel Spacing (0028,0030): between rows, between columns.
+    frames
+        Number of Frames (0028,0008), 1 for a single-frame object.
+    instances_in_series
+        Number of Series Related Instances (0020,1209), which some PACS put into what they send; None where absent.
+    """
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    series_uid: str
+    study_uid: str
+    modality: str = ""
+    frame_of_reference_uid: str = ""
+    image_type: tuple[str, ...] = ()
+    body_part: str = ""
+    study_description: str = ""
+    series_description: str = ""
+    protocol_name: str = ""
+    contrast_agent: str = ""
+    convolution_kernel: str = ""
+    series_number: int | None = None
+    instance_number: int | None = None
+    acquisition_number: int | None = None
+    rows: int | None = None
+    columns: int | None = None
+    frames: int = 1
+    position_lps: tuple[float, float, float] | None = None
+    orientation: tuple[float, float, float, float, float, float] | None = None
+    pixel_spacing_mm: tuple[float, float] | None = None
+    slice_thickness_mm: float | None = None
+    instances_in_series: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Instance:
+        """Back from `to_json`, lists turned into tuples again."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})

@@ -1,0 +1,60 @@
+"""Why a series was not analysed, as a radiographer would put it.
+
+The code (the enum's value) is stable and goes into the ledger, `result.json` and metrics; the sentence is for people.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Reasons for a case to end `not_analysed`."""
+
+    NOT_CT = "not_ct"
+    NOT_A_VOLUME = "not_a_volume"
+    NOT_A_HEAD = "not_a_head"
+    NO_CONTRAST = "no_contrast"
+    NOT_AXIAL = "not_axial"
+    EXCLUDED_BY_RULE = "excluded_by_rule"
+    TOO_FEW_SLICES = "too_few_slices"
+    TOO_LITTLE_COVERAGE = "too_little_coverage"
+    SLICES_TOO_THICK = "slices_too_thick"
+    MISSING_SLICES = "missing_slices"
+    IRREGULAR_GEOMETRY = "irregular_geometry"
+    MIXED_SERIES = "mixed_series"
+    UNREADABLE = "unreadable"
+    UNSUPPORTED_ENCODING = "unsupported_encoding"
+    IMPLAUSIBLE_VALUES = "implausible_values"
+    ALIGNMENT_NOT_TRUSTED = "alignment_not_trusted"
+    WRONG_GRID = "wrong_grid"
+    MODEL_MISSING = "model_missing"
+    CANCELLED = "cancelled"
+
+    @property
+    def sentence(self) -> str:
+        """One sentence for people: what is wrong with the series."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Reason.NOT_CT: "The series is not a CT.",
+    Reason.NOT_A_VOLUME: "The series is a localizer, projection, dose page or screen capture, not a stack of slices.",
+    Reason.NOT_A_HEAD: "Nothing in the series says that it shows a head.",
+    Reason.NO_CONTRAST: "The series shows no sign of contrast medium, so it is not a CT angiography.",
+    Reason.NOT_AXIAL: "The slices are not axial; please send the original axial series, not a reformat.",
+    Reason.EXCLUDED_BY_RULE: "A rule in the settings leaves this series out.",
+    Reason.TOO_FEW_SLICES: "The series has too few slices.",
+    Reason.TOO_LITTLE_COVERAGE: "The slices do not cover enough of the head.",
+    Reason.SLICES_TOO_THICK: "The slices are too thick or too far apart.",
+    Reason.MISSING_SLICES: "Slices are missing from the series.",
+    Reason.IRREGULAR_GEOMETRY: "Position or orientation of the slices is missing or does not form one stack.",
+    Reason.MIXED_SERIES: "The series holds more than one acquisition or phase.",
+    Reason.UNREADABLE: "The files could not be read as DICOM images.",
+    Reason.UNSUPPORTED_ENCODING: "The images are compressed in a way that cannot be decoded here.",
+    Reason.IMPLAUSIBLE_VALUES: "The pixel values are not Hounsfield units of a head (no air or no brain found).",
+    Reason.ALIGNMENT_NOT_TRUSTED: "The head could not be aligned reliably.",
+    Reason.WRONG_GRID: "The NIfTI file is not on the network's grid (146 x 182 x 133 voxels of 1 mm, axes L-A-S).",
+    Reason.MODEL_MISSING: "The model that should analyse the series is not installed or cannot be loaded.",
+    Reason.CANCELLED: "An operator cancelled the case.",
+}

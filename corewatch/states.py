@@ -1,0 +1,108 @@
+"""The life of a case and of a delivery: each one table; what is not in it cannot happen.
+
+case:      receiving -> queued -> prepared -> detected -> delivering -> delivered
+ends:      not_analysed, failed, superseded (besides delivered)
+delivery:  pending -> sending -> sent;  pending|sending -> refused (an operator must look), skipped (does not apply)
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from corewatch.errors import IllegalTransition
+
+
+class CaseState(StrEnum):
+    """Where a case is."""
+
+    RECEIVING = "receiving"
+    """Instances are still arriving."""
+    QUEUED = "queued"
+    """Complete and selected; waits for, or is in, the `prepare` stage."""
+    PREPARED = "prepared"
+    """The aligned head is in the case folder; waits for, or is in, `detect`."""
+    DETECTED = "detected"
+    """Finding and core map are in the case folder; waits for, or is in, `render`."""
+    DELIVERING = "delivering"
+    """Pages and DICOM objects are in the case folder; each destination is on its way."""
+    DELIVERED = "delivered"
+    """Every destination has it, or does not apply."""
+    NOT_ANALYSED = "not_analysed"
+    FAILED = "failed"
+    """In front of an operator: `corewatch cases retry` starts the failed stage anew."""
+    SUPERSEDED = "superseded"
+    """A later revision of the same series took its place."""
+
+
+_S = CaseState
+TRANSITIONS: dict[CaseState, frozenset[CaseState]] = {
+    _S.RECEIVING: frozenset({_S.QUEUED, _S.NOT_ANALYSED, _S.FAILED, _S.SUPERSEDED}),
+    _S.QUEUED: frozenset({_S.PREPARED, _S.NOT_ANALYSED, _S.FAILED, _S.SUPERSEDED}),
+    _S.PREPARED: frozenset({_S.DETECTED, _S.NOT_ANALYSED, _S.FAILED, _S.SUPERSEDED}),
+    _S.DETECTED: frozenset({_S.DELIVERING, _S.NOT_ANALYSED, _S.FAILED, _S.SUPERSEDED}),
+    _S.DELIVERING: frozenset({_S.DELIVERED, _S.FAILED, _S.SUPERSEDED}),
+    _S.DELIVERED: frozenset({_S.SUPERSEDED}),
+    # an operator's `cases retry` puts a case back before the stage that ended it
+    _S.NOT_ANALYSED: frozenset({_S.QUEUED, _S.PREPARED, _S.DETECTED, _S.SUPERSEDED}),
+    _S.FAILED: frozenset({_S.QUEUED, _S.PREPARED, _S.DETECTED, _S.DELIVERING, _S.NOT_ANALYSED, _S.SUPERSEDED}),
+    _S.SUPERSEDED: frozenset(),
+}
+"""From each state, the states it may go to."""
+
+ENDS = frozenset({_S.DELIVERED, _S.NOT_ANALYSED, _S.FAILED, _S.SUPERSEDED})
+"""States in which nothing more happens by itself."""
+
+
+class Stage(StrEnum):
+    """A step of the work; also the name of its task."""
+
+    PREPARE = "prepare"
+    DETECT = "detect"
+    RENDER = "render"
+    DELIVER = "deliver"
+
+
+STAGE_OF: dict[CaseState, Stage] = {
+    _S.QUEUED: Stage.PREPARE,
+    _S.PREPARED: Stage.DETECT,
+    _S.DETECTED: Stage.RENDER,
+    _S.DELIVERING: Stage.DELIVER,
+}
+"""The stage that takes a case out of this state."""
+
+
+class DeliveryState(StrEnum):
+    """Where one destination of a case is."""
+
+    PENDING = "pending"
+    SENDING = "sending"
+    SENT = "sent"
+    REFUSED = "refused"
+    """Attempts are used up or the destination said no for good: an operator must look."""
+    SKIPPED = "skipped"
+    """Does not apply to this case, with the reason (for example: no DICOM source, so nothing for a PACS)."""
+
+
+_D = DeliveryState
+DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
+    _D.PENDING: frozenset({_D.SENDING, _D.SKIPPED, _D.REFUSED}),
+    _D.SENDING: frozenset({_D.SENT, _D.PENDING, _D.REFUSED, _D.SKIPPED, _D.SENDING}),
+    _D.SENT: frozenset(),
+    _D.REFUSED: frozenset({_D.PENDING}),
+    _D.SKIPPED: frozenset(),
+}
+"""SENDING -> SENDING: the worker died while sending and another one took over after the lease."""
+
+DELIVERY_ENDS = frozenset({_D.SENT, _D.REFUSED, _D.SKIPPED})
+
+
+def check_transition(before: CaseState, after: CaseState) -> None:
+    """Raise `IllegalTransition` unless the table allows `before` -> `after`."""
+    if after not in TRANSITIONS[before]:
+        raise IllegalTransition(f"a case cannot go from {before} to {after}")
+
+
+def check_delivery_transition(before: DeliveryState, after: DeliveryState) -> None:
+    """Raise `IllegalTransition` unless the table allows `before` -> `after`."""
+    if after not in DELIVERY_TRANSITIONS[before]:
+        raise IllegalTransition(f"a delivery cannot go from {before} to {after}")

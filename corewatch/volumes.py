@@ -1,0 +1,80 @@
+"""Image volumes as values: the scanner's stack, and the head on the network's grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corewatch.geometry import NETWORK_SHAPE, Matrix, voxel_sizes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScannerVolume:
+    """A CT stack on a regular scanner grid.
+
+    Attributes
+    ----------
+    hu
+        int16, shape (columns, rows, slices), Hounsfield units. Index i runs along a row of the image (DICOM's column index), j down
+        the image, k along the slice normal.
+    voxel_to_lps
+        Voxel index (i, j, k) -> LPS mm, centre of the voxel.
+    sop_instance_uids
+        One per k: the instance the slice came from (the same UID for all frames of a multi-frame instance).
+        Empty where slices were interpolated or the volume came from a file without DICOM.
+    """
+
+    hu: NDArray[np.int16]
+    voxel_to_lps: Matrix
+    sop_instance_uids: tuple[str, ...] = ()
+
+    @property
+    def spacing_mm(self) -> NDArray[np.float64]:
+        """Voxel size (3,) in mm along i, j, k."""
+        return voxel_sizes(self.voxel_to_lps)
+
+
+@dataclass(frozen=True, slots=True)
+class AlignmentQuality:
+    """How far the alignment can be trusted.
+
+    Attributes
+    ----------
+    score
+        0 (no head here) to 1 (as good as the best heads seen); below the threshold the case ends `not_analysed`.
+    midline_mm, midline_degrees
+        What is left between the head's own plane of symmetry and the grid's: offset in mm, angle in degrees.
+    parts
+        The figures that the score was made from, by name, for the record.
+    """
+
+    score: float
+    midline_mm: float
+    midline_degrees: float
+    parts: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AlignedHead:
+    """A head on the network's grid.
+
+    Attributes
+    ----------
+    hu
+        uint8, shape (146, 182, 133), axes L-A-S, Hounsfield units clipped to 0-100, skull kept.
+    lps_to_voxel
+        Scanner LPS mm -> network voxel; rigid, since the voxels are 1 mm. None where the file came aligned and its scanner
+        position is unknown.
+    quality
+        None where the file came aligned.
+    """
+
+    hu: NDArray[np.uint8]
+    lps_to_voxel: Matrix | None
+    quality: AlignmentQuality | None
+
+    def __post_init__(self) -> None:
+        if self.hu.shape != NETWORK_SHAPE:
+            raise ValueError(f"an aligned head has shape {NETWORK_SHAPE}, not {self.hu.shape}")
