@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 Port = Annotated[int, Field(ge=0, le=65535)]
-AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$")]
+_AE_TITLE = r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$"
+AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=_AE_TITLE)]
 """PS3.5 6.2: at most 16 characters, no backslash, no control characters; spaces inside only."""
 
 

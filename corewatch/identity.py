@@ -1,6 +1,7 @@
 """Names that are derived, so that the same input always gets the same name.
 
-A case's key says what was analysed, a derived UID which object of which result it is: sending a result again sends the same objects.
+A case's key says what was analysed, a derived UID which object of which result it is: sending a result again sends the same
+objects.
 """
 
 from __future__ import annotations
