@@ -280,5 +280,3 @@ class Settings(Section):
         if self.database.url is not None:
             return self.database.url.get_secret_value()
         return f"sqlite:///{self.data_dir.resolve() / 'ledger.sqlite'}"
-
-

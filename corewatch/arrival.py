@@ -1,0 +1,54 @@
+"""How images come in: one arrival is one DICOM association, or one drop into a watched folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class ArrivalSource(StrEnum):
+    """The door it came through."""
+
+    C_STORE = "c-store"
+    FOLDER = "folder"
+
+
+class ArrivalOutcome(StrEnum):
+    """How it ended."""
+
+    RELEASED = "released"
+    """The sender released the association, or the drop was taken in whole: no more images come this way."""
+    ABORTED = "aborted"
+    """The association was aborted or timed out: more may come over another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Who sent, and which way.
+
+    Attributes
+    ----------
+    arrival_id
+        Random-looking name, free of patient data; the name of the arrival's folder.
+    peer_ae_title, peer_host
+        Calling AE title and address of the sender; empty for a drop.
+    email
+        Recipients besides the general list (from the watched folder's settings).
+    """
+
+    arrival_id: str
+    source: ArrivalSource
+    opened_at: datetime
+    peer_ae_title: str = ""
+    peer_host: str = ""
+    email: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The end of an arrival: when, how, and how many files it stored."""
+
+    closed_at: datetime
+    outcome: ArrivalOutcome
+    stored: int

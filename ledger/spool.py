@@ -1,0 +1,167 @@
+"""The spool of arrived images: `received/<arrival_id>/`, one folder per arrival.
+
+    arrival.json                      who sent, which way (written first)
+    <uid hash>-<content hash>.dcm     one file per instance, named by hashes: no UID of a stranger becomes a path
+    aligned.nii.gz                    instead of instances, when an already aligned head was dropped
+    closed.json                       the arrival has ended (written last)
+
+A listener or the watch folder writes through `ArrivalWriter`; the daemon reads with `list_arrivals` and `Spooled`. Files stay where they
+were stored until retention removes the whole folder: nothing is moved, so nothing is lost between two names. The same bytes sent
+twice get the same name; different bytes under one SOP Instance UID get two names, and the daemon reports the conflict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from corewatch.arrival import Arrival, ArrivalOutcome, ArrivalSource, Closing
+from corewatch.clock import Clock, utc_now
+from corewatch.identity import new_case_id
+from ledger.durable import sync_folder, write_durably
+
+ARRIVAL_FILE = "arrival.json"
+CLOSED_FILE = "closed.json"
+ALIGNED_FILE = "aligned.nii.gz"
+INSTANCE_SUFFIX = ".dcm"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One durable file of the spool: its path, the SHA-256 (hex) of its bytes, and whether it was there already."""
+
+    path: Path
+    sha256: str
+    duplicate: bool
+
+
+class ArrivalWriter:
+    """Writes one arrival. Every method returns only when its effect survives a power loss.
+
+    Not safe for use by several threads at once; each association has its own.
+    """
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        self.folder = folder
+        self._clock = clock
+        self._stored = 0
+
+    @classmethod
+    def open(
+        cls,
+        received_dir: Path,
+        source: ArrivalSource,
+        *,
+        peer_ae_title: str = "",
+        peer_host: str = "",
+        email: Sequence[str] = (),
+        clock: Clock = utc_now,
+    ) -> ArrivalWriter:
+        """Make the arrival's folder and write down who sends.
+
+        Raises
+        ------
+        OSError
+            The data folder cannot be written.
+        """
+        arrival_id = f"{clock():%Y%m%dT%H%M%S}-{new_case_id()}"
+        folder = received_dir / arrival_id
+        folder.mkdir(parents=True)
+        sync_folder(received_dir)
+        record = {
+            "arrival_id": arrival_id,
+            "source": str(source),
+            "opened_at": clock().isoformat(),
+            "peer_ae_title": peer_ae_title,
+            "peer_host": peer_host,
+            "email": list(email),
+        }
+        write_durably(folder / ARRIVAL_FILE, [json.dumps(record).encode()])
+        return cls(folder, clock)
+
+    def store_instance(self, sop_instance_uid: str, chunks: Sequence[bytes | memoryview]) -> StoredFile:
+        """Store one DICOM file (preamble, meta header and dataset as `chunks`).
+
+        Raises
+        ------
+        OSError
+            Nothing was stored; the sender must be told so.
+        """
+        digest = hashlib.sha256()
+        for chunk in chunks:
+            digest.update(chunk)
+        content = digest.hexdigest()
+        uid_hash = hashlib.sha256(sop_instance_uid.encode()).hexdigest()[:20]
+        path = self.folder / f"{uid_hash}-{content[:20]}{INSTANCE_SUFFIX}"
+        if path.exists():
+            return StoredFile(path, content, duplicate=True)
+        write_durably(path, chunks)
+        self._stored += 1
+        return StoredFile(path, content, duplicate=False)
+
+    def store_aligned(self, chunks: Sequence[bytes | memoryview]) -> StoredFile:
+        """Store an already aligned head (the bytes of a `.nii.gz`); it is the only file of its arrival.
+
+        Raises
+        ------
+        OSError
+            Nothing was stored.
+        """
+        digest = hashlib.sha256()
+        for chunk in chunks:
+            digest.update(chunk)
+        path = self.folder / ALIGNED_FILE
+        write_durably(path, chunks)
+        self._stored += 1
+        return StoredFile(path, digest.hexdigest(), duplicate=False)
+
+    def close(self, outcome: ArrivalOutcome) -> None:
+        """Write down that the arrival has ended; nothing is stored after that."""
+        record = {"closed_at": self._clock().isoformat(), "outcome": str(outcome), "stored": self._stored}
+        write_durably(self.folder / CLOSED_FILE, [json.dumps(record).encode()])
+
+
+def arrival_folders(received_dir: Path) -> Iterator[Path]:
+    """Folders of all arrivals, oldest first; those without a readable `arrival.json` too (see `read_arrival`)."""
+    if received_dir.is_dir():
+        yield from sorted(p for p in received_dir.iterdir() if p.is_dir())
+
+
+def read_arrival(folder: Path) -> Arrival | None:
+    """Who sent; None where a crash left a folder before its record was written (it holds no acknowledged image then)."""
+    try:
+        data = json.loads((folder / ARRIVAL_FILE).read_bytes())
+    except FileNotFoundError:
+        return None
+    return Arrival(
+        arrival_id=data["arrival_id"],
+        source=ArrivalSource(data["source"]),
+        opened_at=datetime.fromisoformat(data["opened_at"]),
+        peer_ae_title=data["peer_ae_title"],
+        peer_host=data["peer_host"],
+        email=tuple(data["email"]),
+    )
+
+
+def read_closing(folder: Path) -> Closing | None:
+    """How it ended, or None while it is still open (or its program died: the daemon then goes by idle time)."""
+    try:
+        data = json.loads((folder / CLOSED_FILE).read_bytes())
+    except FileNotFoundError:
+        return None
+    return Closing(datetime.fromisoformat(data["closed_at"]), ArrivalOutcome(data["outcome"]), data["stored"])
+
+
+def instance_files(folder: Path) -> list[Path]:
+    """The whole instances stored so far, in no particular order; files still being written are left out."""
+    return [p for p in folder.iterdir() if p.suffix == INSTANCE_SUFFIX]
+
+
+def aligned_file(folder: Path) -> Path | None:
+    """The already aligned head of this arrival, if that is what was dropped."""
+    path = folder / ALIGNED_FILE
+    return path if path.exists() else None
