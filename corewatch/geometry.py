@@ -45,19 +45,22 @@ LPS_TO_RAS.setflags(write=False)
 
 def apply(matrix: Matrix, points: NDArray[np.floating]) -> NDArray[np.float64]:
     """Map points of shape (..., 3) through a homogeneous matrix; returns float64 of the same shape."""
-    return np.asarray(points, np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
+    mapped: NDArray[np.float64] = np.asarray(points, np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
+    return mapped
 
 
 def voxel_sizes(matrix: Matrix) -> NDArray[np.float64]:
     """Lengths (3,) of the steps along each voxel axis, in the unit of the target frame (mm)."""
-    return np.sqrt((matrix[:3, :3] ** 2).sum(axis=0))
+    sizes: NDArray[np.float64] = np.linalg.norm(matrix[:3, :3], axis=0)
+    return sizes
 
 
 def slice_normal(orientation: tuple[float, float, float, float, float, float]) -> NDArray[np.float64]:
     """Unit normal (3,), LPS, of an image plane from Image Orientation (Patient), (0020,0037)."""
     row, column = np.array(orientation[:3]), np.array(orientation[3:])
     normal = np.cross(row, column)
-    return normal / np.linalg.norm(normal)
+    unit: NDArray[np.float64] = normal / np.linalg.norm(normal)
+    return unit
 
 
 def is_rigid(matrix: Matrix, tolerance: float = 1e-4) -> bool:

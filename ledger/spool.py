@@ -5,9 +5,9 @@
     aligned.nii.gz                    instead of instances, when an already aligned head was dropped
     closed.json                       the arrival has ended (written last)
 
-A listener or the watch folder writes through `ArrivalWriter`; the daemon reads with `list_arrivals` and `Spooled`. Files stay where they
-were stored until retention removes the whole folder: nothing is moved, so nothing is lost between two names. The same bytes sent
-twice get the same name; different bytes under one SOP Instance UID get two names, and the daemon reports the conflict.
+A listener or the watch folder writes through `ArrivalWriter`; the daemon reads. Files stay where they were stored until retention
+removes the whole folder: nothing is moved, so nothing is lost between two names. The same bytes sent twice get the same name;
+different bytes under one SOP Instance UID get two names, and the daemon reports the conflict.
 """
 
 from __future__ import annotations

@@ -1,0 +1,112 @@
+"""Loading of settings: built-in values, then a YAML file, then environment variables `COREWATCH__SECTION__KEY`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from config.settings import Settings
+from corewatch.errors import ConfigurationError
+
+PREFIX = "COREWATCH__"
+DEFAULT_FILES = (Path("corewatch.yaml"), Path("/etc/corewatch/corewatch.yaml"))
+
+
+def find_file(explicit: Path | None) -> Path | None:
+    """The settings file to read: the one named, else the first default that exists, else None.
+
+    Raises
+    ------
+    ConfigurationError
+        The file that was named does not exist.
+    """
+    if explicit is not None:
+        if not explicit.is_file():
+            raise ConfigurationError(f"the settings file {explicit} does not exist")
+        return explicit
+    return next((f for f in DEFAULT_FILES if f.is_file()), None)
+
+
+def load_settings(file: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings; relative paths in a file count from the file's folder.
+
+    Raises
+    ------
+    ConfigurationError
+        The file is not YAML, a key is unknown or a value does not fit; every problem is named at once.
+    """
+    found = find_file(file)
+    data: dict[str, Any] = {} if found is None else _read_yaml(found)
+    _merge(data, _from_environment(os.environ if environ is None else environ))
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as error:
+        origin = "settings" if found is None else str(found)
+        lines = [f"{'.'.join(str(p) for p in e['loc']) or 'settings'}: {_say(e)}" for e in error.errors()]
+        raise ConfigurationError(f"{origin}: " + "; ".join(lines)) from error
+    return settings if found is None else _absolute(settings, found.resolve().parent)
+
+
+def _say(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown key; see config/corewatch.example.yaml for the keys there are"
+    return str(error["msg"])
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not valid YAML: {error}") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigurationError(f"{path} must hold sections such as `listener:`, not a {type(data).__name__}")
+    return data
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for name, text in environ.items():
+        if not name.startswith(PREFIX):
+            continue
+        *sections, key = name.removeprefix(PREFIX).lower().split("__")
+        here = data
+        for section in sections:
+            here = here.setdefault(section, {})
+        try:
+            here[key] = yaml.safe_load(text)  # so that numbers, booleans and lists can be written as in the file
+        except yaml.YAMLError as error:
+            raise ConfigurationError(f"the environment variable {name} is not valid YAML: {error}") from error
+    return data
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = value
+
+
+def _absolute(settings: Settings, base: Path) -> Settings:
+    """Paths count from the settings file, so that every program means the same folder wherever it was started."""
+    folder = settings.deliver.folder
+    return settings.model_copy(
+        update={
+            "data_dir": base / settings.data_dir,
+            "watch": settings.watch.model_copy(
+                update={
+                    "folders": tuple(f.model_copy(update={"path": base / f.path}) for f in settings.watch.folders),
+                }
+            ),
+            "deliver": settings.deliver.model_copy(
+                update={"folder": None if folder is None else folder.model_copy(update={"path": base / folder.path})}
+            ),
+        }
+    )

@@ -1,0 +1,63 @@
+"""Logging of all programs: one line per event to standard error, as text or JSON, with the case id where there is one.
+
+No patient data: events are logged with ids of ours, counts and reasons. The loggers of pydicom and pynetdicom, which print datasets
+when they are verbose, are held at WARNING whatever the level.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from config.settings import LogSettings
+
+_QUIET = ("pydicom", "pynetdicom", "PIL", "matplotlib", "h5py", "highdicom", "watchdog", "tornado.access", "mail.log", "numba")
+
+
+def configure_logging(settings: LogSettings, program: str) -> None:
+    """Set up the root logger for `program` (its name stands in every line). Call once, when a program starts."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _program(program),
+    ]
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if settings.format == "json"
+        else structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "program", "event"], sort_keys=False)
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.level)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def _program(name: str) -> Any:
+    def add(_logger: Any, _method: str, event: Any) -> Any:
+        event.setdefault("program", name)
+        return event
+
+    return add
