@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
-from config.settings import Settings
+from config.settings import Section, Settings
 from corewatch.errors import ConfigurationError
 
 PREFIX = "COREWATCH__"
+_S = TypeVar("_S", bound=Section)
 DEFAULT_FILES = (Path("corewatch.yaml"), Path("/etc/corewatch/corewatch.yaml"))
 
 
@@ -94,19 +95,16 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> None:
             base[key] = value
 
 
-def _absolute(settings: Settings, base: Path) -> Settings:
+def _absolute(section: _S, base: Path) -> _S:
     """Paths count from the settings file, so that every program means the same folder wherever it was started."""
-    folder = settings.deliver.folder
-    return settings.model_copy(
-        update={
-            "data_dir": base / settings.data_dir,
-            "watch": settings.watch.model_copy(
-                update={
-                    "folders": tuple(f.model_copy(update={"path": base / f.path}) for f in settings.watch.folders),
-                }
-            ),
-            "deliver": settings.deliver.model_copy(
-                update={"folder": None if folder is None else folder.model_copy(update={"path": base / folder.path})}
-            ),
-        }
-    )
+    return section.model_copy(update={name: _absolute_value(getattr(section, name), base) for name in type(section).model_fields})
+
+
+def _absolute_value(value: Any, base: Path) -> Any:
+    if isinstance(value, Path):
+        return base / value
+    if isinstance(value, Section):
+        return _absolute(value, base)
+    if isinstance(value, tuple):
+        return tuple(_absolute_value(v, base) for v in value)
+    return value
