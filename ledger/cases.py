@@ -1,0 +1,281 @@
+"""The state of every case: claimed by stages, advanced along the transition table, retried within a cap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, or_, select, update
+
+from corewatch.messages import Work
+from corewatch.reasons import Reason
+from corewatch.states import ENDS, STAGE_OF, CaseState, Stage, check_transition
+from ledger.database import Database, as_values, post, record
+from ledger.tables import audit, cases, instances
+
+QUEUE_LEASE_S = 120.0
+"""A case that nobody has taken up for so long after its work was posted is posted again (the broker may have been wiped)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One row of the ledger: a revision of a series, or an aligned head."""
+
+    case_id: str
+    case_key: str | None
+    study_uid: str | None
+    series_uid: str | None
+    revision: int
+    aligned_path: str | None
+    state: CaseState
+    reason: Reason | None
+    detail: str
+    failed_stage: Stage | None
+    superseded_by: str | None
+    model: str | None
+    email: tuple[str, ...]
+    attempts: int
+    holder: str | None
+    lease_until: datetime | None
+    created_at: datetime
+    last_stored_at: datetime
+    updated_at: datetime
+    core_ml: float | None
+    side: str | None
+    alert: bool | None
+    files_removed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryLine:
+    """One line of a case's audit trail."""
+
+    at: datetime
+    event: str
+    detail: dict[str, Any]
+
+
+class Cases:
+    """Reading and moving cases. Each method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # reading ---------------------------------------------------------------------------------------------------------------------
+
+    def get(self, case_id: str) -> Case | None:
+        """The case, or None when the id is unknown."""
+        with self._database.transaction() as connection:
+            row = connection.execute(select(cases).where(cases.c.case_id == case_id)).one_or_none()
+        return None if row is None else _case(row)
+
+    def find(
+        self,
+        *,
+        states: Sequence[CaseState] = (),
+        series_uid: str | None = None,
+        case_key: str | None = None,
+        limit: int | None = None,
+    ) -> list[Case]:
+        """Cases that fit all conditions, newest first."""
+        query = select(cases).order_by(cases.c.created_at.desc(), cases.c.case_id)
+        if states:
+            query = query.where(cases.c.state.in_([str(s) for s in states]))
+        if series_uid is not None:
+            query = query.where(cases.c.series_uid == series_uid)
+        if case_key is not None:
+            query = query.where(cases.c.case_key == case_key)
+        if limit is not None:
+            query = query.limit(limit)
+        with self._database.transaction() as connection:
+            return [_case(row) for row in connection.execute(query)]
+
+    def instance_paths(self, case: Case) -> list[str]:
+        """Paths of the case's instances relative to the received folder, in order of arrival."""
+        with self._database.transaction() as connection:
+            return list(
+                connection.scalars(
+                    select(instances.c.path)
+                    .where(instances.c.series_uid == case.series_uid, instances.c.first_revision <= case.revision)
+                    .order_by(instances.c.stored_at, instances.c.path)
+                )
+            )
+
+    def history(self, case_id: str) -> list[HistoryLine]:
+        """The case's audit trail, oldest first."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(select(audit).where(audit.c.case_id == case_id).order_by(audit.c.id))
+            return [HistoryLine(row.at, row.event, row.detail) for row in rows]
+
+    def overdue(self, now: datetime) -> list[Case]:
+        """Cases whose next step nobody has taken up, or whose worker has vanished: their work is to be posted again."""
+        working = [str(s) for s in STAGE_OF if s is not CaseState.DELIVERING]
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                select(cases).where(cases.c.state.in_(working), or_(cases.c.lease_until.is_(None), cases.c.lease_until < now))
+            )
+            return [_case(row) for row in rows]
+
+    # moving ----------------------------------------------------------------------------------------------------------------------
+
+    def begin(self, case_id: str, state: CaseState, *, holder: str, lease_s: float, takeover: bool = False) -> Case | None:
+        """Claim the stage that takes the case out of `state`; counts an attempt.
+
+        Parameters
+        ----------
+        holder
+            Who works on it, for the record (host and process).
+        takeover
+            Take it although another holder's lease runs on: the broker says that the other one is gone.
+
+        Returns
+        -------
+        The claimed case, or None: it has moved on, or another worker is at it.
+        """
+        now = self._database.clock()
+        with self._database.transaction() as connection:
+            mine = (cases.c.case_id == case_id) & (cases.c.state == state)
+            if not takeover:
+                mine &= or_(cases.c.holder.is_(None), cases.c.lease_until < now)
+            moved = connection.execute(
+                update(cases)
+                .where(mine)
+                .values(attempts=cases.c.attempts + 1, holder=holder, lease_until=now + timedelta(seconds=lease_s), updated_at=now)
+            ).rowcount
+            if not moved:
+                return None
+            case = _case(connection.execute(select(cases).where(cases.c.case_id == case_id)).one())
+            record(connection, now, f"stage.{STAGE_OF[state]}.begun", case_id, attempt=case.attempts, holder=holder)
+            return case
+
+    def release(self, case_id: str, state: CaseState, *, why: str, not_before: datetime) -> bool:
+        """Give a claimed stage back after a failed attempt; its work is posted again for `not_before`."""
+        now = self._database.clock()
+        with self._database.transaction() as connection:
+            moved = connection.execute(
+                update(cases)
+                .where(cases.c.case_id == case_id, cases.c.state == state)
+                .values(holder=None, lease_until=not_before + timedelta(seconds=QUEUE_LEASE_S), updated_at=now)
+            ).rowcount
+            if not moved:
+                return False
+            record(connection, now, f"stage.{STAGE_OF[state]}.failed", case_id, why=why)
+            post(connection, now, Work(STAGE_OF[state], case_id), not_before)
+            return True
+
+    def repost(self, case: Case) -> bool:
+        """Post the case's work again (it was lost on the way, or its worker vanished). The next look comes twice as late."""
+        now = self._database.clock()
+        with self._database.transaction() as connection:
+            waited = now - case.updated_at
+            lease = max(timedelta(seconds=QUEUE_LEASE_S), waited)
+            moved = connection.execute(
+                update(cases)
+                .where(
+                    cases.c.case_id == case.case_id,
+                    cases.c.state == case.state,
+                    or_(cases.c.lease_until.is_(None), cases.c.lease_until < now),
+                )
+                .values(holder=None, lease_until=now + lease)
+            ).rowcount
+            if moved:
+                record(connection, now, "work.posted_again", case.case_id, stage=str(STAGE_OF[case.state]))
+                post(connection, now, Work(STAGE_OF[case.state], case.case_id))
+            return bool(moved)
+
+    def advance(self, case_id: str, before: CaseState, after: CaseState, *, work: Sequence[Work] = (), **facts: Any) -> bool:
+        """Move the case along the table, and post the work that follows, in one transaction.
+
+        Parameters
+        ----------
+        facts
+            Columns to set with it: `case_key`, `reason`, `detail`, `failed_stage`, `model`, `core_ml`, `side`, `alert`.
+
+        Returns
+        -------
+        Whether it was moved; False when the case is no longer in `before`.
+
+        Raises
+        ------
+        IllegalTransition
+            The table has no way from `before` to `after`.
+        """
+        with self._database.transaction() as connection:
+            return self.advance_in(connection, case_id, before, after, work=work, **facts)
+
+    def advance_in(
+        self, connection: Connection, case_id: str, before: CaseState, after: CaseState, *, work: Sequence[Work] = (), **facts: Any
+    ) -> bool:
+        """`advance` inside a transaction of the caller's."""
+        check_transition(before, after)
+        now = self._database.clock()
+        waiting = None if after in ENDS else now + timedelta(seconds=QUEUE_LEASE_S)
+        columns = {k: str(v) if k in {"reason", "failed_stage"} and v is not None else v for k, v in facts.items()}
+        moved = connection.execute(
+            update(cases)
+            .where(cases.c.case_id == case_id, cases.c.state == before)
+            .values(state=after, attempts=0, holder=None, lease_until=waiting, updated_at=now, **columns)
+        ).rowcount
+        if moved:
+            detail = {k: v for k, v in columns.items() if k in {"reason", "detail", "failed_stage"} and v}
+            record(connection, now, f"case.{after}", case_id, **detail)
+            for one in work:
+                post(connection, now, one)
+        return bool(moved)
+
+    def supersede_earlier(self, case_id: str) -> list[str]:
+        """End all earlier revisions of the case's series as superseded by it; returns their ids."""
+        now = self._database.clock()
+        with self._database.transaction() as connection:
+            newest = connection.execute(select(cases.c.series_uid, cases.c.revision).where(cases.c.case_id == case_id)).one()
+            earlier = connection.execute(
+                select(cases.c.case_id, cases.c.state).where(
+                    cases.c.series_uid == newest.series_uid,
+                    cases.c.revision < newest.revision,
+                    cases.c.state != CaseState.SUPERSEDED,
+                )
+            ).all()
+            for row in earlier:
+                check_transition(CaseState(row.state), CaseState.SUPERSEDED)
+                connection.execute(
+                    update(cases)
+                    .where(cases.c.case_id == row.case_id)
+                    .values(state=CaseState.SUPERSEDED, superseded_by=case_id, holder=None, lease_until=None, updated_at=now)
+                )
+                record(connection, now, "case.superseded", row.case_id, by=case_id)
+        return [row.case_id for row in earlier]
+
+    def retry(self, case_id: str) -> Stage | None:
+        """Start the stage anew at which the case failed; returns it, or None when there is nothing to start."""
+        with self._database.transaction() as connection:
+            row = connection.execute(select(cases).where(cases.c.case_id == case_id)).one_or_none()
+            if row is None:
+                return None
+            case = _case(row)
+            if case.state not in {CaseState.FAILED, CaseState.NOT_ANALYSED} or case.case_key is None:
+                return None
+            stage = case.failed_stage or Stage.PREPARE
+            state = next(s for s, its in STAGE_OF.items() if its is stage)
+            if state is CaseState.DELIVERING:
+                stage, state = Stage.RENDER, CaseState.DETECTED  # renders again and posts every delivery that is not sent
+            self.advance_in(
+                connection, case_id, case.state, state, work=[Work(stage, case_id)], reason=None, detail="", failed_stage=None
+            )
+            return stage
+
+    def mark_files_removed(self, case_id: str) -> None:
+        """Retention removed the case's files; the row stays."""
+        now = self._database.clock()
+        with self._database.transaction() as connection:
+            connection.execute(update(cases).where(cases.c.case_id == case_id).values(files_removed=True))
+            record(connection, now, "case.files_removed", case_id)
+
+
+def _case(row: Row[Any]) -> Case:
+    values = as_values(row._mapping)
+    values["state"] = CaseState(values["state"])
+    values["reason"] = Reason(values["reason"]) if values["reason"] else None
+    values["failed_stage"] = Stage(values["failed_stage"]) if values["failed_stage"] else None
+    return Case(**values)

@@ -1,0 +1,99 @@
+"""Connection to the ledger's database, and its transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event, insert
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+
+from corewatch.clock import Clock, utc_now
+from corewatch.messages import Work
+from ledger import tables
+
+BUSY_TIMEOUT_S = 30.0
+"""How long a writer waits for another one (SQLite has one writer at a time)."""
+
+
+class Database:
+    """An engine with the settings that the ledger relies on, and a clock.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL: `sqlite:///path` or `postgresql+pg8000://...`.
+    clock
+        The present moment; written into the rows.
+    """
+
+    def __init__(self, url: str, clock: Clock = utc_now) -> None:
+        self.clock = clock
+        parsed = make_url(url)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        if self.is_sqlite:
+            Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
+            self.engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S})
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            self.engine = create_engine(parsed, pool_pre_ping=True, isolation_level="READ COMMITTED")
+        self._create_schema()
+
+    def _create_schema(self) -> None:
+        try:
+            tables.metadata.create_all(self.engine)
+        except OperationalError:
+            # two programs made the first table at the same moment: the second look finds it
+            tables.metadata.create_all(self.engine)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction: committed durably when the block ends, rolled back when it raises."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun by us, see below
+    cursor = connection.cursor()
+    # WAL lets readers go on while one writes; FULL makes a commit survive power loss (sqlite.org/pragma.html#pragma_synchronous)
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={int(BUSY_TIMEOUT_S * 1000)}"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # take the write lock at once: a transaction that reads first and writes later would fail instead of wait
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def record(connection: Connection, at: datetime, event_name: str, case_id: str | None = None, **detail: Any) -> None:
+    """Append one line to the audit trail. `detail` holds JSON types, free of patient data."""
+    connection.execute(insert(tables.audit).values(at=at, case_id=case_id, event=event_name, detail=detail))
+
+
+def post(connection: Connection, at: datetime, work: Work, not_before: datetime | None = None) -> None:
+    """Put `work` into the outbox; the daemon publishes it after this transaction is committed."""
+    connection.execute(
+        insert(tables.outbox).values(
+            stage=str(work.stage),
+            case_id=work.case_id,
+            destination=work.destination,
+            created_at=at,
+            not_before=not_before or at,
+        )
+    )
+
+
+def as_values(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as keyword arguments, lists as tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}

@@ -1,0 +1,202 @@
+"""The state of every destination of every case, and the retries of each on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, insert, or_, select, update
+
+from corewatch.messages import Work
+from corewatch.states import CaseState, DeliveryState, Stage, check_delivery_transition
+from ledger.cases import QUEUE_LEASE_S, Cases
+from ledger.database import Database, post, record
+from ledger.tables import cases, deliveries
+
+_D = DeliveryState
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One destination of one case."""
+
+    case_id: str
+    destination: str
+    state: DeliveryState
+    attempts: int
+    lease_until: datetime | None
+    next_attempt_at: datetime | None
+    detail: str
+    sent_at: datetime | None
+
+
+class Deliveries:
+    """Reading and moving deliveries. Each method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._cases = Cases(database)
+
+    def of(self, case_id: str) -> list[Delivery]:
+        """All deliveries of a case, by name."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(select(deliveries).where(deliveries.c.case_id == case_id).order_by(deliveries.c.destination))
+            return [_delivery(row) for row in rows]
+
+    def plan(
+        self,
+        case_id: str,
+        before: CaseState,
+        after: CaseState,
+        destinations: Mapping[str, str | None],
+        **facts: Any,
+    ) -> bool:
+        """Move the case (see `Cases.advance`) and post one delivery per destination, in one transaction.
+
+        Parameters
+        ----------
+        destinations
+            Name of each destination -> None, or the reason why it does not apply to this case (it is then `skipped`).
+            A destination that has a row already keeps it when it was sent, and is tried anew when it was refused.
+        """
+        now = self._database.clock()
+        with self._database.transaction() as connection:
+            if not self._cases.advance_in(connection, case_id, before, after, **facts):
+                return False
+            known = {
+                row.destination: _D(row.state)
+                for row in connection.execute(select(deliveries).where(deliveries.c.case_id == case_id))
+            }
+            for name, skip in destinations.items():
+                state = _D.PENDING if skip is None else _D.SKIPPED
+                if name not in known:
+                    connection.execute(
+                        insert(deliveries).values(
+                            case_id=case_id,
+                            destination=name,
+                            state=state,
+                            attempts=0,
+                            detail=skip or "",
+                            lease_until=now + timedelta(seconds=QUEUE_LEASE_S),
+                        )
+                    )
+                    if skip is not None:
+                        record(connection, now, "delivery.skipped", case_id, destination=name, why=skip)
+                elif known[name] is _D.REFUSED:
+                    connection.execute(
+                        update(deliveries)
+                        .where(deliveries.c.case_id == case_id, deliveries.c.destination == name)
+                        .values(state=_D.PENDING, attempts=0, lease_until=now + timedelta(seconds=QUEUE_LEASE_S))
+                    )
+                elif known[name] in {_D.SENT, _D.SKIPPED}:
+                    continue
+                if skip is None:
+                    post(connection, now, Work(Stage.DELIVER, case_id, name))
+            return True
+
+    def begin(self, case_id: str, destination: str, *, lease_s: float, takeover: bool = False) -> Delivery | None:
+        """Claim a delivery; counts an attempt. None: it has an end already, or another worker is at it."""
+        now = self._database.clock()
+        with self._database.transaction() as connection:
+            mine = (deliveries.c.case_id == case_id) & (deliveries.c.destination == destination)
+            free = deliveries.c.state == _D.PENDING
+            held = deliveries.c.state == _D.SENDING
+            if not takeover:
+                held &= or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now)
+            moved = connection.execute(
+                update(deliveries)
+                .where(mine & (free | held))
+                .values(
+                    state=_D.SENDING,
+                    attempts=deliveries.c.attempts + 1,
+                    lease_until=now + timedelta(seconds=lease_s),
+                    next_attempt_at=None,
+                )
+            ).rowcount
+            if not moved:
+                return None
+            delivery = _delivery(connection.execute(select(deliveries).where(mine)).one())
+            record(connection, now, "delivery.begun", case_id, destination=destination, attempt=delivery.attempts)
+            return delivery
+
+    def end(self, case_id: str, destination: str, state: DeliveryState, *, detail: str) -> bool:
+        """The delivery is sent, skipped or refused; the case ends with the last of its deliveries.
+
+        Returns whether this was the delivery that ended the case.
+        """
+        check_delivery_transition(_D.SENDING, state)
+        now = self._database.clock()
+        with self._database.transaction() as connection:
+            mine = (deliveries.c.case_id == case_id) & (deliveries.c.destination == destination)
+            moved = connection.execute(
+                update(deliveries)
+                .where(mine & (deliveries.c.state == _D.SENDING))
+                .values(state=state, detail=detail, lease_until=None, sent_at=now if state is _D.SENT else None)
+            ).rowcount
+            if not moved:
+                return False
+            record(connection, now, f"delivery.{state}", case_id, destination=destination, detail=detail)
+            # the lock on the case's row makes two deliveries that end at the same moment count each other
+            case_state = connection.scalar(select(cases.c.state).where(cases.c.case_id == case_id).with_for_update())
+            if case_state != CaseState.DELIVERING:
+                return False
+            states = {_D(s) for s in connection.scalars(select(deliveries.c.state).where(deliveries.c.case_id == case_id))}
+            if states & {_D.PENDING, _D.SENDING}:
+                return False
+            if _D.REFUSED in states:
+                why = "a destination did not take the result; see its deliveries"
+                return self._cases.advance_in(
+                    connection, case_id, CaseState.DELIVERING, CaseState.FAILED, failed_stage=Stage.DELIVER, detail=why
+                )
+            return self._cases.advance_in(connection, case_id, CaseState.DELIVERING, CaseState.DELIVERED)
+
+    def release(self, case_id: str, destination: str, *, why: str, not_before: datetime) -> bool:
+        """Give a delivery back after a failed attempt; it is posted again for `not_before`."""
+        now = self._database.clock()
+        with self._database.transaction() as connection:
+            moved = connection.execute(
+                update(deliveries)
+                .where(deliveries.c.case_id == case_id, deliveries.c.destination == destination, deliveries.c.state == _D.SENDING)
+                .values(
+                    state=_D.PENDING,
+                    detail=why,
+                    next_attempt_at=not_before,
+                    lease_until=not_before + timedelta(seconds=QUEUE_LEASE_S),
+                )
+            ).rowcount
+            if moved:
+                record(connection, now, "delivery.failed", case_id, destination=destination, why=why)
+                post(connection, now, Work(Stage.DELIVER, case_id, destination), not_before)
+            return bool(moved)
+
+    def overdue(self, now: datetime) -> list[Delivery]:
+        """Deliveries that nobody has taken up, or whose worker has vanished."""
+        waiting = [str(_D.PENDING), str(_D.SENDING)]
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                select(deliveries).where(
+                    deliveries.c.state.in_(waiting),
+                    or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now),
+                )
+            )
+            return [_delivery(row) for row in rows]
+
+    def repost(self, delivery: Delivery) -> None:
+        """Post the delivery's work again."""
+        now = self._database.clock()
+        with self._database.transaction() as connection:
+            connection.execute(
+                update(deliveries)
+                .where(deliveries.c.case_id == delivery.case_id, deliveries.c.destination == delivery.destination)
+                .values(lease_until=now + timedelta(seconds=QUEUE_LEASE_S))
+            )
+            record(connection, now, "work.posted_again", delivery.case_id, stage="deliver", destination=delivery.destination)
+            post(connection, now, Work(Stage.DELIVER, delivery.case_id, delivery.destination))
+
+
+def _delivery(row: Row[Any]) -> Delivery:
+    values = dict(row._mapping)
+    values["state"] = _D(values["state"])
+    return Delivery(**values)

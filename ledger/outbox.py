@@ -1,0 +1,46 @@
+"""Work that is committed and waits to be handed to the broker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete, select, update
+
+from corewatch.messages import Work
+from corewatch.states import Stage
+from ledger.database import Database
+from ledger.tables import outbox
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """One row of the outbox."""
+
+    id: int
+    work: Work
+
+
+class Outbox:
+    """What the daemon publishes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def due(self, now: datetime, limit: int = 100) -> list[Posted]:
+        """Work that may be published now, oldest first."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                select(outbox).where(outbox.c.published_at.is_(None), outbox.c.not_before <= now).order_by(outbox.c.id).limit(limit)
+            )
+            return [Posted(row.id, Work(Stage(row.stage), row.case_id, row.destination)) for row in rows]
+
+    def mark_published(self, posted: Posted) -> None:
+        """The broker took it. A crash before this line publishes it twice, which every task bears."""
+        with self._database.transaction() as connection:
+            connection.execute(update(outbox).where(outbox.c.id == posted.id).values(published_at=self._database.clock()))
+
+    def purge(self, before: datetime) -> int:
+        """Forget published rows that are older; returns how many."""
+        with self._database.transaction() as connection:
+            return connection.execute(delete(outbox).where(outbox.c.published_at < before)).rowcount

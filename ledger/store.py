@@ -1,0 +1,50 @@
+"""The ledger: the truth about every arrival, case and delivery. Its rooms share one database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from corewatch.clock import Clock, utc_now
+from ledger.cases import Cases
+from ledger.database import Database, record
+from ledger.deliveries import Deliveries
+from ledger.intake import Intake
+from ledger.outbox import Outbox
+
+
+class Ledger:
+    """Opens the database (and makes its tables) and holds the rooms.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL, see `ledger.database.Database`.
+    clock
+        Passed in, so that tests need no waiting.
+
+    Attributes
+    ----------
+    intake
+        Arrivals and instances.
+    cases, deliveries
+        States and transitions.
+    outbox
+        Work that waits for the broker.
+    """
+
+    def __init__(self, url: str, clock: Clock = utc_now) -> None:
+        self.clock = clock
+        self._database = Database(url, clock)
+        self.intake = Intake(self._database)
+        self.cases = Cases(self._database)
+        self.deliveries = Deliveries(self._database)
+        self.outbox = Outbox(self._database)
+
+    def note(self, event: str, case_id: str | None = None, **detail: Any) -> None:
+        """Append one line to the audit trail; JSON types only, free of patient data."""
+        with self._database.transaction() as connection:
+            record(connection, self.clock(), event, case_id, **detail)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._database.close()

@@ -1,0 +1,163 @@
+"""The ledger's tables. Times are UTC; nothing here names a patient."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Timezone-aware UTC moments, also in databases that drop the zone (SQLite)."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        """Store as naive UTC."""
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        """Give the zone back."""
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+arrivals = Table(
+    "arrivals",
+    metadata,
+    Column("arrival_id", String(64), primary_key=True),
+    Column("source", String(16), nullable=False),
+    Column("peer_ae_title", String(16), nullable=False),
+    Column("peer_host", String(255), nullable=False),
+    Column("email", JSON, nullable=False),
+    Column("opened_at", UtcDateTime, nullable=False),
+    Column("closed_at", UtcDateTime),
+    Column("outcome", String(16)),
+    # all files of a closed arrival are in the ledger: it need not be looked at again
+    Column("finished", Boolean, nullable=False, default=False),
+)
+
+cases = Table(
+    "cases",
+    metadata,
+    Column("case_id", String(16), primary_key=True),
+    Column("case_key", String(64), unique=True),
+    Column("study_uid", String(128)),
+    Column("series_uid", String(128)),
+    Column("revision", Integer, nullable=False),
+    # path of an already aligned head, relative to the received folder; null for DICOM
+    Column("aligned_path", Text),
+    Column("state", String(16), nullable=False),
+    Column("reason", String(32)),
+    Column("detail", Text, nullable=False, default=""),
+    Column("failed_stage", String(16)),
+    Column("superseded_by", String(16)),
+    Column("model", String(64)),
+    Column("email", JSON, nullable=False),
+    # attempts of the present stage, and who holds it until when
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("holder", String(128)),
+    Column("lease_until", UtcDateTime),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("last_stored_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    # what the worklist shows without opening the case folder
+    Column("core_ml", Float),
+    Column("side", String(8)),
+    Column("alert", Boolean),
+    Column("files_removed", Boolean, nullable=False, default=False),
+    UniqueConstraint("series_uid", "revision"),
+    Index("cases_by_state", "state"),
+)
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("sop_instance_uid", String(128), primary_key=True),
+    Column("series_uid", String(128), nullable=False),
+    # the instance belongs to this revision of its series and to every later one
+    Column("first_revision", Integer, nullable=False),
+    Column("arrival_id", String(64), ForeignKey("arrivals.arrival_id"), nullable=False),
+    Column("path", Text, nullable=False),  # relative to the received folder
+    Column("sha256", String(64), nullable=False),
+    Column("stored_at", UtcDateTime, nullable=False),
+    Column("header", JSON, nullable=False),
+    Index("instances_by_series", "series_uid"),
+    Index("instances_by_arrival", "arrival_id"),
+)
+
+# files that are not an instance of a case: the same UID with other content, the same again, or unreadable
+set_aside = Table(
+    "set_aside",
+    metadata,
+    Column("path", Text, primary_key=True),
+    Column("arrival_id", String(64), ForeignKey("arrivals.arrival_id"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Index("set_aside_by_arrival", "arrival_id"),
+)
+
+# which arrivals a series came by: as long as one of them is open, more may come
+series_arrivals = Table(
+    "series_arrivals",
+    metadata,
+    Column("series_uid", String(128), primary_key=True),
+    Column("arrival_id", String(64), ForeignKey("arrivals.arrival_id"), primary_key=True),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("case_id", String(16), ForeignKey("cases.case_id"), primary_key=True),
+    Column("destination", String(64), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("lease_until", UtcDateTime),
+    Column("next_attempt_at", UtcDateTime),
+    Column("detail", Text, nullable=False, default=""),
+    Column("sent_at", UtcDateTime),
+    Index("deliveries_by_state", "state"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("stage", String(16), nullable=False),
+    Column("case_id", String(16), nullable=False),
+    Column("destination", String(64)),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("not_before", UtcDateTime, nullable=False),
+    Column("published_at", UtcDateTime),
+    Index("outbox_waiting", "published_at", "not_before"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("case_id", String(16)),
+    Column("event", String(64), nullable=False),
+    Column("detail", JSON, nullable=False),
+    Index("audit_by_case", "case_id"),
+)
