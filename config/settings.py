@@ -180,6 +180,11 @@ class DeliverSettings(Section):
     """Wait after the first failed attempt; doubles with each."""
     backoff_max_s: float = Field(3600.0, gt=0)
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Destinations that hear of a case that ends without a finding (`not_analysed` or `failed`)."""
+        return (("folder",) if self.folder else ()) + (("operators",) if self.email else ())
+
     @model_validator(mode="after")
     def _names_are_unique(self) -> DeliverSettings:
         names = [p.name for p in self.pacs]

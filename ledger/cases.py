@@ -274,7 +274,7 @@ class Cases:
 
 
 def _case(row: Row[Any]) -> Case:
-    values = as_values(row._mapping)
+    values = as_values(row)
     values["state"] = CaseState(values["state"])
     values["reason"] = Reason(values["reason"]) if values["reason"] else None
     values["failed_stage"] = Stage(values["failed_stage"]) if values["failed_stage"] else None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, event, insert
+from sqlalchemy import Connection, Row, create_engine, event, insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
@@ -94,6 +94,6 @@ def post(connection: Connection, at: datetime, work: Work, not_before: datetime 
     )
 
 
-def as_values(row: Mapping[str, Any]) -> dict[str, Any]:
+def as_values(row: Row[Any]) -> dict[str, Any]:
     """A row as keyword arguments, lists as tuples."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in row._asdict().items()}

@@ -197,6 +197,6 @@ class Deliveries:
 
 
 def _delivery(row: Row[Any]) -> Delivery:
-    values = dict(row._mapping)
+    values = row._asdict()
     values["state"] = _D(values["state"])
     return Delivery(**values)

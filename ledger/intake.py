@@ -19,7 +19,7 @@ from ledger.tables import arrivals, cases, instances, series_arrivals, set_aside
 
 @dataclass(frozen=True, slots=True)
 class IndexedFile:
-    """One instance of the spool with its header read: path relative to the received folder, SHA-256 of the file, time of storing."""
+    """One instance of the spool, its header read. `path` is relative to the received folder, `sha256` that of the file."""
 
     path: str
     sha256: str
