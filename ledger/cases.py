@@ -67,7 +67,7 @@ class Cases:
 
     def get(self, case_id: str) -> Case | None:
         """The case, or None when the id is unknown."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(select(cases).where(cases.c.case_id == case_id)).one_or_none()
         return None if row is None else _case(row)
 
@@ -89,12 +89,12 @@ class Cases:
             query = query.where(cases.c.case_key == case_key)
         if limit is not None:
             query = query.limit(limit)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return [_case(row) for row in connection.execute(query)]
 
     def instance_paths(self, case: Case) -> list[str]:
         """Paths of the case's instances relative to the received folder, in order of arrival."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return list(
                 connection.scalars(
                     select(instances.c.path)
@@ -105,14 +105,14 @@ class Cases:
 
     def history(self, case_id: str) -> list[HistoryLine]:
         """The case's audit trail, oldest first."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(select(audit).where(audit.c.case_id == case_id).order_by(audit.c.id))
             return [HistoryLine(row.at, row.event, row.detail) for row in rows]
 
     def overdue(self, now: datetime) -> list[Case]:
         """Cases whose next step nobody has taken up, or whose worker has vanished: their work is to be posted again."""
         working = [str(s) for s in STAGE_OF if s is not CaseState.DELIVERING]
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(
                 select(cases).where(cases.c.state.in_(working), or_(cases.c.lease_until.is_(None), cases.c.lease_until < now))
             )

@@ -57,6 +57,12 @@ class Database:
         with self.engine.begin() as connection:
             yield connection
 
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A consistent view for reading, which waits for no writer."""
+        with self.engine.connect().execution_options(reading=True) as connection:
+            yield connection
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
@@ -73,7 +79,8 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     # take the write lock at once: a transaction that reads first and writes later would fail instead of wait
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
 def record(connection: Connection, at: datetime, event_name: str, case_id: str | None = None, **detail: Any) -> None:

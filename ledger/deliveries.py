@@ -41,7 +41,7 @@ class Deliveries:
 
     def of(self, case_id: str) -> list[Delivery]:
         """All deliveries of a case, by name."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(select(deliveries).where(deliveries.c.case_id == case_id).order_by(deliveries.c.destination))
             return [_delivery(row) for row in rows]
 
@@ -174,7 +174,7 @@ class Deliveries:
     def overdue(self, now: datetime) -> list[Delivery]:
         """Deliveries that nobody has taken up, or whose worker has vanished."""
         waiting = [str(_D.PENDING), str(_D.SENDING)]
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(
                 select(deliveries).where(
                     deliveries.c.state.in_(waiting),

@@ -96,7 +96,7 @@ class Intake:
 
     def finished_arrivals(self) -> frozenset[str]:
         """Arrivals that are closed and wholly in the ledger."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return frozenset(connection.scalars(select(arrivals.c.arrival_id).where(arrivals.c.finished)))
 
     def finish(self, arrival_id: str, closing: Closing) -> None:
@@ -118,7 +118,7 @@ class Intake:
 
     def known_paths(self, arrival_id: str) -> frozenset[str]:
         """Paths (relative to the received folder) of this arrival's files that have a row already."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             known = set(connection.scalars(select(instances.c.path).where(instances.c.arrival_id == arrival_id)))
             known.update(connection.scalars(select(set_aside.c.path).where(set_aside.c.arrival_id == arrival_id)))
             known.update(
@@ -279,7 +279,7 @@ class Intake:
 
     def receiving(self) -> list[ReceivingSeries]:
         """All series that are still arriving, oldest first."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(
                 select(cases.c.case_id, cases.c.series_uid, cases.c.revision, cases.c.last_stored_at)
                 .where(cases.c.state == CaseState.RECEIVING, cases.c.series_uid.is_not(None))

@@ -29,7 +29,7 @@ class Outbox:
 
     def due(self, now: datetime, limit: int = 100) -> list[Posted]:
         """Work that may be published now, oldest first."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(
                 select(outbox).where(outbox.c.published_at.is_(None), outbox.c.not_before <= now).order_by(outbox.c.id).limit(limit)
             )

@@ -1,0 +1,96 @@
+"""The Celery application, as the daemon, the workers and Flower all use it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from celery import Celery
+from kombu import Queue
+
+from corewatch.states import Stage
+from jobs.names import QUEUE_OF, QUEUES, task_name
+
+HARD_LIMIT_MARGIN_S = 15.0
+"""A task that does not heed its soft limit is killed so much later."""
+
+VISIBILITY_MARGIN_S = 120.0
+"""Redis gives an unacknowledged message to another worker so long after the longest hard limit: the first one is dead by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Soft time limits of the stages in seconds."""
+
+    prepare_s: float = 180.0
+    detect_s: float = 180.0
+    deliver_s: float = 180.0
+
+    def soft_s(self, stage: Stage) -> float:
+        """Soft limit of a stage; rendering counts as delivery."""
+        return {Stage.PREPARE: self.prepare_s, Stage.DETECT: self.detect_s}.get(stage, self.deliver_s)
+
+    def hard_s(self, stage: Stage) -> float:
+        """Hard limit of a stage: its process is killed then."""
+        return self.soft_s(stage) + HARD_LIMIT_MARGIN_S
+
+    @property
+    def visibility_timeout_s(self) -> float:
+        """Above every hard limit, so that a message is never worked on twice at the same time."""
+        return max(self.hard_s(s) for s in Stage) + VISIBILITY_MARGIN_S
+
+
+def make_app(broker_url: str, limits: Limits | None = None) -> Celery:
+    """Build the application.
+
+    Parameters
+    ----------
+    broker_url
+        `redis://:password@host:port/0`.
+    limits
+        Soft time limits of the stages.
+    """
+    limits = limits or Limits()
+    app = Celery("corewatch", broker=broker_url, set_as_current=False)
+    app.conf.update(
+        # JSON only: a message must never be able to carry code
+        task_serializer="json",
+        accept_content=["json"],
+        # the ledger is the truth: no result backend
+        task_ignore_result=True,
+        result_backend=None,
+        # a message is given back when its worker dies, and taken one at a time
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        # a running task outlives a broken connection: its result goes to the ledger, and the message, given out again after the
+        # visibility timeout, finds the case moved on
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "visibility_timeout": limits.visibility_timeout_s,
+            "socket_timeout": 30,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 15,
+        },
+        task_queues=[Queue(name) for name in QUEUES],
+        task_default_queue="prepare",
+        task_create_missing_queues=False,
+        task_routes={task_name(stage): {"queue": queue} for stage, queue in QUEUE_OF.items()},
+        task_annotations={
+            task_name(stage): {"soft_time_limit": limits.soft_s(stage), "time_limit": limits.hard_s(stage)} for stage in Stage
+        },
+        # Flower lives on events
+        worker_send_task_events=True,
+        task_send_sent_event=True,
+        task_track_started=True,
+        # the programs set up logging themselves
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        # loading TensorFlow takes longer than Celery's 4 s
+        worker_proc_alive_timeout=180.0,
+        enable_utc=True,
+        timezone="UTC",
+    )
+    return app
