@@ -1,0 +1,9 @@
+"""Rigid alignment of a CTA head to the network's frame, and the way back."""
+
+from __future__ import annotations
+
+from conversion.alignment.align import align
+from conversion.alignment.native import map_to_scanner
+from conversion.alignment.quality import MINIMUM_SCORE, check_quality
+
+__all__ = ["MINIMUM_SCORE", "align", "check_quality", "map_to_scanner"]

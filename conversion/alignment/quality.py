@@ -1,0 +1,103 @@
+"""How far an alignment can be trusted: a few figures, each with the range in which good heads lie, and one score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+
+from conversion.alignment.cavity import Cavity
+from conversion.alignment.isotropic import BlockMeans
+from conversion.alignment.surface import SurfaceFit
+from conversion.alignment.symmetry import Plane
+from conversion.alignment.template import STEP_MM, Template
+from corewatch.errors import NotAnalysed
+from corewatch.geometry import Matrix, apply
+from corewatch.reasons import Reason
+from corewatch.volumes import AlignmentQuality
+
+MINIMUM_SCORE: Final = 0.5
+"""Heads below this score are not analysed."""
+
+MINIMUM_COVERAGE: Final = 0.7
+"""Share of the template's brain that the stack must show."""
+
+MINIMUM_ENCLOSED: Final = 0.35
+"""Share of the cavity's surface that bone must enclose for it to be a skull."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """Values at `good` or beyond count fully, at `bad` or beyond not at all, linear between."""
+
+    bad: float
+    good: float
+
+    def __call__(self, value: float) -> float:
+        return float(np.clip((value - self.bad) / (self.good - self.bad), 0, 1))
+
+
+_RANGES: Final = {
+    "coverage": _Range(0.55, 0.9),
+    "enclosed": _Range(0.25, 0.6),
+    "inliers": _Range(0.4, 0.75),
+    "residual_mm": _Range(3.6, 2.6),
+    "soft": _Range(0.5, 0.85),
+    "symmetry": _Range(0.2, 0.6),
+}
+
+
+def brain_figures(blocks: BlockMeans, pose: Matrix, log_scales: NDArray[np.float64], template: Template) -> dict[str, float]:
+    """What lies where the template has its brain: share seen, share that is soft tissue, median HU."""
+    inside = np.argwhere(template.distance_mm[::2, ::2, ::2] < -4.0) * 2 * STEP_MM + template.origin_mm
+    here = (inside - template.centre_mm) * np.exp(log_scales) + template.centre_mm
+    index = apply(np.linalg.inv(blocks.to_ras) @ np.linalg.inv(pose), here)
+    seen = ((index > -0.5) & (index < np.array(blocks.hu.shape) - 0.5)).all(axis=1)
+    values = map_coordinates(blocks.hu, index[seen].T, order=1, mode="nearest")
+    soft = (values > -20) & (values < 110)
+    return {
+        "coverage": float(seen.mean()),
+        "soft": float(soft.mean()) if seen.any() else 0.0,
+        "brain_hu": float(np.median(values)) if seen.any() else float("nan"),
+    }
+
+
+def judge(cavity: Cavity, fit: SurfaceFit, plane: Plane, left: Plane, figures: dict[str, float]) -> AlignmentQuality:
+    """Make the score: the product of what each figure is worth, so that one bad figure is enough to refuse."""
+    parts = {
+        **figures,
+        "enclosed": cavity.enclosed,
+        "inliers": fit.inliers,
+        "residual_mm": fit.residual_mm,
+        "symmetry": plane.correlation,
+        "cavity_ml": cavity.volume_ml,
+        "scale": float(np.exp(fit.log_scales.mean())),
+    }
+    score = float(np.prod([rate(parts[name]) for name, rate in _RANGES.items()]))
+    rounded = {name: round(value, 4) for name, value in parts.items()}
+    return AlignmentQuality(round(score, 4), round(abs(left.offset_mm), 3), round(left.degrees, 3), rounded)
+
+
+def check_quality(quality: AlignmentQuality, minimum: float = MINIMUM_SCORE) -> None:
+    """Raise `NotAnalysed` where an alignment must not be trusted, with the first cause that explains it.
+
+    Raises
+    ------
+    NotAnalysed
+        `TOO_LITTLE_COVERAGE`, `NOT_A_HEAD` or `ALIGNMENT_NOT_TRUSTED`.
+    """
+    if quality.score >= minimum:
+        return
+    parts = quality.parts
+    if parts.get("coverage", 1.0) < MINIMUM_COVERAGE:
+        raise NotAnalysed(Reason.TOO_LITTLE_COVERAGE, f"Only {100 * parts['coverage']:.0f} % of the brain lies within the slices.")
+    if parts.get("enclosed", 1.0) < MINIMUM_ENCLOSED:
+        raise NotAnalysed(Reason.NOT_A_HEAD, "No brain inside a skull was found in the slices.")
+    raise NotAnalysed(
+        Reason.ALIGNMENT_NOT_TRUSTED,
+        f"The head fits the reference head too poorly (score {quality.score:.2f}, at least {minimum:.2f} is needed); "
+        "check the patient position in the scanner's protocol, and whether the head is complete.",
+    )

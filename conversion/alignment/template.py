@@ -1,0 +1,76 @@
+"""The template that heads are aligned to: ICBM 2009a nonlinear symmetric, from nilearn's bundled files.
+
+Fonov et al., *Unbiased nonlinear average age-appropriate brain templates from birth to adulthood*, NeuroImage 2009;47:S102.
+nilearn itself is not imported: that takes seconds, and only its data files are needed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_closing, binary_fill_holes, distance_transform_edt, gaussian_filter
+
+from corewatch.geometry import apply
+
+STEP_MM: Final = 3.0
+"""Voxels of the reduced template."""
+
+_MARGIN_MM: Final = 30.0
+_CLOSING_MM: Final = 9.0
+"""Closes the brain's surface over sulci and cisterns: what remains is close to the inner table of the skull."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Template:
+    """The template's outer hull.
+
+    Attributes
+    ----------
+    distance_mm
+        float32, signed distance in mm from the hull of the brain, positive outside; smooth, symmetric about x = 0.
+    origin_mm
+        RAS mm of voxel (0, 0, 0); voxels of `STEP_MM`, axes R-A-S.
+    centre_mm
+        Centre of the hull, RAS mm, with x = 0.
+    """
+
+    distance_mm: NDArray[np.float32]
+    origin_mm: NDArray[np.float64]
+    centre_mm: NDArray[np.float64]
+
+
+def _data_file(name: str) -> Path:
+    spec = importlib.util.find_spec("nilearn")
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError("nilearn is not installed, and its template is needed for the alignment")
+    return Path(spec.submodule_search_locations[0]) / "datasets" / "data" / name
+
+
+@lru_cache(maxsize=1)
+def load_template() -> Template:
+    """Read the template once per process."""
+    image = nib.load(_data_file("mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"))
+    brain = np.asanyarray(image.dataobj) > 0
+    step = int(STEP_MM / float(image.header.get_zooms()[0]))
+    middle = round(float((np.linalg.inv(image.affine) @ [0, 0, 0, 1])[0]))
+    # blocks are centred on x = 0, so that the reduced template is symmetric too
+    starts = [middle % step, 0, 0]
+    reduced = np.ascontiguousarray(brain[starts[0] :: step, ::step, ::step])
+    pad = int(np.ceil(_MARGIN_MM / STEP_MM))
+    mask = np.pad(reduced, pad)
+    origin = apply(image.affine, np.array(starts, float)) - pad * STEP_MM
+    radius = round(_CLOSING_MM / STEP_MM)
+    ball = np.sum(np.square(np.indices((2 * radius + 1,) * 3) - radius), axis=0) <= radius**2
+    hull = binary_fill_holes(binary_closing(mask, ball))
+    hull |= hull[::-1]
+    distance = distance_transform_edt(~hull) - distance_transform_edt(hull)
+    distance = gaussian_filter((distance * STEP_MM).astype(np.float32), 1.0)
+    centre = np.array(np.nonzero(hull)).mean(axis=1) * STEP_MM + origin
+    return Template(distance, origin, np.array([0.0, centre[1], centre[2]]))
