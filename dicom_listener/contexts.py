@@ -1,0 +1,78 @@
+"""Presentation contexts that the listener accepts.
+
+Objects that are analysed (CT) come in transfer syntaxes that can be decoded here only: when a context is refused, a PACS sends the
+image uncompressed instead. Everything else that is routed along with a study is accepted in whatever encoding, so that its
+sender gets success; it is never decoded, and its case ends `not_analysed` with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from pydicom import uid
+from pynetdicom import AllStoragePresentationContexts, build_context, register_uid
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.service_class import StorageServiceClass
+from pynetdicom.sop_class import Verification
+
+DECODABLE: Mapping[str, str] = MappingProxyType(
+    {
+        uid.ExplicitVRLittleEndian: "uncompressed",
+        uid.ImplicitVRLittleEndian: "uncompressed; the one that every DICOM system offers (PS3.5 10.1)",
+        uid.DeflatedExplicitVRLittleEndian: "the data set deflated as a whole",
+        uid.ExplicitVRBigEndian: "retired, still met in old archives",
+        uid.JPEGLosslessSV1: "the usual lossless compression of CT archives",
+        uid.JPEGLossless: "lossless with another predictor",
+        uid.JPEGLSLossless: "lossless",
+        uid.JPEG2000Lossless: "lossless",
+        uid.HTJ2KLossless: "lossless",
+        uid.HTJ2KLosslessRPCL: "lossless",
+        uid.RLELossless: "lossless",
+        uid.JPEGLSNearLossless: "lossy; the archive may hold nothing better",
+        uid.JPEG2000: "lossless or lossy",
+        uid.HTJ2K: "lossless or lossy",
+        uid.JPEGExtended12Bit: "lossy, 12 bit",
+        uid.JPEGBaseline8Bit: "lossy, 8 bit: screen captures mostly",
+    }
+)
+"""Transfer syntaxes of images that are analysed, best first: from what a sender offers in one context, the first is taken."""
+
+_STREAMED = ("1.2.840.10008.1.2.7.", "1.2.840.10008.1.2.4.204", "1.2.840.10008.1.2.4.205")
+ANY_ENCODING: tuple[str, ...] = (
+    *DECODABLE,
+    *(t for t in uid.AllTransferSyntaxes if t not in DECODABLE and not t.startswith(_STREAMED)),
+)
+"""For what is never decoded: also video and the rarer ones, but not those that refer to pixels elsewhere (JPIP, SMPTE ST 2110)."""
+
+ANALYSED_SOP_CLASSES = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.2",  # CT Image Storage
+        "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT Image Storage
+        "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT Image Storage
+    }
+)
+
+EXTRA_SOP_CLASSES: Mapping[str, str] = MappingProxyType(
+    {
+        "1.3.12.2.1107.5.9.1": "SiemensCSANonImageStorage",
+        "1.2.840.10008.5.1.4.1.1.3": "UltrasoundMultiFrameImageStorageRetired",
+        "1.2.840.10008.5.1.4.1.1.5": "NuclearMedicineImageStorageRetired",
+        "1.2.840.10008.5.1.4.1.1.6": "UltrasoundImageStorageRetired",
+        "1.2.840.10008.5.1.4.1.1.8": "StandaloneOverlayStorage",
+        "1.2.840.10008.5.1.4.1.1.9": "StandaloneCurveStorage",
+        "1.2.840.10008.5.1.4.1.1.10": "StandaloneModalityLUTStorage",
+        "1.2.840.10008.5.1.4.1.1.11": "StandaloneVOILUTStorage",
+    }
+)
+"""Private and retired objects that archives route along with CT studies; pynetdicom knows the present standard's only."""
+
+
+def supported_contexts() -> list[PresentationContext]:
+    """Verification and every storage SOP class, each with its transfer syntaxes in order of preference."""
+    for sop_class, keyword in EXTRA_SOP_CLASSES.items():
+        register_uid(sop_class, keyword, StorageServiceClass)
+    storage = [str(c.abstract_syntax) for c in AllStoragePresentationContexts] + list(EXTRA_SOP_CLASSES)
+    contexts = [build_context(Verification, [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian])]
+    contexts += [build_context(c, list(DECODABLE if c in ANALYSED_SOP_CLASSES else ANY_ENCODING)) for c in storage]
+    return contexts

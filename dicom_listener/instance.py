@@ -1,0 +1,72 @@
+"""A received data set as a DICOM file, without decoding it: only its first few elements are looked at."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pynetdicom.dsutils import create_file_meta, encode_file_meta
+
+from dicom_listener.status import NO_UID, NOT_DICOM, WRONG_SOP_CLASS, WRONG_SOP_INSTANCE, StorageStatus
+
+_SOP_CLASS_UID = 0x00080016
+_SOP_INSTANCE_UID = 0x00080018
+_HEAD_BYTES = 65_536
+"""How much of a data set is looked at: (0008,0018) comes within its first few elements, since elements are sorted by tag."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRequest:
+    """What a C-STORE-RQ says about the instance that it carries. Everything in it is the sender's word only."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+
+
+def check_instance(request: StoreRequest, data: memoryview) -> StorageStatus | None:
+    """Return None where the data set is the object that the request announces, else the answer to give."""
+    if not request.sop_class_uid or not request.sop_instance_uid:
+        return NO_UID
+    try:
+        found = _first_uids(data, request.transfer_syntax_uid)
+    except (InvalidDicomError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, NotImplementedError, zlib.error):
+        return NOT_DICOM  # what pydicom raises on bytes that are no data set, and zlib on bytes that are not deflated
+    sop_class, sop_instance = found.get(_SOP_CLASS_UID, ""), found.get(_SOP_INSTANCE_UID, "")
+    if not sop_class or not sop_instance:
+        return NO_UID if found else NOT_DICOM
+    if sop_class != request.sop_class_uid:
+        return WRONG_SOP_CLASS
+    return None if sop_instance == request.sop_instance_uid else WRONG_SOP_INSTANCE
+
+
+def file_header(request: StoreRequest) -> bytes:
+    """Preamble, prefix and File Meta Information (PS3.10 7.1) that make the data set a file.
+
+    The same instance gets the same bytes from whoever sends it, so that a re-send is recognised as one.
+    """
+    meta = create_file_meta(
+        sop_class_uid=request.sop_class_uid,
+        sop_instance_uid=request.sop_instance_uid,
+        transfer_syntax=request.transfer_syntax_uid,
+    )
+    header: bytes = bytes(128) + b"DICM" + encode_file_meta(meta)
+    return header
+
+
+def _first_uids(data: memoryview, transfer_syntax_uid: str) -> dict[int, str]:
+    if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
+        head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _HEAD_BYTES)
+    else:
+        head = bytes(data[:_HEAD_BYTES])
+    dataset = read_dataset(
+        BytesIO(head),
+        is_implicit_VR=transfer_syntax_uid == ImplicitVRLittleEndian,
+        is_little_endian=transfer_syntax_uid != ExplicitVRBigEndian,
+        stop_when=lambda tag, _vr, _length: tag > _SOP_INSTANCE_UID,
+    )
+    return {int(e.tag): str(e.value or "") for e in dataset}

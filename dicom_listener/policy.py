@@ -1,0 +1,120 @@
+"""Who may open an association. A pure decision: names are resolved by a function that is passed in."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from config.settings import Peer
+
+Resolver = Callable[[str], frozenset[str]]
+"""Addresses of a host name; empty where it has none."""
+
+APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
+"""The DICOM application context name (PS3.7 A.2.1); there is no other."""
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Rejection(Enum):
+    """Why an association is rejected, and how the A-ASSOCIATE-RJ says it: (result, source, reason), PS3.8 Table 9-21."""
+
+    APPLICATION_CONTEXT = ("application context name not supported", 1, 1, 2)
+    CALLED_AE_TITLE = ("called AE title is not ours", 1, 1, 7)
+    CALLING_AE_TITLE = ("calling AE title is not among listener.peers", 1, 1, 3)
+    HOST = ("address is not the one listed for this AE title in listener.peers", 1, 1, 3)
+    NOT_LOOPBACK = ("listener.peers is empty, so only programs on this machine may send", 1, 1, 3)
+    TOO_MANY = ("listener.max_associations are open", 2, 3, 2)
+    """Transient: the sender is expected to try again."""
+    STOPPING = ("the listener is stopping", 2, 3, 1)
+
+    @property
+    def explanation(self) -> str:
+        """For the log."""
+        return self.value[0]
+
+    @property
+    def codes(self) -> tuple[int, int, int]:
+        """Result, source and reason/diagnostic of the A-ASSOCIATE-RJ."""
+        return self.value[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an A-ASSOCIATE-RQ and its connection tell about the sender."""
+
+    calling_ae_title: str
+    called_ae_title: str
+    address: str
+    application_context: str = APPLICATION_CONTEXT
+
+
+@dataclass(frozen=True, slots=True)
+class AssociationPolicy:
+    """The rules of one listener.
+
+    Attributes
+    ----------
+    peers
+        Allowed pairs of AE title and host; a host is an address, a network (`10.1.2.0/24`) or a name. Empty: loopback only, any
+        AE title.
+    """
+
+    ae_title: str
+    peers: Sequence[Peer]
+    max_associations: int
+
+    def decide(self, request: Request, open_associations: int, resolve: Resolver) -> Rejection | None:
+        """Return None to accept, else the first rule that speaks against it.
+
+        Parameters
+        ----------
+        open_associations
+            How many are open already, this one not counted.
+        """
+        if request.application_context != APPLICATION_CONTEXT:
+            return Rejection.APPLICATION_CONTEXT
+        if request.called_ae_title.strip() != self.ae_title.strip():
+            return Rejection.CALLED_AE_TITLE
+        refused = self._check_peer(request, resolve)
+        if refused is not None:
+            return refused
+        return Rejection.TOO_MANY if open_associations >= self.max_associations else None
+
+    def _check_peer(self, request: Request, resolve: Resolver) -> Rejection | None:
+        address = parse_address(request.address)
+        if not self.peers:
+            return None if address is not None and address.is_loopback else Rejection.NOT_LOOPBACK
+        hosts = [p.host for p in self.peers if p.ae_title.strip() == request.calling_ae_title.strip()]
+        if not hosts:
+            return Rejection.CALLING_AE_TITLE
+        if address is None or not any(_host_matches(host, address, resolve) for host in hosts):
+            return Rejection.HOST
+        return None
+
+
+def parse_address(text: str) -> _Address | None:
+    """The address, IPv4 also where it came as IPv4-mapped IPv6 (`::ffff:10.0.0.1`); None where it is none."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _host_matches(host: str, address: _Address, resolve: Resolver) -> bool:
+    network = _parse_network(host)
+    if network is not None:
+        return address in network
+    return any(parse_address(found) == address for found in resolve(host))
+
+
+def _parse_network(host: str) -> _Network | None:
+    try:
+        return ipaddress.ip_network(host, strict=False)
+    except ValueError:
+        return None
