@@ -1,0 +1,72 @@
+"""A case as its readers get it: everything that pages, DICOM objects and mails are made from, as one plain value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from corewatch.casefolder import CaseFolder
+from corewatch.errors import NotAnalysed
+from corewatch.result import Result
+from corewatch.states import CaseState
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedCase:
+    """One case, ready to be shown and sent.
+
+    Attributes
+    ----------
+    key
+        The case's key (`corewatch.identity.case_key`), hex; the DICOM UIDs of the result are derived from it.
+    result
+        What was found, or why nothing was.
+    folder
+        Where the case's files are.
+    received_at, analysed_at
+        When the last image was stored and when the finding (or the reason) was known. Aware of their zone, and in the zone in which
+        they are to be shown.
+    source_header
+        DICOM header without pixel data of one source instance. None where the input was a NIfTI file, which has no study that a
+        result could join.
+    source_instances
+        (SOP Class UID, SOP Instance UID) of every instance that the result was made from.
+    extra_recipients
+        Mail addresses that belong to where this case came in, besides the general list.
+    """
+
+    case_id: str
+    key: str
+    result: Result
+    folder: CaseFolder
+    received_at: datetime
+    analysed_at: datetime
+    source_header: Path | None = None
+    source_instances: tuple[tuple[str, str], ...] = ()
+    extra_recipients: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.received_at.tzinfo is None or self.analysed_at.tzinfo is None:
+            raise ValueError("the times of a case must know their zone")
+        if self.case_id != self.result.case_id:
+            raise ValueError("the result belongs to another case")
+
+    @property
+    def revision(self) -> int:
+        """1 for the first; a late slice makes the next."""
+        return self.result.revision
+
+    @property
+    def failed(self) -> bool:
+        """A stage failed and an operator must look."""
+        return self.result.state is CaseState.FAILED
+
+    @property
+    def problem(self) -> str | None:
+        """Why there is no finding, in words for people; None where there is one."""
+        if self.result.reason is not None:
+            return str(NotAnalysed(self.result.reason, self.result.detail))
+        if self.result.finding is None or self.failed:
+            return self.result.detail or "A stage failed; the log of corewatch has the details."
+        return None

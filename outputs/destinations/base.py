@@ -1,0 +1,53 @@
+"""What every destination is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from outputs.case import ReportedCase
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A delivery that was accepted.
+
+    Attributes
+    ----------
+    detail
+        For the audit trail: what went where, free of patient data.
+    at
+        When it was accepted, aware of its zone.
+    """
+
+    detail: str
+    at: datetime
+
+
+class Destination(Protocol):
+    """A place that results are delivered to.
+
+    Delivering the same case again must leave the destination as it was: a worker may die between the delivery and its record.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name in the ledger, in task arguments and in logs."""
+
+    def applies(self, case: ReportedCase) -> str | None:
+        """None if the case is to be delivered here, else the reason to skip it."""
+
+    def deliver(self, case: ReportedCase) -> Delivered:
+        """Deliver.
+
+        Raises
+        ------
+        RetryLater
+            A passing fault.
+        OperatorNeeded
+            Trying again cannot help before a person has changed something.
+        """
+
+    def check(self) -> str | None:
+        """Connection test without delivering anything: None if all is well, else the problem with its remedy."""

@@ -1,0 +1,42 @@
+"""All destinations out of their parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from outputs.destinations.base import Destination
+from outputs.destinations.email import EmailDestination, EmailParameters, OperatorsDestination
+from outputs.destinations.folder import FolderDestination, FolderParameters
+from outputs.destinations.pacs import PacsDestination, PacsParameters
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationParameters:
+    """Everything that results are delivered to."""
+
+    pacs: tuple[PacsParameters, ...] = ()
+    folder: FolderParameters | None = None
+    email: EmailParameters | None = None
+
+
+def build_destinations(
+    parameters: DestinationParameters, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> dict[str, Destination]:
+    """The destinations by name: each PACS under its own, then ``folder``, ``email`` (results) and ``operators`` (what has none).
+
+    Raises
+    ------
+    ValueError
+        If two destinations have the same name.
+    """
+    built: list[Destination] = [PacsDestination(pacs, clock) for pacs in parameters.pacs]
+    if parameters.folder is not None:
+        built.append(FolderDestination(parameters.folder, clock))
+    if parameters.email is not None:
+        built += [EmailDestination(parameters.email, clock), OperatorsDestination(parameters.email, clock)]
+    by_name = {destination.name: destination for destination in built}
+    if len(by_name) != len(built):
+        raise ValueError("two destinations have the same name")
+    return by_name

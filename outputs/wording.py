@@ -1,0 +1,93 @@
+"""The words of a finding, the same on every page, in every DICOM object and in every mail. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from corewatch.findings import Finding, ModelIdentity, Side
+from corewatch.volumes import AlignmentQuality
+from outputs.case import ReportedCase
+
+PRODUCT = "corewatch"
+
+_SIDES = {Side.LEFT: "patient's LEFT", Side.RIGHT: "patient's RIGHT", Side.NONE: "no clear side"}
+
+
+def number_ml(value: float, alert_ml: float) -> str:
+    """`value` (mL) in as few digits as are meaningful, without ever rounding across the alert threshold `alert_ml`.
+
+    19.7 mL below a threshold of 20 mL reads "19.7", not "20": a page that says "20 mL, no alert at 20 mL" is not believed.
+    """
+    for digits in (0 if value >= 10 else 1, 1, 2, 3, 6):
+        text = f"{value:.{digits}f}"
+        if (float(text) >= alert_ml) == (value >= alert_ml):
+            return text
+    return repr(value)
+
+
+def volume(finding: Finding) -> str:
+    """Estimated volume with its unit."""
+    return f"{number_ml(finding.core_ml, finding.alert_ml)} mL"
+
+
+def interval(finding: Finding) -> str | None:
+    """The 10-90 % range with its unit; None where the spread was switched off."""
+    if finding.core_ml_interval is None:
+        return None
+    low, high = (number_ml(value, finding.alert_ml) for value in finding.core_ml_interval)
+    return f"{low} to {high} mL"
+
+
+def threshold(finding: Finding) -> str:
+    """The alert threshold with its unit."""
+    return f"{finding.alert_ml:g} mL"
+
+
+def side(finding: Finding) -> str:
+    """Side in words, the patient's own."""
+    return _SIDES[finding.side]
+
+
+def verdict(finding: Finding) -> str:
+    """Alert or not, with the threshold."""
+    if finding.alert:
+        return f"ALERT: core at or above {threshold(finding)}"
+    return f"No alert: core below {threshold(finding)}"
+
+
+def caution(finding: Finding) -> str | None:
+    """What an unstable finding means; None for a stable one."""
+    if not finding.unstable:
+        return None
+    return f"UNSTABLE: the range crosses {threshold(finding)}"
+
+
+def model(identity: ModelIdentity) -> str:
+    """Name, version and the first 8 digits of the digest."""
+    return f"{identity.name} {identity.version} ({identity.sha256[:8]})"
+
+
+def alignment(quality: AlignmentQuality | None) -> str:
+    """How far the alignment can be trusted: score 0-1, what is left at the midline in mm and degrees."""
+    if quality is None:
+        return "supplied aligned, not checked"
+    return f"quality {quality.score:.2f}; midline off by {abs(quality.midline_mm):.1f} mm, {abs(quality.midline_degrees):.1f}°"
+
+
+def moment(value: datetime) -> str:
+    """Date, time and zone."""
+    offset = value.strftime("%z")
+    zone = "UTC" if offset == "+0000" else f"UTC{offset[:3]}:{offset[3:5]}"
+    return f"{value:%Y-%m-%d %H:%M:%S} {zone}"
+
+
+def headline(case: ReportedCase) -> str:
+    """One line for a subject or a title: free of patient data."""
+    finding = case.result.finding
+    if case.failed:
+        return "FAILED"
+    if finding is None:
+        return "not analysed"
+    lead = "ALERT" if finding.alert else "no alert"
+    where = "side unclear" if finding.side is Side.NONE else str(finding.side)
+    return f"{lead} core {volume(finding)} {where}" + (", unstable" if finding.unstable else "")
