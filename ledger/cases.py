@@ -118,6 +118,11 @@ class Cases:
             )
             return [_case(row) for row in rows]
 
+    def held(self) -> list[Case]:
+        """Cases that a worker has claimed."""
+        with self._database.reading() as connection:
+            return [_case(row) for row in connection.execute(select(cases).where(cases.c.holder.is_not(None)))]
+
     # moving ----------------------------------------------------------------------------------------------------------------------
 
     def begin(self, case_id: str, state: CaseState, *, holder: str, lease_s: float, takeover: bool = False) -> Case | None:

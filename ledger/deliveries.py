@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, insert, or_, select, update
+from sqlalchemy import Connection, Row, insert, or_, select, update
 
 from corewatch.messages import Work
 from corewatch.states import CaseState, DeliveryState, Stage, check_delivery_transition
@@ -65,36 +65,35 @@ class Deliveries:
         with self._database.transaction() as connection:
             if not self._cases.advance_in(connection, case_id, before, after, **facts):
                 return False
-            known = {
-                row.destination: _D(row.state)
-                for row in connection.execute(select(deliveries).where(deliveries.c.case_id == case_id))
-            }
-            for name, skip in destinations.items():
-                state = _D.PENDING if skip is None else _D.SKIPPED
-                if name not in known:
-                    connection.execute(
-                        insert(deliveries).values(
-                            case_id=case_id,
-                            destination=name,
-                            state=state,
-                            attempts=0,
-                            detail=skip or "",
-                            lease_until=now + timedelta(seconds=QUEUE_LEASE_S),
-                        )
-                    )
-                    if skip is not None:
-                        record(connection, now, "delivery.skipped", case_id, destination=name, why=skip)
-                elif known[name] is _D.REFUSED:
-                    connection.execute(
-                        update(deliveries)
-                        .where(deliveries.c.case_id == case_id, deliveries.c.destination == name)
-                        .values(state=_D.PENDING, attempts=0, lease_until=now + timedelta(seconds=QUEUE_LEASE_S))
-                    )
-                elif known[name] in {_D.SENT, _D.SKIPPED}:
-                    continue
-                if skip is None:
-                    post(connection, now, Work(Stage.DELIVER, case_id, name))
+            self._post_new(connection, case_id, destinations)
             return True
+
+    def _post_new(self, connection: Connection, case_id: str, destinations: Mapping[str, str | None]) -> None:
+        now = self._database.clock()
+        rows = connection.execute(select(deliveries).where(deliveries.c.case_id == case_id))
+        known = {row.destination: _D(row.state) for row in rows}
+        for name, skip in destinations.items():
+            if known.get(name) in {_D.SENT, _D.SKIPPED}:
+                continue
+            if name in known:
+                mine = (deliveries.c.case_id == case_id) & (deliveries.c.destination == name)
+                waiting = now + timedelta(seconds=QUEUE_LEASE_S)
+                connection.execute(update(deliveries).where(mine).values(state=_D.PENDING, attempts=0, lease_until=waiting))
+            else:
+                connection.execute(
+                    insert(deliveries).values(
+                        case_id=case_id,
+                        destination=name,
+                        state=_D.PENDING if skip is None else _D.SKIPPED,
+                        attempts=0,
+                        detail=skip or "",
+                        lease_until=now + timedelta(seconds=QUEUE_LEASE_S),
+                    )
+                )
+            if skip is None:
+                post(connection, now, Work(Stage.DELIVER, case_id, name))
+            else:
+                record(connection, now, "delivery.skipped", case_id, destination=name, why=skip)
 
     def begin(self, case_id: str, destination: str, *, lease_s: float, takeover: bool = False) -> Delivery | None:
         """Claim a delivery; counts an attempt. None: it has an end already, or another worker is at it."""
@@ -121,10 +120,17 @@ class Deliveries:
             record(connection, now, "delivery.begun", case_id, destination=destination, attempt=delivery.attempts)
             return delivery
 
-    def end(self, case_id: str, destination: str, state: DeliveryState, *, detail: str) -> bool:
+    def end(self, case_id: str, destination: str, state: DeliveryState, *, detail: str, notices: Sequence[str] = ()) -> bool:
         """The delivery is sent, skipped or refused; the case ends with the last of its deliveries.
 
-        Returns whether this was the delivery that ended the case.
+        Parameters
+        ----------
+        notices
+            Destinations that are told, once each, when the case thereby ends `failed`.
+
+        Returns
+        -------
+        Whether this was the delivery that ended the case.
         """
         check_delivery_transition(_D.SENDING, state)
         now = self._database.clock()
@@ -147,9 +153,11 @@ class Deliveries:
                 return False
             if _D.REFUSED in states:
                 why = "a destination did not take the result; see its deliveries"
-                return self._cases.advance_in(
+                self._cases.advance_in(
                     connection, case_id, CaseState.DELIVERING, CaseState.FAILED, failed_stage=Stage.DELIVER, detail=why
                 )
+                self._post_new(connection, case_id, dict.fromkeys(notices))
+                return True
             return self._cases.advance_in(connection, case_id, CaseState.DELIVERING, CaseState.DELIVERED)
 
     def release(self, case_id: str, destination: str, *, why: str, not_before: datetime) -> bool:

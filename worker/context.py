@@ -1,0 +1,67 @@
+"""What one worker process holds: settings, ledger, destinations, and, for the detect queue, a loaded model."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+
+import psutil
+
+from config.settings import Settings
+from corewatch.casefolder import CaseFolder
+from jobs.app import Limits
+from ledger.cases import Case
+from ledger.store import Ledger
+from outputs.case import ReportedCase
+from outputs.destinations.base import Destination
+from worker.destinations import destinations_of
+from worker.detectors import Detectors
+from worker.reporting import reported_case
+
+
+@dataclass(slots=True)
+class WorkerContext:
+    """Made once per process, after the fork."""
+
+    settings: Settings
+    ledger: Ledger
+    detectors: Detectors
+    destinations: dict[str, Destination] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, settings: Settings) -> WorkerContext:
+        """Connect to the ledger and set up the destinations; models are loaded on demand or by `Detectors.warm_up`."""
+        return cls(settings, Ledger(settings.database_url), Detectors(settings), destinations_of(settings))
+
+    def folder(self, case_id: str) -> CaseFolder:
+        """The folder of a case."""
+        return CaseFolder(self.settings.cases_dir / case_id)
+
+    def reported(self, case: Case) -> ReportedCase:
+        """The case as it stands now, for pages, objects and mails."""
+        history, deliveries = self.ledger.cases.history(case.case_id), self.ledger.deliveries.of(case.case_id)
+        return reported_case(case, history, deliveries, self.folder(case.case_id))
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The stages' time limits."""
+    return Limits(settings.work.prepare_limit_s, settings.work.detect_limit_s, settings.work.deliver_limit_s)
+
+
+def holder_name() -> str:
+    """Who this process is, unmistakably: host, process id, and when it was started (ids are used again)."""
+    return f"{socket.gethostname()}/{os.getpid()}/{int(psutil.Process().create_time())}"
+
+
+def holder_is_gone(holder: str) -> bool:
+    """Whether a holder of this host has ended; holders of other hosts are taken as alive."""
+    try:
+        host, pid, started = holder.rsplit("/", 2)
+        if host != socket.gethostname():
+            return False
+        return int(psutil.Process(int(pid)).create_time()) != int(started)
+    except psutil.NoSuchProcess:
+        return True
+    except ValueError:
+        return False

@@ -1,0 +1,93 @@
+"""The frame around one delivery: each destination has its own state and its own patience."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import structlog
+
+from corewatch.errors import OperatorNeeded
+from corewatch.states import ENDS, CaseState, DeliveryState, Stage
+from jobs.app import VISIBILITY_MARGIN_S
+from ledger.cases import Case
+from outputs.case import ReportedCase
+from worker.context import WorkerContext, limits_of
+from worker.running import describe, frames
+from worker.stages.deliver import deliver
+from worker.stages.render import render, write_result
+
+log = structlog.get_logger()
+
+FOLDER = "folder"
+
+
+def run_delivery(context: WorkerContext, case_id: str, destination: str, *, redelivered: bool) -> None:
+    """Bring one case to one destination; does nothing when that has an end already."""
+    structlog.contextvars.bind_contextvars(case=case_id, destination=destination)
+    try:
+        lease_s = limits_of(context.settings).hard_s(Stage.DELIVER) + VISIBILITY_MARGIN_S / 4
+        delivery = context.ledger.deliveries.begin(case_id, destination, lease_s=lease_s, takeover=redelivered)
+        case = context.ledger.cases.get(case_id)
+        if delivery is None or case is None:
+            log.info("nothing to do: the delivery has an end or is being done")
+            return
+        if case.state is CaseState.SUPERSEDED:
+            _end(context, case, destination, DeliveryState.SKIPPED, "a later revision took this result's place")
+            return
+        try:
+            outcome, detail = deliver(_rendered(context, case), context.destinations.get(destination))
+        except OperatorNeeded as error:
+            log.error("delivery refused", why=str(error))
+            _end(context, case, destination, DeliveryState.REFUSED, str(error))
+        except Exception as error:
+            _again_or_refuse(context, case, destination, delivery.attempts, error)
+        else:
+            _end(context, case, destination, outcome, detail)
+            log.info("delivery done", outcome=str(outcome), detail=detail)
+    finally:
+        structlog.contextvars.clear_contextvars()
+
+
+def _rendered(context: WorkerContext, case: Case) -> ReportedCase:
+    """The case with its pages; a case that ended without a finding has none yet when its first notice goes out."""
+    reported = context.reported(case)
+    if case.state in ENDS and not reported.folder.result.exists():
+        return render(reported)
+    return reported
+
+
+def _again_or_refuse(context: WorkerContext, case: Case, destination: str, attempt: int, error: Exception) -> None:
+    settings = context.settings.deliver
+    why = describe(error)
+    if attempt >= settings.attempts:
+        log.error("delivery given up", why=why, attempt=attempt)
+        _end(context, case, destination, DeliveryState.REFUSED, f"{why} (attempt {attempt}, the last)")
+        return
+    wait = min(settings.backoff_s * 2 ** (attempt - 1), settings.backoff_max_s)
+    log.warning("delivery failed, will be tried again", why=why, attempt=attempt, wait_s=wait, trace=frames(error))
+    not_before = context.ledger.clock() + timedelta(seconds=wait)
+    context.ledger.deliveries.release(case.case_id, destination, why=why, not_before=not_before)
+
+
+def _end(context: WorkerContext, case: Case, destination: str, state: DeliveryState, detail: str) -> None:
+    ended = context.ledger.deliveries.end(case.case_id, destination, state, detail=detail, notices=context.settings.deliver.notices)
+    if ended:
+        _write_last_result(context, case.case_id)
+
+
+def _write_last_result(context: WorkerContext, case_id: str) -> None:
+    """The case has ended: `result.json` gets its final state and times, in the case folder and in the results folder."""
+    case = context.ledger.cases.get(case_id)
+    if case is None:
+        return
+    reported = context.reported(case)
+    files = {p.stem.split(".")[0]: p.name for p in reported.folder.path.glob("*.nii.gz")}
+    files |= {"summary": reported.folder.summary.name, "result": reported.folder.result.name}
+    if reported.folder.dicom.is_dir():
+        files["dicom"] = reported.folder.dicom.name
+    reported = replace(reported, result=replace(reported.result, files=files))
+    write_result(reported.result, reported.folder)
+    folder = context.destinations.get(FOLDER)
+    if folder is not None and folder.applies(reported) is None:
+        folder.deliver(reported)

@@ -1,0 +1,87 @@
+"""The worker program: a Celery worker for one or more queues."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from celery import signals
+
+from config.logging import configure_logging
+from config.settings import Settings
+from corewatch.errors import ConfigurationError
+from jobs.app import make_app
+from jobs.names import QUEUES
+from ledger.store import Ledger
+from worker.context import WorkerContext, holder_is_gone, limits_of
+from worker.tasks import register
+
+log = structlog.get_logger()
+
+
+def serve(settings: Settings, broker_url: str, queues: Sequence[str]) -> None:
+    """Run a worker until it is told to stop (SIGTERM: finish what is running, then end).
+
+    The parent process never imports TensorFlow: each child loads it after the fork and loads its model before its first task, so a
+    child that is killed at its hard time limit takes nothing with it.
+
+    Parameters
+    ----------
+    broker_url
+        `redis://...`
+    queues
+        Some of `jobs.names.QUEUES`.
+
+    Raises
+    ------
+    ConfigurationError
+        A queue has no such name.
+    """
+    unknown = sorted(set(queues) - set(QUEUES))
+    if unknown or not queues:
+        raise ConfigurationError(f"no such queue: {', '.join(unknown) or '(none)'}; there are {', '.join(QUEUES)}")
+    _release_orphans(settings)
+    app = make_app(broker_url, limits_of(settings))
+    held: list[WorkerContext] = []
+    register(app, lambda: held[0])
+
+    def open_context(**_: Any) -> None:
+        configure_logging(settings.log, f"worker-{'-'.join(queues)}")
+        held[:] = [WorkerContext.open(settings)]
+        if "detect" in queues:
+            held[0].detectors.warm_up()
+
+    signals.worker_process_init.connect(open_context, weak=False)
+    signals.setup_logging.connect(lambda **_: None, weak=False)  # ours is set up already
+    app.worker_main(
+        [
+            "worker",
+            f"--queues={','.join(queues)}",
+            f"--concurrency={_processes(settings, queues)}",
+            f"--hostname={'-'.join(queues)}.{os.getpid()}@%h",
+            "--pool=prefork",
+            "--without-gossip",
+            "--without-mingle",
+            "--loglevel=WARNING",
+        ]
+    )
+
+
+def _processes(settings: Settings, queues: Sequence[str]) -> int:
+    """Processes of this worker: the detect queue gets one, for the device belongs to one model."""
+    wanted = {"prepare": settings.work.prepare_processes, "detect": 1, "deliver": settings.work.deliver_processes}
+    return 1 if "detect" in queues else max(wanted[q] for q in queues)
+
+
+def _release_orphans(settings: Settings) -> None:
+    """Give back at once what workers of this host held when they were killed, instead of waiting for the end of their lease."""
+    ledger = Ledger(settings.database_url)
+    try:
+        for case in ledger.cases.held():
+            if case.holder is not None and holder_is_gone(case.holder):
+                ledger.cases.release(case.case_id, case.state, why="its worker ended", not_before=ledger.clock())
+                log.warning("taken back from a worker that ended", case=case.case_id)
+    finally:
+        ledger.close()

@@ -1,0 +1,84 @@
+"""From the series as it came to the head on the network's grid."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from conversion.alignment import align, check_quality
+from conversion.convert import convert_series
+from conversion.nifti import read_aligned, write_aligned
+from conversion.source import write_source_header
+from corewatch.casefolder import CaseFolder
+from worker.casefiles import Prepared, ScannerGrid
+from worker.progress import Progress, silent
+
+
+@dataclass(frozen=True, slots=True)
+class DicomSource:
+    """The files of one series."""
+
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AlignedSource:
+    """A NIfTI file that is already on the network's grid."""
+
+    path: Path
+
+
+def prepare(
+    source: DicomSource | AlignedSource, folder: CaseFolder, *, minimum_score: float | None, progress: Progress = silent
+) -> Prepared:
+    """Convert and align; leaves `aligned.nii.gz`, `prepared.json` and, for DICOM, `source_header.dcm`.
+
+    Parameters
+    ----------
+    minimum_score
+        Below this alignment score the head is not analysed; None: the threshold that comes with the alignment.
+
+    Raises
+    ------
+    NotAnalysed
+        The series cannot be analysed, with the reason.
+    """
+    folder.path.mkdir(parents=True, exist_ok=True)
+    done = (
+        _take_aligned(source, folder)
+        if isinstance(source, AlignedSource)
+        else _align(source.paths, folder, minimum_score, progress)
+    )
+    done.write(folder)
+    return done
+
+
+def _take_aligned(source: AlignedSource, folder: CaseFolder) -> Prepared:
+    started = time.perf_counter()
+    write_aligned(folder.aligned, read_aligned(source.path))
+    took = time.perf_counter() - started
+    return Prepared(None, (), None, None, None, convert_s=took, align_s=None)
+
+
+def _align(paths: Sequence[Path], folder: CaseFolder, minimum_score: float | None, progress: Progress) -> Prepared:
+    started = time.perf_counter()
+    progress(f"reading {len(paths)} images")
+    volume, reference = convert_series(paths)
+    converted = time.perf_counter()
+    progress("aligning the head to the network's grid")
+    head = align(volume)
+    if head.quality is not None:
+        check_quality(head.quality) if minimum_score is None else check_quality(head.quality, minimum_score)
+    write_aligned(folder.aligned, head)
+    write_source_header(paths[0], folder.source_header)
+    return Prepared(
+        series_uid=reference.series_uid,
+        source_instances=reference.instances,
+        grid=ScannerGrid(volume.hu.shape, volume.voxel_to_lps),
+        lps_to_voxel=head.lps_to_voxel,
+        quality=head.quality,
+        convert_s=converted - started,
+        align_s=time.perf_counter() - converted,
+    )

@@ -1,0 +1,44 @@
+"""From the finding (or the reason why there is none) to pages, DICOM objects and `result.json`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from conversion.nifti import read_aligned, read_core_map
+from corewatch.casefolder import CaseFolder
+from corewatch.result import Result
+from ledger.durable import write_durably
+from outputs.case import ReportedCase
+from outputs.report import write_report
+
+
+def render(case: ReportedCase) -> ReportedCase:
+    """Draw and encode everything; leaves `summary.png`, `dicom/` and `result.json`. Doing it again gives the same files.
+
+    Returns
+    -------
+    The case with its files and the time of rendering filled in.
+    """
+    started = time.perf_counter()
+    folder = case.folder
+    if case.result.finding is None:
+        files = write_report(case, None, None)
+    else:
+        files = write_report(case, read_aligned(folder.aligned).hu, read_core_map(folder.core_map))
+    files |= {name: path.name for name, path in _volumes(folder).items() if path.exists()}
+    files["result"] = folder.result.name
+    timings = replace(case.result.timings, render=time.perf_counter() - started)
+    done = replace(case, result=replace(case.result, files=files, timings=timings))
+    write_result(done.result, folder)
+    return done
+
+
+def write_result(result: Result, folder: CaseFolder) -> None:
+    """Write `result.json` durably."""
+    write_durably(folder.result, [result.dumps().encode()])
+
+
+def _volumes(folder: CaseFolder) -> dict[str, Path]:
+    return {"aligned": folder.aligned, "core_map": folder.core_map, "core_map_native": folder.core_map_native}

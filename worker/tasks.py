@@ -1,0 +1,93 @@
+"""The four Celery tasks. Each reads the case's state, does its stage if it is due, and moves the case on; the rest is in `stages`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from celery import Celery, Task
+
+from corewatch.states import CaseState, Stage
+from jobs.names import task_name
+from ledger.cases import Case
+from worker.context import WorkerContext
+from worker.delivering import run_delivery
+from worker.running import Facts, next_work, run_stage
+from worker.stages.detect import detect
+from worker.stages.prepare import AlignedSource, DicomSource, prepare
+from worker.stages.render import render
+
+
+def register(app: Celery, context: Callable[[], WorkerContext]) -> None:
+    """Register the bodies of the tasks with `app`; `context` gives what this process holds."""
+
+    @app.task(name=task_name(Stage.PREPARE), bind=True)
+    def prepare_case(self: Task, case_id: str) -> None:
+        held = context()
+        run_stage(
+            held, case_id, CaseState.QUEUED, lambda c: _prepare(held, c), _to(held, CaseState.PREPARED), redelivered=again(self)
+        )
+
+    @app.task(name=task_name(Stage.DETECT), bind=True)
+    def detect_case(self: Task, case_id: str) -> None:
+        held = context()
+        run_stage(
+            held, case_id, CaseState.PREPARED, lambda c: _detect(held, c), _to(held, CaseState.DETECTED), redelivered=again(self)
+        )
+
+    @app.task(name=task_name(Stage.RENDER), bind=True)
+    def render_case(self: Task, case_id: str) -> None:
+        held = context()
+        run_stage(held, case_id, CaseState.DETECTED, lambda c: _render(held, c), _to_delivery(held), redelivered=again(self))
+
+    @app.task(name=task_name(Stage.DELIVER), bind=True)
+    def deliver_case(self: Task, case_id: str, destination: str) -> None:
+        run_delivery(context(), case_id, destination, redelivered=again(self))
+
+
+def again(task: Task) -> bool:
+    """Whether the broker gives this message out a second time because its first worker is gone."""
+    info: dict[str, Any] = task.request.delivery_info or {}
+    return bool(info.get("redelivered"))
+
+
+def _prepare(context: WorkerContext, case: Case) -> Facts:
+    received = context.settings.received_dir
+    source: DicomSource | AlignedSource
+    if case.aligned_path is not None:
+        source = AlignedSource(received / case.aligned_path)
+    else:
+        source = DicomSource(tuple(received / p for p in context.ledger.cases.instance_paths(case)))
+    folder = context.folder(case.case_id)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.settings.write_text(context.settings.model_dump_json(indent=1))  # secrets are masked by their type
+    prepare(source, folder, minimum_score=context.settings.work.min_alignment_score)
+    return {}
+
+
+def _detect(context: WorkerContext, case: Case) -> Facts:
+    found = detect(context.folder(case.case_id), context.detectors.get(case.model), alert_ml=context.settings.model.alert_ml)
+    finding = asdict(found.finding)
+    return {"core_ml": finding["core_ml"], "side": str(finding["side"]), "alert": finding["alert"]}
+
+
+def _render(context: WorkerContext, case: Case) -> Facts:
+    render(context.reported(case))
+    return {}
+
+
+def _to(context: WorkerContext, after: CaseState) -> Callable[[Case, Facts], bool]:
+    def advance(case: Case, facts: Facts) -> bool:
+        return context.ledger.cases.advance(case.case_id, case.state, after, work=next_work(case, after), **facts)
+
+    return advance
+
+
+def _to_delivery(context: WorkerContext) -> Callable[[Case, Facts], bool]:
+    def advance(case: Case, facts: Facts) -> bool:
+        reported = context.reported(case)
+        planned = {name: destination.applies(reported) for name, destination in context.destinations.items()}
+        return context.ledger.deliveries.plan(case.case_id, case.state, CaseState.DELIVERING, planned, **facts)
+
+    return advance
