@@ -61,7 +61,6 @@ class Deliveries:
             Name of each destination -> None, or the reason why it does not apply to this case (it is then `skipped`).
             A destination that has a row already keeps it when it was sent, and is tried anew when it was refused.
         """
-        now = self._database.clock()
         with self._database.transaction() as connection:
             if not self._cases.advance_in(connection, case_id, before, after, **facts):
                 return False

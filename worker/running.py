@@ -1,7 +1,7 @@
 """The frame around every stage: claim, do, advance; and what becomes of each kind of error.
 
-`NotAnalysed` ends the case with its reason; `OperatorNeeded` fails it; anything else is a failed attempt, tried again later within a
-cap that the ledger counts, so that a poison case goes to an operator instead of round and round.
+`NotAnalysed` ends the case with its reason; `OperatorNeeded` fails it; anything else is a failed attempt, tried again later within
+a cap that the ledger counts, so that a poison case goes to an operator instead of round and round.
 """
 
 from __future__ import annotations

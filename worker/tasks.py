@@ -1,4 +1,4 @@
-"""The four Celery tasks. Each reads the case's state, does its stage if it is due, and moves the case on; the rest is in `stages`."""
+"""The four Celery tasks: each does its stage if it is due and moves the case on; what a stage does is in `stages`."""
 
 from __future__ import annotations
 
