@@ -15,13 +15,12 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.transport import ThreadedAssociationServer
 
 from config.settings import Settings
-from corewatch import __version__
 from corewatch.arrival import ArrivalOutcome
 from corewatch.clock import Clock, utc_now
 from corewatch.errors import ConfigurationError
 from dicom_listener.contexts import supported_contexts
 from dicom_listener.disk import DiskGuard
-from dicom_listener.instance import StoreRequest
+from dicom_listener.instance import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION, StoreRequest
 from dicom_listener.policy import AssociationPolicy, Rejection, Request, Resolver
 from dicom_listener.session import Session, Spool
 from dicom_listener.status import ASSOCIATION_ENDED, INTERNAL_ERROR, StorageStatus
@@ -153,7 +152,8 @@ class StorageListener:
         _config.LOG_HANDLER_LEVEL = "none"
         logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
         entity = AE(ae_title=settings.ae_title)
-        entity.implementation_version_name = f"COREWATCH_{__version__}"[:16]
+        entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        entity.implementation_version_name = IMPLEMENTATION_VERSION
         entity.maximum_pdu_size = settings.max_pdu_bytes
         entity.maximum_associations = 2**31  # our own rule counts established associations, not mere connections
         entity.acse_timeout = NEGOTIATION_TIMEOUT_S
@@ -243,7 +243,8 @@ class StorageListener:
         return None
 
     def _on_store(self, event: Any) -> Any:
-        return self._store(event).to_dataset()
+        status = self._store(event)
+        return status.code if status.success else status.to_dataset()
 
     def _store(self, event: Any) -> StorageStatus:
         with self._lock:

@@ -58,8 +58,8 @@ WRONG_SOP_CLASS = StorageStatus(
 )
 NO_UID = StorageStatus(
     0xC000,
-    "no SOP Instance UID or SOP Class UID",
-    "Do not send again unchanged: the request or the object lacks (0008,0016) or (0008,0018).",
+    "SOP Instance UID or SOP Class UID missing or malformed",
+    "Do not send again unchanged: the request or the object lacks a proper (0008,0016) or (0008,0018).",
 )
 WRONG_SOP_INSTANCE = StorageStatus(
     0xC001,
