@@ -1,0 +1,333 @@
+"""Whether the slices of a series form one stack that can be trusted.
+
+Every check is independent and returns the problems it sees; all of them are reported together, so that one look tells everything.
+Geometry comes from position and orientation alone, never from Slice Thickness, Spacing Between Slices or the tilt tag: those are
+often wrong, and two vendors write opposite tilts for the same geometry.
+
+The checks take one `Instance` per slice (a multi-frame object gives one per frame, see `conversion.slices`), in any order.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corewatch.errors import NotAnalysed
+from corewatch.geometry import slice_normal
+from corewatch.instance import Instance
+from corewatch.reasons import Reason
+
+POSITION_TOLERANCE_MM: Final = 0.1
+"""A slice may lie so far from its place on the regular grid: positions are often written with one decimal, which costs 0.05 mm at
+the slice and as much at the ends that the grid hangs on. Both together stay below a tenth of the network's voxel."""
+
+ORIENTATION_TOLERANCE: Final = 1e-3
+"""Largest difference of a direction cosine between slices of one stack; 1e-3 moves the far corner of a head by 0.25 mm."""
+
+SPACING_TOLERANCE_MM: Final = 1e-3
+"""Largest difference of the pixel spacing between slices of one stack; adds up to 0.5 mm over 512 pixels."""
+
+SAME_POSITION_MM: Final = 0.01
+"""Slices closer than this lie at the same position."""
+
+GAP_FACTOR: Final = 1.5
+"""A step of more than so many median steps is a gap: slices are missing there."""
+
+LARGEST_BRIDGED_STEP_MM: Final = 3.0
+"""Between slices no farther apart than this the volume is interpolated where the steps are irregular. The network sees voxels of
+1 mm and was trained on infarcts of centimetres; a wider hole could hold one."""
+
+MINIMUM_SLICES: Final = 4
+"""Fewer slices do not show whether they are regularly spaced."""
+
+CT_CLASSES: Final = {
+    "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",
+    "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT Image Storage",
+    "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image Storage",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a series: which of the known reasons, and what was found, free of patient data."""
+
+    reason: Reason
+    detail: str
+
+
+Orientation = tuple[float, float, float, float, float, float]
+
+Check = Callable[[Sequence[Instance]], list[Problem]]
+
+_GRAVEST_FIRST: Final = (
+    Reason.NOT_CT,
+    Reason.NOT_A_VOLUME,
+    Reason.UNREADABLE,
+    Reason.UNSUPPORTED_ENCODING,
+    Reason.MIXED_SERIES,
+    Reason.IRREGULAR_GEOMETRY,
+    Reason.TOO_FEW_SLICES,
+    Reason.MISSING_SLICES,
+    Reason.IMPLAUSIBLE_VALUES,
+)
+
+
+def check_series(instances: Sequence[Instance], minimum_slices: int = MINIMUM_SLICES) -> list[Problem]:
+    """All problems of a series, the one that explains most first; empty where the slices form one stack."""
+    checks: tuple[Check, ...] = (
+        is_ct,
+        one_series,
+        one_frame_of_reference,
+        one_matrix,
+        one_pixel_spacing,
+        one_orientation,
+        positions_present,
+        positions_unique,
+        positions_on_a_line,
+        regular_increments,
+        lambda slices: enough_slices(slices, minimum_slices),
+    )
+    found = [problem for check in checks for problem in check(instances)]
+    return gravest_first(found)
+
+
+def gravest_first(problems: Iterable[Problem]) -> list[Problem]:
+    """The problems in the order in which they explain a failure."""
+    return sorted(problems, key=lambda problem: _GRAVEST_FIRST.index(problem.reason))
+
+
+def raise_problems(problems: Iterable[Problem]) -> None:
+    """Raise `NotAnalysed` with the reason of the first problem and the details of all; do nothing where there is none."""
+    problems = list(problems)
+    if not problems:
+        return
+    details = [problems[0].detail]
+    named = {problems[0].reason}
+    for problem in problems[1:]:
+        details.append(problem.detail if problem.reason in named else f"{problem.reason.sentence} {problem.detail}")
+        named.add(problem.reason)
+    raise NotAnalysed(problems[0].reason, " ".join(details))
+
+
+def is_ct(slices: Sequence[Instance]) -> list[Problem]:
+    """Only CT images, and none of them a localizer (PS3.3 C.8.2.1.1.1, value 3 of Image Type)."""
+    other = Counter(one.modality or "without modality" for one in slices if one.modality != "CT")
+    if other:
+        return [Problem(Reason.NOT_CT, f"It holds {_counted(other)}.")]
+    foreign = sum(one.sop_class_uid not in CT_CLASSES for one in slices)
+    localizers = sum(is_localizer(one) for one in slices)
+    problems = []
+    if foreign:
+        problems.append(Problem(Reason.NOT_A_VOLUME, f"{foreign} of {len(slices)} objects are no CT images."))
+    if localizers:
+        problems.append(Problem(Reason.NOT_A_VOLUME, f"{localizers} of {len(slices)} images are localizers."))
+    return problems
+
+
+def is_localizer(instance: Instance) -> bool:
+    """Whether Image Type (0008,0008) says that this is a localizer (scout, topogram)."""
+    return "LOCALIZER" in instance.image_type[2:]
+
+
+def one_series(slices: Sequence[Instance]) -> list[Problem]:
+    """One Series Instance UID."""
+    return _one("series", Counter(one.series_uid for one in slices))
+
+
+def one_frame_of_reference(slices: Sequence[Instance]) -> list[Problem]:
+    """One Frame of Reference UID (0020,0052): positions of different frames cannot be compared."""
+    return _one("frames of reference", Counter(one.frame_of_reference_uid for one in slices))
+
+
+def one_matrix(slices: Sequence[Instance]) -> list[Problem]:
+    """The same rows and columns everywhere."""
+    sizes = Counter((one.columns or 0, one.rows or 0) for one in slices)
+    if any(0 in size for size in sizes):
+        return [Problem(Reason.NOT_A_VOLUME, f"{sum(n for size, n in sizes.items() if 0 in size)} objects hold no image.")]
+    return _one("image sizes", Counter({f"{columns} x {rows}": count for (columns, rows), count in sizes.items()}), name=True)
+
+
+def one_pixel_spacing(slices: Sequence[Instance]) -> list[Problem]:
+    """The same Pixel Spacing (0028,0030) everywhere, within `SPACING_TOLERANCE_MM`."""
+    known = np.array([one.pixel_spacing_mm for one in slices if one.pixel_spacing_mm is not None])
+    problems = []
+    if len(known) < len(slices):
+        problems.append(Problem(Reason.IRREGULAR_GEOMETRY, f"{len(slices) - len(known)} slices have no pixel spacing."))
+    if len(known) and np.ptp(known, axis=0).max() > SPACING_TOLERANCE_MM:
+        low, high = known.min(), known.max()
+        problems.append(Problem(Reason.MIXED_SERIES, f"The pixel spacing varies from {low:.4g} mm to {high:.4g} mm."))
+    return problems
+
+
+def one_orientation(slices: Sequence[Instance]) -> list[Problem]:
+    """The same orientation everywhere, its two directions at right angles and of unit length."""
+    known = np.array([one.orientation for one in slices if one.orientation is not None])
+    problems = []
+    if len(known) < len(slices):
+        problems.append(Problem(Reason.IRREGULAR_GEOMETRY, f"{len(slices) - len(known)} slices have no orientation."))
+    if not len(known):
+        return problems
+    row, column = known[:, :3], known[:, 3:]
+    crooked = np.abs((row * column).sum(axis=1)) + np.abs((row**2).sum(axis=1) - 1) + np.abs((column**2).sum(axis=1) - 1)
+    if crooked.max() > 10 * ORIENTATION_TOLERANCE:
+        problems.append(Problem(Reason.IRREGULAR_GEOMETRY, "The directions of rows and columns are not at right angles."))
+    away = np.abs(known - np.median(known, axis=0)).max(axis=1) > ORIENTATION_TOLERANCE
+    if away.any():
+        problems.append(Problem(Reason.MIXED_SERIES, f"{away.sum()} of {len(known)} slices are oriented differently."))
+    return problems
+
+
+def positions_present(slices: Sequence[Instance]) -> list[Problem]:
+    """Every slice says where it lies."""
+    without = sum(one.position_lps is None for one in slices)
+    return [Problem(Reason.IRREGULAR_GEOMETRY, f"{without} of {len(slices)} slices have no position.")] if without else []
+
+
+def positions_unique(slices: Sequence[Instance]) -> list[Problem]:
+    """No two slices at the same position: that would be several phases, or two acquisitions, in one series."""
+    line = _line(slices)
+    if line is None or len(slices) < 2:
+        return []
+    groups = np.cumsum(np.concatenate([[0], np.diff(line.along) > SAME_POSITION_MM]))
+    counts = np.bincount(groups)
+    if len(counts) == 1:
+        return [Problem(Reason.NOT_A_VOLUME, f"All {len(slices)} images lie at one position.")]
+    if counts.max() == 1:
+        return []
+    if counts.min() == counts.max():
+        return [Problem(Reason.MIXED_SERIES, f"Each of its {len(counts)} positions is there {counts[0]} times.")]
+    first = line.place(int(np.flatnonzero(counts[groups] > 1)[0]))
+    return [Problem(Reason.MIXED_SERIES, f"{(counts > 1).sum()} positions are there more than once, the first at {first}.")]
+
+
+def positions_on_a_line(slices: Sequence[Instance]) -> list[Problem]:
+    """The positions lie on a straight line, along the normal or, with a tilted gantry, at an angle to it."""
+    line = _line(slices)
+    if line is None or len(slices) < 3 or line.along[-1] - line.along[0] <= SAME_POSITION_MM:
+        return []
+    off = np.linalg.norm(line.sideways - line.sideways[-1] * (line.along / line.along[-1])[:, None], axis=1)
+    if off.max() <= POSITION_TOLERANCE_MM:
+        return []
+    worst = int(off.argmax())
+    return [
+        Problem(Reason.IRREGULAR_GEOMETRY, f"The slice at {line.place(worst)} lies {off[worst]:.2f} mm off the line of the others.")
+    ]
+
+
+def regular_increments(slices: Sequence[Instance]) -> list[Problem]:
+    """Regular steps along the normal, or irregular ones that are all short enough to be bridged."""
+    line = _line(slices)
+    if line is None or len(slices) < 3:
+        return []
+    distinct = np.flatnonzero(np.concatenate([[True], np.diff(line.along) > SAME_POSITION_MM]))
+    steps = np.diff(line.along[distinct])
+    if len(steps) < 2 or is_regular(line.along[distinct]):
+        return []
+    if _interleaved(slices):
+        return [Problem(Reason.MIXED_SERIES, "Its acquisitions overlap, each with slice positions of its own.")]
+    gaps = [k for k, step in enumerate(steps) if step > max(GAP_FACTOR * float(np.median(steps)), LARGEST_BRIDGED_STEP_MM)]
+    if gaps:
+        runs = _runs(gaps)
+        places = [line.between(int(distinct[first]), int(distinct[last + 1])) for first, last in runs]
+        more = f" and at {len(runs) - 3} more places" if len(runs) > 3 else ""
+        detail = f"Steps of up to {steps.max():.2f} mm where {np.median(steps):.2f} mm are usual: {', '.join(places[:3])}{more}."
+        return [Problem(Reason.MISSING_SLICES, detail)]
+    if steps.max() > LARGEST_BRIDGED_STEP_MM:
+        spread = f"from {steps.min():.2f} mm to {steps.max():.2f} mm"
+        return [Problem(Reason.IRREGULAR_GEOMETRY, f"The distance between slices varies {spread}.")]
+    return []
+
+
+def enough_slices(slices: Sequence[Instance], minimum: int = MINIMUM_SLICES) -> list[Problem]:
+    """At least `minimum` slices."""
+    return [Problem(Reason.TOO_FEW_SLICES, f"It has {len(slices)}.")] if len(slices) < minimum else []
+
+
+def is_regular(along: NDArray[np.float64]) -> bool:
+    """Whether ascending distances in mm lie on a regular grid between the first and the last, and no step is a gap."""
+    steps = np.diff(along)
+    grid = np.linspace(along[0], along[-1], len(along))
+    return bool(np.abs(along - grid).max() <= POSITION_TOLERANCE_MM and steps.max() <= GAP_FACTOR * float(np.median(steps)))
+
+
+def common_normal(orientations: Sequence[Orientation]) -> NDArray[np.float64]:
+    """Unit normal (3,), LPS, of the median orientation: the same in whatever order the slices came. NaN where it has none."""
+    row_x, row_y, row_z, column_x, column_y, column_z = np.median(np.array(orientations), axis=0).tolist()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return slice_normal((row_x, row_y, row_z, column_x, column_y, column_z))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Line:
+    """Slice positions, ascending along the normal of the first slice.
+
+    `along` (n,): mm from the lowest slice along the normal; `sideways` (n, 3): what is left of the way to it, LPS mm.
+    """
+
+    positions: NDArray[np.float64]
+    along: NDArray[np.float64]
+    sideways: NDArray[np.float64]
+    axis: int
+
+    def place(self, k: int) -> str:
+        return f"{self.positions[k, self.axis]:.1f} mm (LPS {'xyz'[self.axis]})"
+
+    def between(self, k: int, m: int) -> str:
+        low, high = sorted((self.positions[k, self.axis], self.positions[m, self.axis]))
+        return f"between {low:.1f} mm and {high:.1f} mm (LPS {'xyz'[self.axis]})"
+
+
+def _line(slices: Sequence[Instance]) -> _Line | None:
+    """None where a position or every orientation is missing: other checks say so."""
+    known = [one.orientation for one in slices if one.orientation is not None]
+    if not known or any(one.position_lps is None for one in slices):
+        return None
+    positions = np.array([one.position_lps for one in slices], np.float64)
+    normal = common_normal(known)
+    if not np.isfinite(normal).all():
+        return None
+    positions = positions[np.argsort(positions @ normal, kind="stable")]
+    way = positions - positions[0]
+    along = way @ normal
+    return _Line(positions, along, way - along[:, None] * normal, int(np.abs(normal).argmax()))
+
+
+def _interleaved(slices: Sequence[Instance]) -> bool:
+    """Whether the slices of each acquisition number form a regular stack of their own and the stacks overlap."""
+    groups: dict[int | None, list[Instance]] = {}
+    for one in slices:
+        groups.setdefault(one.acquisition_number, []).append(one)
+    if len(groups) < 2 or min(map(len, groups.values())) < MINIMUM_SLICES:
+        return False
+    lines = [line for group in groups.values() if (line := _line(group)) is not None]
+    if not all(is_regular(line.along) for line in lines):
+        return False
+    spans = sorted(tuple(sorted((line.positions[0, line.axis], line.positions[-1, line.axis]))) for line in lines)
+    return any(after[0] < before[1] for before, after in itertools.pairwise(spans))
+
+
+def _runs(indices: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last of each run of successive integers."""
+    runs: list[tuple[int, int]] = []
+    for k in indices:
+        if runs and runs[-1][1] == k - 1:
+            runs[-1] = (runs[-1][0], k)
+        else:
+            runs.append((k, k))
+    return runs
+
+
+def _one(what: str, found: Counter[str], *, name: bool = False) -> list[Problem]:
+    if len(found) <= 1:
+        return []
+    return [Problem(Reason.MIXED_SERIES, f"It holds {len(found)} {what}{': ' + _counted(found) if name else ''}.")]
+
+
+def _counted(found: Counter[str]) -> str:
+    return ", ".join(f"{count} x {value}" for value, count in found.most_common(4))

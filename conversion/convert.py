@@ -1,0 +1,93 @@
+"""A series of DICOM files to one CT volume that can be trusted, or the reason why not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conversion.checks import MINIMUM_SLICES, Problem, check_series, gravest_first, is_localizer, raise_problems
+from conversion.frames import check_pixels
+from conversion.hounsfield import check_plausible
+from conversion.parallel import decode_slices
+from conversion.slices import Slice, read_slices
+from conversion.stack import Stack, place, plan_stack, resample
+from corewatch.errors import NotAnalysed
+from corewatch.reasons import Reason
+from corewatch.volumes import ScannerVolume
+
+log = logging.getLogger(__name__)
+
+
+def convert_series(paths: Sequence[Path], *, threads: int = 2, minimum_slices: int = MINIMUM_SLICES) -> ScannerVolume:
+    """Read the files of one series, in any order, into a volume of Hounsfield units on a regular grid.
+
+    A file that came twice counts once, and localizers are left out. A tilted gantry is sheared back, and irregular steps that are
+    short enough are interpolated (`conversion.checks.LARGEST_BRIDGED_STEP_MM`).
+
+    Parameters
+    ----------
+    threads
+        How many cores to use.
+    minimum_slices
+        Fewer slices are `TOO_FEW_SLICES`.
+
+    Returns
+    -------
+    HU, int16, (columns, rows, slices) in Fortran order; slices ascend along the normal of the images. The peak of memory is the
+    volume itself, twice that for irregular steps, and twice the larger grid for a tilted gantry.
+
+    Raises
+    ------
+    NotAnalysed
+        With the reason of the gravest problem and the details of all.
+    OSError
+        A file could not be opened or read.
+    """
+    slices, problems = _usable(read_slices(paths, threads))
+    problems += check_series([one.instance for one in slices], minimum_slices)
+    problems += check_pixels(slices)
+    raise_problems(gravest_first(problems))
+
+    instances = [one.instance for one in slices]
+    stack = plan_stack(instances)
+    hu = decode_slices([slices[k] for k in stack.order], threads)
+    check_plausible(hu)
+    hu = _on_grid(stack, hu)
+    uids = tuple(instances[k].sop_instance_uid for k in stack.order) if stack.regular else ()
+    return ScannerVolume(hu.transpose(2, 1, 0), stack.voxel_to_lps, uids)
+
+
+def _usable(slices: Sequence[Slice]) -> tuple[list[Slice], list[Problem]]:
+    """Every frame once and without localizers, and what is wrong with the rest."""
+    if not slices:
+        raise NotAnalysed(Reason.UNREADABLE, "There are no files.")
+    once: dict[tuple[str, int], Slice] = {}
+    differing = 0
+    for one in slices:
+        first = once.setdefault((one.instance.sop_instance_uid, one.frame), one)
+        differing += first.instance != one.instance
+    problems = []
+    if differing:
+        detail = f"{differing} files carry the SOP Instance UID of another one but differ from it."
+        problems.append(Problem(Reason.MIXED_SERIES, detail))
+    wanted = [one for one in once.values() if not is_localizer(one.instance)]
+    return wanted or list(once.values()), problems
+
+
+def _on_grid(stack: Stack, native: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Shear and resample where the stack asks for it; (slices, rows, columns) in and out."""
+    if stack.sheared:
+        columns, rows, _ = stack.shape
+        sheared = np.empty((len(native), rows, columns), np.int16)
+        for k, image in enumerate(native):
+            place(image, stack.shift[k], sheared[k])
+        native = sheared
+    if not stack.regular:
+        widest = float(np.diff(stack.along_mm).max())
+        log.warning("slices at irregular steps, the widest %.2f mm: the volume is interpolated", widest)
+        native = resample(stack, native)
+    return native

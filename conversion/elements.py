@@ -1,0 +1,214 @@
+"""Opening DICOM files and reading single elements, tolerant of what scanners and archives really write.
+
+Values are taken from the raw bytes of an element, not through its declared VR: a decimal string that is no number, or a VR that
+does not fit, must cost one value and never the file.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import pydicom
+from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+
+from corewatch.errors import NotAnalysed
+from corewatch.reasons import Reason
+
+UNDEFINED_LENGTH: Final = 0xFFFFFFFF
+"""PS3.5 7.1: the length of a value that ends with a delimiter."""
+
+PIXEL_DATA: Final = 0x7FE00010
+SPECIFIC_CHARACTER_SET: Final = 0x00080005
+
+_DEFLATED: Final = "1.2.840.10008.1.2.1.99"
+_WITH_LONG_LENGTH: Final = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+_TEXT_NUMBERS: Final = frozenset({"DS", "IS", "LO", "SH", "CS", "ST", "LT", "UT"})
+
+
+@dataclass(frozen=True, slots=True)
+class PixelElement:
+    """Where (7FE0,0010) Pixel Data lies in its file: offset of the value in bytes, length or None where encapsulated."""
+
+    offset: int
+    length: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Header:
+    """What was read of one file, up to its pixel data.
+
+    Attributes
+    ----------
+    dataset
+        Only the elements that were asked for.
+    transfer_syntax_uid
+        As the file says, or as its bytes show where it does not say.
+    pixels
+        None where the file has no pixel data, or none that can be found without inflating it.
+    """
+
+    dataset: Dataset
+    transfer_syntax_uid: str
+    pixels: PixelElement | None
+
+    @property
+    def deflated(self) -> bool:
+        """Whether everything behind the meta header is one deflated stream (PS3.5 A.5)."""
+        return self.transfer_syntax_uid == _DEFLATED
+
+
+def read_header(path: Path, tags: list[int]) -> Header:
+    """Read the elements `tags` of a file, and find its pixel data without reading it.
+
+    Raises
+    ------
+    NotAnalysed
+        `UNREADABLE`, where the file is not DICOM.
+    OSError
+        The file could not be opened or read.
+    """
+    with path.open("rb") as file:
+        start = file.read(136)
+        if not _looks_like_dicom(start):
+            raise NotAnalysed(Reason.UNREADABLE, "A file is not DICOM.")
+        file.seek(0)
+        try:
+            dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=tags)
+            implicit, little = dataset.original_encoding
+            syntax = str(dataset.file_meta.get("TransferSyntaxUID", "") or _syntax_from_bytes(implicit, little))
+            pixels = None if syntax == _DEFLATED else _find_pixels(file, bool(implicit), bool(little))
+        except OSError:
+            raise
+        except Exception as error:  # pydicom raises whatever a damaged file makes it stumble over
+            raise NotAnalysed(Reason.UNREADABLE, "A file is damaged: its header cannot be read.") from error
+    return Header(dataset, syntax, pixels)
+
+
+def _looks_like_dicom(start: bytes) -> bool:
+    """The prefix of PS3.10 7.1; without it, an element of the first groups with a VR or a length that can be true."""
+    if start[128:132] == b"DICM":
+        return True
+    if len(start) < 8 or start[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
+        return False
+    named = start[4:6].isalpha() and start[4:6].isupper()
+    return named or int.from_bytes(start[4:8], "little") <= 64
+
+
+def _syntax_from_bytes(implicit: bool | None, little: bool | None) -> str:
+    if implicit:
+        return "1.2.840.10008.1.2"
+    return "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2"
+
+
+def _find_pixels(file: BinaryIO, implicit: bool, little: bool) -> PixelElement | None:
+    """Read tag, VR and length at the file's position (PS3.5 7.1), where the header reader stopped before the pixel data."""
+    order = "<" if little else ">"
+    begin = file.read(12)
+    if len(begin) < 8:
+        return None
+    group, element = struct.unpack(f"{order}HH", begin[:4])
+    if (group << 16 | element) != PIXEL_DATA:
+        return None
+    offset = file.tell() - len(begin) + 8
+    if not implicit and begin[4:6] in _WITH_LONG_LENGTH:
+        if len(begin) < 12:
+            return None
+        length, offset = struct.unpack(f"{order}L", begin[8:12])[0], offset + 4
+    elif implicit:
+        length = struct.unpack(f"{order}L", begin[4:8])[0]
+    else:
+        length = struct.unpack(f"{order}H", begin[6:8])[0]
+    return PixelElement(offset, None if length == UNDEFINED_LENGTH else length)
+
+
+def raw_value(dataset: Dataset, tag: int) -> Any:
+    """Bytes of an element as they stand in the file; for an element that was already converted its value; None where absent."""
+    if tag not in dataset:
+        return None
+    return dataset.get_item(tag).value
+
+
+def text(dataset: Dataset, tag: int) -> str:
+    """An element as text, stripped; empty where absent. Several values stay joined by backslashes."""
+    value = raw_value(dataset, tag)
+    if value is None:
+        return ""
+    if not isinstance(value, bytes):
+        return "\\".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    try:
+        decoded = value.decode("ascii")
+    except UnicodeDecodeError:
+        decoded = _decode(value, dataset)
+    return decoded.strip(" \0\r\n\t")
+
+
+def _decode(value: bytes, dataset: Dataset) -> str:
+    """Decode with (0008,0005) Specific Character Set; what it cannot name becomes a replacement character."""
+    declared = text(dataset, SPECIFIC_CHARACTER_SET).split("\\")
+    try:
+        return str(decode_bytes(value, convert_encodings(declared), set()))
+    except (LookupError, ValueError):
+        return value.decode("latin-1")
+
+
+def texts(dataset: Dataset, tag: int) -> tuple[str, ...]:
+    """A multi-valued text element; empty where absent."""
+    joined = text(dataset, tag)
+    return tuple(part.strip(" \0") for part in joined.split("\\")) if joined else ()
+
+
+def numbers(dataset: Dataset, tag: int, count: int) -> tuple[float, ...] | None:
+    """Exactly `count` finite decimal numbers (DS); None where absent or not so."""
+    parts = texts(dataset, tag)
+    if len(parts) != count:
+        return None
+    try:
+        values = tuple(float(part) for part in parts)
+    except ValueError:
+        return None
+    return values if all(abs(value) < float("inf") for value in values) else None
+
+
+def number(dataset: Dataset, tag: int) -> float | None:
+    """One finite decimal number (DS), the first where there are several; None where absent or not a number."""
+    parts = texts(dataset, tag)
+    try:
+        value = float(parts[0]) if parts else None
+    except ValueError:
+        return None
+    return value if value is not None and abs(value) < float("inf") else None
+
+
+def integer(dataset: Dataset, tag: int) -> int | None:
+    """One integer string (IS), the first where there are several; None where absent or not a number."""
+    value = number(dataset, tag)
+    return None if value is None else round(value)
+
+
+def unsigned(dataset: Dataset, tag: int) -> int | None:
+    """One binary integer (US, SS or UL) as an unsigned number; None where absent or empty."""
+    if tag not in dataset:
+        return None
+    item = dataset.get_item(tag)
+    value = item.value
+    if isinstance(value, int):
+        return value
+    if not isinstance(value, bytes) or not isinstance(item, RawDataElement):
+        return None
+    if item.VR in _TEXT_NUMBERS:
+        return integer(dataset, tag)
+    width = 4 if len(value) == 4 and item.VR in ("UL", "SL") else 2
+    return int.from_bytes(value[:width], "little" if item.is_little_endian else "big") if len(value) >= width else None
+
+
+def sequence(dataset: Dataset, tag: int) -> list[Dataset]:
+    """Items of a sequence; empty where absent or not a sequence."""
+    if tag not in dataset:
+        return []
+    value = dataset[tag].value
+    return list(value) if isinstance(value, pydicom.Sequence) else []

@@ -1,0 +1,165 @@
+"""Pixel data of slices to Hounsfield units, in one thread: one file is opened, read and decoded after the other."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+
+from conversion.checks import Problem
+from conversion.decoders import BIG_ENDIAN, NATIVE, DecodingError, decode_encapsulated, decoders, name_of
+from conversion.hounsfield import to_hounsfield
+from conversion.slices import Slice
+from corewatch.errors import NotAnalysed
+from corewatch.reasons import Reason
+
+_DEFLATED: Final = "1.2.840.10008.1.2.1.99"
+_HOUNSFIELD_KINDS: Final = frozenset({"", "HU", "US"})
+"""Rescale Types (0028,1054) that can be HU; US is "unspecified", and what converters of old images write."""
+
+
+def check_pixels(slices: Sequence[Slice]) -> list[Problem]:
+    """What keeps the pixel data of a series from being decoded, as far as the headers tell; empty where nothing does."""
+    count = len(slices)
+    unsupported = sorted({one.instance.transfer_syntax_uid for one in slices} - decoders().keys())
+    problems = [Problem(Reason.UNSUPPORTED_ENCODING, f"Transfer syntax: {name_of(syntax)}.") for syntax in unsupported]
+    without = sum(one.element is None and one.instance.transfer_syntax_uid != _DEFLATED for one in slices)
+    if without:
+        problems.append(Problem(Reason.UNREADABLE, f"{without} of {count} images hold no pixel data."))
+    colour = sum(one.pixels.samples != 1 or not one.pixels.photometric.startswith("MONOCHROME") for one in slices)
+    if colour:
+        problems.append(Problem(Reason.NOT_A_VOLUME, f"{colour} of {count} images are in colour."))
+    odd = sum(not _plausible_bits(one) for one in slices)
+    if odd:
+        problems.append(Problem(Reason.UNREADABLE, f"{odd} of {count} images have an impossible bit depth."))
+    elif not without:
+        problems += _lengths_fit(slices)
+    units = sorted({one.rescale.kind for one in slices} - _HOUNSFIELD_KINDS)
+    if units:
+        problems.append(Problem(Reason.IMPLAUSIBLE_VALUES, f"The values are in {', '.join(units)}."))
+    return problems
+
+
+def _plausible_bits(one: Slice) -> bool:
+    pixels = one.pixels
+    return pixels.bits_allocated in (8, 16, 32) and 0 < pixels.bits_stored <= pixels.high_bit + 1 <= pixels.bits_allocated
+
+
+def _lengths_fit(slices: Sequence[Slice]) -> list[Problem]:
+    """Whether pixel data is encapsulated where the transfer syntax says so (PS3.5 A.4), and long enough where it is not."""
+    problems = []
+    wrong = {
+        one.instance.transfer_syntax_uid
+        for one in slices
+        if one.element is not None and (one.element.length is None) == (one.instance.transfer_syntax_uid in NATIVE)
+    }
+    for syntax in sorted(wrong):
+        kind = "is compressed" if syntax in NATIVE else "is not compressed"
+        problems.append(Problem(Reason.UNREADABLE, f"The transfer syntax is {name_of(syntax)}, but the pixel data {kind}."))
+    short = sum(
+        one.element is not None
+        and one.element.length is not None
+        and not wrong
+        and one.element.length < one.pixels.frame_bytes * one.frames_in_file
+        for one in slices
+    )
+    if short:
+        problems.append(Problem(Reason.UNREADABLE, f"The pixel data of {short} of {len(slices)} images is cut short."))
+    return problems
+
+
+def decode_into(slices: Sequence[Slice], targets: Sequence[int], out: NDArray[np.int16]) -> None:
+    """Decode each slice into `out[target]`.
+
+    Parameters
+    ----------
+    slices
+        Checked by `check_pixels`. Frames of one file should stand together: the file is then opened once.
+    out
+        HU, int16, shape (n, rows, columns), C order.
+
+    Raises
+    ------
+    NotAnalysed
+        `UNREADABLE`: pixel data is damaged or cut short.
+    OSError
+        A file could not be opened or read.
+    """
+    pairs = zip(slices, targets, strict=True)
+    for path, group in itertools.groupby(pairs, key=lambda pair: pair[0].path):
+        frames = sorted(group, key=lambda pair: pair[0].frame)
+        syntax = frames[0][0].instance.transfer_syntax_uid
+        if syntax == _DEFLATED:
+            _inflate(path, frames, out)
+        elif syntax in NATIVE:
+            _read_native(path, frames, out)
+        else:
+            _decode_compressed(path, frames, out)
+
+
+_Frames = Sequence[tuple[Slice, int]]
+
+
+def _read_native(path: Path, frames: _Frames, out: NDArray[np.int16]) -> None:
+    """Read pixels straight to where they stay and rescale them there: the path that nearly all series take."""
+    with path.open("rb", buffering=0) as file:
+        for one, target in frames:
+            assert one.element is not None
+            dtype = one.pixels.native_dtype(one.instance.transfer_syntax_uid == BIG_ENDIAN)
+            here = out[target]
+            stored = here.view(dtype) if dtype.itemsize == 2 else np.empty(here.shape, dtype)
+            file.seek(one.element.offset + one.frame * one.pixels.frame_bytes)
+            if not _fill(file, stored.data.cast("B")):
+                raise NotAnalysed(Reason.UNREADABLE, "A file is cut short: its pixel data is incomplete.")
+            if not dtype.isnative:
+                stored = stored.astype(dtype.newbyteorder("="))
+            to_hounsfield(stored, one.pixels, one.rescale, here)
+
+
+def _fill(file: io.FileIO, buffer: memoryview) -> bool:
+    """Read until `buffer` is full; False where the file ends before."""
+    done = 0
+    while done < len(buffer):
+        count = file.readinto(buffer[done:])
+        if not count:
+            return False
+        done += count
+    return True
+
+
+def _inflate(path: Path, frames: _Frames, out: NDArray[np.int16]) -> None:
+    try:
+        value = pydicom.dcmread(path, specific_tags=[0x7FE00010]).PixelData
+    except OSError:
+        raise
+    except Exception as error:  # pydicom raises whatever a damaged stream makes it stumble over
+        raise NotAnalysed(Reason.UNREADABLE, "A deflated file is damaged.") from error
+    for one, target in frames:
+        size = one.pixels.frame_bytes
+        raw = value[one.frame * size : (one.frame + 1) * size]
+        if len(raw) < size:
+            raise NotAnalysed(Reason.UNREADABLE, "A file is cut short: its pixel data is incomplete.")
+        stored = np.frombuffer(raw, one.pixels.native_dtype(big_endian=False)).reshape(out.shape[1:])
+        to_hounsfield(stored, one.pixels, one.rescale, out[target])
+
+
+def _decode_compressed(path: Path, frames: _Frames, out: NDArray[np.int16]) -> None:
+    first = frames[0][0]
+    assert first.element is not None
+    with path.open("rb") as file:
+        file.seek(first.element.offset)
+        value = file.read()
+    indices = [one.frame for one, _ in frames]
+    syntax = first.instance.transfer_syntax_uid
+    try:
+        decoded = decode_encapsulated(value, indices, first.frames_in_file, first.pixels, syntax)
+        for (one, target), stored in zip(frames, decoded, strict=True):
+            to_hounsfield(stored, one.pixels, one.rescale, out[target])
+    except (DecodingError, ValueError) as error:
+        raise NotAnalysed(Reason.UNREADABLE, f"An image in {name_of(syntax)} could not be decoded.") from error

@@ -1,0 +1,163 @@
+"""The header index of one file: what decides which series it is and whether the series is complete."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from pydicom.dataset import Dataset
+
+from conversion import elements
+from conversion.decoders import decoders
+from conversion.elements import Header, integer, number, numbers, read_header, sequence, text, texts, unsigned
+from corewatch.errors import NotAnalysed
+from corewatch.instance import Instance
+from corewatch.reasons import Reason
+
+SHARED_GROUPS: Final = 0x52009229
+"""(5200,9229) Shared Functional Groups Sequence, PS3.3 C.7.6.16."""
+
+PLANE_ORIENTATION: Final = 0x00209116
+PIXEL_MEASURES: Final = 0x00289110
+
+_CONTRAST_AGENT: Final = 0x00180010
+_CONTRAST_AGENT_SEQUENCE: Final = 0x00180012
+_FRAME_ANATOMY: Final = 0x00209071
+_ANATOMIC_REGION: Final = 0x00082218
+_CODE_MEANING: Final = 0x00080104
+
+INSTANCE_TAGS: Final = [
+    elements.SPECIFIC_CHARACTER_SET,
+    0x00080008,  # Image Type
+    0x00080016,  # SOP Class UID
+    0x00080018,  # SOP Instance UID
+    0x00080060,  # Modality
+    0x00081030,  # Study Description
+    0x0008103E,  # Series Description
+    _ANATOMIC_REGION,
+    _CONTRAST_AGENT,
+    _CONTRAST_AGENT_SEQUENCE,
+    0x00180015,  # Body Part Examined
+    0x00180050,  # Slice Thickness
+    0x00181030,  # Protocol Name
+    0x00181210,  # Convolution Kernel
+    0x0020000D,  # Study Instance UID
+    0x0020000E,  # Series Instance UID
+    0x00200011,  # Series Number
+    0x00200012,  # Acquisition Number
+    0x00200013,  # Instance Number
+    0x00200032,  # Image Position (Patient)
+    0x00200037,  # Image Orientation (Patient)
+    0x00200052,  # Frame of Reference UID
+    0x00201209,  # Number of Series Related Instances
+    0x00280008,  # Number of Frames
+    0x00280010,  # Rows
+    0x00280011,  # Columns
+    0x00280030,  # Pixel Spacing
+    SHARED_GROUPS,
+]
+"""Elements that `read_instance` reads."""
+
+
+def read_instance(path: Path) -> Instance:
+    """Read the header index of one DICOM file; the pixel data is not touched.
+
+    Values that are absent or not what their VR asks for become None or empty. For a multi-frame object, orientation and pixel
+    spacing are those that all frames share.
+
+    Raises
+    ------
+    NotAnalysed
+        `UNREADABLE`: not DICOM, a damaged header, or one without the UIDs that say what it is.
+    OSError
+        The file could not be opened or read.
+    """
+    return instance_of(read_header(path, INSTANCE_TAGS))
+
+
+def instance_of(header: Header) -> Instance:
+    """Index of a header that was read with at least `INSTANCE_TAGS`. Raises `NotAnalysed(UNREADABLE)` where a UID is missing."""
+    dataset = header.dataset
+    uids = {
+        "SOP Class UID": text(dataset, 0x00080016),
+        "SOP Instance UID": text(dataset, 0x00080018),
+        "Study Instance UID": text(dataset, 0x0020000D),
+        "Series Instance UID": text(dataset, 0x0020000E),
+    }
+    missing = [name for name, uid in uids.items() if not uid]
+    if missing:
+        raise NotAnalysed(Reason.UNREADABLE, f"A file has no {' and no '.join(missing)}.")
+    shared = next(iter(sequence(dataset, SHARED_GROUPS)), None)
+    return Instance(
+        sop_instance_uid=uids["SOP Instance UID"],
+        sop_class_uid=uids["SOP Class UID"],
+        transfer_syntax_uid=header.transfer_syntax_uid,
+        series_uid=uids["Series Instance UID"],
+        study_uid=uids["Study Instance UID"],
+        modality=text(dataset, 0x00080060),
+        frame_of_reference_uid=text(dataset, 0x00200052),
+        image_type=texts(dataset, 0x00080008),
+        body_part=text(dataset, 0x00180015) or _anatomic_region(dataset, shared),
+        study_description=text(dataset, 0x00081030),
+        series_description=text(dataset, 0x0008103E),
+        protocol_name=text(dataset, 0x00181030),
+        contrast_agent=text(dataset, _CONTRAST_AGENT) or _meaning(dataset, _CONTRAST_AGENT_SEQUENCE),
+        convolution_kernel=text(dataset, 0x00181210),
+        series_number=integer(dataset, 0x00200011),
+        instance_number=integer(dataset, 0x00200013),
+        acquisition_number=integer(dataset, 0x00200012),
+        rows=unsigned(dataset, 0x00280010),
+        columns=unsigned(dataset, 0x00280011),
+        frames=max(1, integer(dataset, 0x00280008) or 1),
+        position_lps=position_of(dataset),
+        orientation=orientation_of(dataset) or orientation_of(group_of(shared, PLANE_ORIENTATION)),
+        pixel_spacing_mm=spacing_of(dataset) or spacing_of(group_of(shared, PIXEL_MEASURES)),
+        slice_thickness_mm=_thickness(dataset, shared),
+        instances_in_series=integer(dataset, 0x00201209),
+    )
+
+
+def group_of(groups: Dataset | None, tag: int) -> Dataset | None:
+    """First item of one functional group macro (PS3.3 C.7.6.16.2) inside a shared or per-frame item."""
+    return None if groups is None else next(iter(sequence(groups, tag)), None)
+
+
+def position_of(dataset: Dataset | None) -> tuple[float, float, float] | None:
+    """Image Position (Patient) (0020,0032), LPS mm."""
+    values = None if dataset is None else numbers(dataset, 0x00200032, 3)
+    return None if values is None else (values[0], values[1], values[2])
+
+
+def orientation_of(dataset: Dataset | None) -> tuple[float, float, float, float, float, float] | None:
+    """Image Orientation (Patient) (0020,0037)."""
+    values = None if dataset is None else numbers(dataset, 0x00200037, 6)
+    return None if values is None else (values[0], values[1], values[2], values[3], values[4], values[5])
+
+
+def spacing_of(dataset: Dataset | None) -> tuple[float, float] | None:
+    """Pixel Spacing (0028,0030): mm between rows, between columns; None unless both are positive."""
+    values = None if dataset is None else numbers(dataset, 0x00280030, 2)
+    return (values[0], values[1]) if values is not None and min(values) > 0 else None
+
+
+def _thickness(dataset: Dataset, shared: Dataset | None) -> float | None:
+    measures = group_of(shared, PIXEL_MEASURES)
+    own = number(dataset, 0x00180050)
+    return own if own is not None or measures is None else number(measures, 0x00180050)
+
+
+def _anatomic_region(dataset: Dataset, shared: Dataset | None) -> str:
+    anatomy = group_of(shared, _FRAME_ANATOMY)
+    return _meaning(dataset, _ANATOMIC_REGION) or ("" if anatomy is None else _meaning(anatomy, _ANATOMIC_REGION))
+
+
+def _meaning(dataset: Dataset, tag: int) -> str:
+    """Code meanings of a code sequence, joined by commas."""
+    return ", ".join(filter(None, (text(item, _CODE_MEANING) for item in sequence(dataset, tag))))
+
+
+@cache
+def supported_transfer_syntaxes() -> tuple[str, ...]:
+    """UIDs of the transfer syntaxes whose pixel data the installed decoders really decode, sorted."""
+    return tuple(sorted(decoders()))

@@ -1,0 +1,99 @@
+"""From stored values to Hounsfield units, and whether what came out can be a head."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conversion.decoders import PixelFormat
+from conversion.slices import Rescale
+from conversion.stack import AIR_HU
+from corewatch.errors import NotAnalysed
+from corewatch.reasons import Reason
+
+_INT16: Final = np.iinfo(np.int16)
+
+AIR_BELOW_HU: Final = -700
+"""Air around a head, with noise and the foam of a head rest, stays below this."""
+
+SOFT_TISSUE_HU: Final = (-20, 120)
+"""Brain, muscle and blood, enhanced a little, with noise."""
+
+MINIMUM_SHARE: Final = 0.01
+"""Of all voxels of a head, each of air and soft tissue has far more than this; of raw or unscaled values one of them has none."""
+
+
+def to_hounsfield(stored: NDArray[Any], pixels: PixelFormat, rescale: Rescale, out: NDArray[np.int16]) -> None:
+    """Rescale one frame (PS3.3 C.11.1.1.2) into `out`; padding becomes air.
+
+    Parameters
+    ----------
+    stored
+        Integers as found in the file, (rows, columns); bits outside of Bits Stored may hold anything.
+    out
+        HU clipped to int16, (rows, columns). May be the same memory as `stored`.
+    """
+    padding = _padding_mask(stored, pixels)
+    values = _significant_bits(stored, pixels)
+    whole = rescale.intercept.is_integer() and abs(rescale.intercept) <= _INT16.max
+    if rescale.slope == 1.0 and whole:
+        intercept = int(rescale.intercept)
+        low, high = int(values.min()) + intercept, int(values.max()) + intercept
+        if low >= _INT16.min and high <= _INT16.max:
+            # fits without an intermediate type: arithmetic modulo 2**16 cannot go wrong where the result fits
+            np.add(values.view(np.int16) if values.itemsize == 2 else values, np.int16(intercept), out=out, casting="unsafe")
+        else:
+            np.clip(values.astype(np.int32) + intercept, _INT16.min, _INT16.max, out=out, casting="unsafe")
+    else:
+        scaled = values.astype(np.float32)
+        scaled *= np.float32(rescale.slope)
+        scaled += np.float32(rescale.intercept)
+        np.rint(scaled, out=scaled)
+        np.clip(scaled, _INT16.min, _INT16.max, out=out, casting="unsafe")
+    if padding is not None:
+        out[padding] = AIR_HU
+
+
+def _significant_bits(stored: NDArray[Any], pixels: PixelFormat) -> NDArray[Any]:
+    """The Bits Stored below High Bit, sign extended (PS3.5 8.1.1); what lies above (old overlays) is dropped."""
+    if pixels.bits_stored == pixels.bits_allocated:
+        return stored
+    above = stored.itemsize * 8 - 1 - pixels.high_bit
+    below = pixels.high_bit + 1 - pixels.bits_stored
+    if pixels.signed or below:
+        return np.right_shift(np.left_shift(stored, above), above + below)
+    return np.bitwise_and(stored, (1 << pixels.bits_stored) - 1, dtype=stored.dtype)
+
+
+def _padding_mask(stored: NDArray[Any], pixels: PixelFormat) -> NDArray[np.bool_] | None:
+    """Where the slice is padded (PS3.3 C.7.5.1.1.2).
+
+    Padding surrounds the field of view. Where none of the corners holds it, the value is announced but not used, and a voxel that
+    happens to have it is tissue.
+    """
+    if pixels.padding is None:
+        return None
+    width = stored.itemsize * 8
+    ends = [_signed(value & ((1 << width) - 1), width) if pixels.signed else value for value in pixels.padding]
+    low, high = min(ends), max(ends)
+    corners = stored[:: max(1, stored.shape[0] - 1), :: max(1, stored.shape[1] - 1)]
+    if not ((corners >= low) & (corners <= high)).any():
+        return None
+    return np.asarray(stored == low) if low == high else np.asarray((stored >= low) & (stored <= high))
+
+
+def _signed(word: int, width: int) -> int:
+    return word - (1 << width) if word >> (width - 1) else word
+
+
+def check_plausible(hu: NDArray[np.int16]) -> None:
+    """Raise `NotAnalysed(IMPLAUSIBLE_VALUES)` unless a HU volume holds both air and soft tissue."""
+    step = [max(1, length // 64) for length in hu.shape]
+    sample = hu[:: step[0], :: step[1], :: step[2]]
+    air = float((sample < AIR_BELOW_HU).mean())
+    soft = float(((sample >= SOFT_TISSUE_HU[0]) & (sample <= SOFT_TISSUE_HU[1])).mean())
+    if air < MINIMUM_SHARE or soft < MINIMUM_SHARE:
+        detail = f"Air: {air:.1%} of the voxels, soft tissue: {soft:.1%}; values from {sample.min()} to {sample.max()} HU."
+        raise NotAnalysed(Reason.IMPLAUSIBLE_VALUES, detail)

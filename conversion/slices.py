@@ -1,0 +1,164 @@
+"""The slices of a series before decoding: one value per frame, whether its file holds one frame or hundreds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from pydicom.dataset import Dataset
+
+from conversion.decoders import PixelFormat
+from conversion.elements import Header, PixelElement, number, read_header, sequence, text, unsigned
+from conversion.headers import (
+    INSTANCE_TAGS,
+    PIXEL_MEASURES,
+    PLANE_ORIENTATION,
+    SHARED_GROUPS,
+    group_of,
+    instance_of,
+    orientation_of,
+    position_of,
+    spacing_of,
+)
+from corewatch.errors import NotAnalysed
+from corewatch.instance import Instance
+from corewatch.reasons import Reason
+
+PER_FRAME_GROUPS: Final = 0x52009230
+"""(5200,9230) Per-Frame Functional Groups Sequence, PS3.3 C.7.6.16."""
+
+_PLANE_POSITION: Final = 0x00209113
+_PIXEL_VALUE_TRANSFORMATION: Final = 0x00289145
+_FRAME_CONTENT: Final = 0x00209111
+_FRAME_ACQUISITION_NUMBER: Final = 0x00209156
+
+SLICE_TAGS: Final = [
+    *INSTANCE_TAGS,
+    0x00280002,  # Samples per Pixel
+    0x00280004,  # Photometric Interpretation
+    0x00280100,  # Bits Allocated
+    0x00280101,  # Bits Stored
+    0x00280102,  # High Bit
+    0x00280103,  # Pixel Representation
+    0x00280120,  # Pixel Padding Value
+    0x00280121,  # Pixel Padding Range Limit
+    0x00281052,  # Rescale Intercept
+    0x00281053,  # Rescale Slope
+    0x00281054,  # Rescale Type
+    PER_FRAME_GROUPS,
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Rescale:
+    """Modality LUT (PS3.3 C.11.1): HU = slope * stored + intercept. `kind` is Rescale Type (0028,1054), empty where absent."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One frame on its way into the volume.
+
+    Attributes
+    ----------
+    instance
+        The header index with this frame's own geometry; `frames` is 1.
+    frame, frames_in_file
+        Index of the frame in its file, from 0, and how many there are.
+    element
+        Where the pixel data lies; None in a deflated file or one without pixel data.
+    """
+
+    instance: Instance
+    path: Path
+    frame: int
+    frames_in_file: int
+    pixels: PixelFormat
+    rescale: Rescale
+    element: PixelElement | None
+
+
+def read_slices(paths: Iterable[Path], threads: int) -> list[Slice]:
+    """Read the headers of all files of a series, in any order.
+
+    Raises
+    ------
+    NotAnalysed
+        `UNREADABLE`: a file is not DICOM or damaged.
+    OSError
+        A file could not be opened or read.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        return [one for slices in pool.map(slices_of_file, paths) for one in slices]
+
+
+def slices_of_file(path: Path) -> tuple[Slice, ...]:
+    """All frames of one file. Raises as `read_slices`."""
+    header = read_header(path, SLICE_TAGS)
+    instance = instance_of(header)
+    pixels = _pixel_format(header.dataset, instance)
+    rescale = _rescale_of(header.dataset, Rescale())
+    if PER_FRAME_GROUPS not in header.dataset:
+        return tuple(
+            Slice(replace(instance, frames=1), path, frame, instance.frames, pixels, rescale, header.pixels)
+            for frame in range(instance.frames)
+        )
+    return tuple(_enhanced_frames(path, header, instance, pixels, rescale))
+
+
+def _enhanced_frames(path: Path, header: Header, instance: Instance, pixels: PixelFormat, rescale: Rescale) -> Iterator[Slice]:
+    """Frames of Enhanced CT (PS3.3 A.38) or Legacy Converted Enhanced CT (A.70): a per-frame group goes before a shared one."""
+    groups = sequence(header.dataset, PER_FRAME_GROUPS)
+    if len(groups) != instance.frames:
+        raise NotAnalysed(Reason.UNREADABLE, f"A multi-frame file announces {instance.frames} frames and describes {len(groups)}.")
+    shared = next(iter(sequence(header.dataset, SHARED_GROUPS)), None)
+    rescale = _rescale_of(group_of(shared, _PIXEL_VALUE_TRANSFORMATION), rescale)
+    for frame, own in enumerate(groups):
+        content = group_of(own, _FRAME_CONTENT)
+        acquisition = None if content is None else unsigned(content, _FRAME_ACQUISITION_NUMBER)
+        geometry = replace(
+            instance,
+            frames=1,
+            acquisition_number=instance.acquisition_number if acquisition is None else acquisition,
+            position_lps=position_of(group_of(own, _PLANE_POSITION)) or position_of(group_of(shared, _PLANE_POSITION)),
+            orientation=orientation_of(group_of(own, PLANE_ORIENTATION)) or instance.orientation,
+            pixel_spacing_mm=spacing_of(group_of(own, PIXEL_MEASURES)) or instance.pixel_spacing_mm,
+        )
+        own_rescale = _rescale_of(group_of(own, _PIXEL_VALUE_TRANSFORMATION), rescale)
+        yield Slice(geometry, path, frame, instance.frames, pixels, own_rescale, header.pixels)
+
+
+def _pixel_format(dataset: Dataset, instance: Instance) -> PixelFormat:
+    allocated = unsigned(dataset, 0x00280100) or 0
+    stored = unsigned(dataset, 0x00280101) or allocated
+    padding = unsigned(dataset, 0x00280120)
+    limit = unsigned(dataset, 0x00280121)
+    return PixelFormat(
+        rows=instance.rows or 0,
+        columns=instance.columns or 0,
+        bits_allocated=allocated,
+        bits_stored=stored,
+        high_bit=(stored - 1 if (high_bit := unsigned(dataset, 0x00280102)) is None else high_bit),
+        signed=unsigned(dataset, 0x00280103) == 1,
+        samples=unsigned(dataset, 0x00280002) or 1,
+        photometric=text(dataset, 0x00280004) or "MONOCHROME2",
+        padding=None if padding is None else (padding, padding if limit is None else limit),
+    )
+
+
+def _rescale_of(dataset: Dataset | None, default: Rescale) -> Rescale:
+    """Rescale of a dataset or functional group; each value that is absent comes from `default`."""
+    if dataset is None:
+        return default
+    slope, intercept = number(dataset, 0x00281053), number(dataset, 0x00281052)
+    return Rescale(
+        default.slope if slope is None else slope,
+        default.intercept if intercept is None else intercept,
+        text(dataset, 0x00281054) or default.kind,
+    )

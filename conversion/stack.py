@@ -1,0 +1,154 @@
+"""How the slices of a checked series make one regular grid: order, axes, shear of a tilted gantry, resampling of irregular steps.
+
+Everything here follows from positions and orientations (PS3.3 C.7.6.2.1.1), before a single pixel is decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conversion.checks import POSITION_TOLERANCE_MM, Orientation, common_normal, is_regular
+from corewatch.geometry import Matrix
+from corewatch.instance import Instance
+
+AIR_HU: Final = -1000
+"""What stands where nothing was measured."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """The plan of a volume.
+
+    Attributes
+    ----------
+    order
+        Index of each slice in the given sequence, ascending along the normal.
+    along_mm
+        (n,) distance of each slice from the first along the normal.
+    shift
+        (n, 2) where pixel (0, 0) of each slice falls on the grid, in pixels along columns and rows. All zero but for a tilted
+        gantry, whose slices slide sideways from one to the next.
+    shape
+        (columns, rows, slices) of the grid. Larger than the images where slices slide, so that nothing is cut off.
+    voxel_to_lps
+        Grid index -> LPS mm; its third axis is the slice normal, so the axes are orthogonal and right-handed.
+    regular
+        Whether slice n of the grid is slice n of the series; else the grid is interpolated.
+    """
+
+    order: tuple[int, ...]
+    along_mm: NDArray[np.float64]
+    shift: NDArray[np.float64]
+    shape: tuple[int, int, int]
+    voxel_to_lps: Matrix
+    regular: bool
+
+    @property
+    def sheared(self) -> bool:
+        """Whether slices must be moved sideways onto the grid."""
+        return bool(self.shift.any())
+
+
+def plan_stack(slices: Sequence[Instance]) -> Stack:
+    """Lay the slices of a series without problems (`conversion.checks.check_series`) onto a regular grid.
+
+    The step is the mean one where the slices are regular, else the median of the steps, rounded so that the last slice is met.
+    """
+    orientation = np.median(np.array([one.orientation for one in slices], np.float64), axis=0)
+    positions = np.array([one.position_lps for one in slices], np.float64)
+    row, column, normal = _axes(orientation)
+    order = np.argsort(positions @ normal, kind="stable")
+    positions = positions[order]
+    way = positions - positions[0]
+    along = way @ normal
+    between_rows, between_columns = np.median(np.array([one.pixel_spacing_mm for one in slices], np.float64), axis=0)
+
+    regular = is_regular(along)
+    count = len(along) if regular else 1 + max(1, round(float(along[-1] / np.median(np.diff(along)))))
+    step = along[-1] / (count - 1)
+
+    sideways = np.column_stack([way @ row, way @ column])
+    shift = np.zeros_like(sideways)
+    if np.abs(sideways).max() > POSITION_TOLERANCE_MM:
+        # the sideways way of a tilted stack is proportional to the way along the normal: fitting it takes the rounding out
+        slope = along @ sideways / (along @ along)
+        shift = along[:, None] * slope / (between_columns, between_rows)
+        shift[:, np.abs(sideways).max(axis=0) <= POSITION_TOLERANCE_MM] = 0.0
+    low = np.floor(shift.min(axis=0))
+    extra = np.ceil(shift.max(axis=0)) - low
+
+    matrix = np.eye(4)
+    matrix[:3, 0], matrix[:3, 1], matrix[:3, 2] = row * between_columns, column * between_rows, normal * step
+    matrix[:3, 3] = positions[0] + matrix[:3, 0] * low[0] + matrix[:3, 1] * low[1]
+    shape = (int((slices[0].columns or 0) + extra[0]), int((slices[0].rows or 0) + extra[1]), count)
+    return Stack(tuple(order.tolist()), along, shift - low, shape, matrix, regular)
+
+
+def _axes(orientation: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Row, column and normal direction, LPS, made exactly orthonormal: written cosines are rounded."""
+    values: Orientation = tuple(orientation.tolist())
+    normal = common_normal([values])
+    row = orientation[:3] / np.linalg.norm(orientation[:3])
+    return row, np.cross(normal, row), normal
+
+
+def place(image: NDArray[np.int16], shift: NDArray[np.float64], out: NDArray[np.int16]) -> None:
+    """Lay a slice onto the grid, moved sideways by a part of a pixel (linear interpolation), air around it.
+
+    Parameters
+    ----------
+    image
+        HU, shape (rows, columns).
+    shift
+        (2,) where its pixel (0, 0) falls, in pixels along columns and rows of `out`; not negative.
+    out
+        HU, shape (rows, columns) of the grid; overwritten.
+    """
+    out.fill(AIR_HU)
+    whole = np.floor(shift).astype(int)
+    part_columns, part_rows = (shift - whole).tolist()
+    moved = image
+    if part_columns:
+        moved = _slide(moved, part_columns)
+    if part_rows:
+        moved = _slide(moved.T, part_rows).T
+    rows, columns = moved.shape
+    out[whole[1] : whole[1] + rows, whole[0] : whole[0] + columns] = moved
+
+
+def _slide(image: NDArray[np.int16], part: float) -> NDArray[np.int16]:
+    """Move by a part of a pixel (0 to 1) along the last axis: one pixel longer than `image`, air coming in at both ends."""
+    air = np.full((image.shape[0], 1), AIR_HU, np.float32)
+    wider = np.concatenate([air, image.astype(np.float32), air], axis=1)
+    moved = wider[:, :-1] * np.float32(part) + wider[:, 1:] * np.float32(1 - part)
+    return np.rint(moved).astype(np.int16)
+
+
+def resample(stack: Stack, native: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Interpolate slices at irregular steps linearly onto the regular grid.
+
+    Parameters
+    ----------
+    native
+        HU, shape (slices of the series, rows, columns), in the order of the stack.
+
+    Returns
+    -------
+    HU, int16, shape (slices of the grid, rows, columns).
+    """
+    count = stack.shape[2]
+    targets = np.linspace(0.0, stack.along_mm[-1], count)
+    below = np.clip(np.searchsorted(stack.along_mm, targets, side="right") - 1, 0, len(native) - 2)
+    weights = (targets - stack.along_mm[below]) / np.diff(stack.along_mm)[below]
+    out = np.empty((count, *native.shape[1:]), np.int16)
+    for k, (lower, weight) in enumerate(zip(below.tolist(), weights.tolist(), strict=True)):
+        first, second = native[lower].astype(np.float32), native[lower + 1].astype(np.float32)
+        first += (second - first) * np.float32(weight)
+        np.rint(first, out=first)
+        out[k] = first
+    return out
