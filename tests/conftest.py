@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 SHARED = (Path(__file__).resolve().parents[1] / ".." / "shared").resolve()
+REQUIRE_SERVERS = os.environ.get("COREWATCH_TESTS_REQUIRE_SERVERS") == "1"
+_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with reference data that lies beside a checkout; tests that need it skip where it is absent."""
     if not (SHARED / "reference").is_dir():
-        if os.environ.get("COREWATCH_TESTS_REQUIRE_SHARED") == "1":
-            pytest.fail("the shared reference data is required here but absent")
         pytest.skip("the shared reference data is not here")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], str]:
+    """Path of a program that a test needs. Where it is missing the test skips, or fails when servers are required."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name, path=_PATH)
+        if path is None:
+            message = f"{name} is not installed; see scripts/install-test-tools.sh"
+            pytest.fail(message) if REQUIRE_SERVERS else pytest.skip(message)
+        return path
+
+    return find

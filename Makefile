@@ -1,0 +1,41 @@
+# The two commands:  make demo   the whole path on a synthetic head      make test   installs what tests need, and runs them
+# make setup makes .venv with everything that both need.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup demo test check lock clean
+
+help:
+	@sed -n '1,2s/^# //p' Makefile
+
+setup: .venv/ready
+
+.venv/ready: requirements/locked.txt pyproject.toml scripts/check-python.sh
+	@sh scripts/check-python.sh $(PYTHON)
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/locked.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch .venv/ready
+
+demo: setup
+	@$(BIN)/corewatch demo
+
+test: setup
+	@sh scripts/install-test-tools.sh
+	$(BIN)/python -m pytest -q -n 2 tests/unit tests/contract
+	$(BIN)/python -m pytest -q tests/integration
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# renew the locked requirements (needs uv)
+lock:
+	uv pip compile pyproject.toml --extra cpu --extra dev --extra postgres --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-header --upgrade -q \
+	  -o requirements/locked.txt
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

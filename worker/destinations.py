@@ -1,0 +1,62 @@
+"""The destinations that the settings name."""
+
+from __future__ import annotations
+
+from config.settings import EmailDestination as EmailSettings
+from config.settings import PacsDestination as PacsSettings
+from config.settings import Settings
+from config.settings import TlsFiles as TlsSettings
+from outputs.destinations.base import Destination
+from outputs.destinations.email import EmailParameters
+from outputs.destinations.folder import FolderParameters
+from outputs.destinations.pacs import PacsParameters
+from outputs.destinations.registry import DestinationParameters, build_destinations
+from outputs.smtp import MailServer
+from outputs.storage_scu import TlsFiles
+
+
+def destinations_of(settings: Settings) -> dict[str, Destination]:
+    """All destinations by name; see `outputs.destinations.registry.build_destinations`."""
+    deliver = settings.deliver
+    return build_destinations(
+        DestinationParameters(
+            pacs=tuple(_pacs(p, settings.listener.ae_title) for p in deliver.pacs),
+            folder=None if deliver.folder is None else FolderParameters(deliver.folder.path),
+            email=None if deliver.email is None else _email(deliver.email),
+        )
+    )
+
+
+def _pacs(pacs: PacsSettings, listener_ae_title: str) -> PacsParameters:
+    return PacsParameters(
+        name=pacs.name,
+        ae_title=pacs.ae_title,
+        host=pacs.host,
+        port=pacs.port,
+        our_ae_title=pacs.our_ae_title or listener_ae_title,
+        timeout_s=pacs.timeout_s,
+        tls=_tls(pacs.tls),
+    )
+
+
+def _email(email: EmailSettings) -> EmailParameters:
+    server = MailServer(
+        host=email.host,
+        port=email.port,
+        security=email.security,
+        user=email.user,
+        password=None if email.password is None else email.password.get_secret_value(),
+        timeout_s=email.timeout_s,
+    )
+    return EmailParameters(
+        server=server,
+        sender=email.sender,
+        to=email.to,
+        operators=email.operators,
+        when=email.when,
+        patient_fields=email.patient_fields,
+    )
+
+
+def _tls(tls: TlsSettings | None) -> TlsFiles | None:
+    return None if tls is None else TlsFiles(certificate=tls.certificate, key=tls.key, authority=tls.authority)
