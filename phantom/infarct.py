@@ -56,18 +56,21 @@ def draw_infarct(seed: int, side: Side) -> Infarct:
     )
 
 
+def _beyond(excess: Array) -> Array:
+    return np.maximum(excess, np.float32(0))
+
+
 def _outside_territory_mm(x: Array, y: Array, z: Array) -> Array:
     """How far (mm, roughly) a point of the right hemisphere is outside the territory of the middle cerebral artery; 0 inside.
 
     Borders after the usual maps: the anterior cerebral artery has the medial strip, the posterior one occipital lobe, thalamus and
     the medial and lower temporal lobe.
     """
-    relu = lambda v: np.maximum(v, 0)  # noqa: E731
-    medial = relu(19 - x) + relu(17 + 0.14 * relu(z - 10) + 0.12 * relu(y - 20) - x)
-    occipital = relu(-66 - 0.1 * z - y)
-    thalamus = relu(np.minimum(27 - x, np.minimum(-6 - y, 24 - z)))
-    lower = relu(-12 - 0.25 * relu(y) - z) * 0.7 + relu(np.minimum(-10 - y, 46 - x + (-10 - z)) - 4) * (z < -4) * 0.5
-    below = relu(-8 - z) * (y < -40)
+    medial = _beyond(19 - x) + _beyond(17 + 0.14 * _beyond(z - 10) + 0.12 * _beyond(y - 20) - x)
+    occipital = _beyond(-66 - 0.1 * z - y)
+    thalamus = _beyond(np.minimum(27 - x, np.minimum(-6 - y, 24 - z)))
+    lower = _beyond(-12 - 0.25 * _beyond(y) - z) * 0.7 + _beyond(np.minimum(-10 - y, 46 - x + (-10 - z)) - 4) * (z < -4) * 0.5
+    below = _beyond(-8 - z) * (y < -40)
     return np.asarray(medial + occipital + thalamus + lower + below, np.float32)
 
 

@@ -29,14 +29,14 @@ class Field:
         Distance of the samples.
     """
 
-    values: NDArray[np.generic]
+    values: NDArray[np.float32] | NDArray[np.int16] | NDArray[np.uint8]
     origin: Point
     step_mm: float = 1.0
 
     @property
     def top(self) -> float:
         """RAS mm of the uppermost samples."""
-        return self.origin[2] + self.step_mm * (self.values.shape[2] - 1)
+        return float(self.origin[2] + self.step_mm * (self.values.shape[2] - 1))
 
     def at(self, points: Array) -> Array:
         """Linear interpolation at `points`, shape (3, ...), RAS mm; beyond the grid the nearest sample holds."""
@@ -126,15 +126,26 @@ class Canvas:
         self.hu = hu
         self.origin = origin
 
-    def draw(self, shape: Shape, lower: Point, upper: Point, hu: float | Array, mirrored: bool = False) -> None:
+    def draw(self, shape: Shape, lower: Point, upper: Point, hu: float, mirrored: bool = False) -> None:
         """Draw `shape`, which lies within the box `lower` to `upper` (RAS mm), in `hu`; `mirrored`: on the other side as well."""
-        start = [max(int(a - o), 0) for a, o in zip(lower, self.origin, strict=True)]
-        stop = [min(int(b - o) + 1, n) for b, o, n in zip(upper, self.origin, self.hu.shape, strict=True)]
-        low = tuple(o + s for o, s in zip(self.origin, start, strict=True))
-        high = tuple(o + s - 1 for o, s in zip(self.origin, stop, strict=True))
-        cover = np.clip(np.float32(0.5) - shape(*grid(low, high)), 0, 1)  # type: ignore[arg-type]
-        part = self.hu[start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]]
+        cover, part = self._cover(shape, lower, upper)
         part += cover * (np.float32(hu) - part)
         if mirrored:
-            reflected: Shape = lambda x, y, z: shape(-x, y, z)  # noqa: E731
-            self.draw(reflected, (-upper[0], lower[1], lower[2]), (-lower[0], upper[1], upper[2]), hu)
+            cover, part = self._cover(_mirrored(shape), (-upper[0], *lower[1:]), (-lower[0], *upper[1:]))
+            part += cover * (np.float32(hu) - part)
+
+    def _cover(self, shape: Shape, lower: Point, upper: Point) -> tuple[Array, Array]:
+        """How much of each voxel in the box the shape takes (0 to 1), and the box's part of the canvas."""
+        start = [max(int(a - o), 0) for a, o in zip(lower, self.origin, strict=True)]
+        stop = [min(int(b - o) + 1, n) for b, o, n in zip(upper, self.origin, self.hu.shape, strict=True)]
+        axes = [np.arange(i, j, dtype=np.float32) + np.float32(o) for i, j, o in zip(start, stop, self.origin, strict=True)]
+        x, y, z = np.ix_(*axes)
+        cover = np.clip(np.float32(0.5) - shape(x, y, z), 0, 1)
+        return cover, self.hu[start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]]
+
+
+def _mirrored(shape: Shape) -> Shape:
+    def distance(x: Array, y: Array, z: Array) -> Array:
+        return shape(-x, y, z)
+
+    return distance

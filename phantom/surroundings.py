@@ -62,8 +62,8 @@ def _cavity() -> Field:
     closed |= brain
     signed = distance_transform_edt(~closed) - distance_transform_edt(closed)
     signed = gaussian_filter((signed * step).astype(np.float32), 1.2)
-    origin = tuple(o - pad * step for o in TEMPLATE_ORIGIN)
-    brain_part = Field(signed, origin, step)  # type: ignore[arg-type]
+    x0, y0, z0 = TEMPLATE_ORIGIN
+    brain_part = Field(signed, (x0 - pad * step, y0 - pad * step, z0 - pad * step), step)
 
     cistern = ellipsoid((0, -3, -21), (16, 15, 11))
     cord = tube([(0, -46, -62), (0, -52, -80), (0, -56, -120), (0, -52, -230)], 7.5)

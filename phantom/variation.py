@@ -22,7 +22,7 @@ CENTRE: Final = np.array([0.0, -18.0, 8.0])
 
 _BOX_LOWER = np.array([-112.0, -164.0, -240.0])
 _BOX_UPPER = np.array([112.0, 164.0, 128.0])
-_LATTICE_STEP = 4
+_LATTICE_STEP = 5
 """Voxels between the points at which the smooth fields are computed; linear in between."""
 
 
@@ -87,7 +87,7 @@ class Variation:
 
     def to_template(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Points of this head (..., 3), RAS mm, to the template's points (..., 3)."""
-        pulled = (points - CENTRE) / self.scale + CENTRE
+        pulled: NDArray[np.float64] = (points - CENTRE) / self.scale + CENTRE
         beside = np.clip(np.abs(points[..., 0]) / 25.0, 0.0, 1.0)
         for axis in range(3):
             shift = 2.2 * self._broad[axis].at(points) + 0.9 * self._fine[axis].at(points)
@@ -97,7 +97,7 @@ class Variation:
 
     def from_template(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Points of the template (..., 3), RAS mm, to this head's points: the inverse of `to_template`, within 0.1 mm."""
-        there = (points - CENTRE) * self.scale + CENTRE
+        there: NDArray[np.float64] = (points - CENTRE) * self.scale + CENTRE
         for _ in range(5):
             there = there + (points - self.to_template(there)) * self.scale
         return there

@@ -19,7 +19,7 @@ from corewatch.geometry import Matrix, apply
 from phantom.shapes import Array, Point
 from phantom.surroundings import surroundings
 
-_STEP_MM = 0.4
+_STEP_MM = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def _lateral_surface() -> tuple[NDArray[np.float64], Point]:
     """Largest x (mm) of the brain's right surface over y and z, 2 mm grid, and the origin of that grid."""
     cavity = surroundings().cavity
     x = cavity.origin[0] + cavity.step_mm * np.arange(cavity.values.shape[0])
-    inside = cavity.values < -0.5  # type: ignore[operator]
+    inside = cavity.values < -0.5
     return np.where(inside.any(axis=0), np.where(inside, x[:, None, None], -np.inf).max(axis=0), np.nan), cavity.origin
 
 
@@ -111,7 +111,11 @@ def _cortical(rng: np.random.Generator) -> list[Course]:
         surface = _on_surface([(float(p[0]), float(p[1])) for p in path])
         if len(surface) >= 2:
             y, z = surface[0][1:]
-            fissure = ((42.0, y * 0.7 - 4, z * 0.4 + 5), (52.0, y * 0.8 - 3, z * 0.6 - 1 + float(rng.normal(0, 3))))
+            jitter = rng.normal(0, 2.5, 2).tolist()
+            fissure = (
+                (42.0, (y + 10) * 0.35 - 8 + jitter[0], z * 0.4 + 5),
+                (50.0, (y + 10) * 0.7 - 9 + jitter[1], z * 0.6 + 1),
+            )
             if surface[0][0] > 58:
                 courses.append(Course((*fissure, *surface), (0.8, 0.4), mca=2))
     return courses
@@ -126,7 +130,8 @@ def _sinuses(rng: np.random.Generator) -> list[Course]:
         r = np.arange(20.0, 130.0, 0.5)
         points = np.array([0.0, -18.0, 8.0]) + r[:, None] * direction
         distance = cavity.at(points.T.astype(np.float32))
-        edge.append(tuple(float(v) for v in points[np.argmax(distance > 0.5)]))
+        y, z = points[np.argmax(distance > 0.5)][1:].tolist()
+        edge.append((0.0, y, z))
     courses = [Course(tuple(edge), (1.0, 3.4), vein=True, paired=False)]
     transverse = [
         (4.0, -97.0, -16.0),
@@ -213,8 +218,10 @@ def stamp(
         Of the grid; its voxels are cubes of 1 mm.
     """
     added = np.zeros(shape, np.float32)
-    filled = vessels.filling > 0.02
-    centres = apply(np.linalg.inv(voxel_to_ras), to_head(vessels.points[filled]))
+    around = apply(voxel_to_ras, np.array([np.zeros(3), np.array(shape) - 1.0]))
+    near = np.abs(vessels.points[:, 2] - around[:, 2].mean()) < np.ptp(around[:, 2]) * 0.6 + 12
+    filled = near & (vessels.filling > 0.02)
+    centres = apply(np.linalg.inv(voxel_to_ras).astype(np.float64), to_head(vessels.points[filled]))
     radii = vessels.radii_mm[filled]
     gain = vessels.filling[filled] * np.where(vessels.vein[filled], vein_hu - 40, artery_hu - 40)
     # thinner than a voxel: the share of the voxel's volume that the lumen takes
