@@ -1,0 +1,1 @@
+"""The worker: Celery tasks, models and inference. TensorFlow is imported here alone."""

@@ -1,0 +1,90 @@
+"""Adapters: how the weights of one kind of network are checked and loaded. A new kind is one new entry in `ADAPTERS`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+import numpy as np
+
+from worker.models.core_map import core_map
+from worker.models.detector import Head, Network, Reading
+from worker.models.hemispheres import HEMISPHERE_SHAPE, split
+from worker.models.weights import read_weights
+
+if TYPE_CHECKING:
+    from worker.models.deepsymnet import DeepSymNet
+
+Device = Literal["cpu", "gpu"]
+
+
+class Adapter(Protocol):
+    """One kind of network."""
+
+    def check(self, weights: Path) -> str:
+        """Check a weights file without loading TensorFlow; return a description for people.
+
+        Raises
+        ------
+        ConfigurationError
+            The file is not a sound weights file of this kind.
+        """
+        ...
+
+    def load(self, weights: Path, device: Device) -> Network:
+        """Load the network.
+
+        Raises
+        ------
+        ConfigurationError
+            The weights are refused, or the device is not there.
+        """
+        ...
+
+
+class DeepSymNetAdapter:
+    """DeepSymNet of any number of filters."""
+
+    def check(self, weights: Path) -> str:
+        """Check the file's layout, shapes and values."""
+        sound = read_weights(weights)
+        return f"DeepSymNet, {sound.filters} filters"
+
+    def load(self, weights: Path, device: Device) -> Network:
+        """Load the network; TensorFlow is imported here."""
+        sound = read_weights(weights)
+        from worker.models.deepsymnet import DeepSymNet  # here, so that programs which only list models need no TensorFlow
+
+        return DeepSymNetNetwork(DeepSymNet(sound, device))
+
+
+class DeepSymNetNetwork:
+    """`Network` around `DeepSymNet`."""
+
+    MEMORY_BYTES: Final = 2 * 1024**3
+    """What a batch may take for its activations."""
+
+    def __init__(self, network: DeepSymNet) -> None:
+        self._network = network
+        # At the widest place input and output of a convolution of both hemispheres are alive, and a third copy in oneDNN's layout.
+        case_bytes = 3 * 2 * int(np.prod(HEMISPHERE_SHAPE)) * network.filters * np.dtype(np.float32).itemsize
+        self._batch = max(1, self.MEMORY_BYTES // case_bytes)
+
+    def read(self, head: Head) -> Reading:
+        """Volume and core map of one head."""
+        hemispheres = split(head)
+        volumes, gradients = self._network.volumes_and_gradients(hemispheres[np.newaxis])
+        return Reading(float(volumes[0]), core_map(gradients[0], hemispheres))
+
+    def core_volumes(self, heads: Sequence[Head]) -> list[float]:
+        """Volumes of several heads, as many at a time as the memory allows."""
+        volumes: list[float] = []
+        for start in range(0, len(heads), self._batch):
+            pairs = np.stack([split(head) for head in heads[start : start + self._batch]])
+            volumes.extend(self._network.volumes(pairs).tolist())
+        return volumes
+
+
+ADAPTERS: dict[str, Adapter] = {"deepsymnet": DeepSymNetAdapter()}
+"""By the name that manifests use."""

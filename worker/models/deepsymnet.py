@@ -1,0 +1,128 @@
+"""DeepSymNet as a TensorFlow graph: two hemispheres through one encoder, their absolute difference through a decoder.
+
+Giancardo et al., NeuroImage: Clinical 2023;37:103362; Sheth et al., Stroke 2019. The functions take the weights as a mapping, so that
+the same lines serve inference (constants) and training (variables), for any number of filters.
+
+Importing this module imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from corewatch.errors import ConfigurationError
+from worker.models.hemispheres import HEMISPHERE_SHAPE
+from worker.models.weights import FINAL_NORM, NORM_EPSILON, DeepSymNetWeights, conv_name, norm_name
+
+ENCODER_BLOCKS: Final = (0, 1, 2)
+DECODER_BLOCKS: Final = (3, 4)
+CONVS_PER_BLOCK: Final = 3
+
+Tensor = Any
+"""A `tf.Tensor`; TensorFlow ships no types that a checker could use."""
+
+
+def block(x: Tensor, weights: Mapping[str, Any], number: int) -> Tensor:
+    """Three convolutions with ReLU, halving by maximum, normalisation with the stored statistics."""
+    for i in range(CONVS_PER_BLOCK * number, CONVS_PER_BLOCK * (number + 1)):
+        name = conv_name(i)
+        x = tf.nn.conv3d(x, weights[f"{name}/kernel"], strides=[1] * 5, padding="SAME")
+        x = tf.nn.relu(tf.nn.bias_add(x, weights[f"{name}/bias"]))
+    return normalised(tf.nn.max_pool3d(x, ksize=2, strides=2, padding="SAME"), weights, norm_name(number))
+
+
+def normalised(x: Tensor, weights: Mapping[str, Any], name: str) -> Tensor:
+    """Batch normalisation in inference form; with constant weights the graph optimiser folds it into one scale and one shift."""
+    scale = weights[f"{name}/gamma"] * tf.math.rsqrt(weights[f"{name}/moving_variance"] + NORM_EPSILON)
+    return x * scale + (weights[f"{name}/beta"] - weights[f"{name}/moving_mean"] * scale)
+
+
+def encode(hemispheres: Tensor, weights: Mapping[str, Any]) -> Tensor:
+    """(n, 73, 182, 133, 1) -> (n, 10, 23, 17, filters)."""
+    for number in ENCODER_BLOCKS:
+        hemispheres = block(hemispheres, weights, number)
+    return hemispheres
+
+
+def decode(left: Tensor, right: Tensor, weights: Mapping[str, Any]) -> Tensor:
+    """Encoder outputs of both sides, (b, 10, 23, 17, filters) each -> core volumes (b,) in mL, not yet clipped at 0."""
+    x = tf.abs(left - right)
+    for number in DECODER_BLOCKS:
+        x = block(x, weights, number)
+    x = tf.reduce_mean(normalised(x, weights, FINAL_NORM), axis=[1, 2, 3])
+    x = tf.nn.relu(tf.matmul(x, weights["core_dense/kernel"]) + weights["core_dense/bias"])
+    return tf.squeeze(tf.matmul(x, weights["core_output/kernel"]) + weights["core_output/bias"], axis=-1)
+
+
+class DeepSymNet:
+    """The network with its weights on one device, compiled on the first call.
+
+    Parameters
+    ----------
+    weights
+        As read by `worker.models.weights.read_weights`.
+    device
+        ``gpu`` without a usable GPU raises `ConfigurationError`; it never falls back silently.
+    """
+
+    def __init__(self, weights: DeepSymNetWeights, device: Literal["cpu", "gpu"] = "cpu") -> None:
+        self.filters = weights.filters
+        self._device = _claim(device)
+        # Constants made inside the traced function are part of the graph, where the optimiser can fuse convolution, bias and ReLU.
+        arrays = dict(weights.arrays)
+        signature = [tf.TensorSpec((None, 2, *HEMISPHERE_SHAPE), tf.float32)]
+
+        def inputs(pairs: Tensor) -> Tensor:
+            return tf.concat([pairs[:, 0], pairs[:, 1]], axis=0)[..., tf.newaxis]
+
+        def forward(pairs: Tensor) -> Tensor:
+            constants = {name: tf.constant(array) for name, array in arrays.items()}
+            left, right = tf.split(encode(inputs(pairs), constants), 2)
+            return decode(left, right, constants)
+
+        def forward_and_gradients(pairs: Tensor) -> tuple[Tensor, Tensor]:
+            constants = {name: tf.constant(array) for name, array in arrays.items()}
+            left, right = tf.split(encode(inputs(pairs), constants), 2)
+            with tf.GradientTape() as tape:
+                tape.watch((left, right))
+                volumes = decode(left, right, constants)
+            return volumes, tf.stack(tape.gradient(volumes, (left, right)), axis=1)
+
+        self._forward = tf.function(forward, input_signature=signature)
+        self._forward_and_gradients = tf.function(forward_and_gradients, input_signature=signature)
+
+    def volumes(self, pairs: NDArray[np.float32] | Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Core volumes (b,) in mL, unclipped, of `pairs` (b, 2, 73, 182, 133): per case left and mirrored right hemisphere."""
+        with tf.device(self._device):
+            result: NDArray[np.float32] = self._forward(tf.constant(np.asarray(pairs, np.float32))).numpy()
+        return result
+
+    def volumes_and_gradients(self, pairs: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Volumes as `volumes` gives, and their gradients (b, 2, 10, 23, 17, filters) at the encoder's outputs."""
+        with tf.device(self._device):
+            volumes, gradients = self._forward_and_gradients(tf.constant(np.asarray(pairs, np.float32)))
+        return volumes.numpy(), gradients.numpy()
+
+
+def _claim(device: Literal["cpu", "gpu"]) -> str:
+    """Name of the TensorFlow device, checked to be there."""
+    if device == "cpu":
+        return "/CPU:0"
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        raise ConfigurationError(
+            "model.device is gpu, but TensorFlow finds no usable GPU: install the driver and corewatch[cuda], or set model.device: cpu"
+        )
+    for gpu in gpus:
+        # Another program may share the card. Raises once this process has used the GPU, and then it was set before.
+        with contextlib.suppress(RuntimeError):
+            tf.config.experimental.set_memory_growth(gpu, True)
+    # TF32 keeps 10 bits of each factor: enough to move a volume by more than the promised 0.01 mL.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    return "/GPU:0"

@@ -1,0 +1,155 @@
+"""A model's manifest: what it is, which file holds its weights, and what it is good for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from corewatch.errors import ConfigurationError
+from corewatch.findings import CORE_MAP_THRESHOLD, ModelIdentity
+from corewatch.geometry import NETWORK_SHAPE
+
+MANIFEST_NAME: Final = "manifest.json"
+_MAX_MANIFEST_BYTES: Final = 256 * 1024
+_CHUNK_BYTES: Final = 1 << 20
+
+ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+"""Also the name of the model's folder."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class InputFrame(_Part):
+    """What the model is given."""
+
+    axes: Literal["LAS"] = "LAS"
+    shape: tuple[int, int, int] = NETWORK_SHAPE
+    voxel_mm: float = 1.0
+    hu_range: tuple[int, int] = (0, 100)
+    """HU are clipped to this range."""
+
+
+class Output(_Part):
+    """One thing that the model gives."""
+
+    name: str
+    unit: str
+    """For example mL, or percent of the map's maximum."""
+    description: str
+
+
+class Thresholds(_Part):
+    """Where the model's figures become decisions."""
+
+    core_map: int = Field(CORE_MAP_THRESHOLD, ge=0, le=100)
+    """Voxels of the core map above this count as core."""
+    side_min_ml: float = Field(5.0, ge=0)
+    """Below this core volume in mL no side is named."""
+    side_min_confidence: float = Field(0.68, ge=0, le=1)
+    """Below this confidence no side is named; 0.68 is one standard deviation of the natural difference."""
+    asymmetry_sd_hu: float = Field(3.0, gt=0)
+    """Standard deviation in HU of the difference between the hemispheres, within the map, of heads without a core."""
+
+
+DEEPSYMNET_OUTPUTS: Final = (
+    Output(name="core_ml", unit="mL", description="Estimated volume of the ischemic core."),
+    Output(name="core_map", unit="percent of the map's maximum", description="Where the estimate comes from, on the input grid."),
+)
+
+
+class Manifest(_Part):
+    """`manifest.json` in a model's folder."""
+
+    name: ModelName
+    version: str = Field(min_length=1, max_length=64)
+    weights: str = Field("weights.h5", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,126}$")
+    """Name of the weights file beside the manifest."""
+    sha256: Sha256
+    """Digest of the weights file."""
+    adapter: str
+    """Which adapter loads it (`worker.models.adapters`)."""
+    input: InputFrame = InputFrame()
+    outputs: tuple[Output, ...] = DEEPSYMNET_OUTPUTS
+    thresholds: Thresholds = Thresholds()
+    intended_use: str = Field(min_length=1)
+    citation: str = ""
+    licence: str = ""
+    source: str = ""
+    """Where the weights came from: a file name or an address without user and password."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Name, version and digest, as they go into every result."""
+        return ModelIdentity(self.name, self.version, self.sha256)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of the model in `folder`.
+
+    Raises
+    ------
+    ConfigurationError
+        Not there, not JSON, a key too many or too few, or the name is not the folder's.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(f"model {folder.name}: {MANIFEST_NAME} cannot be read: {error.strerror}") from error
+    if len(text) > _MAX_MANIFEST_BYTES:
+        raise ConfigurationError(f"model {folder.name}: {MANIFEST_NAME} is larger than {_MAX_MANIFEST_BYTES} bytes")
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or MANIFEST_NAME
+        raise ConfigurationError(f"model {folder.name}: {MANIFEST_NAME} is not valid: {where}: {first['msg']}") from error
+    if manifest.name != folder.name:
+        raise ConfigurationError(f"model {folder.name}: {MANIFEST_NAME} names another model, {manifest.name}")
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest so that a reader sees the old or the new one, never a part; it survives a power cut once this returns."""
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    handle, temporary = tempfile.mkstemp(prefix=".manifest-", dir=folder)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(folder / MANIFEST_NAME)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, lower-case hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
