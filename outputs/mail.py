@@ -73,7 +73,8 @@ def compose(
     """
     finding = None if case.failed else case.result.finding
     message = EmailMessage()
-    message["Subject"] = f"[corewatch] {wording.headline(case)} - case {case.case_id}"
+    revision = f", revision {case.revision}" if case.revision > 1 else ""
+    message["Subject"] = f"[corewatch] {wording.headline(case)} - case {case.case_id}{revision}"
     message["From"] = sender
     message["To"] = ", ".join(recipients)
     message["Date"] = format_datetime(sent_at)

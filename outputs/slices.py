@@ -101,4 +101,5 @@ def render(hu: NDArray[np.uint8], core_map: NDArray[np.uint8] | None, k: int, sc
 
 def core_areas(core_map: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Voxels above `CORE_MAP_THRESHOLD` in each axial slice, shape (133,); 1 voxel is 1 mm^2."""
-    return (core_map > CORE_MAP_THRESHOLD).sum(axis=(0, 1), dtype=np.int64)
+    areas: NDArray[np.int64] = (core_map > CORE_MAP_THRESHOLD).sum(axis=(0, 1), dtype=np.int64)
+    return areas

@@ -61,7 +61,9 @@ def session(server: MailServer) -> Iterator[smtplib.SMTP]:
     except smtplib.SMTPAuthenticationError as error:
         raise _by_code(error.smtp_code, f"{server} did not accept our user and password", "check them") from None
     except smtplib.SMTPNotSupportedError as error:
-        raise OperatorNeeded(f"{server} lacks what the settings ask for ({error}); change deliver.email.security or user") from None
+        raise OperatorNeeded(
+            f"{server} lacks what the mail needs ({error}); change deliver.email (security, user or addresses)"
+        ) from None
     except smtplib.SMTPResponseException as error:
         raise _by_code(
             error.smtp_code, f"{server} answered {error.smtp_code} {_text(error.smtp_error)}", "look at its log"

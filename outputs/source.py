@@ -88,7 +88,7 @@ def read_header(path: Path) -> Dataset:
     Raises
     ------
     OperatorNeeded
-        If the file is missing or not DICOM: the case folder has been tampered with.
+        If the file is missing, not DICOM, or of no study: the case's folder is damaged.
     """
     try:
         return dcmread(path, stop_before_pixels=True, force=True)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.message import EmailMessage
 from typing import Literal
 
 from corewatch.errors import CorewatchError, OperatorNeeded, RetryLater
@@ -31,6 +32,15 @@ class EmailParameters:
     """DICOM keywords that may stand in the body, never in the subject."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Letter:
+    """A message and those of its recipients who have not taken it yet."""
+
+    identity: str
+    message: EmailMessage
+    missing: tuple[str, ...]
+
+
 class _MailDestination(ABC):
     """What both kinds of mail share: composing, sending, and remembering who has it."""
 
@@ -47,18 +57,31 @@ class _MailDestination(ABC):
     def deliver(self, case: ReportedCase) -> Delivered:
         """Send one message per recipient list, to those who have not taken it yet."""
         receipts = Receipts(case.folder.path / f"{self.name}-receipts.json")
-        open_lists = []
-        for recipients in self._lists(case):
-            identity = message_id(case, self.name, recipients, self._mail.sender)
-            missing = tuple(r for r in recipients if r not in receipts.accepted(identity))
-            if missing:
-                open_lists.append((identity, recipients, missing))
-        if not open_lists:
+        letters = self._letters(case, receipts)
+        if not letters:
             return Delivered("all recipients have it already", self._clock())
         refused: list[Refusal] = []
-        sent = 0
-        with session(self._mail.server) as connection:
-            for identity, recipients, missing in open_lists:
+        taken: dict[str, frozenset[str]] = {}
+        try:
+            with session(self._mail.server) as connection:
+                for letter in letters:
+                    refusals = submit(connection, letter.message, self._mail.sender, letter.missing)
+                    taken[letter.identity] = frozenset(letter.missing) - {refusal.recipient for refusal in refusals}
+                    refused += refusals
+        finally:
+            for identity, recipients in taken.items():
+                receipts.add(identity, recipients)
+        self._judge(refused)
+        count = sum(map(len, taken.values()))
+        return Delivered(f"taken by {self._mail.server} for {count} recipient{'s' if count != 1 else ''}", self._clock())
+
+    def _letters(self, case: ReportedCase, receipts: Receipts) -> list[_Letter]:
+        letters = []
+        for recipients in self._lists(case):
+            identity = message_id(case, self.name, recipients, self._mail.sender)
+            accepted = receipts.accepted(identity)
+            missing = tuple(recipient for recipient in recipients if recipient not in accepted)
+            if missing:
                 message = compose(
                     case,
                     sender=self._mail.sender,
@@ -68,13 +91,8 @@ class _MailDestination(ABC):
                     summary_png=_summary(case),
                     patient=self._patient(case),
                 )
-                refusals = submit(connection, message, self._mail.sender, missing)
-                taken = frozenset(missing) - {refusal.recipient for refusal in refusals}
-                receipts.add(identity, taken)
-                sent += len(taken)
-                refused += refusals
-        self._judge(refused)
-        return Delivered(f"taken by {self._mail.server} for {sent} recipient{'s' if sent != 1 else ''}", self._clock())
+                letters.append(_Letter(identity, message, missing))
+        return letters
 
     def check(self) -> str | None:
         """Connect, secure, log in, NOOP."""
@@ -142,4 +160,7 @@ def _disjoint(general: tuple[str, ...], extra: tuple[str, ...]) -> list[tuple[st
 
 
 def _summary(case: ReportedCase) -> bytes | None:
-    return case.folder.summary.read_bytes() if case.folder.summary.is_file() else None
+    """The summary page of a finding; operators get words alone."""
+    if case.result.finding is None or case.failed or not case.folder.summary.is_file():
+        return None
+    return case.folder.summary.read_bytes()
