@@ -13,21 +13,31 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import redis
 
 from corewatch.errors import ConfigurationError
+from jobs import tether
 
 START_LIMIT_S = 20.0
 """A Redis that does not answer within this is taken as failed."""
 
+STOP_LIMIT_S = 10.0
+"""One that has not ended within this after SIGTERM is killed."""
+
 _URL_FILE = "broker.url"
 _CONFIG_FILE = "redis.conf"
+_PID_FILE = "redis.pid"
+_LOG_FILE = "redis.log"
+_APPEND_ONLY_FILE = "appendonly.aof"
 
 
 def running_url(folder: Path) -> str | None:
     """URL of the private Redis whose files are in `folder`, if one was started there; it may have stopped since."""
-    path = folder / _URL_FILE
-    return path.read_text().strip() if path.exists() else None
+    try:
+        return (folder / _URL_FILE).read_text().strip() or None
+    except FileNotFoundError:
+        return None
 
 
 def redis_server() -> Path:
@@ -47,12 +57,12 @@ def redis_server() -> Path:
 
 
 class EmbeddedRedis:
-    """One redis-server process: loopback only, with a password, append-only file on.
+    """One redis-server process: loopback only, with a password, append-only file on. It ends when its starter ends.
 
     Parameters
     ----------
     folder
-        Its files; readable by the owner only.
+        Its files; readable by the owner only. One `EmbeddedRedis` at a time may use it (`corewatch up` holds a lock).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -62,11 +72,15 @@ class EmbeddedRedis:
 
     @property
     def process(self) -> subprocess.Popen[bytes] | None:
-        """The server's process while it runs."""
+        """The server's process, running or ended; None before `start` and after `stop`."""
         return self._process
 
     def start(self) -> str:
         """Start the server, wait until it answers, and return its URL.
+
+        Port and password stay the same for the life of this object, so that clients find a restarted server again. A server that a
+        crash has left behind is stopped first: two of them must never share one append-only file. A file that the server cannot
+        read is put aside.
 
         Raises
         ------
@@ -75,51 +89,18 @@ class EmbeddedRedis:
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         self._folder.chmod(0o700)
-        port, password = _free_port(), secrets.token_urlsafe(24)
-        config = self._folder / _CONFIG_FILE
-        log = self._folder / "redis.log"
-        _write_private(
-            config,
-            "\n".join(
-                [
-                    "bind 127.0.0.1",
-                    f"port {port}",
-                    f"requirepass {password}",
-                    "appendonly yes",
-                    "appendfsync everysec",
-                    "maxmemory-policy noeviction",  # a full Redis must refuse work, not forget it
-                    f'dir "{self._folder.resolve()}"',
-                    f'logfile "{log.resolve()}"',
-                    "daemonize no",
-                    'save ""',
-                    "",
-                ]
-            ),
-        )
-        self._process = subprocess.Popen(
-            [str(redis_server()), str(config)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
-        )
-        self.url = f"redis://:{password}@127.0.0.1:{port}/0"
-        self._wait_until_it_answers(log)
+        _stop_leftover(self._folder)
+        if not self.url:
+            self.url = f"redis://:{secrets.token_urlsafe(24)}@127.0.0.1:{_free_port()}/0"
+        self._write_config()
+        if not self._launch():
+            damaged = self._folder / _APPEND_ONLY_FILE
+            if damaged.exists():
+                damaged.replace(damaged.with_suffix(".unreadable"))
+            if not damaged.with_suffix(".unreadable").exists() or not self._launch():
+                raise ConfigurationError(f"the private Redis did not start: {_tail(self._folder / _LOG_FILE)}")
         _write_private(self._folder / _URL_FILE, self.url)
         return self.url
-
-    def _wait_until_it_answers(self, log: Path) -> None:
-        client = redis.Redis.from_url(self.url, socket_connect_timeout=1)
-        deadline = time.monotonic() + START_LIMIT_S
-        try:
-            while time.monotonic() < deadline and self._process is not None and self._process.poll() is None:
-                try:
-                    client.ping()
-                except redis.RedisError:
-                    time.sleep(0.05)
-                else:
-                    return
-        finally:
-            client.close()
-        self.stop()
-        tail = log.read_text(errors="replace")[-500:] if log.exists() else "no log"
-        raise ConfigurationError(f"the private Redis did not start: {tail}")
 
     def stop(self) -> None:
         """Stop the server; its data stays."""
@@ -129,10 +110,78 @@ class EmbeddedRedis:
             return
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(STOP_LIMIT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+    def _write_config(self) -> None:
+        parts = redis.connection.parse_url(self.url)
+        lines = [
+            "bind 127.0.0.1",
+            f"port {parts['port']}",
+            f"requirepass {parts['password']}",
+            "appendonly yes",
+            "appendfsync everysec",
+            f"appendfilename {_APPEND_ONLY_FILE}",
+            "maxmemory-policy noeviction",  # a full Redis must refuse work, not forget it
+            f'dir "{self._folder.resolve()}"',
+            f'logfile "{(self._folder / _LOG_FILE).resolve()}"',
+            f'pidfile "{(self._folder / _PID_FILE).resolve()}"',
+            "daemonize no",
+            'save ""',
+            "",
+        ]
+        _write_private(self._folder / _CONFIG_FILE, "\n".join(lines))
+
+    def _launch(self) -> bool:
+        """Start the process and wait until it answers; False when it ended or did not answer."""
+        self._process = subprocess.Popen(
+            tether.command_line([str(redis_server()), str(self._folder / _CONFIG_FILE)]),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + START_LIMIT_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            if answers(self.url):
+                return True
+            time.sleep(0.05)
+        self.stop()
+        return False
+
+
+def answers(url: str, limit_s: float = 1.0) -> bool:
+    """Whether a Redis answers at `url` within `limit_s`, and takes the password."""
+    client = redis.Redis.from_url(url, socket_connect_timeout=limit_s, socket_timeout=limit_s)
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+    finally:
+        client.close()
+
+
+def _stop_leftover(folder: Path) -> None:
+    """Stop a server that works on `folder` although nobody supervises it any more."""
+    (folder / _URL_FILE).unlink(missing_ok=True)
+    try:
+        process = psutil.Process(int((folder / _PID_FILE).read_text()))
+        # the number may belong to another program by now
+        if Path(process.exe()) != redis_server().resolve() or Path(process.cwd()) != folder.resolve():
+            return
+        process.terminate()
+        try:
+            process.wait(STOP_LIMIT_S)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait(STOP_LIMIT_S)
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess, psutil.AccessDenied):
+        return
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-500:] if log.exists() else "no log"
 
 
 def _free_port() -> int:

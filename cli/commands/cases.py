@@ -1,0 +1,150 @@
+"""`corewatch cases`: what the operator sees of the ledger, and the two things he may do to a case."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.options import config_option, json_option, settings_of
+from corewatch.clock import utc_now
+from corewatch.errors import ConfigurationError
+from corewatch.reasons import Reason
+from corewatch.states import CaseState
+
+if TYPE_CHECKING:
+    from ledger.cases import Case
+    from ledger.store import Ledger
+
+CANCELLABLE = (CaseState.RECEIVING, CaseState.QUEUED, CaseState.PREPARED, CaseState.DETECTED)
+"""States from which the table leads to `not_analysed`; a case that is being delivered has its result already."""
+
+
+@click.group(help="List, show, retry or cancel cases.")
+def cases() -> None:
+    """Group of commands."""
+
+
+@cases.command("list")
+@click.option(
+    "--state", "states", multiple=True, type=click.Choice([str(s) for s in CaseState]), help="Only these; may be repeated."
+)
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="The newest so many.")
+@config_option
+@json_option
+def list_cases(config_file: Path | None, states: tuple[str, ...], limit: int, as_json: bool) -> None:
+    """List cases, newest first."""
+    from cli.casesview import print_json, print_list, summary_of
+
+    with _ledger(config_file) as ledger:
+        found = ledger.cases.find(states=[CaseState(s) for s in states], limit=limit)
+    if as_json:
+        print_json([summary_of(case) for case in found])
+    else:
+        print_list(found, utc_now(), limit)
+
+
+@cases.command()
+@click.argument("case_id")
+@config_option
+@json_option
+def show(config_file: Path | None, case_id: str, as_json: bool) -> None:
+    """Show one case: its state, its deliveries, and what has happened to it."""
+    from cli.casesview import details_of, print_details, print_json
+
+    settings = settings_of(config_file)
+    with _ledger(config_file) as ledger:
+        case = _known(ledger, case_id)
+        deliveries, history = ledger.deliveries.of(case_id), ledger.cases.history(case_id)
+    if as_json:
+        print_json(details_of(case, deliveries, history, settings.cases_dir / case_id))
+    else:
+        print_details(case, deliveries, history, settings.cases_dir / case_id)
+
+
+@cases.command()
+@click.argument("case_ids", nargs=-1, required=True, metavar="CASE_ID...")
+@config_option
+@json_option
+def retry(config_file: Path | None, case_ids: tuple[str, ...], as_json: bool) -> None:
+    """Start cases anew at the stage where they ended (failed or not analysed)."""
+    from cli.casesview import print_json
+
+    answers: dict[str, str] = {}
+    with _ledger(config_file) as ledger:
+        for case in [_known(ledger, case_id) for case_id in case_ids]:
+            stage = ledger.cases.retry(case.case_id)
+            if stage is None:
+                raise click.UsageError(f"case {case.case_id} is {case.state}: there is nothing to start anew")
+            ledger.note("operator.retried", case.case_id, by=_operator(), stage=str(stage))
+            answers[case.case_id] = str(stage)
+            if not as_json:
+                click.echo(f"{case.case_id}: starts anew at {stage}")
+    if as_json:
+        print_json(answers)
+
+
+@cases.command()
+@click.argument("case_ids", nargs=-1, required=True, metavar="CASE_ID...")
+@config_option
+@json_option
+def cancel(config_file: Path | None, case_ids: tuple[str, ...], as_json: bool) -> None:
+    """End cases that have no result yet, as not analysed."""
+    from cli.casesview import print_json
+
+    answers: dict[str, str] = {}
+    with _ledger(config_file) as ledger:
+        for case in [_known(ledger, case_id) for case_id in case_ids]:
+            _cancel(ledger, case.case_id)
+            answers[case.case_id] = str(CaseState.NOT_ANALYSED)
+            if not as_json:
+                click.echo(f"{case.case_id}: cancelled")
+    if as_json:
+        print_json(answers)
+
+
+def _cancel(ledger: Ledger, case_id: str) -> None:
+    # the case may move on between looking and cancelling, at most once per stage
+    for _ in CANCELLABLE:
+        case = _known(ledger, case_id)
+        if case.state not in CANCELLABLE:
+            break
+        if ledger.cases.advance(case_id, case.state, CaseState.NOT_ANALYSED, reason=Reason.CANCELLED):
+            ledger.note("operator.cancelled", case_id, by=_operator())
+            return
+    raise click.UsageError(f"case {case_id} is {_known(ledger, case_id).state}: it cannot be cancelled any more")
+
+
+def _known(ledger: Ledger, case_id: str) -> Case:
+    case = ledger.cases.get(case_id)
+    if case is None:
+        raise click.UsageError(f"there is no case {case_id}; `corewatch cases list` shows those there are")
+    return case
+
+
+def _operator() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"
+
+
+@contextmanager
+def _ledger(config_file: Path | None) -> Iterator[Ledger]:
+    """The ledger, which must exist: a listing makes no empty database in the wrong place."""
+    from ledger.store import Ledger
+
+    settings = settings_of(config_file)
+    if settings.database.url is None and not (settings.data_dir / "ledger.sqlite").exists():
+        raise ConfigurationError(
+            f"data_dir: there is no ledger in {settings.data_dir}; name the settings file of the running corewatch with --config"
+        )
+    ledger = Ledger(settings.database_url)
+    try:
+        yield ledger
+    finally:
+        ledger.close()

@@ -1,0 +1,57 @@
+"""`corewatch config`: the settings as they are in effect."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from cli import exits
+from cli.options import chosen_file, config_option, json_option
+from corewatch.errors import ConfigurationError
+
+
+@click.group(help="Show or check the settings.")
+def config() -> None:
+    """Group of commands."""
+
+
+@config.command()
+@config_option
+@json_option
+def show(config_file: Path | None, as_json: bool) -> None:
+    """Print the settings in effect, as YAML; secrets are masked."""
+    import yaml
+
+    from config.loading import load_settings
+
+    file = chosen_file(config_file)
+    values = load_settings(file).model_dump(mode="json", by_alias=True)  # secrets come out as asterisks
+    if as_json:
+        sys.stdout.write(json.dumps(values, indent=2) + "\n")
+        return
+    sys.stdout.write(f"# in effect; from {file or 'built-in values'}, and the environment\n")
+    sys.stdout.write(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120))
+
+
+@config.command()
+@config_option
+@json_option
+def check(config_file: Path | None, as_json: bool) -> None:
+    """Load and validate the settings; exit code 2 when they cannot work."""
+    from config.loading import load_settings
+
+    file = chosen_file(config_file)
+    try:
+        load_settings(file)
+    except ConfigurationError as error:
+        if not as_json:
+            raise
+        click.echo(json.dumps({"file": None if file is None else str(file), "valid": False, "problem": str(error)}))
+        click.get_current_context().exit(exits.USAGE)
+    if as_json:
+        click.echo(json.dumps({"file": None if file is None else str(file), "valid": True}))
+    else:
+        click.echo(f"{file or 'built-in values'}: valid")

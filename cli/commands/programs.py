@@ -1,0 +1,80 @@
+"""The programs one by one, as systemd, Compose or `corewatch up` start them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cli.options import config_option, settings_of
+
+
+@click.command()
+@config_option
+def listen(config_file: Path | None) -> None:
+    """Run the DICOM listener: takes series by C-STORE, answers C-ECHO."""
+    from config.logging import configure_logging
+    from dicom_listener.main import serve
+
+    settings = settings_of(config_file)
+    configure_logging(settings.log, "listen")
+    serve(settings)
+
+
+@click.command()
+@config_option
+def watch(config_file: Path | None) -> None:
+    """Run the watch folders, the assembler and the scheduler.
+
+    Turns what has arrived into cases, and hands their work to the queue.
+    """
+    from cli.broker import broker_url, limits
+    from config.logging import configure_logging
+    from daemon.main import serve
+    from jobs.app import make_app
+    from jobs.publishing import Publisher
+
+    settings = settings_of(config_file)
+    configure_logging(settings.log, "watch")
+    serve(settings, Publisher(make_app(broker_url(settings), limits(settings))))
+
+
+@click.command()
+@click.option("--queues", metavar="A,B", default="prepare,detect,deliver", show_default=True, help="Which queues to work on.")
+@config_option
+def work(config_file: Path | None, queues: str) -> None:
+    """Run a worker.
+
+    `prepare` needs processors, `detect` the model (and a GPU, where there is one), `deliver` the network.
+    """
+    from cli.broker import broker_url
+    from config.logging import configure_logging
+    from worker.main import serve
+
+    settings = settings_of(config_file)
+    chosen = tuple(dict.fromkeys(name.strip() for name in queues.split(",") if name.strip()))
+    configure_logging(settings.log, "work-" + "-".join(chosen))
+    serve(settings, broker_url(settings), chosen)
+
+
+@click.command()
+@config_option
+def flower(config_file: Path | None) -> None:
+    """Run the queue's web monitor (Flower), for looking only.
+
+    User and password are `flower.user` and `flower.password`; without a password one is made and kept in the data folder.
+    """
+    from cli.broker import broker_url, limits
+    from cli.credentials import flower_password
+    from cli.monitor import serve
+    from config.logging import configure_logging
+    from jobs.app import make_app
+
+    settings = settings_of(config_file)
+    configure_logging(settings.log, "flower")
+    serve(
+        make_app(broker_url(settings), limits(settings)),
+        settings.flower,
+        flower_password(settings),
+        settings.data_dir / "flower-history",
+    )

@@ -1,0 +1,143 @@
+"""`corewatch up`: all programs, supervised."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.options import chosen_file, config_option, json_option
+
+if TYPE_CHECKING:
+    from cli.supervisor import Supervisor
+    from config.settings import Settings
+    from jobs.embedded import EmbeddedRedis
+
+_log = logging.getLogger(__name__)
+
+ASK_EVERY_S = 0.5
+"""How often the programs are asked whether they are ready, until they are."""
+
+
+@click.command()
+@config_option
+@json_option
+def up(config_file: Path | None, as_json: bool) -> None:
+    """Run everything, supervised, until SIGTERM or Ctrl-C.
+
+    Starts the DICOM listener, the watch folders, a worker for each queue and the queue's web monitor; without `broker.url` also a
+    private Redis. A program that ends is started again. Ctrl-C twice: do not wait for work in hand.
+    """
+    from cli.lock import sole_user
+    from config.loading import load_settings
+    from config.logging import configure_logging
+
+    file = chosen_file(config_file)
+    settings = load_settings(file)
+    configure_logging(settings.log, "up")
+    signals = _Signals()
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with sole_user(settings.data_dir):
+        _run(settings, file, signals, as_json=as_json)
+
+
+class _Signals:
+    """Counts SIGTERM and SIGINT: the first asks to stop, a second one to hurry."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+        self.stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: Any) -> None:
+        self._asked += 1
+        self.stop.set()
+
+    def hurry(self) -> bool:
+        return self._asked > 1
+
+
+def _run(settings: Settings, file: Path | None, signals: _Signals, *, as_json: bool) -> None:
+    from cli.broker import limits
+    from cli.children import own_environment, programs, setting
+    from cli.credentials import flower_password
+    from cli.supervisor import POLL_S, Program, Supervisor
+    from jobs.app import make_app
+    from jobs.embedded import EmbeddedRedis
+
+    extra = {"COREWATCH__FLOWER__PASSWORD": setting(flower_password(settings))}
+    kept: list[Program] = []
+    redis: EmbeddedRedis | None = None
+    if settings.broker.url is not None:
+        url = settings.broker.url.get_secret_value()
+    else:
+        redis = EmbeddedRedis(settings.data_dir / "redis")
+        url = redis.start()  # what cannot work from the beginning is said at once, not tried again and again
+        extra["COREWATCH__BROKER__URL"] = setting(url)
+        kept.append(_redis_program(redis))
+    kept += programs(file, own_environment(extra))
+    supervisor = Supervisor(kept)
+    ready = threading.Event()
+    names = [program.name for program in kept]
+    watcher = threading.Thread(
+        target=_wait_until_ready,
+        args=(supervisor, names, settings, make_app(url, limits(settings)), signals.stop, ready),
+        daemon=True,
+    )
+    try:
+        supervisor.step()
+        watcher.start()
+        while not signals.stop.wait(POLL_S):
+            supervisor.step()
+            if ready.is_set():
+                ready.clear()
+                _say(settings, as_json=as_json)
+        _log.info("stopping")
+    finally:
+        supervisor.stop(signals.hurry)
+        if redis is not None:
+            redis.stop()
+
+
+def _redis_program(redis: EmbeddedRedis) -> Any:
+    from cli.supervisor import Process, Program
+    from jobs.embedded import STOP_LIMIT_S
+
+    def start() -> Process:
+        running = redis.process
+        if running is None or running.poll() is not None:
+            redis.start()
+            running = redis.process
+        assert running is not None
+        return running
+
+    return Program("redis", start, 4, STOP_LIMIT_S)
+
+
+def _wait_until_ready(
+    supervisor: Supervisor, names: list[str], settings: Settings, app: Any, stop: threading.Event, ready: threading.Event
+) -> None:
+    from cli.readiness import consumed_queues, missing
+
+    ports = {"listen": settings.listener.port, "flower": settings.flower.port}
+    while not stop.wait(ASK_EVERY_S):
+        if not missing({name: supervisor.pid(name) for name in names}, ports, consumed_queues(app)):
+            ready.set()
+            return
+
+
+def _say(settings: Settings, *, as_json: bool) -> None:
+    from cli.addresses import addresses_of, print_addresses
+
+    addresses = addresses_of(settings)
+    _log.info("ready: %s", asdict(addresses))
+    try:
+        print_addresses(addresses, as_json=as_json)
+    except (OSError, ValueError):  # nobody reads standard output any more; that is no reason to stop
+        _log.warning("standard output cannot be written")

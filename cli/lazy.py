@@ -1,0 +1,100 @@
+"""A click group whose commands are imported when they run, and that turns our errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import click
+
+from cli import exits
+from corewatch.errors import ConfigurationError, CorewatchError, NotAnalysed
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One command: its line in the help, and where it is (`module:attribute`)."""
+
+    help: str
+    target: str
+
+
+class UsageProblem(click.ClickException):
+    """The command line or the settings cannot work: one line on standard error."""
+
+    exit_code = exits.USAGE
+
+
+class NotAnalysedProblem(click.ClickException):
+    """The case cannot or must not be analysed: one line on standard error."""
+
+    exit_code = exits.NOT_ANALYSED
+
+
+class FailedProblem(click.ClickException):
+    """Something else than the settings went wrong: one line on standard error."""
+
+    exit_code = exits.FAILED
+
+
+class LazyGroup(click.Group):
+    """Commands under headings.
+
+    Parameters
+    ----------
+    sections
+        Heading -> name of the command -> entry, in the order of the help.
+    """
+
+    def __init__(self, *args: Any, sections: Mapping[str, Mapping[str, Entry]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sections = sections
+        self._entries = {name: entry for section in sections.values() for name, entry in section.items()}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of the help."""
+        return list(self._entries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command."""
+        entry = self._entries.get(cmd_name)
+        if entry is None:
+            return None
+        module, attribute = entry.target.split(":")
+        command = getattr(import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{entry.target} is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the headings and one line per command, without importing any."""
+        width = max(len(name) for name in self._entries)
+        for heading, entries in self._sections.items():
+            rows: Sequence[tuple[str, str]] = [(name.ljust(width), entry.help) for name, entry in entries.items()]
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; errors of ours leave as one line, everything else with its traceback and exit code 4."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except ConfigurationError as error:
+            raise UsageProblem(str(error)) from error
+        except NotAnalysed as error:
+            raise NotAnalysedProblem(str(error)) from error
+        except CorewatchError as error:
+            raise FailedProblem(str(error)) from error
+        except OSError as error:
+            if error.filename is None:
+                raise
+            raise FailedProblem(f"{error.filename}: {error.strerror}") from error
+        except Exception as error:
+            _log.exception("unexpected error")
+            raise FailedProblem(f"unexpected error: {type(error).__name__}: {error}") from error

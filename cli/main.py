@@ -1,0 +1,72 @@
+"""Entry point of `corewatch`: the list of its commands and nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from cli.lazy import Entry, LazyGroup
+from cli.options import config_option
+from corewatch import RESEARCH_LABEL, __version__
+
+SECTIONS = {
+    "Service": {
+        "up": Entry("Run everything: listener, watch folder, workers, queue monitor.", "cli.commands.up:up"),
+        "listen": Entry("Only the DICOM listener (Storage SCP).", "cli.commands.programs:listen"),
+        "watch": Entry("Only the watch folders and the scheduler.", "cli.commands.programs:watch"),
+        "work": Entry("Only a worker, for some or all queues.", "cli.commands.programs:work"),
+        "flower": Entry("Only the queue's web monitor (Flower).", "cli.commands.programs:flower"),
+    },
+    "Images": {
+        "run": Entry("Analyse one case here and now: DICOM folder, zip or NIfTI.", "cli.commands.run:run"),
+        "send": Entry("Send a folder of DICOM files by C-STORE.", "cli.commands.send:send"),
+        "demo": Entry("Show the whole path on a synthetic head.", "cli.commands.demo:demo"),
+    },
+    "Operation": {
+        "cases": Entry("List, show, retry or cancel cases.", "cli.commands.cases:cases"),
+        "doctor": Entry("Check this installation; names each problem's remedy.", "cli.commands.doctor:doctor"),
+        "config": Entry("Show or check the settings.", "cli.commands.config:config"),
+        "model": Entry("Install, list or verify models.", "cli.commands.model:model"),
+    },
+}
+
+EPILOG = (
+    "Settings: --config F, else ./corewatch.yaml, else /etc/corewatch/corewatch.yaml, else built-in values; any key also from the "
+    "environment as COREWATCH__SECTION__KEY.\n\n"
+    "Exit codes: 0 done, 2 usage or settings, 3 not analysed, 4 failed.\n\n"
+    f"{RESEARCH_LABEL}."
+)
+
+
+@click.group(
+    cls=LazyGroup,
+    sections=SECTIONS,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="corewatch", message=f"%(prog)s %(version)s ({RESEARCH_LABEL})")
+@config_option
+def corewatch(config_file: Path | None) -> None:
+    """Watches for CT angiographies of the head beside the PACS and estimates the ischemic core of a stroke.
+
+    Series arrive by C-STORE or in a watch folder; results go back to the PACS, into a folder and by e-mail.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    _open_standard_streams()
+    corewatch(prog_name="corewatch")
+
+
+def _open_standard_streams() -> None:
+    """Put /dev/null where a standard stream is closed, so that no file of ours is ever given its number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))

@@ -1,0 +1,77 @@
+"""Flower, the web monitor of the queue, in this process.
+
+It is for looking only: what an operator does to a case goes through `corewatch cases`, where it is written down. Neither the
+broker's URL nor the password stand on a command line, where every user of the machine could read them.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from flower.app import Flower
+from flower.command import apply_env_options
+from flower.options import default_options
+from flower.urls import settings as web_settings
+
+from config.settings import FlowerSettings
+from corewatch.errors import ConfigurationError
+
+_log = logging.getLogger(__name__)
+
+MAX_TASKS = 10_000
+"""Tasks that are kept in memory for the pages."""
+
+
+SAVE_INTERVAL_MS = 300_000
+"""The history is written down so often, so that a restart does not empty the pages."""
+
+
+def serve(app: Celery, settings: FlowerSettings, password: str, history: Path) -> None:
+    """Serve the pages until SIGTERM or SIGINT.
+
+    Parameters
+    ----------
+    app
+        The application whose broker is watched.
+    settings
+        Address and user.
+    password
+        The user's password.
+    history
+        File in which the shown tasks outlive a restart.
+
+    Raises
+    ------
+    ConfigurationError
+        Flower cannot listen at `host` and `port`.
+    """
+    default_options.address = settings.host
+    default_options.port = settings.port
+    default_options.basic_auth = [f"{settings.user}:{password}"]
+    default_options.read_only = True
+    default_options.max_tasks = MAX_TASKS
+    default_options.persistent = True
+    default_options.db = str(history)
+    default_options.state_save_interval = SAVE_INTERVAL_MS
+    default_options.purge_offline_workers = 60  # restarted workers do not pile up as dead ones
+    apply_env_options()  # FLOWER_* as Flower's manual describes them, for example single sign-on or a URL prefix
+    flower = Flower(capp=app, options=default_options, **web_settings)
+    try:
+        port = flower.start_http_server()
+    except OSError as error:
+        raise ConfigurationError(
+            f"flower.host, flower.port: cannot listen at {settings.host}:{settings.port} ({error.strerror}); "
+            "choose a free port or stop the program that has it"
+        ) from error
+
+    def stop(_number: int, _frame: Any) -> None:
+        flower.io_loop.add_callback_from_signal(flower.stop)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    _log.info("the queue monitor listens at http://%s:%s", settings.host, port)
+    flower.start()

@@ -1,0 +1,53 @@
+"""Options that commands share, and the loading of settings for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def config_option(function: _F) -> _F:
+    """Add `--config F`; the function gets `config_file`."""
+    return click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="F", help="Settings file (YAML).")(
+        function
+    )
+
+
+def json_option(function: _F) -> _F:
+    """Add `--json`; the function gets `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def chosen_file(config_file: Path | None) -> Path | None:
+    """The settings file in use, absolute: named after the subcommand, or before it, else a default one that exists, else None.
+
+    Raises
+    ------
+    ConfigurationError
+        The file that was named does not exist.
+    """
+    from config.loading import find_file
+
+    found = find_file(config_file or click.get_current_context().find_root().params.get("config_file"))
+    return None if found is None else found.resolve()
+
+
+def settings_of(config_file: Path | None) -> Settings:
+    """Load the settings that `--config` names.
+
+    Raises
+    ------
+    ConfigurationError
+        They cannot work.
+    """
+    from config.loading import load_settings
+
+    return load_settings(chosen_file(config_file))

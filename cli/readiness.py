@@ -1,0 +1,58 @@
+"""Is everything that `corewatch up` started at work? Asked from outside, without disturbing the programs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import psutil
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+REPLY_LIMIT_S = 1.0
+"""Workers that do not reply within this are busy starting."""
+
+
+def listens(pid: int | None, port: int) -> bool:
+    """Whether the process or one of its children listens at TCP `port` (0: at any)."""
+    if pid is None:
+        return False
+    try:
+        leader = psutil.Process(pid)
+        return any(
+            connection.status == psutil.CONN_LISTEN and port in (0, connection.laddr.port)
+            for process in (leader, *leader.children(recursive=True))
+            for connection in process.net_connections(kind="tcp")
+        )
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def consumed_queues(app: Celery) -> set[str]:
+    """Names of the queues that a worker takes work from."""
+    try:
+        replies = app.control.inspect(timeout=REPLY_LIMIT_S).active_queues() or {}
+    except (OperationalError, RedisError, OSError):
+        return set()
+    return {queue["name"] for queues in replies.values() for queue in queues}
+
+
+def missing(pids: dict[str, int | None], ports: dict[str, int], queues: Collection[str]) -> list[str]:
+    """Names of the programs that are not ready.
+
+    Parameters
+    ----------
+    pids
+        Program -> process id, None while it does not run.
+    ports
+        Program -> TCP port that it has to listen at.
+    queues
+        Queues that are consumed (see `consumed_queues`).
+    """
+    return [
+        name
+        for name, pid in pids.items()
+        if pid is None
+        or (name in ports and not listens(pid, ports[name]))
+        or (name.startswith("work-") and name.removeprefix("work-") not in queues)
+    ]
