@@ -14,6 +14,7 @@ from conversion.frames import check_pixels
 from conversion.hounsfield import check_plausible
 from conversion.parallel import decode_slices
 from conversion.slices import Slice, read_slices
+from conversion.source import SourceReference, reference_to
 from conversion.stack import Stack, place, plan_stack, resample
 from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
@@ -47,18 +48,25 @@ def convert_series(paths: Sequence[Path], *, threads: int = 2, minimum_slices: i
     OSError
         A file could not be opened or read.
     """
+    return convert_with_reference(paths, threads=threads, minimum_slices=minimum_slices)[0]
+
+
+def convert_with_reference(
+    paths: Sequence[Path], *, threads: int = 2, minimum_slices: int = MINIMUM_SLICES
+) -> tuple[ScannerVolume, SourceReference]:
+    """As `convert_series`, and what results need to point at the series; the headers are read once for both."""
     slices, problems = _usable(read_slices(paths, threads))
     problems += check_series([one.instance for one in slices], minimum_slices)
     problems += check_pixels(slices)
     raise_problems(gravest_first(problems))
 
-    instances = [one.instance for one in slices]
-    stack = plan_stack(instances)
-    hu = decode_slices([slices[k] for k in stack.order], threads)
+    stack = plan_stack([one.instance for one in slices])
+    slices = [slices[k] for k in stack.order]
+    hu = decode_slices(slices, threads)
     check_plausible(hu)
     hu = _on_grid(stack, hu)
-    uids = tuple(instances[k].sop_instance_uid for k in stack.order) if stack.regular else ()
-    return ScannerVolume(hu.transpose(2, 1, 0), stack.voxel_to_lps, uids)
+    uids = tuple(one.instance.sop_instance_uid for one in slices) if stack.regular else ()
+    return ScannerVolume(hu.transpose(2, 1, 0), stack.voxel_to_lps, uids), reference_to(slices)
 
 
 def _usable(slices: Sequence[Slice]) -> tuple[list[Slice], list[Problem]]:

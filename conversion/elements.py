@@ -32,8 +32,12 @@ _TEXT_NUMBERS: Final = frozenset({"DS", "IS", "LO", "SH", "CS", "ST", "LT", "UT"
 
 @dataclass(frozen=True, slots=True)
 class PixelElement:
-    """Where (7FE0,0010) Pixel Data lies in its file: offset of the value in bytes, length or None where encapsulated."""
+    """Where (7FE0,0010) Pixel Data lies in its file, in bytes.
 
+    `start` is where the element begins, `offset` where its value does; `length` is None where encapsulated.
+    """
+
+    start: int
     offset: int
     length: int | None
 
@@ -74,7 +78,7 @@ def read_header(path: Path, tags: list[int]) -> Header:
     """
     with path.open("rb") as file:
         start = file.read(136)
-        if not _looks_like_dicom(start):
+        if not looks_like_dicom(start):
             raise NotAnalysed(Reason.UNREADABLE, "A file is not DICOM.")
         file.seek(0)
         try:
@@ -89,7 +93,7 @@ def read_header(path: Path, tags: list[int]) -> Header:
     return Header(dataset, syntax, pixels)
 
 
-def _looks_like_dicom(start: bytes) -> bool:
+def looks_like_dicom(start: bytes) -> bool:
     """The prefix of PS3.10 7.1; without it, an element of the first groups with a VR or a length that can be true."""
     if start[128:132] == b"DICM":
         return True
@@ -114,7 +118,8 @@ def _find_pixels(file: BinaryIO, implicit: bool, little: bool) -> PixelElement |
     group, element = struct.unpack(f"{order}HH", begin[:4])
     if (group << 16 | element) != PIXEL_DATA:
         return None
-    offset = file.tell() - len(begin) + 8
+    start = file.tell() - len(begin)
+    offset = start + 8
     if not implicit and begin[4:6] in _WITH_LONG_LENGTH:
         if len(begin) < 12:
             return None
@@ -123,7 +128,7 @@ def _find_pixels(file: BinaryIO, implicit: bool, little: bool) -> PixelElement |
         length = struct.unpack(f"{order}L", begin[4:8])[0]
     else:
         length = struct.unpack(f"{order}H", begin[6:8])[0]
-    return PixelElement(offset, None if length == UNDEFINED_LENGTH else length)
+    return PixelElement(start, offset, None if length == UNDEFINED_LENGTH else length)
 
 
 def raw_value(dataset: Dataset, tag: int) -> Any:

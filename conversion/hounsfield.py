@@ -62,9 +62,12 @@ def _significant_bits(stored: NDArray[Any], pixels: PixelFormat) -> NDArray[Any]
         return stored
     above = stored.itemsize * 8 - 1 - pixels.high_bit
     below = pixels.high_bit + 1 - pixels.bits_stored
+    significant: NDArray[Any]
     if pixels.signed or below:
-        return np.right_shift(np.left_shift(stored, above), above + below)
-    return np.bitwise_and(stored, (1 << pixels.bits_stored) - 1, dtype=stored.dtype)
+        significant = np.right_shift(np.left_shift(stored, above), above + below)
+    else:
+        significant = np.bitwise_and(stored, (1 << pixels.bits_stored) - 1, dtype=stored.dtype)
+    return significant
 
 
 def _padding_mask(stored: NDArray[Any], pixels: PixelFormat) -> NDArray[np.bool_] | None:

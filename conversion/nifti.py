@@ -1,0 +1,140 @@
+"""NIfTI-1 files of a case: the aligned head and the core maps; what is written is whole or not there at all.
+
+Both transforms of the header are set and coded, so that every viewer shows the same place, and the units are mm. A file's world is
+NIfTI's RAS.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+from typing import Any, Final
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+
+from conversion.atomic import replacing
+from corewatch.errors import NotAnalysed
+from corewatch.geometry import LPS_TO_RAS, NETWORK_SHAPE, NETWORK_TO_RAS, Matrix, voxel_sizes
+from corewatch.reasons import Reason
+from corewatch.volumes import AlignedHead, ScannerVolume
+
+HU_RANGE: Final = (0, 100)
+"""What the network sees of a head."""
+
+AXIS_TOLERANCE: Final = 1e-3
+"""Largest difference of an entry of the affine's 3 x 3 part from L-A-S axes of 1 mm: 0.2 mm over the grid."""
+
+_GZIP_LEVEL: Final = 1
+"""Fastest: a result is read once or twice, and a higher level costs seconds for a few per cent."""
+
+_SCANNER, _ALIGNED, _TEMPLATE = 1, 2, 4
+"""NIFTI_XFORM codes: scanner's own frame; aligned to something else; a template's frame."""
+
+
+def write_aligned(path: Path, head: AlignedHead) -> None:
+    """Write an aligned head: uint8, HU 0-100, on the network's grid in the world of nilearn's ICBM 2009a template."""
+    _write(path, np.clip(head.hu, *HU_RANGE).astype(np.uint8), NETWORK_TO_RAS, _TEMPLATE, "corewatch CTA head, HU 0-100")
+
+
+def write_core_map(path: Path, core_map: NDArray[np.uint8]) -> None:
+    """Write a core map on the network's grid, uint8, 0-100.
+
+    Raises
+    ------
+    ValueError
+        The map has another shape than the grid.
+    """
+    if core_map.shape != NETWORK_SHAPE:
+        raise ValueError(f"a core map has shape {NETWORK_SHAPE}, not {core_map.shape}")
+    _write(path, core_map.astype(np.uint8, copy=False), NETWORK_TO_RAS, _TEMPLATE, "corewatch core map, research use only")
+
+
+def write_native_map(path: Path, core_map: NDArray[np.uint8], voxel_to_lps: Matrix) -> None:
+    """Write a core map on the scanner's grid, uint8, 0-100, in the scanner's world: it overlays the series it came from.
+
+    Parameters
+    ----------
+    core_map
+        Shape (columns, rows, slices) of the `ScannerVolume`.
+    voxel_to_lps
+        Its matrix.
+    """
+    to_ras = LPS_TO_RAS @ voxel_to_lps
+    _write(path, core_map.astype(np.uint8, copy=False), to_ras, _SCANNER, "corewatch core map, research use only")
+
+
+def write_volume(path: Path, volume: ScannerVolume) -> None:
+    """Write a scanner volume: int16, HU, in the scanner's world."""
+    _write(path, volume.hu, LPS_TO_RAS @ volume.voxel_to_lps, _SCANNER, "corewatch CT volume, HU")
+
+
+def read_aligned(path: Path) -> AlignedHead:
+    """Read a head that comes aligned. Values outside of HU 0-100 are clipped.
+
+    Any origin is accepted: the network sees voxels only, and files of the published pipeline have an origin of their own. The axes
+    are not: a mirrored head would be analysed as if its sides were exchanged.
+
+    Raises
+    ------
+    NotAnalysed
+        `WRONG_GRID`: another shape, voxel size or orientation, or no transform in the header. `UNREADABLE`: not NIfTI, or damaged.
+    OSError
+        The file could not be opened or read.
+    """
+    return AlignedHead(_read_on_grid(path), None, None)
+
+
+def read_core_map(path: Path) -> NDArray[np.uint8]:
+    """Read a core map that `write_core_map` wrote: uint8, (146, 182, 133), 0-100.
+
+    Raises
+    ------
+    NotAnalysed
+        As `read_aligned`.
+    OSError
+        The file could not be opened or read.
+    """
+    return _read_on_grid(path)
+
+
+def _read_on_grid(path: Path) -> NDArray[np.uint8]:
+    try:
+        image: Any = nibabel.load(path)
+        header = image.header
+        shape, affine = tuple(image.shape), np.asarray(image.affine, np.float64)
+        coded = bool(header["sform_code"] > 0 or header["qform_code"] > 0)
+        _check_grid(shape, affine, coded)
+        values = np.asarray(image.dataobj, np.float32).reshape(NETWORK_SHAPE)
+    except (ImageFileError, gzip.BadGzipFile, EOFError, zlib.error, KeyError, ValueError) as error:
+        raise NotAnalysed(Reason.UNREADABLE, "The file is not NIfTI, or it is damaged.") from error
+    if not np.isfinite(values).all():
+        raise NotAnalysed(Reason.IMPLAUSIBLE_VALUES, "Some values are no numbers.")
+    return np.rint(np.clip(values, *HU_RANGE)).astype(np.uint8)
+
+
+def _check_grid(shape: tuple[int, ...], affine: Matrix, coded: bool) -> None:
+    if shape[:3] != NETWORK_SHAPE or any(length != 1 for length in shape[3:]):
+        raise NotAnalysed(Reason.WRONG_GRID, f"It has {' x '.join(map(str, shape))} voxels.")
+    if not coded:
+        raise NotAnalysed(Reason.WRONG_GRID, "Its header does not say how it is oriented.")
+    if np.abs(affine[:3, :3] - NETWORK_TO_RAS[:3, :3]).max() > AXIS_TOLERANCE:
+        axes = "-".join(nibabel.aff2axcodes(affine))
+        sizes = " x ".join(f"{size:.3g}" for size in voxel_sizes(affine))
+        raise NotAnalysed(Reason.WRONG_GRID, f"Its axes are {axes} with voxels of {sizes} mm, or turned against them.")
+
+
+def _write(path: Path, values: NDArray[Any], to_ras: Matrix, code: int, description: str) -> None:
+    image: Any = nibabel.Nifti1Image(values, to_ras)
+    image.set_sform(to_ras, code)
+    image.set_qform(to_ras, code)
+    image.header.set_xyzt_units("mm")
+    image.header["descrip"] = description.encode()
+    if values.dtype == np.uint8:
+        image.header["cal_max"] = HU_RANGE[1]
+    # no name and no time in the gzip header: equal volumes make equal files
+    with replacing(path) as file, gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0) as packed:
+        image.to_stream(packed)

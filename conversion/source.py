@@ -1,0 +1,113 @@
+"""What later stages need of the series a case came from: its patient and study for new objects, its slices to point at."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pydicom
+from pydicom.uid import ExplicitVRLittleEndian
+
+from conversion.atomic import replacing
+from conversion.elements import PIXEL_DATA, read_header
+from conversion.slices import Slice
+from corewatch.errors import NotAnalysed
+from corewatch.reasons import Reason
+
+_SOP_CLASS_UID: Final = 0x00080016
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSlice:
+    """One slice that a result can refer to. `frame` counts from 1 as in DICOM, 1 for a single-frame image."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    frame: int
+    position_lps: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReference:
+    """The series behind a volume; its slices ascend along the normal, as the volume's do."""
+
+    study_uid: str
+    series_uid: str
+    frame_of_reference_uid: str
+    slices: tuple[SourceSlice, ...]
+
+    @property
+    def instances(self) -> tuple[tuple[str, str], ...]:
+        """(SOP Class UID, SOP Instance UID) of each instance once, in the order of the slices."""
+        return tuple(dict.fromkeys((one.sop_class_uid, one.sop_instance_uid) for one in self.slices))
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {
+            "study_uid": self.study_uid,
+            "series_uid": self.series_uid,
+            "frame_of_reference_uid": self.frame_of_reference_uid,
+            "slices": [[one.sop_class_uid, one.sop_instance_uid, one.frame, list(one.position_lps)] for one in self.slices],
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> SourceReference:
+        """Back from `to_json`."""
+        slices = tuple(SourceSlice(c, i, f, (p[0], p[1], p[2])) for c, i, f, p in data["slices"])
+        return cls(data["study_uid"], data["series_uid"], data["frame_of_reference_uid"], slices)
+
+
+def reference_to(slices: Sequence[Slice]) -> SourceReference:
+    """Reference to the slices of one series, in the order given; they all have a position."""
+    first = slices[0].instance
+    return SourceReference(
+        first.study_uid,
+        first.series_uid,
+        first.frame_of_reference_uid,
+        tuple(
+            SourceSlice(one.instance.sop_class_uid, one.instance.sop_instance_uid, one.frame + 1, one.instance.position_lps)
+            for one in slices
+            if one.instance.position_lps is not None
+        ),
+    )
+
+
+def write_source_header(source: Path, out: Path) -> None:
+    """Copy an instance up to its pixel data, byte for byte: what the modality wrote of patient and study is kept as it is.
+
+    Result objects take patient and study from there. It holds patient data and stays in the case's folder. A deflated file is
+    inflated (Explicit VR Little Endian).
+
+    Raises
+    ------
+    NotAnalysed
+        `UNREADABLE`: not DICOM, or damaged.
+    OSError
+        `source` could not be read, or `out` not written.
+    """
+    header = read_header(source, [_SOP_CLASS_UID])
+    with replacing(out) as file:
+        if header.deflated:
+            _inflated(source).save_as(file, enforce_file_format=True)
+            return
+        with source.open("rb") as original:
+            if header.pixels is None:
+                shutil.copyfileobj(original, file)
+            else:
+                file.write(original.read(header.pixels.start))
+
+
+def _inflated(source: Path) -> pydicom.Dataset:
+    try:
+        dataset = pydicom.dcmread(source)
+    except OSError:
+        raise
+    except Exception as error:  # pydicom raises whatever a damaged stream makes it stumble over
+        raise NotAnalysed(Reason.UNREADABLE, "A deflated file is damaged.") from error
+    if PIXEL_DATA in dataset:
+        del dataset[PIXEL_DATA]
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return dataset
