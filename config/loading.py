@@ -73,18 +73,29 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     data: dict[str, Any] = {}
-    for name, text in environ.items():
+    for name, text in sorted(environ.items()):
         if not name.startswith(PREFIX):
             continue
         *sections, key = name.removeprefix(PREFIX).lower().split("__")
         here = data
         for section in sections:
             here = here.setdefault(section, {})
-        try:
-            here[key] = yaml.safe_load(text)  # so that numbers, booleans and lists can be written as in the file
-        except yaml.YAMLError as error:
-            raise ConfigurationError(f"the environment variable {name} is not valid YAML: {error}") from error
+            if not isinstance(here, dict):
+                raise ConfigurationError(f"the environment variable {name} contradicts another one that sets {section} as a whole")
+        here[key] = _value(name, text)
     return data
+
+
+def _value(name: str, text: str) -> Any:
+    """Lists and sections are written as in the file; anything else stays text, so that a password of digits is no number."""
+    if text == "null":
+        return None
+    if not text.startswith(("[", "{")):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"the environment variable {name} is not valid YAML: {error}") from error
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 _AE_TITLE = r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$"
 AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=_AE_TITLE)]
 """PS3.5 6.2: at most 16 characters, no backslash, no control characters; spaces inside only."""
+
+
+def _number(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isdigit() else value
 
 
 class Section(BaseModel):
@@ -72,23 +77,81 @@ class WatchSettings(Section):
 
 
 class SeriesRule(Section):
-    """Which series count as a CTA head. The first rule that matches decides; a series that none matches is not analysed."""
+    """Which series count as a CTA head. The first rule that matches decides; a series that none matches is not analysed.
+
+    The patterns are regular expressions that are searched in descriptions; an empty one asks for nothing. Underscores in the
+    descriptions read as spaces. A rule with `include: false` needs a `text` of its own and asks for nothing that it does not name.
+    """
 
     name: str
     include: bool = True
     """False: a series that matches is left out (`excluded_by_rule`)."""
-    text: str = r"(?i)\b(head|brain|skull|neuro|cerebr|crani|kopf|sch(ae|ä)del|hirn|neck|carotid|hals|cow|willis|cta|angio)"
-    """Regular expression that must be found in body part, study or series description or protocol name."""
-    not_text: str = r"(?i)\b(mip|mpr|vrt|3d|topogram|scout|localizer|perfusion|ctp|bolus|dose|report)\b"
-    """Regular expression that must not be found in the series description."""
+    text: str = (
+        r"(?i)(head|brain|skull|neuro|cerebr|crani|cr[aâ]ne|cr[aá]neo|enc[eé]phal|cerveau|\bt[eê]te\b|cabeza|\btesta\b|kopf|sch(ae|ä)del"
+        r"|hirn|hersen|hoofd|hoved|huvud|hjern|hjärn|stroke|schlaganfall|neck|hals|carot|karot|supra.?aort|\btsa\b|\bcow\b|willis|vertex)"
+    )
+    """Must be found in body part, study or series description or protocol name."""
+    elsewhere_text: str = (
+        r"(?i)(chest|thora|lung|abdom|pelvi|becken|liver|leber|kidney|renal|cardi|heart|herz|coronar|koronararter|aorta|runoff|femor"
+        r"|extremit|\bleg|\bbein|\barm\b|knee|foot|shoulder|spine|lumb|wirbel|\b[hbl]ws\b)"
+    )
+    """Another part of the body: a series that names it in body part or series description, and nothing of `text` with it, is no
+    head."""
+    not_text: str = (
+        r"(?i)\b(mips?|minip|mpr|vrt?|3d|ssd|topo(gram)?|scout|surview|scanogram|locali[sz]er|perf(usion)?|ctp|4d|cbf|cbv|mtt|tmax|ttp"
+        r"|(test ?)?bolus|(pre)?monitoring|smart ?prep|sure ?start|tracker|dose|dosis|report|protocol"
+        r"|bone|knochen|lung|lunge|sub|subtract\w*|dsa|iodine|jod|vnc|mono ?e\w*|\d+ ?kev|venous|ven(ö|oe)s\w*|ctv|delay(ed)?"
+        r"|phase ?[23])\b"
+    )
+    """Must not be found in the series description: projections, reformats, monitoring, maps, late phases and other by-products."""
+    not_kernel: str = r"(?i)(bone|edge|lung|ultra|^\s*[bhuj][rvfcl]?[6-9]\d|^\s*fc[358]\d)"
+    """Must not be found in the convolution kernel: sharp reconstructions of the same scan for bone and lung."""
     contrast: bool = True
-    """Ask for a sign of contrast medium: an agent in the header, or `contrast_text` in the descriptions."""
-    contrast_text: str = r"(?i)(cta|angio|contrast|kontrast|\bc\+|\bkm\b|\bce\b|iv\b)"
-    min_slices: int = Field(40, ge=2)
-    min_coverage_mm: float = Field(100.0, gt=0)
+    """Ask for a sign of contrast medium in the series itself: an agent in the header, or `contrast_text` in its description. Study
+    and protocol do not count, since the native scan of the same examination bears the same names."""
+    contrast_text: str = (
+        r"(?i)(cta|angio|contrast|kontrast|enhanced|\bc ?\+|\+ ?c\b|\bkm\b|\bce\b|\biv\b|arter|carot|karot|vessel|vascul"
+        r"|gef(ae|ä)(ss|ß)|supra.?aort|\btsa\b|\bcow\b|willis|head\W*(and|und)?\W*neck|kopf\W*hals|hals\W*kopf)"
+    )
+    native_text: str = (
+        r"(?i)(non?[ -]?(iv ?)?contrast|unenhanced|ncct|nect|\bnc\b|\bnativ|\bohne\b|\bsans\b|\bsenza\b|\bzonder\b|\bplain\b"
+        r"|\bc-(\s|$)|pre[ -]?contrast|^(?!.*\b(w|with)\b(?!/)).*\b(w/?o|without)\b)"
+    )
+    """A series description that says "without contrast medium"; stronger than any sign of contrast."""
+    min_slices: int = Field(40, ge=1)
+    min_coverage_mm: float = Field(100.0, ge=0)
     max_slice_step_mm: float = Field(5.0, gt=0)
+    """Largest slice thickness, and largest distance between neighbouring slices."""
     model: str | None = None
     """Model for the series that match; None: `model.name`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _exclusion_asks_only_what_it_names(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("include", True) is not False:
+            return data
+        if not data.get("text"):
+            raise ValueError("a rule with include: false needs a text of its own, or it would leave out every head")
+        nothing = {
+            "elsewhere_text": "",
+            "not_text": "",
+            "not_kernel": "",
+            "contrast": False,
+            "native_text": "",
+            "min_slices": 1,
+            "min_coverage_mm": 0.0,
+            "max_slice_step_mm": 1000.0,
+        }
+        return nothing | data
+
+    @field_validator("text", "elsewhere_text", "not_text", "not_kernel", "contrast_text", "native_text")
+    @classmethod
+    def _pattern_compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        return pattern
 
 
 class SeriesSettings(Section):
@@ -123,7 +186,8 @@ class ModelSettings(Section):
     """Core volume in mL from which a case is an alert."""
     spread: bool = True
     """Also run a small set of shifted and turned copies and report the 10-90 % interval."""
-    perturbations: Literal[5, 15] = 5
+    perturbations: Annotated[Literal[5, 15], BeforeValidator(_number)] = 5
+    """Size of that set."""
     device: Literal["cpu", "gpu"] = "cpu"
     """`gpu` without a usable GPU is an error, never a silent fallback."""
 
@@ -165,6 +229,8 @@ class EmailDestination(Section):
     when: Literal["always", "positive", "never"] = "always"
     patient_fields: tuple[str, ...] = ()
     """DICOM keywords (such as PatientID) that may stand in the mail's body. Never in its subject."""
+    authority: Path | None = None
+    """PEM of the authority of the server's certificate; None: the system's."""
     timeout_s: float = Field(20.0, gt=0)
 
 

@@ -47,6 +47,7 @@ def _email(email: EmailSettings) -> EmailParameters:
         user=email.user,
         password=None if email.password is None else email.password.get_secret_value(),
         timeout_s=email.timeout_s,
+        authority=email.authority,
     )
     return EmailParameters(
         server=server,
