@@ -91,11 +91,14 @@ def read_header(path: Path) -> Dataset:
         If the file is missing, not DICOM, or of no study: the case's folder is damaged.
     """
     try:
-        return dcmread(path, stop_before_pixels=True, force=True)
+        header = dcmread(path, stop_before_pixels=True, force=True)
     except (OSError, InvalidDicomError, ValueError, EOFError) as error:
         raise OperatorNeeded(
             f"the source header of the case cannot be read: {type(error).__name__}; analyse the series again"
         ) from None
+    if not header.get("StudyInstanceUID"):
+        raise OperatorNeeded("the source header of the case has no Study Instance UID; analyse the series again")
+    return header
 
 
 def copy_source(source: Dataset, target: Dataset) -> None:
