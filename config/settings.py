@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from corewatch.selection import Rule
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 _AE_TITLE = r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$"
 AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=_AE_TITLE)]
@@ -152,6 +154,10 @@ class SeriesRule(Section):
         except re.error as error:
             raise ValueError(f"not a regular expression: {error}") from error
         return pattern
+
+    def to_rule(self) -> Rule:
+        """The rule as the domain knows it."""
+        return Rule(**self.model_dump())
 
 
 class SeriesSettings(Section):

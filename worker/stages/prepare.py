@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conversion.alignment import align, check_quality
-from conversion.convert import convert_series
+from conversion.convert import convert_with_reference
 from conversion.nifti import read_aligned, write_aligned
 from conversion.source import write_source_header
 from corewatch.casefolder import CaseFolder
@@ -65,7 +65,7 @@ def _take_aligned(source: AlignedSource, folder: CaseFolder) -> Prepared:
 def _align(paths: Sequence[Path], folder: CaseFolder, minimum_score: float | None, progress: Progress) -> Prepared:
     started = time.perf_counter()
     progress(f"reading {len(paths)} images")
-    volume, reference = convert_series(paths)
+    volume, reference = convert_with_reference(paths)
     converted = time.perf_counter()
     progress("aligning the head to the network's grid")
     head = align(volume)
@@ -75,7 +75,7 @@ def _align(paths: Sequence[Path], folder: CaseFolder, minimum_score: float | Non
     write_source_header(paths[0], folder.source_header)
     return Prepared(
         series_uid=reference.series_uid,
-        source_instances=reference.instances,
+        source_instances=tuple(dict.fromkeys((s.sop_class_uid, s.sop_instance_uid) for s in reference.slices)),
         grid=ScannerGrid(volume.hu.shape, volume.voxel_to_lps),
         lps_to_voxel=head.lps_to_voxel,
         quality=head.quality,
