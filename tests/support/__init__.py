@@ -1,0 +1,1 @@
+"""What tests of several suites need: real servers on free ports, and the programs themselves."""
