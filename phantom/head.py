@@ -109,7 +109,7 @@ class Blueprint:
         core = np.zeros(shape, bool)
         brain: Brain | None = None
         if with_brain:
-            brain = brain_of(pulled, below)
+            brain = brain_of(self.variation, pulled, below)
             if self.infarct is not None:
                 voxels = round(self.spec.core_ml * 1000)
                 core = core_mask(self.infarct, voxels, pulled.template, brain.tissue, pulled.speckle)

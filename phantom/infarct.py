@@ -91,7 +91,7 @@ def core_mask(infarct: Infarct, volume_voxels: int, template: Array, tissue: Arr
     candidates = np.nonzero((tissue > 0.6) & (x > 2))
     at = [x[candidates], template[1][candidates], template[2][candidates]]
     square = sum(((p - c) / r) ** 2 for p, c, r in zip(at, infarct.centre, infarct.radii, strict=True))
-    rank = np.sqrt(square) + 3.0 * _outside_territory_mm(*at) + 3.5 * speckle[candidates]
+    rank = np.sqrt(square) + 3.0 * _outside_territory_mm(*at) + 5.0 * speckle[candidates]
     if volume_voxels > rank.size:
         raise ValueError(f"a core of {volume_voxels} voxels does not fit into a hemisphere of {rank.size}")
     first = np.argpartition(rank, volume_voxels - 1)[:volume_voxels]

@@ -25,7 +25,7 @@ class Brain:
     tissue: Array
 
 
-def brain_of(pulled: Pulled, below: Array) -> Brain:
+def brain_of(variation: Variation, pulled: Pulled, below: Array) -> Brain:
     """The template's tissues at the points of a phantom's grid; `below` as from `below_skull`."""
     maps = tissue_maps()
     within = below < 1.0
@@ -35,7 +35,9 @@ def brain_of(pulled: Pulled, below: Array) -> Brain:
     grey, tissue = np.zeros_like(below), np.zeros_like(below)
     grey[within] = grey_there
     # the template is a mean of many brains: sharpen its sulci, or every cortex looks washed out
-    tissue[within] = np.clip((grey_there + white_there - np.float32(0.5)) * np.float32(1.6) + np.float32(0.5), 0, 1)
+    tissue[within] = np.clip(
+        (grey_there + white_there - np.float32(0.5 + variation.atrophy)) * np.float32(1.6) + np.float32(0.5), 0, 1
+    )
     return Brain(grey, tissue)
 
 
@@ -77,7 +79,7 @@ def paint(
     vault = (skin > -3.0) & (depth_of_scalp < variation.scalp_mm + 0.5) & (pulled.template[2] > -66)
     outer = np.float32(variation.scalp_mm) - depth_of_scalp[vault]  # depth below the skin of the vault
     layer = np.where(outer < 1.7, np.float32(SKIN_HU), np.float32(d.scalp_fat))
-    layer = np.where(depth_of_scalp[vault] < 1.2, np.float32(SKIN_HU), layer)
+    layer = np.where(depth_of_scalp[vault] < 1.6, np.float32(SKIN_HU), layer)
     cover = np.clip(outer + 0.5, 0, 1)
     hu[vault] += cover * (np.maximum(layer, hu[vault]) - hu[vault])
 

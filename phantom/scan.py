@@ -20,7 +20,7 @@ from phantom.head import PhantomHead
 from phantom.shapes import Array
 from phantom.variation import CENTRE
 
-STORED_NOISE_HU: Final = 7.0
+STORED_NOISE_HU: Final = 6.0
 """SD of the noise in the scanner's own voxels; resampled to 1 mm about 5 HU are left."""
 
 _SLAB = 24
@@ -161,8 +161,8 @@ class _Noise:
     def __init__(self, acquisition: Acquisition) -> None:
         self._rng = np.random.default_rng([acquisition.seed, 7])
         shape = (_SLAB, acquisition.matrix, acquisition.matrix)
-        # FWHM of a soft head kernel: about 1.2 mm in the plane, half a slice's profile along z
-        sigma = (0.25 / acquisition.slice_mm, 0.5 / acquisition.pixel_mm, 0.5 / acquisition.pixel_mm)
+        # FWHM of a soft head kernel: about 1.2 mm in the plane; slices overlap a little
+        sigma = (0.4 / acquisition.slice_mm, 0.5 / acquisition.pixel_mm, 0.5 / acquisition.pixel_mm)
         pool = gaussian_filter(self._rng.standard_normal(shape, np.float32), sigma, mode="wrap", truncate=3.0)
         self._pool = pool * np.float32(acquisition.noise_hu / pool.std())
 

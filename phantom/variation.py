@@ -68,8 +68,12 @@ class Variation:
         """Size relative to the template along R, A, S."""
         self.skull_mm = float(np.clip(rng.normal(6.3, 0.9), 4.5, 9.0))
         self.scalp_mm = float(np.clip(rng.normal(5.5, 1.0), 3.5, 8.0))
-        self.rim_mm = float(rng.uniform(1.2, 3.2))
-        """Fluid and dura between brain surface and skull."""
+        self.rim_mm = float(rng.uniform(-0.8, 1.4))
+        """From the outermost voxels of the template's brain to the skull; they hold some fluid themselves."""
+        self.ventricles_mm = float(rng.uniform(-1.0, 3.2))
+        """By how much each side of the ventricles is wider than the template's."""
+        self.atrophy = float(rng.uniform(-0.06, 0.16))
+        """Widens the sulci: what is added to the probability below which a voxel counts as fluid."""
         white = rng.normal(31.0, 1.5)
         self.densities = Densities(
             grey=white + rng.normal(9.5, 1.0),
@@ -88,6 +92,9 @@ class Variation:
     def to_template(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Points of this head (..., 3), RAS mm, to the template's points (..., 3)."""
         pulled: NDArray[np.float64] = (points - CENTRE) / self.scale + CENTRE
+        x, y, z = np.moveaxis(points, -1, 0)
+        near_ventricles = np.exp(-((x / 30) ** 2) - ((y + 15) / 45) ** 2 - ((z - 14) / 22) ** 2)
+        pulled[..., 0] -= self.ventricles_mm * x / (np.abs(x) + 6) * near_ventricles
         beside = np.clip(np.abs(points[..., 0]) / 25.0, 0.0, 1.0)
         for axis in range(3):
             shift = 2.2 * self._broad[axis].at(points) + 0.9 * self._fine[axis].at(points)

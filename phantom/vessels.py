@@ -111,10 +111,10 @@ def _cortical(rng: np.random.Generator) -> list[Course]:
         surface = _on_surface([(float(p[0]), float(p[1])) for p in path])
         if len(surface) >= 2:
             y, z = surface[0][1:]
-            jitter = rng.normal(0, 2.5, 2).tolist()
+            jitter = rng.normal(0, 3, 3).tolist()
             fissure = (
                 (42.0, (y + 10) * 0.35 - 8 + jitter[0], z * 0.4 + 5),
-                (50.0, (y + 10) * 0.7 - 9 + jitter[1], z * 0.6 + 1),
+                (50.0, (y + 10) * 0.7 - 9 + jitter[1], z * 0.6 + 1 + jitter[2]),
             )
             if surface[0][0] > 58:
                 courses.append(Course((*fissure, *surface), (0.8, 0.4), mca=2))
