@@ -1,0 +1,166 @@
+"""What becomes of a complete series: queued for analysis, or not analysed with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from config.settings import SeriesRule, Settings
+from corewatch.arrival import ArrivalSource
+from corewatch.identity import case_key
+from corewatch.messages import Work
+from corewatch.reasons import Reason
+from corewatch.selection import Rejected, Rule, select
+from corewatch.states import CaseState, Stage
+from ledger.cases import Case
+from ledger.intake import ReceivingSeries
+from ledger.store import Ledger
+
+log = structlog.get_logger()
+
+BY_PRODUCTS = frozenset(
+    {
+        Reason.NOT_CT,
+        Reason.NOT_A_VOLUME,
+        Reason.NOT_A_HEAD,
+        Reason.NO_CONTRAST,
+        Reason.NOT_AXIAL,
+        Reason.EXCLUDED_BY_RULE,
+    }
+)
+"""Reasons of series that come with every examination a PACS forwards. They stand in the worklist, but nobody is written to: among
+ten such messages per patient the one that matters would be overlooked."""
+
+FILES_GONE = (
+    "Images of the series are no longer on the disk. Send the series again under new UIDs, or analyse it with corewatch run."
+)
+
+_WITHOUT_RESULT = frozenset({CaseState.NOT_ANALYSED, CaseState.FAILED})
+
+
+def rule_of(settings: SeriesRule) -> Rule:
+    """A rule of the settings as the domain knows it."""
+    return Rule(
+        name=settings.name,
+        include=settings.include,
+        text=settings.text,
+        elsewhere_text=settings.elsewhere_text,
+        not_text=settings.not_text,
+        not_kernel=settings.not_kernel,
+        contrast=settings.contrast,
+        contrast_text=settings.contrast_text,
+        native_text=settings.native_text,
+        min_slices=settings.min_slices,
+        min_coverage_mm=settings.min_coverage_mm,
+        max_slice_step_mm=settings.max_slice_step_mm,
+        model=settings.model,
+    )
+
+
+class Admission:
+    """Moves cases out of `receiving`. Every method may be repeated after a crash."""
+
+    def __init__(self, ledger: Ledger, settings: Settings) -> None:
+        self._ledger = ledger
+        self._received = settings.received_dir
+        self._rules = tuple(rule_of(r) for r in settings.series.rules)
+        self._notices = settings.deliver.notices
+
+    def admit(self, series: ReceivingSeries, sources: Sequence[ArrivalSource]) -> None:
+        """Queue a complete series or end it with its reason, and let it take the place of earlier revisions.
+
+        Parameters
+        ----------
+        sources
+            The doors that the series came by. Who drops a series into a folder waits for an answer, whatever the reason.
+        """
+        case = self._ledger.cases.get(series.case_id)
+        if case is None or case.state is not CaseState.RECEIVING:
+            return
+        key = case_key(series.series_uid, (i.sop_instance_uid for i in series.instances))
+        if self.missing_files(case):
+            self.fail(case, FILES_GONE, key=key)
+            return
+        answer = select(series.instances, self._rules)
+        if isinstance(answer, Rejected):
+            told = answer.reason not in BY_PRODUCTS or ArrivalSource.FOLDER in sources
+            self._reject(case, answer, key, told=told)
+        else:
+            self._ledger.cases.advance(
+                case.case_id,
+                CaseState.RECEIVING,
+                CaseState.QUEUED,
+                work=[Work(Stage.PREPARE, case.case_id)],
+                case_key=key,
+                model=answer.model,
+            )
+            log.info("queued", case=case.case_id, instances=len(series.instances), revision=case.revision, rule=answer.rule_name)
+        self.supersede(series.series_uid)
+
+    def admit_aligned(self, case_id: str) -> None:
+        """Queue an already aligned head; its file is checked by the stage that reads it."""
+        moved = self._ledger.cases.advance(case_id, CaseState.RECEIVING, CaseState.QUEUED, work=[Work(Stage.PREPARE, case_id)])
+        if moved:
+            log.info("queued, already aligned", case=case_id)
+
+    def reject_unreadable(self, case_id: str, detail: str) -> None:
+        """End the case of a file that cannot be read."""
+        self._ledger.deliveries.plan(
+            case_id,
+            CaseState.RECEIVING,
+            CaseState.NOT_ANALYSED,
+            dict.fromkeys(self._notices),
+            reason=Reason.UNREADABLE,
+            detail=detail,
+        )
+        log.warning("not analysed", case=case_id, reason=str(Reason.UNREADABLE), detail=detail)
+
+    def fail(self, case: Case, why: str, *, key: str | None = None) -> None:
+        """Put a case in front of an operator."""
+        facts = {} if key is None or case.case_key is not None else {"case_key": key}
+        self._ledger.deliveries.plan(
+            case.case_id,
+            case.state,
+            CaseState.FAILED,
+            dict.fromkeys(self._notices),
+            detail=why,
+            failed_stage=Stage.PREPARE,
+            **facts,
+        )
+        log.error("case failed", case=case.case_id, why=why)
+
+    def missing_files(self, case: Case) -> list[Path]:
+        """Files that the case's rows name and the disk does not have."""
+        names = [case.aligned_path] if case.aligned_path is not None else self._ledger.cases.instance_paths(case)
+        return [path for name in names if not (path := self._received / name).exists()]
+
+    def supersede(self, series_uid: str) -> None:
+        """Let the newest revision take the place of earlier ones, once it is known to be analysed.
+
+        A newer revision that is not analysed takes the place of earlier ones only when those have no result either: a stray image
+        that spoils a series does not take back what was found.
+        """
+        revisions = sorted(self._ledger.cases.find(series_uid=series_uid), key=lambda c: c.revision)
+        current = [c for c in revisions if c.state not in {CaseState.SUPERSEDED, CaseState.RECEIVING}]
+        if len(current) < 2:
+            return
+        newest, earlier = current[-1], current[:-1]
+        if newest.state in _WITHOUT_RESULT and any(c.state not in _WITHOUT_RESULT for c in earlier):
+            return
+        for case_id in self._ledger.cases.supersede_earlier(newest.case_id):
+            log.info("superseded", case=case_id, by=newest.case_id)
+
+    def _reject(self, case: Case, answer: Rejected, key: str, *, told: bool) -> None:
+        notices: dict[str, str | None] = dict.fromkeys(self._notices) if told else {}
+        self._ledger.deliveries.plan(
+            case.case_id,
+            CaseState.RECEIVING,
+            CaseState.NOT_ANALYSED,
+            notices,
+            reason=answer.reason,
+            detail=answer.detail,
+            case_key=key,
+        )
+        log.info("not analysed", case=case.case_id, reason=str(answer.reason), detail=answer.detail, revision=case.revision)

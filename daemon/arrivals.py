@@ -1,0 +1,153 @@
+"""The spool as the assembler sees it: which arrivals there are, what each has stored, and how it ended."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import structlog
+
+from corewatch.arrival import Arrival, ArrivalOutcome, ArrivalSource, Closing
+from corewatch.completeness import Passage
+from ledger.spool import aligned_file, instance_files, read_arrival, read_closing
+
+log = structlog.get_logger()
+
+ABANDONED_AFTER = timedelta(hours=1)
+"""An arrival that was never closed is looked at no longer than this after its last file. A listener ends a silent association
+within minutes, so only one whose program died gets here."""
+
+_RESCAN_EVERY = 10
+"""The received folder is listed anew at least every so many looks, though its time of change says that nothing is new."""
+
+_TICK_NS = 100_000_000
+"""Times of change advance in steps of some milliseconds: what changed just before a listing may have changed after it too."""
+
+
+@dataclass(slots=True)
+class OpenArrival:
+    """An arrival that is not wholly in the ledger yet.
+
+    Attributes
+    ----------
+    known
+        Names of its files that have a row.
+    last_change
+        When its newest file was stored, or when it was opened.
+    closing
+        How it ended; None while it is open.
+    series
+        Series that it brought something of, repeated images included.
+    """
+
+    arrival: Arrival
+    folder: Path
+    last_change: datetime
+    known: set[str] = field(default_factory=set)
+    closing: Closing | None = None
+    series: set[str] = field(default_factory=set)
+    added: int = 0
+    identical: int = 0
+    conflicting: int = 0
+    unreadable: int = 0
+
+    def look(self, now: datetime) -> list[Path]:
+        """Files that have no row yet, sorted by name. Also notes when the last one was stored, and the end of the arrival.
+
+        Raises
+        ------
+        FileNotFoundError
+            Somebody removed the folder.
+        """
+        if self.closing is None:
+            # before the listing: what was stored before the arrival was closed is in a listing made after that
+            self.closing = read_closing(self.folder)
+        # every new name in a folder sets its time of change
+        changed = datetime.fromtimestamp(self.folder.stat().st_mtime, UTC)
+        self.last_change = max(self.last_change, min(now, changed))
+        files = instance_files(self.folder)
+        aligned = aligned_file(self.folder)
+        if aligned is not None:
+            files.append(aligned)
+        return sorted(p for p in files if p.name not in self.known)
+
+    def passage(self, now: datetime, idle: timedelta, *, carried: bool) -> Passage:
+        """This arrival as a sign of completeness. One that is silent for `idle` counts as aborted: its program may have died."""
+        if self.closing is None and now - self.last_change < idle:
+            return Passage(self.arrival.opened_at, None, carried=carried)
+        closing = self.closing or Closing(self.last_change, ArrivalOutcome.ABORTED, 0)
+        return passage_of(self.arrival, closing, carried=carried)
+
+    def same_sender(self, other: Arrival) -> bool:
+        """Whether `other` came over the network from the same application on the same host."""
+        mine = self.arrival
+        return (
+            mine.source is ArrivalSource.C_STORE
+            and other.source is ArrivalSource.C_STORE
+            and (mine.peer_ae_title, mine.peer_host) == (other.peer_ae_title, other.peer_host)
+        )
+
+
+def passage_of(arrival: Arrival, closing: Closing, *, carried: bool = True) -> Passage:
+    """A closed arrival as a sign of completeness."""
+    return Passage(arrival.opened_at, closing.closed_at, aborted=closing.outcome is ArrivalOutcome.ABORTED, carried=carried)
+
+
+class ArrivalFolders:
+    """Finds new arrivals in the received folder.
+
+    Its listing is skipped while the folder's time of change stands still, so that the thousands of arrivals that wait for retention
+    cost nothing five times a second.
+    """
+
+    def __init__(self, received_dir: Path) -> None:
+        self._dir = received_dir
+        self._changed = -1
+        self._listed = 0
+        self._looks = 0
+
+    def names(self) -> list[str] | None:
+        """Names of all arrivals' folders, oldest first; None where nothing has changed since the last look."""
+        try:
+            changed = self._dir.stat().st_mtime_ns
+        except FileNotFoundError:
+            return []
+        self._looks += 1
+        settled = changed == self._changed and changed < self._listed - _TICK_NS
+        if settled and self._looks % _RESCAN_EVERY:
+            return None
+        self._changed, self._listed = changed, time.time_ns()
+        with os.scandir(self._dir) as entries:
+            return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+
+    def look_again(self) -> None:
+        """List the folder at the next look: one of the arrivals was not ready."""
+        self._changed = -1
+
+
+def arrival_in(folder: Path) -> Arrival | None:
+    """Who sent what lies in `folder`.
+
+    None where there is nothing to know yet: the folder is being made. Images without a readable record of their sender still count,
+    as an arrival of an unknown one.
+    """
+    try:
+        arrival = read_arrival(folder)
+    except (ValueError, KeyError, TypeError):
+        log.exception("an arrival's record is damaged; its images are taken as those of an unknown sender", arrival=folder.name)
+        arrival = None
+    else:
+        if arrival is not None or not (instance_files(folder) or aligned_file(folder)):
+            return arrival
+    opened_at = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+    return Arrival(folder.name, ArrivalSource.C_STORE, opened_at)
+
+
+def abandoned(arrival: OpenArrival, now: datetime) -> Closing | None:
+    """The end of an arrival whose program died, once nobody can be expected to write into it any more."""
+    if arrival.closing is not None or now - arrival.last_change < ABANDONED_AFTER:
+        return None
+    return Closing(arrival.last_change, ArrivalOutcome.ABORTED, len(arrival.known))

@@ -1,0 +1,152 @@
+"""From the spool to queued cases: takes images in, and decides about every series that is due.
+
+A step may be interrupted anywhere. What has no row yet is found again in the spool, what has one is found in the ledger, and every
+move of a case is one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from config.settings import Settings
+from conversion.headers import read_instance as read_dicom_instance
+from corewatch.arrival import Arrival
+from corewatch.completeness import Passage, Wait, decide, weigh
+from daemon.admission import Admission
+from daemon.arrivals import passage_of
+from daemon.indexing import ReadInstance
+from daemon.recovery import recover
+from daemon.taking import Taking
+from ledger.intake import ReceivingSeries
+from ledger.spool import read_arrival, read_closing
+from ledger.store import Ledger
+
+log = structlog.get_logger()
+
+LOOK_AGAIN = timedelta(seconds=1)
+"""While images pour in, the headers of their series are looked at no more often than this."""
+
+DECIDE_ATTEMPTS = 5
+"""Steps in which a decision may fail before the case goes to an operator."""
+
+_UNDECIDED = "corewatch could not decide about the series; the log holds the cause"
+
+
+class Assembler:
+    """Turns arrived images into cases. Used by one thread.
+
+    Parameters
+    ----------
+    read_instance
+        Reads a header; see `daemon.indexing.ReadInstance`.
+    """
+
+    def __init__(self, ledger: Ledger, settings: Settings, read_instance: ReadInstance = read_dicom_instance) -> None:
+        self._ledger = ledger
+        self._received = settings.received_dir
+        self._idle_s, self._grace_s = settings.series.idle_s, settings.series.grace_s
+        self._admission = Admission(ledger, settings)
+        self._taking = Taking(ledger, self._admission, settings.received_dir, read_instance)
+        self._recovered = False
+        # per series that is being received: when to look again, when something last came, how often the decision failed
+        self._look_at: dict[str, datetime] = {}
+        self._active: dict[str, datetime] = {}
+        self._failed: dict[str, int] = {}
+        self._must_look = True
+
+    def step(self, now: datetime) -> None:
+        """Take in what lies in the spool, then decide about the series that are due."""
+        if not self._recovered:
+            recover(self._ledger, self._admission, self._received, now)
+            self._recovered = True
+        changes = self._taking.step(now)
+        for series_uid in changes.series:
+            self._active[series_uid] = now
+            self._look_at[series_uid] = min(self._look_at.get(series_uid, now + LOOK_AGAIN), now + LOOK_AGAIN)
+        if changes.arrival_ended:
+            self._look_at.clear()  # a series without an entry is due
+            self._must_look = True
+        if self._must_look or any(at <= now for at in self._look_at.values()):
+            self._decide_all(now)
+            self._must_look = False
+
+    def _decide_all(self, now: datetime) -> None:
+        receiving = self._ledger.intake.receiving()
+        for series in receiving:
+            if self._look_at.get(series.series_uid, now) > now:
+                continue
+            try:
+                self._decide(series, now)
+            except (OperationalError, InterfaceError):
+                raise
+            except Exception:
+                self._give_up_slowly(series, now)
+        self._forget_all_but({s.series_uid for s in receiving})
+
+    def _decide(self, series: ReceivingSeries, now: datetime) -> None:
+        carriers = list(self._carriers(series))
+        signs = weigh(self._passages(series, carriers, now))
+        answer = decide(
+            series.instances,
+            last_stored_at=max(series.last_stored_at, self._active.get(series.series_uid, series.last_stored_at)),
+            open_arrivals=signs.open_arrivals,
+            aborted=signs.aborted,
+            one_after_another=signs.one_after_another,
+            now=now,
+            idle_s=self._idle_s,
+            grace_s=self._grace_s,
+        )
+        if isinstance(answer, Wait):
+            self._look_at[series.series_uid] = answer.until
+            return
+        log.info("series complete", case=series.case_id, instances=len(series.instances), why=answer.why)
+        self._admission.admit(series, [a.source for a in carriers])
+        self._look_at.pop(series.series_uid, None)
+
+    def _give_up_slowly(self, series: ReceivingSeries, now: datetime) -> None:
+        failed = self._failed.get(series.series_uid, 0) + 1
+        self._failed[series.series_uid] = failed
+        log.exception("a decision failed", case=series.case_id, attempt=failed)
+        if failed < DECIDE_ATTEMPTS:
+            self._look_at[series.series_uid] = now + LOOK_AGAIN
+            return
+        case = self._ledger.cases.get(series.case_id)
+        if case is not None:
+            self._admission.fail(case, _UNDECIDED)
+
+    def _forget_all_but(self, receiving: set[str]) -> None:
+        self._look_at = {k: v for k, v in self._look_at.items() if k in receiving}
+        self._active = {k: v for k, v in self._active.items() if k in receiving}
+        self._failed = {k: v for k, v in self._failed.items() if k in receiving}
+
+    # signs of completeness --------------------------------------------------------------------------------------------------------
+
+    def _carriers(self, series: ReceivingSeries) -> Iterator[Arrival]:
+        """Arrivals that brought images of the series, repeated ones included."""
+        ids = set(series.arrivals)
+        for arrival_id, is_open in self._taking.open.items():
+            if arrival_id in ids or series.series_uid in is_open.series:
+                ids.discard(arrival_id)
+                yield is_open.arrival
+        for arrival_id in sorted(ids):
+            arrival = read_arrival(self._received / arrival_id)
+            if arrival is not None:
+                yield arrival
+
+    def _passages(self, series: ReceivingSeries, carriers: list[Arrival], now: datetime) -> Iterator[Passage]:
+        idle = timedelta(seconds=self._idle_s)
+        for arrival in carriers:
+            is_open = self._taking.open.get(arrival.arrival_id)
+            if is_open is not None:
+                yield is_open.passage(now, idle, carried=True)
+            elif (closing := read_closing(self._received / arrival.arrival_id)) is not None:
+                yield passage_of(arrival, closing)
+        ids = {a.arrival_id for a in carriers}
+        for arrival_id, other in self._taking.open.items():
+            # an association that has brought other series only is the next one of its sender, not a part of this one
+            if arrival_id not in ids and not other.series and any(other.same_sender(a) for a in carriers):
+                yield other.passage(now, idle, carried=False)

@@ -1,0 +1,221 @@
+"""From the spool to the ledger's rows: every stored file gets one, once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import structlog
+from sqlalchemy.exc import InterfaceError, OperationalError, StatementError
+
+from corewatch.arrival import ArrivalOutcome, Closing
+from daemon.admission import Admission
+from daemon.arrivals import ArrivalFolders, OpenArrival, abandoned, arrival_in
+from daemon.indexing import ReadInstance, Unreadable, content_of, index_file
+from ledger.intake import IndexedFile
+from ledger.spool import ALIGNED_FILE
+from ledger.store import Ledger
+
+log = structlog.get_logger()
+
+BATCH = 64
+"""Instances per transaction."""
+
+READ_ATTEMPTS = 25
+"""Steps in which a file could not be read from the disk before it goes to an operator."""
+
+_DISK = "a stored file cannot be read from the disk; check the disk and the permissions of the data folder"
+_LEDGER_CANNOT_KEEP = "Its header holds values that the ledger cannot keep."
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one step has found: the series that something came for, and whether an arrival has ended."""
+
+    series: set[str] = field(default_factory=set)
+    arrival_ended: bool = False
+
+
+class Taking:
+    """Brings arrivals into the ledger, each file once. Used by one thread.
+
+    Attributes
+    ----------
+    open
+        Arrivals that are not wholly in the ledger, by id.
+    """
+
+    def __init__(self, ledger: Ledger, admission: Admission, received_dir: Path, read_instance: ReadInstance) -> None:
+        self.open: dict[str, OpenArrival] = {}
+        self._ledger = ledger
+        self._admission = admission
+        self._received = received_dir
+        self._read_instance = read_instance
+        self._folders = ArrivalFolders(received_dir)
+        self._finished: set[str] | None = None
+        self._unread: dict[Path, int] = {}
+
+    def step(self, now: datetime) -> Changes:
+        """Take in everything that lies in the spool at this moment."""
+        changes = Changes()
+        self._find_arrivals()
+        for arrival in list(self.open.values()):
+            was_open = arrival.closing is None
+            try:
+                self._take_in(arrival, now, changes)
+            except FileNotFoundError:
+                if arrival.folder.exists():
+                    raise
+                log.warning("an arrival's folder was removed by somebody else", arrival=arrival.arrival.arrival_id)
+                self._finish(arrival, arrival.closing or Closing(now, ArrivalOutcome.ABORTED, len(arrival.known)))
+            changes.arrival_ended |= was_open and arrival.closing is not None
+        return changes
+
+    # arrivals ---------------------------------------------------------------------------------------------------------------------
+
+    def _find_arrivals(self) -> None:
+        if self._finished is None:
+            self._finished = set(self._ledger.intake.finished_arrivals())
+        names = self._folders.names()
+        if names is None:
+            return
+        self._finished.intersection_update(names)
+        for name in names:
+            if name in self._finished or name in self.open:
+                continue
+            folder = self._received / name
+            arrival = arrival_in(folder)
+            if arrival is None:
+                self._folders.look_again()
+                continue
+            self._ledger.intake.register(arrival)
+            known = {Path(p).name for p in self._ledger.intake.known_paths(arrival.arrival_id)}
+            self.open[name] = OpenArrival(arrival, folder, arrival.opened_at, known)
+
+    def _take_in(self, arrival: OpenArrival, now: datetime, changes: Changes) -> None:
+        files = arrival.look(now)
+        left = 0
+        for start in range(0, len(files), BATCH):
+            left += self._take_batch(arrival, files[start : start + BATCH], now, changes)
+        closing = arrival.closing or abandoned(arrival, now)
+        if closing is not None and not left:
+            self._finish(arrival, closing)
+
+    def _finish(self, arrival: OpenArrival, closing: Closing) -> None:
+        """All files of a closed arrival have a row: say what came, and look at it no longer."""
+        arrival.closing = closing
+        arrival_id = arrival.arrival.arrival_id
+        lost = closing.stored - len(arrival.known)
+        if lost > 0:
+            log.error("images that were acknowledged are not on the disk", arrival=arrival_id, missing=lost)
+            self._ledger.note("arrival.files_missing", arrival_id=arrival_id, missing=lost)
+        if arrival.conflicting:
+            log.warning(
+                "images came again with other contents; the first ones count", arrival=arrival_id, images=arrival.conflicting
+            )
+        if arrival.identical and not arrival.added:
+            log.info("everything in this arrival was here before", arrival=arrival_id, images=arrival.identical)
+            self._ledger.note("arrival.repeated", arrival_id=arrival_id, images=arrival.identical)
+        self._ledger.intake.finish(arrival_id, closing)
+        if self._finished is not None:
+            self._finished.add(arrival_id)
+        del self.open[arrival_id]
+        log.info(
+            "arrival taken in",
+            arrival=arrival_id,
+            outcome=str(closing.outcome),
+            new=arrival.added,
+            repeated=arrival.identical,
+            conflicting=arrival.conflicting,
+            unreadable=arrival.unreadable,
+        )
+
+    # files ------------------------------------------------------------------------------------------------------------------------
+
+    def _take_batch(self, arrival: OpenArrival, files: Sequence[Path], now: datetime, changes: Changes) -> int:
+        """Give each file a row; returns how many are left for the next step."""
+        rows: list[IndexedFile] = []
+        left = 0
+        for path in files:
+            try:
+                if path.name == ALIGNED_FILE:
+                    self._take_aligned(arrival, path, now)
+                    continue
+                row = index_file(path, self._received, self._read_instance, now)
+            except FileNotFoundError:
+                arrival.look(now)  # raises where the whole folder is gone
+                log.warning("a stored file was removed by somebody else", arrival=arrival.arrival.arrival_id)
+                arrival.known.add(path.name)
+            except OSError as error:
+                left += self._unread_again(arrival, path, error)
+            else:
+                if isinstance(row, Unreadable):
+                    self._take_unreadable(arrival, row)
+                else:
+                    rows.append(row)
+        self._record(arrival, rows, changes)
+        return left
+
+    def _record(self, arrival: OpenArrival, rows: Sequence[IndexedFile], changes: Changes) -> None:
+        if not rows:
+            return
+        try:
+            taken = self._ledger.intake.take(arrival.arrival, rows)
+        except (OperationalError, InterfaceError):
+            raise  # the database is away: the same step again, later
+        except (StatementError, ValueError, TypeError):
+            if len(rows) > 1:
+                # one of them is to blame; alone it does not stop the others
+                for row in rows:
+                    self._record(arrival, [row], changes)
+            else:
+                self._take_unreadable(arrival, Unreadable(rows[0].path, _LEDGER_CANNOT_KEEP))
+            return
+        arrival.added += taken.added
+        arrival.identical += taken.identical
+        arrival.conflicting += taken.conflicting
+        arrival.known.update(Path(row.path).name for row in rows)
+        series = {row.header.series_uid for row in rows}
+        arrival.series |= series
+        changes.series |= series
+
+    def _take_aligned(self, arrival: OpenArrival, path: Path, now: datetime) -> None:
+        sha256, stored_at = content_of(path, now)
+        relative = path.relative_to(self._received).as_posix()
+        case_id = self._ledger.intake.take_aligned(arrival.arrival, relative, sha256, stored_at)
+        arrival.known.add(path.name)
+        if case_id is None:
+            arrival.identical += 1
+        else:
+            arrival.added += 1
+            self._admission.admit_aligned(case_id)
+
+    def _take_unreadable(self, arrival: OpenArrival, file: Unreadable) -> None:
+        """The first unreadable file of an arrival opens a case that says so; the others are noted beside it."""
+        if arrival.unreadable == 0:
+            case_id = self._ledger.intake.take_unreadable(arrival.arrival, file.path, file.detail)
+            self._admission.reject_unreadable(case_id, file.detail)
+        else:
+            self._ledger.intake.set_aside(arrival.arrival.arrival_id, file.path, "unreadable", file.detail)
+        arrival.unreadable += 1
+        arrival.known.add(Path(file.path).name)
+
+    def _unread_again(self, arrival: OpenArrival, path: Path, error: OSError) -> int:
+        """The disk failed: try again in the next steps, then put it in front of an operator. Returns 1 while it is left."""
+        attempts = self._unread.get(path, 0) + 1
+        self._unread[path] = attempts
+        if attempts == 1:
+            log.error(_DISK, arrival=arrival.arrival.arrival_id, error=type(error).__name__, code=error.errno)
+        if attempts < READ_ATTEMPTS:
+            return 1
+        del self._unread[path]
+        relative = path.relative_to(self._received).as_posix()
+        case_id = self._ledger.intake.take_unreadable(arrival.arrival, relative, _DISK)
+        case = self._ledger.cases.get(case_id)
+        if case is not None:
+            self._admission.fail(case, _DISK)
+        arrival.unreadable += 1
+        arrival.known.add(path.name)
+        return 0
