@@ -1,0 +1,143 @@
+"""What a dropped file is: a DICOM instance, an already aligned head, or nothing for us, with the reason."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+from pydicom import dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+)
+
+from corewatch.geometry import NETWORK_SHAPE
+from corewatch.reasons import Reason
+
+HEAD_BYTES = 132
+"""Enough of a file to see what it may be: DICOM's preamble and prefix (PS3.10 7.1)."""
+ALIGNED_SUFFIX = ".nii.gz"
+LARGEST_NIFTI_BYTES = 256 * 1024**2
+"""Unpacked; a head on the network's grid has 28 MB at most (float64)."""
+_VOXEL_TOLERANCE_MM = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceFile:
+    """A DICOM instance: the bytes of a DICOM file (PS3.10)."""
+
+    sop_instance_uid: str
+    chunks: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AlignedFile:
+    """A head on the network's grid: the bytes of a `.nii.gz`."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A file that is not analysed, and why. The reason holds no file name."""
+
+    name: str
+    reason: str
+
+
+def may_be_of_use(name: str, head: bytes) -> bool:
+    """Whether a file is worth reading whole, going by its name and first `HEAD_BYTES` bytes."""
+    return head[128:132] == b"DICM" or name.lower().endswith(ALIGNED_SUFFIX) or _starts_like_bare_dicom(head)
+
+
+def read_content(name: str, data: bytes) -> InstanceFile | AlignedFile | LeftOut | None:
+    """Return what the file is; None for a DICOMDIR, which is an index of other files and no loss."""
+    if name.lower().endswith(ALIGNED_SUFFIX):
+        reason = aligned_problem(data)
+        return AlignedFile(data) if reason is None else LeftOut(name, reason)
+    if not may_be_of_use(name, data[:HEAD_BYTES]):
+        return LeftOut(name, unknown_reason(name))
+    return _read_dicom(name, data)
+
+
+def unknown_reason(name: str) -> str:
+    """Why a file that is neither DICOM nor aligned NIfTI is left out."""
+    if name.lower().endswith((".nii", ".hdr", ".img", ".nrrd", ".mha")):
+        return f"Only NIfTI files that are compressed (*{ALIGNED_SUFFIX}) and on the network's grid can be taken; else send DICOM."
+    return "The file is not DICOM."
+
+
+def aligned_problem(data: bytes) -> str | None:
+    """What speaks against the bytes of a `.nii.gz` as an already aligned head; None where nothing does.
+
+    Checks that the file is whole and has the network's shape and voxel size; what it shows is checked before it is analysed.
+    """
+    try:
+        with gzip.open(BytesIO(data)) as stream:
+            unpacked = stream.read(LARGEST_NIFTI_BYTES + 1)
+    except (OSError, EOFError, zlib.error):
+        return "The file is damaged or was not written to its end."
+    if len(unpacked) > LARGEST_NIFTI_BYTES:
+        return Reason.WRONG_GRID.sentence
+    try:
+        header: Any = nibabel.Nifti1Image.from_bytes(unpacked).header
+        shape, zooms = header.get_data_shape(), header.get_zooms()[:3]
+    except (HeaderDataError, WrapStructError, ImageFileError, ValueError, OSError, EOFError):
+        return "The file is not NIfTI."
+    on_grid = tuple(shape) == NETWORK_SHAPE and bool(np.allclose(zooms, 1.0, atol=_VOXEL_TOLERANCE_MM))
+    return None if on_grid else Reason.WRONG_GRID.sentence
+
+
+def _starts_like_bare_dicom(head: bytes) -> bool:
+    """A data set without preamble begins with an element of group 0002 or 0008, in either byte order."""
+    return (
+        head[:4] in {b"\x02\x00\x00\x00", b"\x02\x00\x01\x00", b"\x02\x00\x02\x00"}
+        or (head[:2] == b"\x08\x00" and head[2:4] <= b"\x20\x00")
+        or (head[:2] == b"\x00\x08" and head[2:3] == b"\x00")
+    )
+
+
+def _read_dicom(name: str, data: bytes) -> InstanceFile | LeftOut | None:
+    try:
+        dataset = dcmread(BytesIO(data), force=True, specific_tags=["SOPClassUID", "SOPInstanceUID"], stop_before_pixels=True)
+        meta = dataset.file_meta
+        sop_class = str(dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
+        sop_instance = str(dataset.get("SOPInstanceUID") or meta.get("MediaStorageSOPInstanceUID") or "")
+        if sop_class == MediaStorageDirectoryStorage:
+            return None
+        if not sop_instance or not sop_class:
+            return LeftOut(name, "The file has no SOP Instance UID or SOP Class UID.")
+        return InstanceFile(sop_instance, (*_missing_header(dataset, data, sop_class, sop_instance), data))
+    except Exception as error:  # whatever pydicom raises on bytes from anywhere: the file is unreadable, the others go on
+        return LeftOut(name, f"The file cannot be read as DICOM ({type(error).__name__}).")
+
+
+def _missing_header(dataset: Any, data: bytes, sop_class: str, sop_instance: str) -> tuple[bytes, ...]:
+    """What a file needs in front to be a DICOM file: nothing, a preamble, or also the File Meta Information (PS3.10 7.1)."""
+    if data[128:132] == b"DICM":
+        return ()
+    preamble = bytes(128) + b"DICM"
+    if len(dataset.file_meta):
+        return (preamble,)
+    implicit, little_endian = dataset.original_encoding
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = sop_class
+    meta.MediaStorageSOPInstanceUID = sop_instance
+    plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = plain if little_endian else ExplicitVRBigEndian
+    buffer = DicomBytesIO()
+    write_file_meta_info(buffer, meta, enforce_standard=True)
+    return (preamble, buffer.getvalue())

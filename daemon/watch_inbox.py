@@ -1,0 +1,234 @@
+"""One watched folder: what lies in it, what of it has settled, and what becomes of it."""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import inf
+from pathlib import Path
+
+import structlog
+
+from config.settings import Settings, WatchedFolder
+from corewatch.arrival import ArrivalSource
+from corewatch.clock import Clock
+from daemon.drops import TakenDrop, take
+from daemon.watch_content import ALIGNED_SUFFIX, LeftOut
+from daemon.watch_members import DropChanged, DropRejected
+from daemon.watch_putaway import describe, put_away
+from daemon.watch_scan import PROCESSED, REJECTED, Drop, scan
+from daemon.watch_stability import Observation, StabilityTracker
+from daemon.watch_trouble import Trouble, free_bytes
+from ledger.spool import ArrivalWriter
+
+log = structlog.get_logger()
+
+UNFINISHED_SETTLE_S = 60.0
+"""A drop with an empty or half-written file (going by its name) must stand still for so long: it is probably still being copied."""
+LOOSE_PATIENCE_S = 30.0
+"""Loose files wait for each other, so that a series copied file by file becomes one arrival; but not for ever."""
+RETRY_S = 30.0
+"""Pause after the spool could not be written, so that attempts do not fill it further."""
+MOST_ATTEMPTS = 5
+"""Attempts at a drop that cannot be read or keeps changing."""
+MOST_LOGGED = 20
+"""Drops named in one log line."""
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedDrop:
+    """A drop that could not be taken. Free of patient data.
+
+    Attributes
+    ----------
+    folder
+        The watched folder; the drop lies in its `rejected` folder, with the reason beside it.
+    drop_id
+        Hash of the drop's name, as in the log.
+    """
+
+    folder: Path
+    drop_id: str
+    reason: str
+    rejected_at: datetime
+
+
+def drop_id(name: str) -> str:
+    """A short hash of a drop's name, which may hold a patient's name and so never reaches a log."""
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:10]
+
+
+class Inbox:
+    """A watched folder. `poll` does everything; it never raises for what people dropped.
+
+    Parameters
+    ----------
+    on_rejected
+        Called for every drop that is refused, before it is put into `rejected`; where it raises, the drop stays and is tried again.
+    free
+        Free bytes of the file system of a folder.
+    """
+
+    def __init__(
+        self,
+        folder: WatchedFolder,
+        settings: Settings,
+        on_rejected: Callable[[RejectedDrop], None],
+        clock: Clock,
+        free: Callable[[Path], int] = free_bytes,
+    ) -> None:
+        self._folder = folder
+        self._settle_s = settings.watch.settle_s
+        self._received_dir = settings.received_dir
+        self._reserve = int(settings.listener.reserve_gib * 1024**3)
+        self._on_rejected = on_rejected
+        self._clock = clock
+        self._free = free
+        self._tracker = StabilityTracker()
+        self._trouble = Trouble(str(folder.path))
+        self._failures: dict[str, int] = {}
+        self._done: dict[str, Hashable] = {}
+        """Signatures of drops that were dealt with but could not be moved: not to be taken again and again."""
+        self._not_before = -inf
+
+    def prepare(self) -> None:
+        """Make the folder and its two subfolders where they are missing; what fails is logged and tried again at every poll."""
+        try:
+            for path in (self._folder.path, self._folder.path / PROCESSED, self._folder.path / REJECTED, self._received_dir):
+                path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self._trouble.enter("watch_folder_not_usable", str(error.strerror))
+
+    def poll(self, now: float) -> bool:
+        """Take what has settled; return whether something is waiting to settle."""
+        if now < self._not_before:
+            return False
+        self._trouble.begin()
+        waiting = self._poll(now)
+        self._trouble.end()
+        return waiting
+
+    def _poll(self, now: float) -> bool:
+        try:
+            found = scan(self._folder.path)
+        except OSError as error:
+            self._trouble.enter("watch_folder_not_usable", str(error.strerror))
+            self.prepare()
+            return False
+        present = {d.name: d.signature for d in found}
+        self._done = {name: signature for name, signature in self._done.items() if present.get(name) == signature}
+        self._failures = {name: count for name, count in self._failures.items() if name in present}
+        drops = [d for d in found if d.name not in self._done]
+        settled = self._tracker.observe(now, {d.name: Observation(d.signature, self._patience(d)) for d in drops})
+        groups, waiting = self._groups(drops, settled, now)
+        for group in groups:
+            self._take(group, now)
+        return waiting
+
+    def _patience(self, drop: Drop) -> float:
+        return max(UNFINISHED_SETTLE_S, self._settle_s) if drop.unfinished else self._settle_s
+
+    def _groups(self, drops: Sequence[Drop], settled: frozenset[str], now: float) -> tuple[list[list[Drop]], bool]:
+        """Groups of drops to take now, each to become one arrival, and whether any drop still waits."""
+        groups = [[d] for d in drops if d.name in settled and not _is_loose(d)]
+        loose = [d for d in drops if d.name in settled and _is_loose(d)]
+        unsettled = [d for d in drops if d.name not in settled]
+        others_come = any(_is_loose(d) and not d.unfinished for d in unsettled)
+        if loose and others_come and max(self._tracker.still_for(d.name, now) for d in loose) < self._settle_s + LOOSE_PATIENCE_S:
+            return groups, True
+        return ([*groups, loose] if loose else groups), bool(unsettled)
+
+    def _take(self, group: Sequence[Drop], now: float) -> None:
+        try:
+            if self._free(self._received_dir) - sum(d.size for d in group) < self._reserve:
+                self._trouble.enter("disk_nearly_full", "drops stay where they are until there is room")
+                self._not_before = now + RETRY_S
+                return
+            self._finish(group, take(group, self._open_arrival))
+        except DropChanged:
+            self._try_again(group, now)
+        except DropRejected as rejected:
+            self._reject_group(group, rejected, now)
+        except OSError as error:
+            # the spool's trouble, not the drop's: it stays where it is
+            self._trouble.enter("spool_not_writable", str(error.strerror))
+            self._not_before = now + RETRY_S
+        except Exception as error:
+            # a defect of ours: the drop must neither be lost nor be tried for ever
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            log.error("drop_failed", error=type(error).__name__, where=f"{Path(frame.filename).name}:{frame.lineno}")
+            self._reject_group(group, DropRejected(f"It could not be processed ({type(error).__name__}); see the log."), now)
+
+    def _try_again(self, group: Sequence[Drop], now: float) -> None:
+        for drop in group:
+            self._tracker.restart(drop.name, now)
+            self._failures[drop.name] = self._failures.get(drop.name, 0) + 1
+        given_up = [d for d in group if self._failures[d.name] >= MOST_ATTEMPTS]
+        for drop in given_up:
+            self._reject(drop, "It could not be read, or changed again and again while it was read.", ())
+
+    def _reject_group(self, group: Sequence[Drop], rejected: DropRejected, now: float) -> None:
+        if len(group) == 1:
+            self._reject(group[0], rejected.reason, rejected.left_out)
+            return
+        for drop in group:  # one by one, so that each is judged for itself
+            self._take([drop], now)
+
+    def _finish(self, group: Sequence[Drop], taken: TakenDrop) -> None:
+        log.info(
+            "drop_taken",
+            folder=str(self._folder.path),
+            drops=[drop_id(d.name) for d in group][:MOST_LOGGED],
+            arrivals=taken.arrivals,
+            instances=taken.instances,
+            duplicates=taken.duplicates,
+            aligned=taken.aligned,
+            left_out=len(taken.left_out),
+        )
+        unused = {item.name: item for item in taken.left_out}
+        for drop in group:
+            if len(group) > 1 and drop.name in unused:
+                self._reject(drop, unused[drop.name].reason, ())
+            else:
+                self._put_away(
+                    drop, PROCESSED, "These files were left out; the rest was taken.", [] if len(group) > 1 else taken.left_out
+                )
+
+    def _reject(self, drop: Drop, reason: str, left_out: Sequence[LeftOut]) -> None:
+        identity = drop_id(drop.name)
+        try:
+            self._on_rejected(RejectedDrop(self._folder.path, identity, reason, self._clock()))
+        except Exception as error:
+            self._trouble.enter("rejection_not_recorded", type(error).__name__)
+            return
+        log.warning("drop_rejected", folder=str(self._folder.path), drop=identity, reason=reason)
+        self._put_away(drop, REJECTED, reason, left_out)
+
+    def _put_away(self, drop: Drop, where: str, reason: str, left_out: Sequence[LeftOut]) -> None:
+        note = describe(reason, left_out) if left_out or where == REJECTED else None
+        try:
+            put_away(drop.path, self._folder.path / where, note, self._clock())
+        except FileNotFoundError:
+            return  # somebody took it away meanwhile
+        except OSError as error:
+            self._done[drop.name] = drop.signature
+            log.error(
+                "drop_not_moved",
+                folder=str(self._folder.path),
+                drop=drop_id(drop.name),
+                to=where,
+                error=str(error.strerror),
+                remedy="move it away by hand; it is not taken again unless it changes or the program restarts",
+            )
+
+    def _open_arrival(self, recipients: Sequence[str]) -> ArrivalWriter:
+        email = dict.fromkeys([*self._folder.email, *recipients])
+        return ArrivalWriter.open(self._received_dir, ArrivalSource.FOLDER, email=list(email), clock=self._clock)
+
+
+def _is_loose(drop: Drop) -> bool:
+    """Whether it is one of possibly many files of one series; archives and aligned heads are complete in themselves."""
+    return not drop.is_folder and not drop.name.lower().endswith((".zip", ALIGNED_SUFFIX))
