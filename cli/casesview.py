@@ -115,7 +115,7 @@ def print_list(found: Sequence[Case], now: datetime, limit: int) -> None:
         ("Alert", {"no_wrap": True}),
         ("Reason", {"overflow": "ellipsis", "no_wrap": True}),
     ):
-        table.add_column(name, **options)  # type: ignore[arg-type]
+        table.add_column(name, **options)
     for case in found:
         table.add_row(
             case.case_id,

@@ -1,0 +1,238 @@
+"""Startup checks that need the network, the queue, the ledger or a model. Independent of each other, each bounded in time."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from config.checks import Check, system_checks
+from config.settings import Settings
+from corewatch.errors import ConfigurationError, CorewatchError
+
+_LIMIT_S = 5.0
+
+
+def all_checks(settings: Settings, now: datetime) -> Iterator[Check]:
+    """Run every check, one after the other. One that breaks is reported as an error and stops no other."""
+    yield from system_checks(settings, now)
+    for subject, check in (
+        ("listener", listener),
+        ("broker", broker),
+        ("ledger", ledger),
+        ("model", model),
+        ("device", device),
+        ("destinations", destinations),
+        ("queue monitor", monitor),
+    ):
+        try:
+            yield from check(settings)
+        except Exception as error:
+            yield Check.error(subject, f"the check itself failed: {type(error).__name__}: {error}", "report this, with the log")
+
+
+def listener(settings: Settings) -> Iterator[Check]:
+    """The port is free, or it is our listener that has it."""
+    subject, ours = "listener", settings.listener
+    where = f"{ours.ae_title} at {ours.host}:{ours.port}"
+    if not ours.peers:
+        yield Check.warning(
+            "senders",
+            "only programs on this machine may send (listener.peers is empty)",
+            "name the PACS and scanners in listener.peers",
+        )
+    if ours.tls is not None:
+        missing = [str(f) for f in (ours.tls.certificate, ours.tls.key, ours.tls.authority) if not f.is_file()]
+        if missing:
+            yield Check.error(subject, f"TLS files are missing: {', '.join(missing)}", "put them there or correct listener.tls")
+    if _can_bind(ours.host, ours.port):
+        yield Check.ok(subject, f"{where}: the port is free, the listener does not run")
+        return
+    from outputs.storage_scu import TlsFiles, echo
+
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(ours.host, ours.host)
+    tls = None if ours.tls is None else TlsFiles(ours.tls.certificate, ours.tls.key, ours.tls.authority)
+    calling = ours.peers[0].ae_title if ours.peers else "CWDOCTOR"
+    try:
+        echo(host=host, port=ours.port, called_ae=ours.ae_title, calling_ae=calling, timeout_s=_LIMIT_S, tls=tls)
+    except CorewatchError as error:
+        if "reject" in str(error):  # it speaks DICOM, and does not take this machine for one of its senders
+            yield Check.ok(subject, f"{where}: runs; this machine is none of its senders")
+            return
+        yield Check.error(
+            subject,
+            f"{where}: the port is taken, and no DICOM listener answers there: {error}",
+            "stop the program that has the port, or choose another one in listener.port",
+        )
+        return
+    yield Check.ok(subject, f"{where}: runs and answers C-ECHO")
+
+
+def broker(settings: Settings) -> Iterator[Check]:
+    """The queue's transport answers."""
+    from cli.broker import broker_url
+    from jobs.embedded import answers, redis_server
+
+    subject, private = "broker", settings.broker.url is None
+    try:
+        url = broker_url(settings)
+    except ConfigurationError:
+        try:
+            redis_server()
+        except ConfigurationError as error:
+            yield Check.error(subject, str(error), "install corewatch with its dependencies, or set broker.url")
+        else:
+            yield Check.ok(subject, "a private Redis, started by `corewatch up`; not running now")
+        return
+    name = "the private Redis" if private else "the Redis of broker.url"
+    if answers(url, _LIMIT_S):
+        yield Check.ok(subject, f"{name} answers")
+    elif private:
+        yield Check.warning(subject, f"{name} was started and does not answer", "start `corewatch up` again")
+    else:
+        yield Check.error(subject, f"{name} does not answer, or refuses the password", "start it, or correct broker.url")
+
+
+def ledger(settings: Settings) -> Iterator[Check]:
+    """The database opens and can be read."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from corewatch.states import CaseState
+    from ledger.store import Ledger
+
+    subject = "ledger"
+    if settings.database.url is None and not (settings.data_dir / "ledger.sqlite").exists():
+        yield Check.ok(subject, "SQLite in the data folder; will be made")
+        return
+    try:
+        opened = Ledger(settings.database_url)
+        try:
+            failed = opened.cases.find(states=[CaseState.FAILED])
+        finally:
+            opened.close()
+    except ModuleNotFoundError as error:
+        yield Check.error(subject, f"its driver is not installed: {error.name}", "pip install 'corewatch[postgres]'")
+        return
+    except (SQLAlchemyError, OSError) as error:
+        what = str(getattr(error, "orig", None) or error).splitlines()[0]
+        yield Check.error(
+            subject, f"the database does not open: {what}", "see that it runs, and correct database.url or the access rights"
+        )
+        return
+    yield Check.ok(subject, "the database opens")
+    if failed:
+        yield Check.warning(
+            "cases", f"{len(failed)} failed and wait for an operator", "see `corewatch cases list --state failed`, then retry"
+        )
+
+
+def model(settings: Settings) -> Iterator[Check]:
+    """The model is there, unchanged and sound; TensorFlow is not loaded for that."""
+    from worker.models.registry import verify_model
+
+    try:
+        manifest = verify_model(settings.model.name, settings.models_dir)
+    except ConfigurationError as error:
+        yield Check.error(
+            "model", str(error), "`corewatch model list` shows those there are, `corewatch model install` brings others"
+        )
+        return
+    yield Check.ok("model", f"{manifest.name} {manifest.version}, SHA-256 {manifest.sha256[:12]}; {manifest.intended_use}")
+
+
+def device(settings: Settings) -> Iterator[Check]:
+    """What computes is installed; a GPU, where one is asked for, is seen by the driver."""
+    if importlib.util.find_spec("tensorflow") is None:
+        yield Check.error("device", "TensorFlow is not installed", "pip install 'corewatch[cpu]' or 'corewatch[cuda]'")
+    elif settings.model.device == "gpu":
+        yield _gpu()
+    else:
+        yield Check.ok("device", "computes on the processor")
+
+
+def _gpu() -> Check:
+    import ctypes
+
+    count = ctypes.c_int(0)
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+        found = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    except OSError:
+        found = False
+    if found:
+        return Check.ok("device", f"{count.value} GPU")
+    return Check.error(
+        "device", "the driver shows no GPU", "install the NVIDIA driver, pass the GPU to the container, or set model.device: cpu"
+    )
+
+
+def destinations(settings: Settings) -> Iterator[Check]:
+    """Every destination answers: C-ECHO, a login at the mail server, a file in the results folder."""
+    from worker.destinations import destinations_of
+
+    known = destinations_of(settings)
+    if not known:
+        yield Check.error(
+            "destinations", "there are none: results would go nowhere", "set deliver.pacs, deliver.folder or deliver.email"
+        )
+    for name, destination in known.items():
+        if name == "operators":  # the same mail server as `email`
+            continue
+        problem = destination.check()
+        subject = f"to {name}"
+        if problem is None:
+            yield Check.ok(subject, "answers")
+        else:
+            yield _told(subject, problem, f"correct deliver.{name}")
+    if settings.deliver.email is None:
+        yield Check.warning("to e-mail", "no mail server is set: nobody is alerted", "set deliver.email")
+
+
+def _told(subject: str, message: str, remedy: str) -> Check:
+    """An error from a message of ours, which says what is wrong, then what to do; `remedy` where it says the first only."""
+    what, _, told = message.rpartition("; ")
+    return Check.error(subject, what, told) if what else Check.error(subject, message, remedy)
+
+
+def monitor(settings: Settings) -> Iterator[Check]:
+    """The web monitor's port is free, or a web server has it."""
+    subject, flower = "queue monitor", settings.flower
+    where = f"http://{flower.host}:{flower.port}"
+    if _can_bind(flower.host, flower.port):
+        yield Check.ok(subject, f"{where}: the port is free, the monitor does not run")
+        return
+    from http.client import HTTPConnection, HTTPException
+
+    connection = HTTPConnection({"0.0.0.0": "127.0.0.1"}.get(flower.host, flower.host), flower.port, timeout=_LIMIT_S)
+    try:
+        connection.request("GET", "/healthcheck")
+        answer = connection.getresponse().read(10)
+    except (OSError, HTTPException):
+        answer = b""
+    finally:
+        connection.close()
+    if answer == b"OK":
+        yield Check.ok(subject, f"{where}: runs")
+    else:
+        yield Check.error(subject, f"{where}: another program has the port", "stop it, or choose another one in flower.port")
+
+
+def _can_bind(host: str, port: int) -> bool:
+    if port == 0:
+        return True
+    with _socket_for(host) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+@contextmanager
+def _socket_for(host: str) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as made:
+        yield made

@@ -1,0 +1,67 @@
+"""`corewatch doctor`: one look tells everything that keeps cases from getting through."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli import exits
+from cli.options import chosen_file, config_option, json_option, settings_of
+from corewatch import RESEARCH_LABEL
+from corewatch.clock import utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from config.checks import Check
+
+
+@click.command()
+@config_option
+@json_option
+def doctor(config_file: Path | None, as_json: bool) -> None:
+    """Check this installation: folders, ports, broker, ledger, model and every destination.
+
+    Connects to the PACS and the mail server without sending anything. Exit code 4 when something must be put right.
+    """
+    import logging
+
+    from cli.checks import all_checks
+    from config.checks import Level
+
+    logging.disable(logging.CRITICAL)  # what the network libraries say about a refused connection is in the report
+    settings = settings_of(config_file)
+    checks = list(all_checks(settings, utc_now()))
+    if as_json:
+        click.echo(json.dumps([asdict(check) for check in checks], indent=2))
+    else:
+        _print(checks, chosen_file(config_file))
+    click.get_current_context().exit(exits.FAILED if any(c.level is Level.ERROR for c in checks) else exits.DONE)
+
+
+def _print(checks: Sequence[Check], file: Path | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    styles = {"ok": "green", "warning": "yellow", "error": "bold red"}
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for check in checks:
+        words = Text(check.found)
+        if check.remedy:
+            words.append(f"\n-> {check.remedy}", style=styles[check.level])
+        table.add_row(Text(check.level, style=styles[check.level]), check.subject, words)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
+    console.print(f"Settings: {file or 'built-in values (there is no settings file)'}", style="dim")
+    console.print(table)
+    counts = {level: sum(check.level == level for check in checks) for level in styles}
+    console.print(f"{counts['error']} errors, {counts['warning']} warnings, {counts['ok']} in order.")
+    console.print(RESEARCH_LABEL, style="yellow")

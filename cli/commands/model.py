@@ -1,0 +1,139 @@
+"""`corewatch model`: the models that estimate the core."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli import exits
+from cli.options import config_option, json_option, settings_of
+from corewatch.errors import ConfigurationError
+
+
+@click.group(help="Install, list or verify models.")
+def model() -> None:
+    """Group of commands."""
+
+
+@model.command("list")
+@config_option
+@json_option
+def list_(config_file: Path | None, as_json: bool) -> None:
+    """List the models there are."""
+    from worker.models.registry import ModelEntry, list_models
+
+    def line(entry: ModelEntry) -> dict[str, Any]:
+        manifest = entry.manifest
+        return {
+            "name": entry.name,
+            "version": None if manifest is None else manifest.version,
+            "sha256": None if manifest is None else manifest.sha256,
+            "origin": "built in" if entry.builtin else "installed",
+            "in_use": entry.name == settings.model.name,
+            "problem": entry.problem,
+            "intended_use": None if manifest is None else manifest.intended_use,
+        }
+
+    settings = settings_of(config_file)
+    lines = [line(entry) for entry in list_models(settings.models_dir)]
+    if as_json:
+        click.echo(json.dumps(lines, indent=2))
+    else:
+        _print_table(lines)
+
+
+def _print_table(lines: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("Model", "Version", "SHA-256", "Origin", "Use"):
+        table.add_column(name, overflow="fold")
+    for line in lines:
+        digest = "" if line["sha256"] is None else line["sha256"][:12]
+        use = line["problem"] or line["intended_use"] or ""
+        table.add_row(line["name"] + (" *" if line["in_use"] else ""), line["version"] or "", digest, line["origin"], use)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("* in use (model.name)", style="dim")
+
+
+@model.command()
+@click.argument("source", metavar="FILE-OR-URL")
+@click.option("--name", metavar="NAME", help="Name to use in model.name; default: the file's name.")
+@click.option("--version", "version", default="1", show_default=True, help="Version that results name.")
+@click.option("--sha256", metavar="HEX", help="Digest that the file must have.")
+@click.option("--adapter", default="deepsymnet", show_default=True, help="What reads the file.")
+@click.option("--citation", default="", help="Publication of the model.")
+@click.option("--licence", default="", help="Licence of the weights.")
+@config_option
+@json_option
+def install(
+    source: str,
+    name: str | None,
+    version: str,
+    sha256: str | None,
+    adapter: str,
+    citation: str,
+    licence: str,
+    config_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Check a weights file and install it; workers take it with their next start."""
+    from worker.models.install import install_model
+
+    settings = settings_of(config_file)
+    chosen = name or default_name(source)
+    manifest = install_model(
+        source if "://" in source else Path(source),
+        settings.models_dir,
+        chosen,
+        version=version,
+        sha256=sha256,
+        adapter=adapter,
+        citation=citation,
+        licence=licence,
+    )
+    if as_json:
+        click.echo(json.dumps({"name": manifest.name, "version": manifest.version, "sha256": manifest.sha256}))
+        return
+    click.echo(f"installed {manifest.name} {manifest.version}, SHA-256 {manifest.sha256}")
+    if manifest.name != settings.model.name:
+        click.echo(f"to use it, write `model: {{name: {manifest.name}}}` into the settings")
+
+
+def default_name(source: str) -> str:
+    """A model's name from the file's: lower case, letters, digits and hyphens."""
+    stem = source.rsplit("?", 1)[0].rstrip("/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    name = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
+    if not name:
+        raise click.UsageError("--name: the file has no name that a model could bear; give one")
+    return name
+
+
+@model.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@config_option
+@json_option
+def verify(names: tuple[str, ...], config_file: Path | None, as_json: bool) -> None:
+    """Compare the weights with their digests, and check that they are sound. Without a NAME: all models."""
+    from worker.models.registry import list_models, verify_model
+
+    settings = settings_of(config_file)
+    problems: dict[str, str | None] = {}
+    for name in names or [entry.name for entry in list_models(settings.models_dir)]:
+        try:
+            verify_model(name, settings.models_dir)
+            problems[name] = None
+        except ConfigurationError as error:
+            problems[name] = str(error)
+    if as_json:
+        click.echo(json.dumps([{"name": name, "sound": why is None, "problem": why} for name, why in problems.items()], indent=2))
+    else:
+        for name, why in problems.items():
+            click.echo(f"{name}: {why or 'sound'}")
+    click.get_current_context().exit(exits.FAILED if any(problems.values()) else exits.DONE)

@@ -1,0 +1,55 @@
+"""`corewatch run`: one case in the foreground, without broker and ledger."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from cli import exits
+from cli.options import config_option, settings_of
+
+
+@click.command()
+@click.argument("source", metavar="INPUT", type=click.Path(exists=True, path_type=Path))
+@click.option("--out", required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where the results go.")
+@click.option("--aligned", is_flag=True, help="INPUT is a NIfTI on the network's grid already.")
+@click.option("--model", metavar="NAME", help="Model to use; default: model.name of the settings.")
+@click.option("--json", "as_json", is_flag=True, help="Always so: the result is printed as one JSON object.")
+@config_option
+def run(source: Path, out: Path, aligned: bool, model: str | None, as_json: bool, config_file: Path | None) -> None:
+    """Analyse one case here and now. INPUT is a folder with DICOM files, a zip of them, or a NIfTI.
+
+    Prints one JSON object; progress goes to standard error. Exit code 3: not analysed, the object says why.
+    """
+    from config.logging import configure_logging
+    from worker.foreground import run_case
+
+    settings = settings_of(config_file)
+    configure_logging(settings.log, "run")
+    with _stdout_kept_clean() as answer:
+        result = run_case(source, out, settings, aligned=aligned, model=model, progress=_say)
+        os.write(answer, (result.dumps() + "\n").encode())
+    click.get_current_context().exit(exits.code_of(result.state))
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)
+
+
+@contextmanager
+def _stdout_kept_clean() -> Iterator[int]:
+    """Send everything that libraries write to standard output to standard error; gives the descriptor of the real one."""
+    sys.stdout.flush()
+    real = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield real
+    finally:
+        sys.stdout.flush()
+        os.dup2(real, 1)
+        os.close(real)

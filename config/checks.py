@@ -1,0 +1,253 @@
+"""Startup checks that need the operating system only. Small and independent: each says what it found, and what to do about it.
+
+The checks that need a network, the queue or a model are in `cli.checks`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from config.settings import Settings
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """It works, but not as well or as long as it should."""
+    ERROR = "error"
+    """Cases will not get through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check found.
+
+    Attributes
+    ----------
+    subject
+        What was looked at.
+    found
+        The state it is in.
+    remedy
+        What to do; empty where the level is `OK`.
+    """
+
+    level: Level
+    subject: str
+    found: str
+    remedy: str = ""
+
+    @classmethod
+    def ok(cls, subject: str, found: str) -> Check:
+        """All is well."""
+        return cls(Level.OK, subject, found)
+
+    @classmethod
+    def warning(cls, subject: str, found: str, remedy: str) -> Check:
+        """Something to look at."""
+        return cls(Level.WARNING, subject, found, remedy)
+
+    @classmethod
+    def error(cls, subject: str, found: str, remedy: str) -> Check:
+        """Something to put right."""
+        return cls(Level.ERROR, subject, found, remedy)
+
+
+IMPORT_NAMES: Final = (
+    "cli",
+    "config",
+    "conversion",
+    "corewatch",
+    "daemon",
+    "dicom_listener",
+    "jobs",
+    "ledger",
+    "outputs",
+    "phantom",
+    "worker",
+)
+"""Our packages; some names are common (python-daemon, too, owns `daemon`)."""
+
+RELEASED: Final = datetime(2026, 1, 1, tzinfo=UTC)
+"""No clock of a working machine shows a time before this."""
+
+MIN_INOTIFY_WATCHES: Final = 8192
+MIN_INOTIFY_INSTANCES: Final = 16
+_GIB: Final = 1024**3
+_INOTIFY: Final = Path("/proc/sys/fs/inotify")
+_TIME_ERROR: Final = 5  # adjtimex(2): the clock is not synchronised
+_TIMEX_BYTES: Final = 512  # struct timex has 208 on 64-bit Linux
+
+
+def data_folder(settings: Settings) -> Check:
+    """The data folder can be written, and only by its owner read."""
+    folder = settings.data_dir
+    problem = write_problem(folder)
+    if problem is not None:
+        return Check.error("data folder", problem, "give the user that runs corewatch the folder, or set data_dir to another one")
+    if not folder.exists():
+        return Check.ok("data folder", f"{folder} will be made")
+    if folder.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return Check.warning(
+            "data folder", f"{folder} is open to other users, and it holds patients' images", f"chmod 700 {folder}"
+        )
+    return Check.ok("data folder", f"{folder} can be written")
+
+
+def free_space(settings: Settings) -> Check:
+    """There is room for images: the listener refuses them below its reserve."""
+    free = shutil.disk_usage(existing_parent(settings.data_dir)).free / _GIB
+    reserve, wanted = settings.listener.reserve_gib, settings.retention.free_gib
+    if free <= reserve:
+        return Check.error(
+            "free disk",
+            f"{free:.1f} GiB free, and the listener refuses images below {reserve:g} GiB (0xA700)",
+            "make room, move data_dir to a larger disk, or lower listener.reserve_gib",
+        )
+    if free <= wanted:
+        return Check.warning(
+            "free disk",
+            f"{free:.1f} GiB free; below {wanted:g} GiB delivered cases are removed before retention.delivered_days are over",
+            "make room, or lower retention.free_gib",
+        )
+    return Check.ok("free disk", f"{free:.1f} GiB")
+
+
+def watch_folders(settings: Settings) -> list[Check]:
+    """Each watched folder can be written: files are moved away once they are taken in."""
+    checks = []
+    for watched in settings.watch.folders:
+        problem = write_problem(watched.path)
+        if problem is not None:
+            checks.append(
+                Check.error("watch folder", problem, "give the user that runs corewatch read and write access, or take it out")
+            )
+        elif watched.path.exists():
+            checks.append(Check.ok("watch folder", f"{watched.path} can be written"))
+        else:
+            checks.append(Check.ok("watch folder", f"{watched.path} will be made"))
+    return checks
+
+
+def inotify_limits(settings: Settings, limits: Path = _INOTIFY) -> Check:
+    """The kernel allows enough file watches; what is missed is still found by the rescan, only later."""
+    subject = "file events"
+    if settings.watch.polling == "always":
+        return Check.ok(subject, "not used: watch.polling is always")
+    try:
+        watches = int((limits / "max_user_watches").read_text())
+        instances = int((limits / "max_user_instances").read_text())
+    except (OSError, ValueError):
+        return Check.ok(subject, f"no inotify here; folders are read anew every {settings.watch.rescan_s:g} s")
+    if watches < MIN_INOTIFY_WATCHES or instances < MIN_INOTIFY_INSTANCES:
+        return Check.warning(
+            subject,
+            f"the kernel allows {watches} watches and {instances} watchers for each user, which may not be enough",
+            f"sysctl fs.inotify.max_user_watches={8 * MIN_INOTIFY_WATCHES} fs.inotify.max_user_instances={8 * MIN_INOTIFY_INSTANCES}",
+        )
+    return Check.ok(subject, f"{watches} watches allowed")
+
+
+def clock(now: datetime, newest_file: datetime | None = None, synchronised: bool | None = None) -> Check:
+    """The clock is plausible: times stand in results, and idle time decides when a series is complete.
+
+    Parameters
+    ----------
+    now
+        The machine's clock.
+    newest_file
+        Time of the newest file that was written before.
+    synchronised
+        What the kernel says, see `kernel_clock_synchronised`.
+    """
+    subject, remedy = "clock", "set the clock and let a time service (chrony, systemd-timesyncd) keep it"
+    if now < RELEASED:
+        return Check.error(subject, f"it shows {now:%Y-%m-%d %H:%M} UTC, before this program was made", remedy)
+    if newest_file is not None and newest_file > now + timedelta(minutes=5):
+        return Check.error(subject, f"there are files from the future ({newest_file:%Y-%m-%d %H:%M} UTC): it was set back", remedy)
+    if synchronised is False:
+        return Check.warning(subject, "the kernel says that no time service keeps it", remedy)
+    return Check.ok(subject, f"{now:%Y-%m-%d %H:%M} UTC" + (", kept by a time service" if synchronised else ""))
+
+
+def kernel_clock_synchronised() -> bool | None:
+    """Whether a time service keeps the clock (adjtimex(2), read only); None where the kernel does not say."""
+    try:
+        state = int(ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES)))
+    except (OSError, AttributeError):
+        return None
+    return None if state < 0 else state != _TIME_ERROR
+
+
+def newest_file_time(folder: Path) -> datetime | None:
+    """Time of the newest entry directly in `folder`; None where there is none."""
+    try:
+        newest = max((entry.stat().st_mtime for entry in os.scandir(folder)), default=None)
+    except OSError:
+        return None
+    return None if newest is None else datetime.fromtimestamp(newest, UTC)
+
+
+def import_names(names: Iterable[str] = IMPORT_NAMES) -> Check:
+    """Our packages are the ones that are imported, not another distribution's of the same name."""
+    ours = Path(__file__).resolve().parents[1]
+    foreign = []
+    for name in names:
+        spec = importlib.util.find_spec(name)
+        places = (
+            [] if spec is None else [Path(place).resolve() for place in spec.submodule_search_locations or [spec.origin or "?"]]
+        )
+        if ours / name not in places:
+            foreign.append(f"{name} is " + (f"taken from {places[0]}" if places else "not there"))
+    if foreign:
+        return Check.error(
+            "packages",
+            "; ".join(foreign),
+            "install corewatch into a virtual environment or image of its own, without other distributions (such as python-daemon)",
+        )
+    return Check.ok("packages", "all are corewatch's own")
+
+
+def write_problem(folder: Path) -> str | None:
+    """Why `folder` cannot be made or written; None if it can. Leaves nothing behind."""
+    parent = existing_parent(folder)
+    if not parent.is_dir():
+        return f"{parent} is not a folder"
+    if parent != folder:
+        return None if os.access(parent, os.W_OK | os.X_OK) else f"{folder} cannot be made: {parent} may not be written"
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return f"{folder} cannot be written: {error.strerror}"
+
+
+def existing_parent(path: Path) -> Path:
+    """`path`, or the nearest folder above it that exists."""
+    path = path.absolute()
+    return next(p for p in (path, *path.parents) if p.exists())
+
+
+def system_checks(settings: Settings, now: datetime) -> list[Check]:
+    """All checks of this module."""
+    return [
+        import_names(),
+        clock(now, newest_file_time(settings.data_dir), kernel_clock_synchronised()),
+        data_folder(settings),
+        free_space(settings),
+        *watch_folders(settings),
+        inotify_limits(settings),
+    ]
