@@ -57,7 +57,9 @@ def _lengths_fit(slices: Sequence[Slice]) -> list[Problem]:
     wrong = {
         one.instance.transfer_syntax_uid
         for one in slices
-        if one.element is not None and (one.element.length is None) == (one.instance.transfer_syntax_uid in NATIVE)
+        if one.instance.transfer_syntax_uid in decoders()
+        and one.element is not None
+        and (one.element.length is None) == (one.instance.transfer_syntax_uid in NATIVE)
     }
     for syntax in sorted(wrong):
         kind = "is compressed" if syntax in NATIVE else "is not compressed"
