@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support_outputs import make_case
 
 from outputs.case import ReportedCase
 from outputs.files import write_atomically
+from tests.support.results import make_case
 
 
 def test_new_content_takes_the_place_of_the_old(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support_outputs import NOW, PATIENT_ID, failed, make_case, not_analysed
 
 from corewatch import RESEARCH_LABEL
 from corewatch.findings import Side
 from outputs.case import ReportedCase
 from outputs.mail import compose, message_id
+from tests.support.results import NOW, PATIENT_ID, failed, make_case, not_analysed
 
 PNG = b"\x89PNG\r\n\x1a\n-the-page-"
 

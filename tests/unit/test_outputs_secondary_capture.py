@@ -11,7 +11,6 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
-from support_outputs import PATIENT_ID, PATIENT_NAME, make_case, not_analysed, volumes, write_header
 
 from corewatch import RESEARCH_LABEL
 from corewatch.findings import ModelIdentity
@@ -20,6 +19,7 @@ from outputs.overlay import render_overlays
 from outputs.report import write_report
 from outputs.secondary_capture import Page, SeriesNaming, encode, write
 from outputs.summary import render_summary
+from tests.support.results import PATIENT_ID, PATIENT_NAME, make_case, not_analysed, volumes, write_header
 
 RNG = np.random.default_rng(1)
 PAGES = (

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support_outputs import finding, make_case, volumes
 
 from corewatch.findings import CORE_MAP_THRESHOLD, Side
 from corewatch.geometry import NETWORK_SHAPE
 from outputs import overlay, slices
+from tests.support.results import finding, make_case, volumes
 
 
 def block(i: slice, j: slice, k: slice, value: int = 100) -> NDArray[np.uint8]:

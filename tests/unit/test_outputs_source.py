@@ -9,10 +9,10 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, ExplicitVRBigEndian
-from support_outputs import PATIENT_ID, PATIENT_NAME, write_header
 
 from corewatch.errors import OperatorNeeded
 from outputs.source import REQUIRED_EVEN_EMPTY, copy_source, named_fields, read_header
+from tests.support.results import PATIENT_ID, PATIENT_NAME, write_header
 
 
 def raw_bytes(path: Path, keyword: str) -> bytes:

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
-from support_outputs import MODEL, PATIENT_ID, failed, finding, make_case, not_analysed, volumes
 
 from corewatch import RESEARCH_LABEL
 from corewatch.findings import Finding, ModelIdentity, Side, decide_alert
@@ -20,6 +19,7 @@ from outputs.fonts import font
 from outputs.overlay import render_overlays
 from outputs.slices import CONTOUR
 from outputs.summary import key_slice, render_not_analysed, render_summary, spread_slices
+from tests.support.results import MODEL, PATIENT_ID, failed, finding, make_case, not_analysed, volumes
 
 Box = tuple[float, float, float, float]
 

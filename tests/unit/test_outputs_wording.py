@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support_outputs import failed, finding, make_case, not_analysed
 
 from corewatch.findings import Side
 from corewatch.volumes import AlignmentQuality
 from outputs import wording
+from tests.support.results import failed, finding, make_case, not_analysed
 
 
 @given(value=st.floats(0, 1000), alert_ml=st.floats(0.1, 200))

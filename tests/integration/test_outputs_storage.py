@@ -1,0 +1,284 @@
+"""Sending to a real Storage SCP on loopback."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    MRImageStorage,
+    SecondaryCaptureImageStorage,
+)
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification
+
+from corewatch.errors import OperatorNeeded, RetryLater
+from outputs import storage_scu
+from outputs.secondary_capture import Page, write
+from outputs.storage_scu import StoreOutcome, StoreResult, TlsFiles, classify_status, echo, send_files
+from tests.support.results import make_case
+from tests.support.storage import make_certificates, storage_scp
+
+ADDRESS = {"host": "127.0.0.1", "called_ae": "PACS", "calling_ae": "COREWATCH", "timeout_s": 5.0}
+
+
+def ct_files(folder: Path, count: int = 3, *, syntax: str = ExplicitVRLittleEndian, sop_class: str = CTImageStorage) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number in range(count):
+        ds = Dataset()
+        ds.SOPClassUID, ds.SOPInstanceUID = sop_class, f"1.2.3.{sop_class[-3:].strip('.')}.{number + 1}"
+        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.PatientName, ds.PatientID = "1.2.4", "1.2.5", "A^B", "1"
+        ds.Rows = ds.Columns = 64
+        ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0
+        frame = np.full((64, 64), number, "<u2").tobytes()
+        compressed = syntax == JPEG2000Lossless
+        ds.add_new("PixelData", "OB" if compressed else "OW", encapsulate([b"not a codestream"]) if compressed else frame)
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = syntax
+        ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
+        path = folder / f"{sop_class[-3:]}-{number:03d}.dcm"
+        ds["PixelData"].is_undefined_length = compressed
+        ds.save_as(path, enforce_file_format=True)
+        paths.append(path)
+    return paths
+
+
+def data_set(path: Path) -> bytes:
+    """The bytes behind the file meta information."""
+    meta = dcmread(path, stop_before_pixels=True).file_meta
+    return path.read_bytes()[132 + 12 + meta.FileMetaInformationGroupLength :]
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless])
+def test_files_arrive_byte_for_byte(tmp_path: Path, syntax: str) -> None:
+    """Compressed pixel data is passed on as it is: this one could not even be decoded."""
+    paths = ct_files(tmp_path, syntax=syntax)
+    seen: list[StoreOutcome] = []
+    with storage_scp(syntaxes=(syntax,)) as pacs:
+        outcomes = send_files(paths, port=pacs.port, progress=seen.append, **ADDRESS)
+    assert [outcome.result for outcome in outcomes] == [StoreResult.ACCEPTED] * 3
+    assert list(outcomes) == seen
+    assert [pacs.received[outcome.sop_instance_uid] for outcome in outcomes] == [data_set(path) for path in paths]
+    assert set(pacs.syntaxes.values()) == {str(syntax)}
+    assert pacs.associations == 1
+
+
+def test_our_objects_arrive(tmp_path: Path) -> None:
+    case = make_case(tmp_path / "case")
+    paths = write(case, [Page(np.zeros((32, 32, 3), np.uint8), "summary")])
+    with storage_scp(classes=(SecondaryCaptureImageStorage,)) as pacs:
+        send_files(paths, port=pacs.port, **ADDRESS)
+    assert list(pacs.received.values()) == [data_set(paths[0])]
+
+
+def test_native_files_are_reencoded_for_a_peer_with_one_native_syntax(tmp_path: Path) -> None:
+    paths = ct_files(tmp_path, 1)
+    with storage_scp(syntaxes=(ImplicitVRLittleEndian,)) as pacs:
+        (outcome,) = send_files(paths, port=pacs.port, **ADDRESS)
+    assert outcome.result is StoreResult.ACCEPTED
+    assert pacs.syntaxes[outcome.sop_instance_uid] == ImplicitVRLittleEndian
+    received = tmp_path / "received"
+    received.write_bytes(pacs.received[outcome.sop_instance_uid])
+    ds = dcmread(received, force=True)
+    assert ds.PixelData == dcmread(paths[0]).PixelData
+
+
+def test_big_endian_is_not_reencoded(tmp_path: Path) -> None:
+    """Its pixel words would arrive with their bytes the wrong way round."""
+    paths = ct_files(tmp_path, 1, syntax=ExplicitVRBigEndian)
+    with storage_scp() as pacs, pytest.raises(OperatorNeeded, match="does not take CT Image Storage"):
+        send_files(paths, port=pacs.port, **ADDRESS)
+
+
+def test_failures_of_single_instances_are_outcomes(tmp_path: Path) -> None:
+    statuses = {1: 0x0000, 2: 0xB000, 3: 0xA700, 4: 0xC210, 5: 0x0111}
+    with storage_scp(statuses.__getitem__) as pacs:
+        outcomes = send_files(ct_files(tmp_path, 5), port=pacs.port, **ADDRESS)
+    assert [(o.status, o.result, o.temporary) for o in outcomes] == [
+        (0x0000, StoreResult.ACCEPTED, False),
+        (0xB000, StoreResult.WARNING, False),
+        (0xA700, StoreResult.FAILED, True),
+        (0xC210, StoreResult.FAILED, False),
+        (0x0111, StoreResult.ACCEPTED, False),
+    ]
+
+
+def test_a_class_the_peer_does_not_take_fails_alone(tmp_path: Path) -> None:
+    paths = [*ct_files(tmp_path, 1), *ct_files(tmp_path, 1, sop_class=MRImageStorage)]
+    with storage_scp(classes=(CTImageStorage,)) as pacs:
+        taken, refused = send_files(paths, port=pacs.port, **ADDRESS)
+    assert taken.result is StoreResult.ACCEPTED
+    assert (refused.result, refused.status) == (StoreResult.FAILED, None)
+    assert "MR Image Storage" in refused.meaning
+
+
+def test_no_class_taken_is_for_the_operator(tmp_path: Path) -> None:
+    with storage_scp(classes=(MRImageStorage,)) as pacs, pytest.raises(OperatorNeeded, match="allow these SOP classes"):
+        send_files(ct_files(tmp_path), port=pacs.port, **ADDRESS)
+
+
+def test_more_presentation_contexts_than_one_association_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage_scu, "MAX_CONTEXTS", 2)
+    paths = [*ct_files(tmp_path, 2), *ct_files(tmp_path, 2, sop_class=SecondaryCaptureImageStorage)]
+    with storage_scp() as pacs:
+        outcomes = send_files(paths, port=pacs.port, **ADDRESS)
+    assert [outcome.path for outcome in outcomes] == paths
+    assert pacs.associations == 2
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def test_nobody_there_is_retried(tmp_path: Path) -> None:
+    with pytest.raises(RetryLater, match="cannot be reached; check host, port, firewall"):
+        send_files(ct_files(tmp_path), port=free_port(), **ADDRESS)
+
+
+def test_unknown_host_is_retried(tmp_path: Path) -> None:
+    with pytest.raises(RetryLater, match="cannot be reached"):
+        send_files(ct_files(tmp_path), port=104, **(ADDRESS | {"host": "no-such-host.invalid"}))
+
+
+def test_host_names_work() -> None:
+    with storage_scp() as pacs:
+        echo(port=pacs.port, **(ADDRESS | {"host": "localhost"}))
+
+
+def test_a_silent_peer_is_retried() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        pytest.raises(RetryLater, match="did not answer the association request"),
+    ):
+        echo(port=listener.getsockname()[1], **(ADDRESS | {"timeout_s": 0.5}))
+
+
+@pytest.mark.parametrize("options", [{"called": "OTHER"}, {"calling": ("SOMEBODY",)}])
+def test_permanent_rejection_is_for_the_operator(options: dict[str, Any], tmp_path: Path) -> None:
+    with storage_scp(**options) as pacs, pytest.raises(OperatorNeeded, match="know our AE title 'COREWATCH'"):
+        send_files(ct_files(tmp_path), port=pacs.port, **ADDRESS)
+
+
+def test_transient_rejection_is_retried(tmp_path: Path) -> None:
+    other = AE("OTHER")
+    other.add_requested_context(Verification)
+    with storage_scp(most=1) as pacs:
+        held = other.associate("127.0.0.1", pacs.port)
+        assert held.is_established
+        with pytest.raises(RetryLater, match="it is busy"):
+            send_files(ct_files(tmp_path), port=pacs.port, **ADDRESS)
+        held.release()
+
+
+def test_abort_midway_is_retried(tmp_path: Path) -> None:
+    with storage_scp(abort_at=2) as pacs, pytest.raises(RetryLater, match="broke off"):
+        send_files(ct_files(tmp_path, 3), port=pacs.port, **ADDRESS)
+
+
+def test_an_answer_that_never_comes_is_retried(tmp_path: Path) -> None:
+    release = threading.Event()
+
+    def wait(number: int) -> int:
+        release.wait(20)
+        return 0x0000
+
+    with storage_scp(wait) as pacs:
+        with pytest.raises(RetryLater, match=r"within 0\.5 s"):
+            send_files(ct_files(tmp_path, 1), port=pacs.port, **(ADDRESS | {"timeout_s": 0.5}))
+        release.set()
+
+
+def test_what_is_not_dicom_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("hello")
+    with pytest.raises(OperatorNeeded, match=r"notes\.txt is not a DICOM file"):
+        send_files([path], port=1, **ADDRESS)
+
+
+def test_nothing_to_send_needs_no_peer() -> None:
+    assert send_files([], port=1, **ADDRESS) == ()
+
+
+def test_an_exception_in_progress_aborts(tmp_path: Path) -> None:
+    def stop(outcome: StoreOutcome) -> None:
+        raise KeyboardInterrupt
+
+    with storage_scp() as pacs, pytest.raises(KeyboardInterrupt):
+        send_files(ct_files(tmp_path), port=pacs.port, progress=stop, **ADDRESS)
+    assert pacs.count == 1
+
+
+def test_small_pdus_leave_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: list[int] = []
+    set_no_delay = storage_scu._no_delay
+
+    def record(event: evt.Event) -> None:
+        set_no_delay(event)
+        options.append(event.assoc.dul.socket.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(storage_scu, "_no_delay", record)
+    with storage_scp() as pacs:
+        echo(port=pacs.port, **ADDRESS)
+    assert options
+    assert all(options)
+
+
+def test_echo_needs_verification() -> None:
+    with storage_scp(verification=False) as pacs, pytest.raises(OperatorNeeded, match="Verification"):
+        echo(port=pacs.port, **ADDRESS)
+
+
+def test_tls_both_ways(tmp_path: Path) -> None:
+    certificates = make_certificates(tmp_path / "pki")
+    with storage_scp(context=certificates.server_context()) as pacs:
+        outcomes = send_files(ct_files(tmp_path / "ct"), port=pacs.port, tls=certificates.tls, **ADDRESS)
+        assert {outcome.result for outcome in outcomes} == {StoreResult.ACCEPTED}
+        echo(port=pacs.port, tls=certificates.tls, **ADDRESS)
+
+
+def test_tls_with_a_stranger_sends_nothing(tmp_path: Path) -> None:
+    ours, theirs = make_certificates(tmp_path / "ours"), make_certificates(tmp_path / "theirs")
+    with storage_scp(context=theirs.server_context(mutual=False)) as pacs:
+        with pytest.raises(RetryLater, match="TLS on both sides"):
+            send_files(ct_files(tmp_path / "ct"), port=pacs.port, tls=ours.tls, **ADDRESS)
+        assert pacs.count == 0
+
+
+def test_tls_files_that_are_missing_are_for_the_operator(tmp_path: Path) -> None:
+    absent = TlsFiles(tmp_path / "c.pem", tmp_path / "k.pem", tmp_path / "ca.pem")
+    with pytest.raises(OperatorNeeded, match="TLS files"):
+        echo(port=1, tls=absent, **ADDRESS)
+
+
+@pytest.mark.parametrize(
+    ("status", "result", "temporary"),
+    [
+        (0x0000, StoreResult.ACCEPTED, False),
+        (0xB006, StoreResult.WARNING, False),
+        (0xA701, StoreResult.FAILED, True),
+        (0xA9FF, StoreResult.FAILED, False),
+        (0xC000, StoreResult.FAILED, False),
+        (0x0122, StoreResult.FAILED, False),
+        (0x0124, StoreResult.FAILED, False),
+        (0x1234, StoreResult.FAILED, False),
+    ],
+)
+def test_status_table(status: int, result: StoreResult, temporary: bool) -> None:
+    got, words, passing = classify_status(status)
+    assert (got, passing) == (result, temporary)
+    assert words
