@@ -60,13 +60,20 @@ def rule_of(settings: SeriesRule) -> Rule:
 
 
 class Admission:
-    """Moves cases out of `receiving`. Every method may be repeated after a crash."""
+    """Moves cases out of `receiving`. Every method may be repeated after a crash.
+
+    Attributes
+    ----------
+    moved
+        How many it has moved so far.
+    """
 
     def __init__(self, ledger: Ledger, settings: Settings) -> None:
         self._ledger = ledger
         self._received = settings.received_dir
         self._rules = tuple(rule_of(r) for r in settings.series.rules)
         self._notices = settings.deliver.notices
+        self.moved = 0
 
     def admit(self, series: ReceivingSeries, sources: Sequence[ArrivalSource]) -> None:
         """Queue a complete series or end it with its reason, and let it take the place of earlier revisions.
@@ -88,7 +95,7 @@ class Admission:
             told = answer.reason not in BY_PRODUCTS or ArrivalSource.FOLDER in sources
             self._reject(case, answer, key, told=told)
         else:
-            self._ledger.cases.advance(
+            self.moved += self._ledger.cases.advance(
                 case.case_id,
                 CaseState.RECEIVING,
                 CaseState.QUEUED,
@@ -102,12 +109,13 @@ class Admission:
     def admit_aligned(self, case_id: str) -> None:
         """Queue an already aligned head; its file is checked by the stage that reads it."""
         moved = self._ledger.cases.advance(case_id, CaseState.RECEIVING, CaseState.QUEUED, work=[Work(Stage.PREPARE, case_id)])
+        self.moved += moved
         if moved:
             log.info("queued, already aligned", case=case_id)
 
     def reject_unreadable(self, case_id: str, detail: str) -> None:
         """End the case of a file that cannot be read."""
-        self._ledger.deliveries.plan(
+        self.moved += self._ledger.deliveries.plan(
             case_id,
             CaseState.RECEIVING,
             CaseState.NOT_ANALYSED,
@@ -120,7 +128,7 @@ class Admission:
     def fail(self, case: Case, why: str, *, key: str | None = None) -> None:
         """Put a case in front of an operator."""
         facts = {} if key is None or case.case_key is not None else {"case_key": key}
-        self._ledger.deliveries.plan(
+        self.moved += self._ledger.deliveries.plan(
             case.case_id,
             case.state,
             CaseState.FAILED,
@@ -154,7 +162,7 @@ class Admission:
 
     def _reject(self, case: Case, answer: Rejected, key: str, *, told: bool) -> None:
         notices: dict[str, str | None] = dict.fromkeys(self._notices) if told else {}
-        self._ledger.deliveries.plan(
+        self.moved += self._ledger.deliveries.plan(
             case.case_id,
             CaseState.RECEIVING,
             CaseState.NOT_ANALYSED,

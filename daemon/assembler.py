@@ -58,8 +58,9 @@ class Assembler:
         self._failed: dict[str, int] = {}
         self._must_look = True
 
-    def step(self, now: datetime) -> None:
-        """Take in what lies in the spool, then decide about the series that are due."""
+    def step(self, now: datetime) -> int:
+        """Take in what lies in the spool, then decide about the series that are due. Returns how many cases were moved on."""
+        before = self._admission.moved
         if not self._recovered:
             recover(self._ledger, self._admission, self._received, now)
             self._recovered = True
@@ -73,6 +74,7 @@ class Assembler:
         if self._must_look or any(at <= now for at in self._look_at.values()):
             self._decide_all(now)
             self._must_look = False
+        return self._admission.moved - before
 
     def _decide_all(self, now: datetime) -> None:
         receiving = self._ledger.intake.receiving()
