@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pydicom import uid
+from pynetdicom import AllStoragePresentationContexts
+from pynetdicom.service_class import StorageServiceClass
+from pynetdicom.sop_class import uid_to_service_class
+
+from dicom_listener.contexts import ANALYSED_SOP_CLASSES, ANY_ENCODING, DECODABLE, EXTRA_SOP_CLASSES, supported_contexts
+
+
+def by_class() -> dict[str, list[str]]:
+    return {str(c.abstract_syntax): [str(t) for t in c.transfer_syntax] for c in supported_contexts()}
+
+
+def test_every_storage_class_is_accepted_once() -> None:
+    contexts = supported_contexts()
+    assert len({c.abstract_syntax for c in contexts}) == len(contexts)
+    expected = {c.abstract_syntax for c in AllStoragePresentationContexts} | set(EXTRA_SOP_CLASSES) | {"1.2.840.10008.1.1"}
+    assert set(by_class()) == expected
+    assert by_class().keys() >= ANALYSED_SOP_CLASSES
+
+
+def test_every_accepted_class_has_a_service() -> None:
+    for sop_class in set(by_class()) - {"1.2.840.10008.1.1"}:
+        assert uid_to_service_class(sop_class) is StorageServiceClass
+
+
+def test_what_is_analysed_comes_in_decodable_syntaxes_only() -> None:
+    for sop_class in ANALYSED_SOP_CLASSES:
+        assert by_class()[sop_class] == list(DECODABLE)
+
+
+def test_what_is_not_analysed_is_not_refused_for_its_encoding() -> None:
+    video = by_class()["1.2.840.10008.5.1.4.1.1.77.1.4.1"]
+    assert uid.MPEG4HP41 in video
+    assert set(DECODABLE) <= set(video)
+    assert uid.JPIPHTJ2KReferenced not in ANY_ENCODING
+
+
+def test_uncompressed_is_preferred_and_lossy_comes_last() -> None:
+    order = list(DECODABLE)
+    assert order[:2] == [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian]
+    assert max(order.index(t) for t in (uid.JPEGLosslessSV1, uid.JPEG2000Lossless, uid.RLELossless)) < min(
+        order.index(t) for t in (uid.JPEGBaseline8Bit, uid.JPEGLSNearLossless, uid.JPEG2000)
+    )
+
+
+def test_uncompressed_syntaxes_are_all_there() -> None:
+    assert {
+        uid.ImplicitVRLittleEndian,
+        uid.ExplicitVRLittleEndian,
+        uid.ExplicitVRBigEndian,
+        uid.DeflatedExplicitVRLittleEndian,
+    } <= set(DECODABLE)
