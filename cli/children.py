@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from cli.supervisor import Program
 from jobs import tether
 from jobs.names import QUEUES
 
-LISTENER_STOP_S = 15.0
-WATCH_STOP_S = 10.0
+LISTENER_STOP_S = 25.0
+WATCH_STOP_S = 35.0
 WORKER_STOP_S = 30.0
 """A worker finishes what it has in hand within this or is killed; the broker then gives the work out again."""
 MONITOR_STOP_S = 5.0
@@ -64,11 +65,18 @@ def setting(value: str) -> str:
     return json.dumps(value)
 
 
-def spawn(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def spawn(
+    command: Sequence[str], environment: Mapping[str, str], *, stdout: IO[bytes] | None = None, stderr: IO[bytes] | None = None
+) -> subprocess.Popen[bytes]:
     """Start a program that ends with this one, in a session of its own: Ctrl-C reaches the supervisor alone.
 
     Call it from the main thread, see `jobs.tether`.
     """
     return subprocess.Popen(
-        tether.command_line(list(command)), env=dict(environment), stdin=subprocess.DEVNULL, start_new_session=True
+        tether.command_line(list(command)),
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
     )

@@ -15,22 +15,17 @@ from cli.options import config_option, json_option, settings_of
 _PREAMBLE = 128
 
 
-class Peer(click.ParamType[tuple[str, int]]):
-    """`HOST:PORT`; an IPv6 address stands in brackets."""
-
-    name = "HOST:PORT"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
-        """Split and check."""
-        host, _, port = str(value).rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            self.fail(f"{value!r} is not HOST:PORT, for example 192.0.2.7:11112", param, ctx)
-        return host.removeprefix("[").removesuffix("]"), int(port)
+def parse_peer(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, int]:
+    """Split `HOST:PORT`; an IPv6 address stands in brackets."""
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise click.BadParameter(f"{value!r} is not HOST:PORT, for example 192.0.2.7:11112")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, path_type=Path))
-@click.argument("peer", metavar="HOST:PORT", type=Peer())
+@click.argument("peer", metavar="HOST:PORT", callback=parse_peer)
 @click.option("--called", default="COREWATCH", show_default=True, metavar="AE", help="AE title of the receiver.")
 @click.option("--calling", default="CWSEND", show_default=True, metavar="AE", help="AE title that we call ourselves.")
 @click.option("--timeout", "timeout_s", default=30.0, show_default=True, help="Longest wait for an answer, in seconds.")

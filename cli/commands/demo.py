@@ -1,0 +1,146 @@
+"""`corewatch demo`: the whole path on a synthetic head, with stand-ins for what a hospital has around it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli import exits
+from cli.options import config_option, json_option
+
+if TYPE_CHECKING:
+    from cli.demonstration.report import Outcome
+    from cli.demonstration.teller import Teller
+
+_log = logging.getLogger(__name__)
+
+START_LIMIT_S = 300.0
+"""Loading TensorFlow on a slow machine takes its time."""
+
+SLICES = 320
+
+
+@click.command()
+@click.option(
+    "--dir", "folder", type=click.Path(file_okay=False, path_type=Path), default=Path("demo"), show_default=True, metavar="DIR",
+    help="Each run makes a folder of its own in it (about 0.5 GB).",
+)  # fmt: skip
+@click.option("--core-ml", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Core of the synthetic head in mL.")
+@click.option("--side", type=click.Choice(["left", "right"]), default="left", show_default=True, help="Side of its core.")
+@click.option("--seed", type=click.IntRange(min=0), default=7, show_default=True, help="Another seed is another head.")
+@click.option("--model", default="phantom-demo", show_default=True, metavar="NAME", help="Model to use.")
+@click.option("--timeout", "timeout_s", default=600.0, show_default=True, help="Longest wait for the result, in seconds.")
+@config_option
+@json_option
+def demo(
+    folder: Path, core_ml: float, side: str, seed: int, model: str, timeout_s: float, config_file: Path | None, as_json: bool
+) -> None:
+    """Show the whole path: a synthetic head goes in by C-STORE, its result comes out in a PACS, a folder and an e-mail.
+
+    Everything runs on this machine, on free ports, in DIR; the hospital's settings are not used. Exit code 0 only if the result
+    really arrived everywhere.
+    """
+    from rich.console import Console
+
+    from cli.demonstration.report import outcome_json, print_outcome
+    from cli.demonstration.service import tail
+    from cli.demonstration.teller import Teller
+    from corewatch import RESEARCH_LABEL
+    from corewatch.errors import CorewatchError
+
+    console = Console(stderr=as_json, highlight=False, width=None if sys.stdout.isatty() else 132)
+    run = _new_folder(folder)
+    _log_to(run / "demo.log")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops everything on the way out, as Ctrl-C does
+    console.print(f"corewatch demo: a synthetic head through the whole path. {RESEARCH_LABEL}.", style="bold")
+    try:
+        outcome = _show(run, Teller(console), core_ml=core_ml, side=side, seed=seed, model=model, timeout_s=timeout_s)
+    except CorewatchError as error:
+        console.print(f"failed: {error}", style="bold red")
+        problems = [str(error)]
+    else:
+        problems = outcome.problems
+        print_outcome(outcome, console)
+        if as_json:
+            click.echo(outcome_json(outcome))
+    if problems:
+        console.print(f"\nThe end of {run / 'corewatch.log'}:\n", style="bold")
+        console.print(tail(run / "corewatch.log"), markup=False, soft_wrap=True)
+        for problem in problems:
+            console.print(f"failed: {problem}", style="bold red")
+    click.get_current_context().exit(exits.FAILED if problems else exits.DONE)
+
+
+def _show(run: Path, teller: Teller, *, core_ml: float, side: str, seed: int, model: str, timeout_s: float) -> Outcome:
+    from cli.demonstration.following import follow
+    from cli.demonstration.report import Truth, outcome_of
+    from cli.demonstration.service import Service, write_settings
+    from cli.demonstration.surroundings import MailSink, PacsStandIn
+    from config.loading import load_settings
+
+    with PacsStandIn(run / "pacs") as pacs, MailSink(run / "mail") as mail:
+        settings_file = write_settings(run, pacs_port=pacs.port, mail_port=mail.port, model=model)
+        settings = load_settings(settings_file, {})
+        with Service(settings_file) as service:
+            truth = _make_series(run / "series", teller, core_ml=core_ml, side=side, seed=seed, salt=run.name)
+            with teller.step("Starting corewatch", "corewatch started (the rest of its start)"):
+                service.wait_until_ready(START_LIMIT_S)
+            _send(truth.files, settings.listener.ae_title, settings.listener.port, teller)
+            case, deliveries = follow(settings.database_url, truth.series_uid, teller, limit_s=timeout_s, check=service.check_alive)
+            with teller.doing("Stopping corewatch"):
+                service.__exit__()
+            return outcome_of(case, deliveries, Truth(truth.core_ml, str(truth.side)), run, pacs.received, mail.received)
+
+
+def _make_series(folder: Path, teller: Teller, *, core_ml: float, side: str, seed: int, salt: str) -> Any:
+    from corewatch.findings import Side
+    from phantom.head import HeadSpec, make_head
+    from phantom.series import write_series
+
+    try:
+        spec = HeadSpec(seed, core_ml, Side(side) if core_ml else Side.NONE)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--core-ml") from error
+    with teller.step("Making a synthetic head", "Synthetic head made"):
+        head = make_head(spec)
+    with teller.step("Scanning it", f"Scanned: {SLICES} slices of a CT angiography"):
+        return write_series(head, folder, slices=SLICES, seed=seed, uid_salt=salt)
+
+
+def _send(files: tuple[Path, ...], ae_title: str, port: int, teller: Teller) -> None:
+    from cli.demonstration.surroundings import LOOPBACK, PACS_AE_TITLE
+    from corewatch.errors import OperatorNeeded
+    from outputs.storage_scu import StoreResult, send_files
+
+    with teller.step("Sending it by C-STORE", f"Sent by C-STORE: {len(files)} images stored by {ae_title}"):
+        outcomes = send_files(files, host=LOOPBACK, port=port, called_ae=ae_title, calling_ae=PACS_AE_TITLE)
+        failed = [outcome for outcome in outcomes if outcome.result is StoreResult.FAILED]
+        if failed:
+            raise OperatorNeeded(f"{len(failed)} images were not stored: {failed[0].meaning}")
+
+
+def _new_folder(parent: Path) -> Path:
+    """A folder named by the time, made now; a second run in the same second gets a number."""
+    parent.mkdir(parents=True, exist_ok=True)
+    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    for number in range(1000):
+        folder = parent.resolve() / (stamp if number == 0 else f"{stamp}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise FileExistsError(17, "too many runs in one second", str(parent))
+
+
+def _log_to(path: Path) -> None:
+    """What libraries say in this process goes into a file; the terminal belongs to the demonstration."""
+    logging.basicConfig(filename=path, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
+    for name in ("pynetdicom", "mail.log"):
+        logging.getLogger(name).setLevel(logging.WARNING)

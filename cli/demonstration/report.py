@@ -1,0 +1,161 @@
+"""What the demonstration shows at its end: what was found, what is true, and where everything lies."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from corewatch import RESEARCH_LABEL
+from corewatch.casefolder import CaseFolder
+from corewatch.states import CaseState, DeliveryState
+from ledger.cases import Case
+from ledger.deliveries import Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What the synthetic head was made to be."""
+
+    core_ml: float
+    side: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of the demonstration.
+
+    Attributes
+    ----------
+    problems
+        What is missing; empty where everything arrived everywhere.
+    last_image_to_mail_s
+        Seconds from the last stored image to the mail server's acceptance.
+    """
+
+    case_id: str
+    state: str
+    core_ml: float | None
+    core_ml_interval: list[float] | None
+    side: str | None
+    alert: bool | None
+    truth: Truth
+    aligned: str
+    core_map: str
+    summary: str
+    result: str
+    pacs_objects: list[str]
+    mails: list[str]
+    folder: str
+    last_image_to_mail_s: float | None
+    problems: list[str]
+    notice: str = RESEARCH_LABEL
+
+
+def outcome_of(
+    case: Case, deliveries: list[Delivery], truth: Truth, folder: Path, pacs_objects: list[Path], mails: list[Path]
+) -> Outcome:
+    """Compare what arrived at the stand-ins with what the case says it sent.
+
+    Parameters
+    ----------
+    folder
+        The demonstration's folder, which holds `results/`.
+    """
+    results = CaseFolder(folder / "results" / case.case_id)
+    found: dict[str, Any] = json.loads(results.result.read_text()) if results.result.is_file() else {}
+    mailed = next((d.sent_at for d in deliveries if d.destination == "email" and d.sent_at is not None), None)
+    return Outcome(
+        case_id=case.case_id,
+        state=str(case.state),
+        core_ml=case.core_ml,
+        core_ml_interval=found.get("core_ml_interval"),
+        side=case.side,
+        alert=case.alert,
+        truth=truth,
+        aligned=str(results.aligned),
+        core_map=str(results.core_map),
+        summary=str(results.summary),
+        result=str(results.result),
+        pacs_objects=[str(path) for path in pacs_objects],
+        mails=[str(path) for path in mails],
+        folder=str(folder),
+        last_image_to_mail_s=None if mailed is None else round((mailed - case.last_stored_at).total_seconds(), 1),
+        problems=problems_of(case, deliveries, results, pacs_objects, mails),
+    )
+
+
+def problems_of(
+    case: Case, deliveries: list[Delivery], results: CaseFolder, pacs_objects: list[Path], mails: list[Path]
+) -> list[str]:
+    """Everything that speaks against "it was delivered to the PACS, the folder and by mail"."""
+    problems = []
+    if case.state is not CaseState.DELIVERED:
+        problems.append(f"the case ended as {case.state}" + (f": {case.detail}" if case.detail else ""))
+    states = {d.destination: d for d in deliveries}
+    for name in ("pacs", "folder", "email"):
+        delivery = states.get(name)
+        if delivery is None or delivery.state is not DeliveryState.SENT:
+            why = "" if delivery is None or not delivery.detail else f" ({delivery.detail})"
+            problems.append(f"{name}: {'not planned' if delivery is None else delivery.state}{why}")
+    missing = [f.name for f in (results.aligned, results.core_map, results.summary, results.result) if not f.is_file()]
+    if missing:
+        problems.append(f"the results folder lacks {', '.join(missing)}")
+    made = {path.name for path in results.dicom.glob("*.dcm")} if results.dicom.is_dir() else set()
+    if not pacs_objects or len(pacs_objects) != len(made):
+        problems.append(f"the PACS stand-in has {len(pacs_objects)} objects, the case made {len(made)}")
+    if not mails:
+        problems.append("no mail arrived")
+    return problems
+
+
+def print_outcome(outcome: Outcome, console: Console, now: datetime | None = None) -> None:
+    """Print it for people."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    if outcome.core_ml is not None:
+        interval = outcome.core_ml_interval
+        spread = "" if interval is None else f" (10-90 % range {interval[0]:.0f} to {interval[1]:.0f} mL)"
+        table.add_row("Found", f"{outcome.core_ml:.1f} mL{spread}, side {outcome.side}, {'ALERT' if outcome.alert else 'no alert'}")
+    table.add_row("True", f"{outcome.truth.core_ml:.1f} mL, side {outcome.truth.side} (as the synthetic head was made)")
+    if outcome.last_image_to_mail_s is not None:
+        table.add_row("Last image to e-mail", f"{outcome.last_image_to_mail_s:.1f} s")
+    base = Path(outcome.folder)
+    table.add_row("Folder", outcome.folder)
+    for name, path in (
+        ("Summary page", outcome.summary),
+        ("Aligned head", outcome.aligned),
+        ("Core map", outcome.core_map),
+        ("Result (JSON)", outcome.result),
+    ):
+        if Path(path).is_file():
+            table.add_row(name, _relative(path, base))
+    for path in outcome.pacs_objects:
+        table.add_row("In the PACS", f"{_relative(path, base)}{_describe(Path(path))}")
+    for path in outcome.mails:
+        table.add_row("E-mail", _relative(path, base))
+    console.print()
+    console.print(table, highlight=False)
+    console.print(RESEARCH_LABEL, style="yellow")
+
+
+def outcome_json(outcome: Outcome) -> str:
+    """As JSON."""
+    return json.dumps(asdict(outcome) | {"at": datetime.now(UTC).isoformat(timespec="seconds")}, indent=2)
+
+
+def _relative(path: str, base: Path) -> str:
+    return str(Path(path).relative_to(base))
+
+
+def _describe(path: Path) -> str:
+    from pydicom import dcmread
+
+    dataset = dcmread(path, stop_before_pixels=True)
+    return f"  {dataset.SOPClassUID.name}: {dataset.get('SeriesDescription', '')}"

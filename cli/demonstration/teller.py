@@ -1,0 +1,45 @@
+"""Tells what is going on: with a spinner in a terminal, in plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.text import Text
+
+_WIDTH = 52
+"""Column in which the seconds stand."""
+
+
+class Teller:
+    """Prints one line per finished step, with the seconds that it took."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console = console
+        self._clock = clock
+
+    @contextmanager
+    def step(self, doing: str, done: str) -> Iterator[None]:
+        """Show `doing` while the block runs, then print `done`."""
+        begun = self._clock()
+        with self.doing(doing):
+            yield
+        self.done(done, self._clock() - begun)
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Show `what` while the block runs."""
+        if self.console.is_terminal:
+            with self.console.status(f"{what} ...", spinner="line"):
+                yield
+        else:
+            yield
+
+    def done(self, what: str, seconds: float | None = None) -> None:
+        """Print a finished step."""
+        line = Text("  ok  ", style="green") + Text(what.ljust(_WIDTH))
+        if seconds is not None:
+            line.append(f"{seconds:7.1f} s", style="bold")
+        self.console.print(line)
