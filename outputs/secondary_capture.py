@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from pydicom import dcmwrite
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
@@ -26,12 +27,10 @@ from outputs import wording
 from outputs.case import ReportedCase
 from outputs.files import write_atomically
 from outputs.slices import RgbArray
-from outputs.source import copy_source, read_header
+from outputs.source import copy_source, keep_bytes, read_header
 
 IMPLEMENTATION_UID: Final = UID(derived_uid("corewatch", None, "implementation-class"))
 """Implementation Class UID (0002,0012)."""
-
-_SOURCE_IMAGES: Final = Tag("SourceImageSequence")
 
 SERIES_NUMBER: Final = 9700
 """Far above what scanners use, so that the results stand at the end of the study."""
@@ -96,7 +95,10 @@ def encode(case: ReportedCase, pages: Iterable[Page], naming: SeriesNaming | Non
     references = _source_images(case.source_instances)
     for number, page in enumerate(pages, start=1):
         dataset = _dataset(case, source, page, number, naming or SeriesNaming())
-        yield EncodedInstance(number, str(dataset.SOPInstanceUID), _file_bytes(dataset, references))
+        if references is not None:
+            dataset[references.tag] = references
+        keep_bytes(dataset)
+        yield EncodedInstance(number, str(dataset.SOPInstanceUID), _file_bytes(dataset))
 
 
 def write(case: ReportedCase, pages: Iterable[Page], naming: SeriesNaming | None = None) -> tuple[Path, ...]:
@@ -179,35 +181,28 @@ def _derivation(case: ReportedCase) -> str:
     return f"{text} {RESEARCH_LABEL}."
 
 
-def _source_images(instances: Sequence[tuple[str, str]]) -> bytes:
-    """Source Image Sequence (0008,2112), PS3.3 C.7.6.1, encoded; empty without instances."""
-    if not instances:
-        return b""
-    holder = Dataset()
-    holder.SourceImageSequence = [_source_item(sop_class, sop_instance) for sop_class, sop_instance in instances]
-    return _element_bytes(holder)
-
-
-def _element_bytes(dataset: Dataset) -> bytes:
-    """The data set's elements in Explicit VR Little Endian, without file meta information."""
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    write_dataset(buffer, dataset)
-    return bytes(buffer.getvalue())
-
-
-def _file_bytes(dataset: Dataset, references: bytes) -> bytes:
-    """The whole file, with the encoded Source Image Sequence put where its tag belongs.
+def _source_images(instances: Sequence[tuple[str, str]]) -> RawDataElement | None:
+    """Source Image Sequence (0008,2112), PS3.3 C.7.6.1, encoded; None without instances.
 
     A CTA has hundreds of source images, and every object of the series names them all: encoding that once instead of once for each
     object saves most of the time that a result takes to encode.
     """
+    if not instances:
+        return None
+    holder = Dataset()
+    holder.SourceImageSequence = [_source_item(sop_class, sop_instance) for sop_class, sop_instance in instances]
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_dataset(buffer, holder)
+    items = bytes(buffer.getvalue())[12:]  # behind tag (4), VR (2), reserved (2) and length (4), PS3.5 7.1.2
+    return RawDataElement(Tag("SourceImageSequence"), "SQ", len(items), items, 0, False, True)
+
+
+def _file_bytes(dataset: Dataset) -> bytes:
+    """The whole file (PS3.10)."""
     buffer = BytesIO()
     dcmwrite(buffer, dataset, enforce_file_format=True)
-    data = buffer.getvalue()
-    behind = len(_element_bytes(dataset[_SOURCE_IMAGES:]))
-    at = len(data) - behind
-    return data[:at] + references + data[at:]
+    return buffer.getvalue()
 
 
 def _source_item(sop_class: str, sop_instance: str) -> Dataset:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from pydicom import dcmread
+from pydicom.charset import convert_encodings, default_encoding
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
@@ -105,7 +106,8 @@ def copy_source(source: Dataset, target: Dataset) -> None:
     """Copy the patient's and the study's attributes of `source` into `target`, which joins that study.
 
     Text is copied as bytes together with Specific Character Set (0008,0005), never decoded and encoded again: a name that does not
-    follow its declared character set still reaches the PACS as the modality wrote it, so that the PACS finds the same patient.
+    follow its declared character set still reaches the PACS as the modality wrote it, so that the PACS finds the same patient. Call
+    `keep_bytes` before writing.
     """
     for keyword in ("SpecificCharacterSet", "TimezoneOffsetFromUTC", *PATIENT, *STUDY, *PATIENT_STUDY):
         copy_element(source, target, keyword)
@@ -115,6 +117,16 @@ def copy_source(source: Dataset, target: Dataset) -> None:
     if source.get("LossyImageCompression") == "01":  # PS3.3 C.7.6.1.1.5: once lossy, lossy for ever, in what is derived too
         for keyword in _LOSSY:
             copy_element(source, target, keyword)
+
+
+def keep_bytes(target: Dataset) -> None:
+    """Make pydicom write the copied elements of `target` as the bytes they are, in Explicit VR Little Endian.
+
+    To be called when all elements are set: pydicom passes raw elements through only where a data set's encoding and character set
+    are declared to be those that they were read with.
+    """
+    declared = target.get("SpecificCharacterSet")
+    target.set_original_encoding(False, True, convert_encodings(declared) if declared else default_encoding)
 
 
 def copy_element(source: Dataset, target: Dataset, keyword: str) -> None:

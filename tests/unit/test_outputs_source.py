@@ -11,7 +11,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, ExplicitVRBigEndian
 
 from corewatch.errors import OperatorNeeded
-from outputs.source import REQUIRED_EVEN_EMPTY, copy_source, named_fields, read_header
+from outputs.source import REQUIRED_EVEN_EMPTY, copy_source, keep_bytes, named_fields, read_header
 from tests.support.results import PATIENT_ID, PATIENT_NAME, write_header
 
 
@@ -26,6 +26,7 @@ def through_a_file(header: Path, tmp_path: Path) -> Path:
     target = Dataset()
     copy_source(read_header(header), target)
     target.SOPClassUID, target.SOPInstanceUID = CTImageStorage, "1.2.3.4"
+    keep_bytes(target)
     target.file_meta = FileMetaDataset()
     target.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
     path = tmp_path / "copy.dcm"
@@ -43,14 +44,17 @@ def test_text_is_copied_as_bytes(tmp_path: Path, implicit: bool) -> None:
     assert dcmread(copy).SpecificCharacterSet == "ISO_IR 100"
 
 
-def test_a_name_outside_its_declared_character_set_survives(tmp_path: Path) -> None:
-    """A modality that writes Latin-1 and declares nothing: decoding would spoil it, and the PACS would see another patient."""
-    header = write_header(tmp_path / "h.dcm", SpecificCharacterSet=None, PatientName="Muller^Jorg", StudyDescription="CTA")
-    broken = header.read_bytes().replace(b"Muller^Jorg", b"M\xfcller^J\xf6rg")
-    header.write_bytes(broken)
+@pytest.mark.parametrize("declared", [None, "ISO_IR 100", "ISO_IR 192", "ISO_IR 13", "no such set"])
+@pytest.mark.parametrize("name", [b"M\xfcller^J\xf6rg", b"\xce\xe2\xe0\xed\xee\xe2", b"A^B"])
+def test_a_name_outside_its_declared_character_set_survives(declared: str | None, name: bytes, tmp_path: Path) -> None:
+    """Decoding would spoil it, and the PACS would see another patient."""
+    header = write_header(
+        tmp_path / "h.dcm", PatientName="X" * len(name), SpecificCharacterSet="ISO_IR 100", StudyDescription="CTA"
+    )
+    placed = header.read_bytes().replace(b"X" * len(name), name)
+    header.write_bytes(placed.replace(b"ISO_IR 100", declared.encode()[:10].ljust(10)) if declared else placed)
     copy = through_a_file(header, tmp_path)
-    assert raw_bytes(copy, "PatientName").rstrip() == b"M\xfcller^J\xf6rg"
-    assert "SpecificCharacterSet" not in dcmread(copy)
+    assert raw_bytes(copy, "PatientName").rstrip() == name
 
 
 @pytest.mark.parametrize(
