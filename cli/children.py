@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -58,11 +57,6 @@ def own_environment(extra: Mapping[str, str]) -> dict[str, str]:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), environment.get("PYTHONPATH")]))
     environment.update(extra)
     return environment
-
-
-def setting(value: str) -> str:
-    """A text as the value of a `COREWATCH__...` variable: quoted, so that a password of digits stays a text."""
-    return json.dumps(value)
 
 
 def spawn(

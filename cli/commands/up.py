@@ -65,13 +65,13 @@ class _Signals:
 
 def _run(settings: Settings, file: Path | None, signals: _Signals, *, as_json: bool) -> None:
     from cli.broker import limits
-    from cli.children import own_environment, programs, setting
+    from cli.children import own_environment, programs
     from cli.credentials import flower_password
     from cli.supervisor import POLL_S, Program, Supervisor
     from jobs.app import make_app
     from jobs.embedded import EmbeddedRedis
 
-    extra = {"COREWATCH__FLOWER__PASSWORD": setting(flower_password(settings))}
+    extra = {"COREWATCH__FLOWER__PASSWORD": flower_password(settings)}
     kept: list[Program] = []
     redis: EmbeddedRedis | None = None
     if settings.broker.url is not None:
@@ -79,7 +79,7 @@ def _run(settings: Settings, file: Path | None, signals: _Signals, *, as_json: b
     else:
         redis = EmbeddedRedis(settings.data_dir / "redis")
         url = redis.start()  # what cannot work from the beginning is said at once, not tried again and again
-        extra["COREWATCH__BROKER__URL"] = setting(url)
+        extra["COREWATCH__BROKER__URL"] = url
         kept.append(_redis_program(redis))
     kept += programs(file, own_environment(extra))
     supervisor = Supervisor(kept)
