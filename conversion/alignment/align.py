@@ -8,6 +8,7 @@ import numpy as np
 
 from conversion.alignment.cavity import FINE_MM, find_cavity
 from conversion.alignment.isotropic import block_means
+from conversion.alignment.parenchyma import fit_parenchyma
 from conversion.alignment.quality import brain_figures, judge
 from conversion.alignment.resample import to_network
 from conversion.alignment.surface import fit_surface
@@ -50,8 +51,10 @@ def align(volume: ScannerVolume, *, threads: int = 2) -> AlignedHead:
         raise NotAnalysed(Reason.NOT_A_HEAD, "No brain inside a skull was found in the slices.")
     fit = fit_surface(cavity.inner_table_mm, cavity.centre_mm, template)
     plane = MirrorImage(blocks, fit.matrix, template).plane(6.0, _APPROACH)
-    pose = straighten(fit.matrix, plane, template)
+    inside = fit_parenchyma(blocks, straighten(fit.matrix, plane, template), fit.log_scales, template)
+    pose = inside.pose
     left = MirrorImage(blocks, pose, template).plane(-6.0, _CHECK)
-    quality = judge(cavity, fit, plane, left, brain_figures(blocks, pose, fit.log_scales, template))
+    figures = brain_figures(blocks, pose, fit.log_scales, template) | {"correlation": inside.correlation}
+    quality = judge(cavity, fit, plane, left, figures)
     lps_to_voxel = np.linalg.inv(NETWORK_TO_RAS) @ pose @ LPS_TO_RAS
     return AlignedHead(to_network(volume, lps_to_voxel, threads), lps_to_voxel, quality)

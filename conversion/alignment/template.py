@@ -22,26 +22,35 @@ from corewatch.geometry import apply
 STEP_MM: Final = 3.0
 """Voxels of the reduced template."""
 
+SMOOTHING_MM: Final = 3.0
+"""Standard deviation of the smoothing of `Template.ct_hu`, in mm."""
+
 _MARGIN_MM: Final = 30.0
 _CLOSING_MM: Final = 9.0
 """Closes the brain's surface over sulci and cisterns: what remains is close to the inner table of the skull."""
 
+_T1_TO_HU: Final = ((0.0, 8.0), (70.0, 10.0), (120.0, 36.0), (150.0, 38.0), (205.0, 30.0), (255.0, 30.0))
+"""T1 value of the template and HU of what it shows: fluid, grey matter, white matter."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Template:
-    """The template's outer hull.
+    """The template's outer hull and its inside as a CT would show it.
 
     Attributes
     ----------
     distance_mm
         float32, signed distance in mm from the hull of the brain, positive outside; smooth, symmetric about x = 0.
+    ct_hu
+        float32, rough HU of the template's tissues, smoothed over `SMOOTHING_MM`; meaningful inside the hull only.
     origin_mm
-        RAS mm of voxel (0, 0, 0); voxels of `STEP_MM`, axes R-A-S.
+        RAS mm of voxel (0, 0, 0) of both; voxels of `STEP_MM`, axes R-A-S.
     centre_mm
         Centre of the hull, RAS mm, with x = 0.
     """
 
     distance_mm: NDArray[np.float32]
+    ct_hu: NDArray[np.float32]
     origin_mm: NDArray[np.float64]
     centre_mm: NDArray[np.float64]
 
@@ -57,7 +66,8 @@ def _data_file(name: str) -> Path:
 def load_template() -> Template:
     """Read the template once per process."""
     image = nib.load(_data_file("mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"))
-    brain = np.asanyarray(image.dataobj) > 0
+    t1 = np.asanyarray(image.dataobj)
+    brain = t1 > 0
     step = int(STEP_MM / float(image.header.get_zooms()[0]))
     middle = round(float((np.linalg.inv(image.affine) @ [0, 0, 0, 1])[0]))
     # blocks are centred on x = 0, so that the reduced template is symmetric too
@@ -73,4 +83,6 @@ def load_template() -> Template:
     distance = distance_transform_edt(~hull) - distance_transform_edt(hull)
     distance = gaussian_filter((distance * STEP_MM).astype(np.float32), 1.0)
     centre = np.array(np.nonzero(hull)).mean(axis=1) * STEP_MM + origin
-    return Template(distance, origin, np.array([0.0, centre[1], centre[2]]))
+    hu = gaussian_filter(np.interp(t1, *np.transpose(_T1_TO_HU)).astype(np.float32), SMOOTHING_MM, truncate=3.0)
+    hu = hu[starts[0] :: step, ::step, ::step]
+    return Template(distance, np.pad(hu, pad, mode="edge"), origin, np.array([0.0, centre[1], centre[2]]))

@@ -1,0 +1,109 @@
+"""Pitch and height of the head from what lies inside the brain: ventricles and cisterns against the template's.
+
+The midsagittal plane is left where symmetry put it; three parameters are fitted: shift along y and z, and pitch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
+from scipy.spatial.transform import Rotation
+
+from conversion.alignment.isotropic import BlockMeans
+from conversion.alignment.template import SMOOTHING_MM, STEP_MM, Template
+from corewatch.geometry import Matrix, apply
+
+_BRAIN_HU: Final = (-10.0, 90.0)
+_DEPTH_MM: Final = 6.0
+_STEPS: Final = 8
+_WIDTH_HU: Final = 8.0
+_PRIOR: Final = 0.25
+"""Pull back to the pose that the skull gave, relative to the pull of the brain: large ventricles or a swollen hemisphere sit elsewhere
+than the template's, while the skull stays."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ParenchymaFit:
+    """A pose refined by the inside of the brain, and how well that inside agrees with the template's.
+
+    Attributes
+    ----------
+    pose
+        Scanner RAS mm -> template RAS mm, rigid.
+    correlation
+        Between the smoothed head and the template inside the brain, -1 to 1.
+    """
+
+    pose: Matrix
+    correlation: float
+
+
+def fit_parenchyma(blocks: BlockMeans, pose: Matrix, log_scales: NDArray[np.float64], template: Template) -> ParenchymaFit:
+    """Refine a pose; `log_scales` are the head's over the template's, and stay as they are."""
+    shape = template.distance_mm.shape
+    # the head on the template's voxels, scales included, so that only a small motion is left
+    to_block = np.linalg.inv(blocks.to_ras) @ np.linalg.inv(pose) @ _scaling(log_scales, template)
+    matrix = to_block[:3, :3] * STEP_MM
+    image = affine_transform(
+        blocks.hu, matrix, apply(to_block, template.origin_mm), output_shape=shape, order=1, mode="constant", cval=-1000.0
+    )
+    brain = ((image > _BRAIN_HU[0]) & (image < _BRAIN_HU[1])).astype(np.float32)
+    sigma = SMOOTHING_MM / STEP_MM
+    share = gaussian_filter(brain, sigma, truncate=3.0)
+    smooth = gaussian_filter(brain * image, sigma, truncate=3.0) / np.maximum(share, 1e-3)
+    gradients = [np.asarray(g, np.float32) for g in np.gradient(smooth, STEP_MM)]
+
+    inside = np.argwhere(template.distance_mm < -_DEPTH_MM)
+    points = inside * STEP_MM + template.origin_mm - template.centre_mm
+    target = template.ct_hu[tuple(inside.T)].astype(np.float64)
+    y, z, pitch = 0.0, 0.0, 0.0
+    correlation = 0.0
+    prior = np.zeros(3)
+    for step_number in range(_STEPS):
+        turn = np.asarray(Rotation.from_rotvec([pitch, 0.0, 0.0]).as_matrix())
+        arm = points @ turn.T
+        index = ((arm + template.centre_mm + np.array([0.0, y, z]) - template.origin_mm) / STEP_MM).T
+        value = map_coordinates(smooth, index, order=1, mode="nearest").astype(np.float64)
+        slope = [map_coordinates(g, index, order=1, mode="nearest").astype(np.float64) for g in gradients[1:]]
+        seen = map_coordinates(share, index, order=1, mode="nearest") > 0.5
+        correlation, gain, level = _line(target, value, seen)
+        residual = value - (gain * target + level)
+        weight = seen / (1 + (residual / _WIDTH_HU) ** 2) ** 2
+        jacobian = np.stack([slope[0], slope[1], slope[1] * arm[:, 1] - slope[0] * arm[:, 2]], axis=1)
+        weighted = jacobian * weight[:, None]
+        hessian = weighted.T @ jacobian
+        if step_number == 0:
+            prior = _PRIOR * np.diag(hessian) + np.array([1.0, 1.0, 1000.0])
+        hessian = hessian + np.diag(prior)
+        step = -np.linalg.solve(hessian, weighted.T @ residual + prior * np.array([y, z, pitch]))
+        step = np.clip(step, [-3, -3, -0.05], [3, 3, 0.05])
+        y, z, pitch = y + float(step[0]), z + float(step[1]), pitch + float(step[2])
+    moved = np.eye(4)
+    moved[:3, :3] = np.asarray(Rotation.from_rotvec([pitch, 0.0, 0.0]).as_matrix())
+    moved[:3, 3] = template.centre_mm - moved[:3, :3] @ template.centre_mm + np.array([0.0, y, z]) * np.exp(log_scales)
+    return ParenchymaFit(np.linalg.inv(moved) @ pose, correlation)
+
+
+def _scaling(log_scales: NDArray[np.float64], template: Template) -> Matrix:
+    """Template RAS mm -> the same place in a head of its own size, about the template's centre."""
+    matrix = np.diag([*np.exp(log_scales), 1.0])
+    matrix[:3, 3] = template.centre_mm * (1 - np.exp(log_scales))
+    return matrix
+
+
+def _line(target: NDArray[np.float64], value: NDArray[np.float64], seen: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Correlation, gain and level of value = gain * target + level; the gain is never below a small positive one."""
+    if np.count_nonzero(seen) < 100:
+        return 0.0, 1.0, 0.0
+    t, v = target[seen], value[seen]
+    # the middle 98 % of values, so that clots and calcifications do not set the level
+    low, high = np.percentile(v, [1, 99])
+    v = np.clip(v, low, high)
+    covariance = np.cov(t, v)
+    correlation = float(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])) if covariance[1, 1] > 0 else 0.0
+    gain = max(float(covariance[0, 1] / covariance[0, 0]), 0.1)
+    return correlation, gain, float(v.mean() - gain * t.mean())
