@@ -71,9 +71,9 @@ def paint(
     fields, d = surroundings(), variation.densities
     skin, hu = np.full_like(below, 50.0), np.full_like(below, AIR_HU)
     outside = (below > -1.0) & (pulled.template[2] < fields.face_hu.top)
-    points = pulled.template[:, outside]
-    skin[outside] = fields.face.at(points)
-    hu[outside] = fields.face_hu.at(points)
+    skin[outside] = fields.face.at(pulled.template[:, outside])
+    face = skin < 1.5
+    hu[face] = fields.face_hu.at(pulled.template[:, face])
 
     depth_of_scalp = below - pulled.thickness_mm
     vault = (skin > -3.0) & (depth_of_scalp < variation.scalp_mm + 0.5) & (pulled.template[2] > -66)

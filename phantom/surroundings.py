@@ -78,13 +78,17 @@ def _face() -> Field:
         ellipsoid((0, 20, -58), (69, 66, 74)),
         ellipsoid((0, 30, -104), (52, 52, 36)),
         ellipsoid((0, 86, -66), (14, 19, 20)),
+        ellipsoid((0, -44, -58), (71, 58, 42)),
         cylinder((0, -46), (58, 60), -30, lean=-0.05),
         blend_mm=16,
     )
-    ear = ellipsoid((0, -22, -40), (6, 16, 26))
+    ear = ellipsoid((0, -24, -40), (6, 15, 26))
     shoulders = ellipsoid((0, -48, -262), (170, 85, 70))
     return Field.sample(
-        lambda x, y, z: np.minimum(union(body, shoulders, blend_mm=40)(x, y, z), ear(np.abs(x) - 86, y, z)), LOWER, UPPER, 2.0
+        lambda x, y, z: np.minimum(union(body, shoulders, blend_mm=40)(x, y, z), ear(np.abs(x) - 78.5 + 0.25 * (y + 24), y, z)),
+        LOWER,
+        UPPER,
+        2.0,
     )
 
 
@@ -123,8 +127,6 @@ def _draw_orbits_and_sinuses(c: Canvas) -> None:
     c.draw(ellipsoid((31, 72.5, -38), (4.5, 2, 4.5)), (25, 68, -44), (37, 76, -32), 85, mirrored=True)
 
     # maxilla and the air spaces of nose and sinuses
-    c.draw(ellipsoid((0, 48, -72), (43, 34, 24)), (-46, 10, -98), (46, 84, -46), 400)
-    c.draw(ellipsoid((0, 48, -72), (41, 32, 22)), (-46, 10, -98), (46, 84, -46), 40)
     c.draw(ellipsoid((27, 46, -68), (14.5, 18.5, 16.5)), (10, 24, -88), (44, 68, -48), 700, mirrored=True)
     c.draw(ellipsoid((27, 46, -68), (13, 17, 15)), (10, 24, -88), (44, 68, -48), AIR_HU, mirrored=True)
     c.draw(ellipsoid((0, 14, -38), (15, 14, 12)), (-18, -4, -54), (18, 32, -24), 800)
@@ -148,6 +150,8 @@ def _draw_bones(c: Canvas) -> None:
         BONE_HU,
         mirrored=True,
     )
+    c.draw(tube([(47, 54, -52), (34, 64, -60), (22, 68, -74)], 4.5), (14, 46, -82), (54, 74, -44), BONE_HU, mirrored=True)
+    c.draw(tube([(3, 71, -30), (3.5, 77, -42), (4, 84, -54)], 2.4), (-2, 70, -60), (10, 98, -24), 700, mirrored=True)
     c.draw(tube([(49, 56, -26), (50, 50, -40), (46, 54, -54)], 4.0), (40, 42, -62), (58, 64, -16), BONE_HU, mirrored=True)
     jaw = union(
         tube([(53, -8, -54), (51, -6, -84), (48, 2, -108)], 5.0),
