@@ -19,6 +19,9 @@ WORKER_STOP_S = 30.0
 """A worker finishes what it has in hand within this or is killed; the broker then gives the work out again."""
 MONITOR_STOP_S = 5.0
 
+STDERR = 2
+"""The programs' standard output goes where their log goes: that of `corewatch up` holds its own answer alone."""
+
 
 def programs(config_file: Path | None, environment: Mapping[str, str]) -> list[Program]:
     """All programs: the listener is stopped first, so that nothing new comes in, then the watch, then the workers.
@@ -33,7 +36,7 @@ def programs(config_file: Path | None, environment: Mapping[str, str]) -> list[P
 
     def program(name: str, arguments: Sequence[str], stop_order: int, stop_limit_s: float) -> Program:
         command = own_command(config_file, arguments)
-        return Program(name, lambda: spawn(command, environment), stop_order, stop_limit_s)
+        return Program(name, lambda: spawn(command, environment, stdout=STDERR), stop_order, stop_limit_s)
 
     return [
         program("listen", ["listen"], 0, LISTENER_STOP_S),
@@ -60,7 +63,11 @@ def own_environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def spawn(
-    command: Sequence[str], environment: Mapping[str, str], *, stdout: IO[bytes] | None = None, stderr: IO[bytes] | None = None
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    stdout: IO[bytes] | int | None = None,
+    stderr: IO[bytes] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a program that ends with this one, in a session of its own: Ctrl-C reaches the supervisor alone.
 
