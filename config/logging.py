@@ -8,13 +8,26 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from typing import Any
 
 import structlog
 
 from config.settings import LogSettings
 
-_QUIET = ("pydicom", "pynetdicom", "PIL", "matplotlib", "h5py", "highdicom", "watchdog", "tornado.access", "mail.log", "numba")
+_QUIET = (
+    "pydicom",
+    "pynetdicom",
+    "PIL",
+    "matplotlib",
+    "h5py",
+    "highdicom",
+    "watchdog",
+    "tornado.access",
+    "mail.log",
+    "celery.worker.strategy",
+    "celery.app.trace",
+)
 
 
 def configure_logging(settings: LogSettings, program: str) -> None:
@@ -45,6 +58,8 @@ def configure_logging(settings: LogSettings, program: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level)
+    # run as a service nobody is root; in a trial Celery's warning of four lines per worker would bury what matters
+    warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import structlog
 
 from config.settings import Settings
@@ -31,6 +33,7 @@ class Detectors:
         wanted = name or self._settings.model.name
         if wanted not in self._loaded:
             model = self._settings.model
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's greetings at start are no news
             try:
                 self._loaded[wanted] = load_detector(
                     wanted,

@@ -32,7 +32,7 @@ def run_stage(
     context: WorkerContext,
     case_id: str,
     state: CaseState,
-    body: Callable[[Case], Facts],
+    body: Callable[[WorkerContext, Case], Facts],
     advance: Callable[[Case, Facts], bool],
     *,
     redelivered: bool,
@@ -61,7 +61,7 @@ def run_stage(
             _fail(context, case, state, f"given up after {context.settings.work.attempts} attempts; the worker ended each time")
             return
         try:
-            facts = body(case)
+            facts = body(context, case)
         except NotAnalysed as error:
             log.info("not analysed", reason=str(error.reason), detail=error.detail)
             _end(context, case, state, CaseState.NOT_ANALYSED, reason=error.reason, detail=error.detail, failed_stage=stage)

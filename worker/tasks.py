@@ -22,28 +22,28 @@ from worker.stages.render import render
 def register(app: Celery, context: Callable[[], WorkerContext]) -> None:
     """Register the bodies of the tasks with `app`; `context` gives what this process holds."""
 
-    @app.task(name=task_name(Stage.PREPARE), bind=True)
     def prepare_case(self: Task, case_id: str) -> None:
         held = context()
-        run_stage(
-            held, case_id, CaseState.QUEUED, lambda c: _prepare(held, c), _to(held, CaseState.PREPARED), redelivered=again(self)
-        )
+        run_stage(held, case_id, CaseState.QUEUED, _prepare, _to(held, CaseState.PREPARED), redelivered=again(self))
 
-    @app.task(name=task_name(Stage.DETECT), bind=True)
     def detect_case(self: Task, case_id: str) -> None:
         held = context()
-        run_stage(
-            held, case_id, CaseState.PREPARED, lambda c: _detect(held, c), _to(held, CaseState.DETECTED), redelivered=again(self)
-        )
+        run_stage(held, case_id, CaseState.PREPARED, _detect, _to(held, CaseState.DETECTED), redelivered=again(self))
 
-    @app.task(name=task_name(Stage.RENDER), bind=True)
     def render_case(self: Task, case_id: str) -> None:
         held = context()
-        run_stage(held, case_id, CaseState.DETECTED, lambda c: _render(held, c), _to_delivery(held), redelivered=again(self))
+        run_stage(held, case_id, CaseState.DETECTED, _render, _to_delivery(held), redelivered=again(self))
 
-    @app.task(name=task_name(Stage.DELIVER), bind=True)
     def deliver_case(self: Task, case_id: str, destination: str) -> None:
         run_delivery(context(), case_id, destination, redelivered=again(self))
+
+    bodies = {Stage.PREPARE: prepare_case, Stage.DETECT: detect_case, Stage.RENDER: render_case, Stage.DELIVER: deliver_case}
+    for stage, body in bodies.items():
+        app.task(body, name=task_name(stage), bind=True)
+
+
+OPERATORS = "operators"
+"""The destination that hears of what ends without a finding; a result does not go there."""
 
 
 def again(task: Task) -> bool:
@@ -87,7 +87,7 @@ def _to(context: WorkerContext, after: CaseState) -> Callable[[Case, Facts], boo
 def _to_delivery(context: WorkerContext) -> Callable[[Case, Facts], bool]:
     def advance(case: Case, facts: Facts) -> bool:
         reported = context.reported(case)
-        planned = {name: destination.applies(reported) for name, destination in context.destinations.items()}
+        planned = {name: d.applies(reported) for name, d in context.destinations.items() if name != OPERATORS}
         return context.ledger.deliveries.plan(case.case_id, case.state, CaseState.DELIVERING, planned, **facts)
 
     return advance
