@@ -105,17 +105,10 @@ def print_list(found: Sequence[Case], now: datetime, limit: int) -> None:
     if not found:
         console.print("There are no such cases.")
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name, options in (
-        ("Case", {"no_wrap": True}),
-        ("State", {"no_wrap": True}),
-        ("Age", {"no_wrap": True, "justify": "right"}),
-        ("Side", {"no_wrap": True}),
-        ("Core mL", {"no_wrap": True, "justify": "right"}),
-        ("Alert", {"no_wrap": True}),
-        ("Reason", {"overflow": "ellipsis", "no_wrap": True}),
-    ):
-        table.add_column(name, **options)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", expand=True)
+    for name, right in (("Case", False), ("State", False), ("Age", True), ("Side", False), ("Core mL", True), ("Alert", False)):
+        table.add_column(name, no_wrap=True, justify="right" if right else "left")
+    table.add_column("Reason", no_wrap=True, overflow="ellipsis", ratio=1)
     for case in found:
         table.add_row(
             case.case_id,

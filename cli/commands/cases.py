@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.lazy import UsageProblem
 from cli.options import config_option, json_option, settings_of
 from corewatch.clock import utc_now
 from corewatch.errors import ConfigurationError
@@ -79,7 +80,7 @@ def retry(config_file: Path | None, case_ids: tuple[str, ...], as_json: bool) ->
         for case in [_known(ledger, case_id) for case_id in case_ids]:
             stage = ledger.cases.retry(case.case_id)
             if stage is None:
-                raise click.UsageError(f"case {case.case_id} is {case.state}: there is nothing to start anew")
+                raise UsageProblem(f"case {case.case_id} is {case.state}: there is nothing to start anew")
             ledger.note("operator.retried", case.case_id, by=_operator(), stage=str(stage))
             answers[case.case_id] = str(stage)
             if not as_json:
@@ -116,13 +117,13 @@ def _cancel(ledger: Ledger, case_id: str) -> None:
         if ledger.cases.advance(case_id, case.state, CaseState.NOT_ANALYSED, reason=Reason.CANCELLED):
             ledger.note("operator.cancelled", case_id, by=_operator())
             return
-    raise click.UsageError(f"case {case_id} is {_known(ledger, case_id).state}: it cannot be cancelled any more")
+    raise UsageProblem(f"case {case_id} is {_known(ledger, case_id).state}: it cannot be cancelled any more")
 
 
 def _known(ledger: Ledger, case_id: str) -> Case:
     case = ledger.cases.get(case_id)
     if case is None:
-        raise click.UsageError(f"there is no case {case_id}; `corewatch cases list` shows those there are")
+        raise UsageProblem(f"there is no case {case_id}; `corewatch cases list` shows those there are")
     return case
 
 

@@ -62,7 +62,6 @@ def demo(
     try:
         outcome = _show(run, Teller(console), core_ml=core_ml, side=side, seed=seed, model=model, timeout_s=timeout_s)
     except CorewatchError as error:
-        console.print(f"failed: {error}", style="bold red")
         problems = [str(error)]
     else:
         problems = outcome.problems
@@ -73,7 +72,7 @@ def demo(
         console.print(f"\nThe end of {run / 'corewatch.log'}:\n", style="bold")
         console.print(tail(run / "corewatch.log"), markup=False, soft_wrap=True)
         for problem in problems:
-            console.print(f"failed: {problem}", style="bold red")
+            console.print(f"failed: {problem}", style="bold red", soft_wrap=True)
     click.get_current_context().exit(exits.FAILED if problems else exits.DONE)
 
 
@@ -89,8 +88,10 @@ def _show(run: Path, teller: Teller, *, core_ml: float, side: str, seed: int, mo
         settings = load_settings(settings_file, {})
         with Service(settings_file) as service:
             truth = _make_series(run / "series", teller, core_ml=core_ml, side=side, seed=seed, salt=run.name)
-            with teller.step("Starting corewatch", "corewatch started (the rest of its start)"):
-                service.wait_until_ready(START_LIMIT_S)
+            with teller.doing("Starting corewatch"):
+                addresses = service.wait_until_ready(START_LIMIT_S)
+            teller.done("corewatch is ready")
+            teller.say(f"queue monitor: {addresses['flower']}, user corewatch, password in {addresses['flower_password_file']}")
             _send(truth.files, settings.listener.ae_title, settings.listener.port, teller)
             case, deliveries = follow(settings.database_url, truth.series_uid, teller, limit_s=timeout_s, check=service.check_alive)
             with teller.doing("Stopping corewatch"):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
+from cli.casesview import why
 from cli.demonstration.teller import Teller
 from corewatch.errors import OperatorNeeded
 from corewatch.states import ENDS, CaseState, DeliveryState
@@ -59,8 +60,11 @@ def follow(
             case = next(iter(ledger.cases.find(series_uid=series_uid, limit=1)), None)
             if case is not None:
                 _tell(case, ledger.cases.history(case.case_id), ledger.deliveries.of(case.case_id), told, teller)
-                if case.state in ENDS and not _pending(ledger.deliveries.of(case.case_id)):
-                    return case, ledger.deliveries.of(case.case_id)
+                deliveries = ledger.deliveries.of(case.case_id)
+                if case.state in ENDS and not _pending(deliveries):
+                    if case.state is not CaseState.DELIVERED:
+                        teller.stopped(f"{case.state}: {why(case)}")
+                    return case, deliveries
             with teller.doing(DOING.get(None if case is None else case.state, "Delivering")):
                 time.sleep(_POLL_S)
     finally:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.text import Text
 
-_WIDTH = 52
+_WIDTH = 66
 """Column in which the seconds stand."""
 
 
@@ -39,7 +39,15 @@ class Teller:
 
     def done(self, what: str, seconds: float | None = None) -> None:
         """Print a finished step."""
-        line = Text("  ok  ", style="green") + Text(what.ljust(_WIDTH))
+        line = Text("  ok  ", style="green") + Text(what if seconds is None else what.ljust(_WIDTH))
         if seconds is not None:
             line.append(f"{seconds:7.1f} s", style="bold")
-        self.console.print(line)
+        self.console.print(line, soft_wrap=True)
+
+    def say(self, what: str) -> None:
+        """Print a line that is no step."""
+        self.console.print(f"      {what}", style="dim", soft_wrap=True)
+
+    def stopped(self, why: str) -> None:
+        """Print that it goes no further."""
+        self.console.print(Text("  --  ", style="bold red") + Text(why), soft_wrap=True)
