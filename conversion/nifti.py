@@ -7,13 +7,17 @@ NIfTI's RAS.
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from conversion.atomic import replacing
@@ -27,6 +31,14 @@ HU_RANGE: Final = (0, 100)
 
 AXIS_TOLERANCE: Final = 1e-3
 """Largest difference of an entry of the affine's 3 x 3 part from L-A-S axes of 1 mm: 0.2 mm over the grid."""
+
+_LARGEST_FILE: Final = 8 * math.prod(NETWORK_SHAPE) + (1 << 20)
+"""Bytes: the grid in the widest type that is read (float64), and its header with extensions."""
+
+_NIFTI2_SIZES: Final = (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
+"""sizeof_hdr 540 in either byte order."""
+
+_NIBABEL_ERRORS: Final = (ImageFileError, HeaderDataError, WrapStructError)
 
 _GZIP_LEVEL: Final = 1
 """Fastest: a result is read once or twice, and a higher level costs seconds for a few per cent."""
@@ -102,15 +114,27 @@ def read_core_map(path: Path) -> NDArray[np.uint8]:
 
 
 def _read_on_grid(path: Path) -> NDArray[np.uint8]:
-    try:
-        image: Any = nibabel.load(path)
-        header = image.header
-        shape, affine = tuple(image.shape), np.asarray(image.affine, np.float64)
-        coded = bool(header["sform_code"] > 0 or header["qform_code"] > 0)
-        _check_grid(shape, affine, coded)
-        values = np.asarray(image.dataobj, np.float32).reshape(NETWORK_SHAPE)
-    except (ImageFileError, gzip.BadGzipFile, EOFError, zlib.error, KeyError, ValueError) as error:
-        raise NotAnalysed(Reason.UNREADABLE, "The file is not NIfTI, or it is damaged.") from error
+    with path.open("rb") as file:
+        try:
+            return _decode(file)
+        except NotAnalysed:
+            raise
+        except (gzip.BadGzipFile, EOFError, zlib.error, ValueError, KeyError, *_NIBABEL_ERRORS) as error:
+            raise NotAnalysed(Reason.UNREADABLE, "The file is not NIfTI, or it is damaged.") from error
+
+
+def _decode(file: BinaryIO) -> NDArray[np.uint8]:
+    packed = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    stream: Any = gzip.GzipFile(fileobj=file) if packed else file
+    data = stream.read(_LARGEST_FILE)
+    kind: Any = nibabel.Nifti2Image if data[:4] in _NIFTI2_SIZES else nibabel.Nifti1Image
+    header = kind.header_class.from_fileobj(BytesIO(data))
+    coded = bool(header["sform_code"] > 0 or header["qform_code"] > 0)
+    _check_grid(tuple(header.get_data_shape()), np.asarray(header.get_best_affine(), np.float64), coded)
+    if stream.read(1):  # reading to the very end also makes gzip compare its checksum
+        raise NotAnalysed(Reason.UNREADABLE, "The file is larger than its header allows.")
+    values = np.asarray(kind.from_bytes(data).dataobj, np.float32).reshape(NETWORK_SHAPE)
     if not np.isfinite(values).all():
         raise NotAnalysed(Reason.IMPLAUSIBLE_VALUES, "Some values are no numbers.")
     return np.rint(np.clip(values, *HU_RANGE)).astype(np.uint8)
