@@ -22,7 +22,7 @@ _HEAD_BYTES = 65_536
 
 IMPLEMENTATION_CLASS_UID = derived_uid("corewatch", None, "implementation-class")
 IMPLEMENTATION_VERSION = "COREWATCH"
-"""Implementation Class UID and Version Name. Without a version number: an image sent again after an update must get the same bytes."""
+"""Implementation Class UID and Version Name. No version number: an image sent again after an update must get the same bytes."""
 
 _UID = re.compile(r"[0-9.]{1,64}")
 _SHORT_ELEMENT = struct.Struct("<HH2sH")

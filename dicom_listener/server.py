@@ -108,7 +108,9 @@ class StorageListener:
         """Accept until `stop` is set, then stop."""
         self.start()
         try:
-            stop.wait()
+            # not one long wait: a signal that another thread receives would not end it
+            while not stop.wait(ACCEPT_POLL_S):
+                pass
         finally:
             self.stop(timeout_s)
 
@@ -143,7 +145,8 @@ class StorageListener:
         for association in connections:
             _wake(association)
         for association in connections:
-            association.join()
+            if association.ident is not None:
+                association.join()
         self._sweep()
 
     def _bind(self) -> Any:
