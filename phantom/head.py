@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -125,9 +126,13 @@ def make_head(spec: HeadSpec) -> PhantomHead:
     hu = np.empty(HEAD_SHAPE, np.int16)
     core = np.zeros(HEAD_SHAPE, bool)
     cut = int(_BRAIN_BOTTOM - LOWER[2])
-    for start, stop in ((0, cut), (cut, HEAD_SHAPE[2])):
+
+    def fill(start: int, stop: int) -> None:
         matrix = HEAD_TO_RAS.copy()
         matrix[2, 3] += start
         part, core[:, :, start:stop] = blueprint.on_grid((*HEAD_SHAPE[:2], stop - start), matrix, with_brain=stop > cut)
         hu[:, :, start:stop] = np.rint(np.clip(part, -1000, 3000))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(fill, (0, cut), (cut, HEAD_SHAPE[2])))
     return PhantomHead(spec, hu, HEAD_TO_RAS, core, float(np.count_nonzero(core)) / 1000)

@@ -16,9 +16,11 @@ from phantom.head import Blueprint, HeadSpec
 from phantom.infarct import CORE_ML_RANGE
 from phantom.shapes import Array
 
-RESIDUAL_DEGREES: Final = 0.7
-RESIDUAL_MM: Final = 0.7
-"""SD per axis of what an alignment leaves."""
+RESIDUAL_DEGREES: Final = (1.0, 0.6, 0.6)
+"""SD of the rotation about R, A, S that an alignment leaves: nothing in the head fixes its pitch as its symmetry fixes the rest."""
+
+RESIDUAL_MM: Final = (0.6, 1.1, 0.9)
+"""SD of the shift along R, A, S that an alignment leaves."""
 
 _NOISE_SIGMA = (0.58, 0.58, 0.48)
 """Voxels. Gives neighbours the correlation (0.4 in the plane, 0.3 along z) that a resampled phantom series has."""
@@ -93,8 +95,8 @@ def aligned_sample(
 
 def _misplacement(rng: np.random.Generator, residual: float) -> Matrix:
     matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.from_euler("xyz", rng.normal(0, RESIDUAL_DEGREES, 3) * residual, degrees=True).as_matrix()
-    matrix[:3, 3] = rng.normal(0, RESIDUAL_MM, 3) * residual
+    matrix[:3, :3] = Rotation.from_euler("xyz", rng.normal(0, RESIDUAL_DEGREES) * residual, degrees=True).as_matrix()
+    matrix[:3, 3] = rng.normal(0, RESIDUAL_MM) * residual
     return matrix
 
 
