@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_closing, binary_fill_holes, distance_transform_edt, label, maximum_filter
+from scipy.ndimage import binary_closing, binary_fill_holes, distance_transform_edt, find_objects, label, maximum_filter
 
 from conversion.alignment.isotropic import BlockMeans, IsotropicImage, isotropic
 
@@ -19,7 +19,12 @@ _SOFT_HU: Final = (-50.0, 150.0)
 _BONE_HU: Final = 150.0
 _CORE_MM: Final = 10.0
 """Necks narrower than twice this (the foramen magnum's canal, the orbit's apex) cut the soft tissue into pieces."""
-_SMALLEST_ML: Final = 150.0
+_SMALLEST_ML: Final = 60.0
+_LARGEST_ML: Final = 1500.0
+"""More volume than this does not speak for a piece: shoulders and trunk are larger than any brain."""
+_CANDIDATES: Final = 8
+_SEARCHED_MM: Final = 320.0
+"""Below the top of the stack: a head lies there even where the scan goes on to the chest."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,51 +49,52 @@ class Cavity:
     inner_table_mm: NDArray[np.float64]
 
 
-def _grown(core: NDArray[np.bool_], soft: NDArray[np.bool_], reach_mm: float) -> NDArray[np.bool_]:
-    reach = distance_transform_edt(~core, sampling=COARSE_MM) <= reach_mm
+def _grown(core: NDArray[np.bool_], soft: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Give a core back what the cut took from it."""
+    reach = distance_transform_edt(~core, sampling=COARSE_MM) <= _CORE_MM + COARSE_MM / 2
     return np.asarray(reach & soft)
 
 
-def _surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _enclosed(mask: NDArray[np.bool_], near_bone: NDArray[np.bool_]) -> float:
     inner = mask.copy()
     for axis in range(3):
         inner &= np.roll(mask, 1, axis) & np.roll(mask, -1, axis)
-    return np.asarray(mask & ~inner)
-
-
-def _enclosed(mask: NDArray[np.bool_], near_bone: NDArray[np.bool_]) -> float:
-    surface = _surface(mask)
+    surface = mask & ~inner
     return float(near_bone[surface].mean()) if surface.any() else 0.0
 
 
 def find_cavity(blocks: BlockMeans, threads: int) -> Cavity | None:
     """Find the cavity, or None where nothing large and soft is enclosed by bone."""
     corners = blocks.corners_ras
-    image = isotropic(blocks, COARSE_MM, corners.min(axis=0), corners.max(axis=0), threads)
-    soft = np.pad((image.hu > _SOFT_HU[0]) & (image.hu < _SOFT_HU[1]), 1)
-    bone = np.pad(image.hu >= _BONE_HU, 1)
-    near_bone = maximum_filter(bone, 5)
-    pieces, count = label(distance_transform_edt(soft, sampling=COARSE_MM) > _CORE_MM)
-    if count == 0:
-        return None
-    sizes = np.bincount(pieces.ravel())[1:]
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    low[2] = max(low[2], high[2] - _SEARCHED_MM)
+    image = isotropic(blocks, COARSE_MM, low, high, threads)
+    margin = int(np.ceil(_CORE_MM / COARSE_MM)) + 1
+    soft = np.pad((image.hu > _SOFT_HU[0]) & (image.hu < _SOFT_HU[1]), margin)
+    near_bone = maximum_filter(np.pad(image.hu >= _BONE_HU, margin), 5)
+    pieces, _ = label(distance_transform_edt(soft, sampling=COARSE_MM) > _CORE_MM)
+    boxes = find_objects(pieces)
+    sizes = np.bincount(pieces.ravel(), minlength=1)[1:]
+    best_merit = 0.0
     best: tuple[float, float, NDArray[np.bool_]] | None = None
-    for piece in np.argsort(sizes)[::-1][:4] + 1:
-        mask = _grown(pieces == piece, soft, _CORE_MM + COARSE_MM / 2)
-        volume = float(mask.sum()) * COARSE_MM**3 / 1000
-        if volume < _SMALLEST_ML:
+    for piece in np.argsort(sizes, kind="stable")[::-1][:_CANDIDATES]:
+        box = tuple(slice(max(0, s.start - margin), s.stop + margin) for s in boxes[piece])
+        grown = _grown(pieces[box] == piece + 1, soft[box])
+        volume_ml = float(np.count_nonzero(grown)) * COARSE_MM**3 / 1000
+        if volume_ml < _SMALLEST_ML:
             continue
-        enclosed = _enclosed(mask, near_bone)
-        merit = min(volume, 1500.0) * enclosed**2
-        if best is None or merit > best[0]:
-            best = (merit, enclosed, mask)
+        enclosed = _enclosed(grown, near_bone[box])
+        merit = min(volume_ml, _LARGEST_ML) * enclosed**2
+        if merit > best_merit:
+            whole = np.zeros_like(soft)
+            whole[box] = binary_fill_holes(binary_closing(grown, iterations=2))
+            best_merit, best = merit, (volume_ml, enclosed, whole)
     if best is None:
         return None
-    _, enclosed, mask = best
-    closed = binary_fill_holes(binary_closing(mask, iterations=2))
-    mask = closed[1:-1, 1:-1, 1:-1]
-    points = _inner_table(blocks, image, mask, threads)
-    return Cavity(image.position_of(np.argwhere(mask)).mean(axis=0), float(mask.sum()) * COARSE_MM**3 / 1000, enclosed, points)
+    volume_ml, enclosed, whole = best
+    mask = whole[margin:-margin, margin:-margin, margin:-margin]
+    centre = image.position_of(np.argwhere(mask)).mean(axis=0)
+    return Cavity(centre, volume_ml, enclosed, _inner_table(blocks, image, mask, threads))
 
 
 def _inner_table(blocks: BlockMeans, coarse: IsotropicImage, mask: NDArray[np.bool_], threads: int) -> NDArray[np.float64]:

@@ -19,6 +19,9 @@ from corewatch.volumes import ScannerVolume
 LOWEST_HU, HIGHEST_HU = -200, 400
 """Values are clipped to this range before they are averaged, so that metal and air do not pull their neighbours along."""
 
+PARTS = 16
+"""Pieces that work is cut into, whatever the number of threads: rounding, and so the result, does not depend on it."""
+
 _LARGEST_BLOCK = 80
 """Voxels in one block at most: sums of clipped values then fit into int16."""
 
@@ -114,7 +117,7 @@ def isotropic(
             blocks.hu, matrix, offset, output_shape=out[rows].shape, output=out[rows], order=1, mode="constant", cval=LOWEST_HU
         )
 
-    bounds = np.linspace(0, shape[0], threads + 1).astype(int)
+    bounds = np.linspace(0, shape[0], PARTS + 1).astype(int)
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(fill, [slice(int(a), int(b)) for a, b in pairwise(bounds)]))
     return IsotropicImage(out, np.asarray(low_mm, np.float64), step_mm)

@@ -19,11 +19,12 @@ from corewatch.geometry import Matrix, apply
 
 _BRAIN_HU: Final = (-10.0, 90.0)
 _DEPTH_MM: Final = 6.0
-_STEPS: Final = 8
+_STRIDE: Final = 3
+_STEPS: Final = 7
 _WIDTH_HU: Final = 8.0
 _PRIOR: Final = 0.25
-"""Pull back to the pose that the skull gave, relative to the pull of the brain: large ventricles or a swollen hemisphere sit elsewhere
-than the template's, while the skull stays."""
+"""Pull back to the pose that the skull gave, relative to the pull of the brain: large ventricles or a swollen hemisphere sit
+elsewhere than the template's, while the skull stays."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +58,7 @@ def fit_parenchyma(blocks: BlockMeans, pose: Matrix, log_scales: NDArray[np.floa
     smooth = gaussian_filter(brain * image, sigma, truncate=3.0) / np.maximum(share, 1e-3)
     gradients = [np.asarray(g, np.float32) for g in np.gradient(smooth, STEP_MM)]
 
-    inside = np.argwhere(template.distance_mm < -_DEPTH_MM)
+    inside = np.argwhere(template.distance_mm < -_DEPTH_MM)[::_STRIDE]
     points = inside * STEP_MM + template.origin_mm - template.centre_mm
     target = template.ct_hu[tuple(inside.T)].astype(np.float64)
     y, z, pitch = 0.0, 0.0, 0.0

@@ -22,12 +22,6 @@ from corewatch.volumes import AlignmentQuality
 MINIMUM_SCORE: Final = 0.5
 """Heads below this score are not analysed."""
 
-MINIMUM_COVERAGE: Final = 0.7
-"""Share of the template's brain that the stack must show."""
-
-MINIMUM_ENCLOSED: Final = 0.35
-"""Share of the cavity's surface that bone must enclose for it to be a skull."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Range:
@@ -41,12 +35,14 @@ class _Range:
 
 
 _RANGES: Final = {
+    "correlation": _Range(0.2, 0.36),
     "coverage": _Range(0.55, 0.9),
     "enclosed": _Range(0.25, 0.6),
     "inliers": _Range(0.4, 0.75),
     "residual_mm": _Range(3.6, 2.6),
     "soft": _Range(0.5, 0.85),
     "symmetry": _Range(0.2, 0.6),
+    "turned_degrees": _Range(70.0, 50.0),
 }
 
 
@@ -73,6 +69,7 @@ def judge(cavity: Cavity, fit: SurfaceFit, plane: Plane, left: Plane, figures: d
         "inliers": fit.inliers,
         "residual_mm": fit.residual_mm,
         "symmetry": plane.correlation,
+        "turned_degrees": fit.turned_degrees,
         "cavity_ml": cavity.volume_ml,
         "scale": float(np.exp(fit.log_scales.mean())),
     }
@@ -91,13 +88,20 @@ def check_quality(quality: AlignmentQuality, minimum: float = MINIMUM_SCORE) -> 
     """
     if quality.score >= minimum:
         return
-    parts = quality.parts
-    if parts.get("coverage", 1.0) < MINIMUM_COVERAGE:
-        raise NotAnalysed(Reason.TOO_LITTLE_COVERAGE, f"Only {100 * parts['coverage']:.0f} % of the brain lies within the slices.")
-    if parts.get("enclosed", 1.0) < MINIMUM_ENCLOSED:
+    rates = {name: rate(quality.parts[name]) for name, rate in _RANGES.items() if name in quality.parts}
+    if min(rates.get("enclosed", 1.0), rates.get("soft", 1.0)) < 0.2:
         raise NotAnalysed(Reason.NOT_A_HEAD, "No brain inside a skull was found in the slices.")
+    if rates.get("coverage", 1.0) <= min(rates.values(), default=0.0):
+        share = 100 * quality.parts["coverage"]
+        raise NotAnalysed(Reason.TOO_LITTLE_COVERAGE, f"Only {share:.0f} % of the brain lies within the slices.")
+    if rates.get("turned_degrees", 1.0) < 0.5:
+        raise NotAnalysed(
+            Reason.ALIGNMENT_NOT_TRUSTED,
+            f"The head lies turned by {quality.parts['turned_degrees']:.0f} degrees from upright: the patient position that was "
+            "entered at the scanner is probably wrong.",
+        )
     raise NotAnalysed(
         Reason.ALIGNMENT_NOT_TRUSTED,
-        f"The head fits the reference head too poorly (score {quality.score:.2f}, at least {minimum:.2f} is needed); "
-        "check the patient position in the scanner's protocol, and whether the head is complete.",
+        f"The head resembles the reference head too little (score {quality.score:.2f}, {minimum:.2f} is needed); check whether the "
+        "whole head was scanned and the patient position is right.",
     )

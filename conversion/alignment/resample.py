@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
+from conversion.alignment.isotropic import PARTS
 from corewatch.geometry import NETWORK_SHAPE, Matrix, apply
 from corewatch.volumes import ScannerVolume
 
@@ -61,6 +62,6 @@ def to_network(volume: ScannerVolume, lps_to_voxel: Matrix, threads: int) -> NDA
             )
             result[rows] = np.rint(np.clip(values, 0, 100)).astype(np.uint8)
 
-        bounds = np.linspace(0, NETWORK_SHAPE[0], 4 * threads + 1).astype(int)
+        bounds = np.linspace(0, NETWORK_SHAPE[0], PARTS + 1).astype(int)
         list(pool.map(fill, [slice(int(a), int(b)) for a, b in pairwise(bounds)]))
     return result

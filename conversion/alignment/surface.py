@@ -20,8 +20,13 @@ from corewatch.geometry import Matrix
 
 _SCALE_MEAN: Final = -0.04
 _SCALE_SD: Final = 0.06
-"""Prior of the three log scales, head over template: the template is larger than most heads."""
-_POINTS_COARSE: Final = 1500
+_PRIOR_MM: Final = 0.07
+"""Prior of the three log scales, head over template (the template is larger than most heads), and its weight: one standard
+deviation counts as much as this distance at every point."""
+_ROUGH_WIDTHS_MM: Final = (20.0, 20.0, 15.0, 15.0, 10.0, 10.0, 8.0, 8.0, 8.0)
+_FINE_WIDTHS_MM: Final = (6.0,) * 4 + (4.0,) * 8
+"""Distances at which a point's weight has fallen to a quarter, one Gauss-Newton step each."""
+_POINTS_COARSE: Final = 1000
 _POINTS_FINE: Final = 12000
 
 
@@ -49,6 +54,11 @@ class SurfaceFit:
     residual_mm: float
     inliers: float
     cost: float
+
+    @property
+    def turned_degrees(self) -> float:
+        """Angle between the head and a head upright in the scanner's frame."""
+        return float(np.degrees(np.arccos(np.clip((np.trace(self.rotation) - 1) / 2, -1, 1))))
 
     @property
     def matrix(self) -> Matrix:
@@ -82,7 +92,7 @@ def _fit(
     rotation: NDArray[np.float64],
     shift: NDArray[np.float64],
     scales: NDArray[np.float64],
-    widths_mm: list[float],
+    widths_mm: tuple[float, ...],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float, NDArray[np.float64]]:
     d = np.zeros(0)
     cost = 0.0
@@ -94,9 +104,8 @@ def _fit(
         gs = g * shrink
         jacobian = np.concatenate([np.cross(turned, gs), gs, -(turned + shift) * gs], axis=1)
         weighted = jacobian * weight[:, None]
-        # the prior counts as much as a few hundred points that disagree by a millimetre
         prior = np.zeros(9)
-        prior[6:] = len(d) * 0.5 / (_SCALE_SD * 60) ** 2 * 60**2 * 0.01
+        prior[6:] = len(d) * _PRIOR_MM**2 / _SCALE_SD**2
         hessian = weighted.T @ jacobian + np.diag(prior) + np.diag(np.r_[[1.0] * 3, [1e-3] * 3, [1.0] * 3])
         gradient = weighted.T @ d
         gradient[6:] += prior[6:] * (scales - _SCALE_MEAN)
@@ -109,21 +118,37 @@ def _fit(
     return rotation, shift, scales, cost, d
 
 
-def _starts() -> list[NDArray[np.float64]]:
-    turns = [(0, 0, 0)]
-    turns += [(p, r, y) for p in (-22, 22) for r in (-15, 15) for y in (-15, 15)]
-    turns += [(0, 0, 25), (0, 0, -25), (25, 0, 0), (-25, 0, 0), (0, 25, 0), (0, -25, 0)]
-    return [np.asarray(Rotation.from_euler("xyz", t, degrees=True).as_matrix()) for t in turns]
+_STARTS: Final = (
+    *((0, 0, 0), (0, 0, 25), (0, 0, -25), (25, 0, 0), (-25, 0, 0), (0, 25, 0), (0, -25, 0)),
+    *((pitch, roll, yaw) for pitch in (-22, 22) for roll in (-15, 15) for yaw in (-15, 15)),
+)
+"""Rotations about R, A, S in degrees: upright, and as patients lie."""
+
+_TURNED_STARTS: Final = (
+    *((90, 0, yaw) for yaw in (0, 180)),
+    *((-90, 0, yaw) for yaw in (0, 180)),
+    *((0, roll, 0) for roll in (90, -90, 180)),
+    *((0, 0, yaw) for yaw in (90, -90, 180)),
+    (180, 0, 0),
+)
+"""As a head seems to lie where the header is wrong about the patient's position."""
 
 
 def fit_surface(points_mm: NDArray[np.float64], centre_mm: NDArray[np.float64], template: Template) -> SurfaceFit:
-    """Fit the hull from many starts up to 25 degrees from upright and refine the best."""
+    """Fit the hull from many starts and refine the best.
+
+    Starts that no patient can take are tried too: where one of them wins, the position in the header is wrong, and the angle of
+    the pose says so.
+    """
     coarse = _Problem(points_mm[:: max(1, len(points_mm) // _POINTS_COARSE)], centre_mm, template)
-    start = np.full(3, _SCALE_MEAN)
-    rough = [_fit(coarse, r, np.zeros(3), start, [20.0, 20.0, 15.0, 15.0, 10.0, 10.0, 8.0, 8.0, 8.0]) for r in _starts()]
+    scales = np.full(3, _SCALE_MEAN)
+    rough = []
+    for angles in _STARTS + _TURNED_STARTS:
+        rotation = np.asarray(Rotation.from_euler("xyz", angles, degrees=True).as_matrix())
+        rough.append(_fit(coarse, rotation, np.zeros(3), scales, _ROUGH_WIDTHS_MM))
     best = min(rough, key=lambda f: f[3])
     fine = _Problem(points_mm[:: max(1, len(points_mm) // _POINTS_FINE)], centre_mm, template)
-    rotation, shift, scales, cost, d = _fit(fine, best[0], best[1], best[2], [6.0] * 4 + [4.0] * 8)
+    rotation, shift, scales, cost, d = _fit(fine, best[0], best[1], best[2], _FINE_WIDTHS_MM)
     return SurfaceFit(
         rotation,
         _rigid_translation(rotation, shift, scales, centre_mm, template),

@@ -128,9 +128,9 @@ def _bounds(template: Template) -> tuple[NDArray[np.float64], NDArray[np.float64
 
 
 def _half_grid(template: Template, deepest_mm: float) -> NDArray[np.float64]:
-    """Points with x > 0 inside the hull widened by `deepest_mm`, every 3 mm."""
+    """Points with x > 0 inside the hull widened by `deepest_mm`, every second one of a grid of 3 mm."""
     middle = round(-template.origin_mm[0] / STEP_MM)
-    near = np.argwhere(template.distance_mm[middle + 1 :] < deepest_mm)
+    near = np.argwhere(template.distance_mm[middle + 1 :] < deepest_mm)[::2]
     return np.asarray((near + np.array([middle + 1, 0, 0])) * STEP_MM + template.origin_mm, np.float64)
 
 

@@ -83,6 +83,7 @@ def load_template() -> Template:
     distance = distance_transform_edt(~hull) - distance_transform_edt(hull)
     distance = gaussian_filter((distance * STEP_MM).astype(np.float32), 1.0)
     centre = np.array(np.nonzero(hull)).mean(axis=1) * STEP_MM + origin
-    hu = gaussian_filter(np.interp(t1, *np.transpose(_T1_TO_HU)).astype(np.float32), SMOOTHING_MM, truncate=3.0)
+    to_hu = np.interp(np.arange(256), *np.transpose(_T1_TO_HU)).astype(np.float32)
+    hu = gaussian_filter(to_hu[t1], SMOOTHING_MM, truncate=3.0)
     hu = hu[starts[0] :: step, ::step, ::step]
     return Template(distance, np.pad(hu, pad, mode="edge"), origin, np.array([0.0, centre[1], centre[2]]))
