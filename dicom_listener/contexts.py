@@ -33,10 +33,15 @@ DECODABLE: Mapping[str, str] = MappingProxyType(
         uid.JPEG2000: "lossless or lossy",
         uid.HTJ2K: "lossless or lossy",
         uid.JPEGExtended12Bit: "lossy, 12 bit",
+        "1.2.840.10008.1.2.4.53": "JPEG Spectral Selection (Process 6 and 8): retired, lossy, 12 bit",
+        "1.2.840.10008.1.2.4.55": "JPEG Full Progression (Process 10 and 12): retired, lossy, 12 bit",
         uid.JPEGBaseline8Bit: "lossy, 8 bit: screen captures mostly",
     }
 )
-"""Transfer syntaxes of images that are analysed, best first: from what a sender offers in one context, the first is taken."""
+"""Transfer syntaxes of images that are analysed, best first: from what a sender offers in one context, the first is taken.
+
+The same ones as `conversion.headers.supported_transfer_syntaxes` finds decoders for (a test compares them); kept here in order of
+preference, and so that the listener starts without loading decoders."""
 
 _STREAMED = ("1.2.840.10008.1.2.7.", "1.2.840.10008.1.2.4.204", "1.2.840.10008.1.2.4.205")
 ANY_ENCODING: tuple[str, ...] = (

@@ -5,6 +5,7 @@ from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
+from conversion.headers import supported_transfer_syntaxes
 from dicom_listener.contexts import ANALYSED_SOP_CLASSES, ANY_ENCODING, DECODABLE, EXTRA_SOP_CLASSES, supported_contexts
 
 
@@ -35,6 +36,10 @@ def test_what_is_not_analysed_is_not_refused_for_its_encoding() -> None:
     assert uid.MPEG4HP41 in video
     assert set(DECODABLE) <= set(video)
     assert uid.JPIPHTJ2KReferenced not in ANY_ENCODING
+
+
+def test_what_is_accepted_is_what_can_be_decoded() -> None:
+    assert set(DECODABLE) == set(supported_transfer_syntaxes())
 
 
 def test_uncompressed_is_preferred_and_lossy_comes_last() -> None:
