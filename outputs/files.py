@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` under a temporary name beside `path`, fsync, rename, and fsync the folder."""
+def write_atomically(path: Path, data: bytes, *, last: bool = True) -> None:
+    """Write `data` under a temporary name beside `path`, fsync, rename, and fsync the folder.
+
+    Of several files into one folder only the `last` needs the folder's fsync.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
@@ -18,7 +21,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if last:
+        sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:

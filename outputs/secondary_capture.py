@@ -25,7 +25,7 @@ from corewatch import RESEARCH_LABEL, __version__
 from corewatch.identity import derived_uid
 from outputs import wording
 from outputs.case import ReportedCase
-from outputs.files import write_atomically
+from outputs.files import sync_folder, write_atomically
 from outputs.slices import RgbArray
 from outputs.source import copy_source, keep_bytes, read_header
 
@@ -108,10 +108,11 @@ def write(case: ReportedCase, pages: Iterable[Page], naming: SeriesNaming | None
     paths = []
     for instance in encode(case, pages, naming):
         path = folder / f"sc-{instance.instance_number:03d}.dcm"
-        write_atomically(path, instance.data)
+        write_atomically(path, instance.data, last=False)
         paths.append(path)
     for stale in set(folder.glob("sc-*.dcm")) - set(paths):
         stale.unlink()
+    sync_folder(folder)
     return tuple(paths)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,42 @@ def test_small_pdus_leave_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         echo(port=pacs.port, **ADDRESS)
     assert options
     assert all(options)
+
+
+class _Preempted(threading.Event):
+    """The reactor's checkpoint, behind which the reactor is held up until an answer of the peer is there."""
+
+    def __init__(self, association: Any) -> None:
+        super().__init__()
+        self._association = association
+        self.held = 0
+        self.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        passed = super().wait(timeout)
+        if threading.current_thread() is self._association:
+            self.held += 1
+            deadline = time.monotonic() + 1.0
+            while self._association.dimse.msg_queue.empty() and time.monotonic() < deadline:
+                threading.Event().wait(0.001)
+        return passed
+
+
+def test_the_reactor_takes_no_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order of events under which pynetdicom's reactor runs off with the answer to a C-STORE."""
+    serve_nothing = storage_scu._serve_nothing
+    checkpoints: list[_Preempted] = []
+
+    def preempt(association: Any) -> None:
+        serve_nothing(association)
+        checkpoints.append(_Preempted(association))
+        association._reactor_checkpoint = checkpoints[-1]
+
+    monkeypatch.setattr(storage_scu, "_serve_nothing", preempt)
+    with storage_scp() as pacs:
+        outcomes = send_files(ct_files(tmp_path, 5), port=pacs.port, **ADDRESS)
+    assert [outcome.result for outcome in outcomes] == [StoreResult.ACCEPTED] * 5
+    assert checkpoints[0].held > 0
 
 
 def test_echo_needs_verification() -> None:
