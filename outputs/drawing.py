@@ -50,8 +50,12 @@ class Canvas:
         fill: Colour = TEXT,
         anchor: str = "la",
         width: float = 0,
+        outline: int = 0,
     ) -> float:
-        """Write one line, made smaller until it fits into `width` pixels (0: no limit); returns its right end."""
+        """Write one line, made smaller until it fits into `width` pixels (0: no limit); returns its right end.
+
+        `outline` pixels of black around the letters keep them legible on a picture.
+        """
         face = font(size, bold)
         while width and size > 10 and face.getlength(words) > width:
             size -= 1
@@ -60,7 +64,7 @@ class Canvas:
             while words and face.getlength(words + "…") > width:
                 words = words[:-1]
             words += "…"
-        self.draw.text((x, y), words, fill=fill, font=face, anchor=anchor)
+        self.draw.text((x, y), words, fill=fill, font=face, anchor=anchor, stroke_width=outline, stroke_fill=(0, 0, 0))
         return x + face.getlength(words)
 
     def paragraph(

@@ -88,6 +88,7 @@ def compose(
         "verdict": wording.headline(case) if finding is None else wording.verdict(finding),
         "alert": finding is not None and finding.alert,
         "volume": None if finding is None else wording.volume(finding),
+        "span": None if finding is None else wording.interval(finding),
         "side": None if finding is None else wording.side(finding),
         "caution": None if finding is None else wording.caution(finding),
         "problem": case.problem,

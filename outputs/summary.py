@@ -139,7 +139,7 @@ def _slice(
     page.paste(picture, x, y)
     page.draw.rectangle((x, y, x + width - 1, y + height - 1), outline=BACKGROUND, width=2)
     page.letters(x, y, width, height, size)
-    page.text(x + 6, y + 5, f"{level_mm(k):+.0f} mm", max(16, size - 6), fill=MUTED)
+    page.text(x + 6, y + 5, f"{level_mm(k):+.0f} mm", max(16, size - 6), fill=TEXT, outline=2)
 
 
 def _legend(page: Canvas, finding: Finding) -> None:
