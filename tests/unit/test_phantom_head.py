@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -45,9 +47,9 @@ def around(hu: np.ndarray, ras: tuple[float, float, float], reach: int = 2) -> n
         ({"seed": 1, "core_ml": 1.0, "side": Side.LEFT}, "not 1"),
     ],
 )
-def test_an_impossible_head_is_refused(keywords: dict[str, object], message: str) -> None:
+def test_an_impossible_head_is_refused(keywords: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        HeadSpec(**keywords)  # type: ignore[arg-type]
+        HeadSpec(**keywords)
 
 
 def test_template_is_symmetric_and_where_it_is_expected() -> None:
