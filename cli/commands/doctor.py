@@ -34,9 +34,12 @@ def doctor(config_file: Path | None, as_json: bool) -> None:
     from cli.checks import all_checks
     from config.checks import Level
 
-    logging.disable(logging.CRITICAL)  # what the network libraries say about a refused connection is in the report
     settings = settings_of(config_file)
-    checks = list(all_checks(settings, utc_now()))
+    logging.disable(logging.CRITICAL)  # what the network libraries say about a refused connection is in the report
+    try:
+        checks = list(all_checks(settings, utc_now()))
+    finally:
+        logging.disable(logging.NOTSET)
     if as_json:
         click.echo(json.dumps([asdict(check) for check in checks], indent=2))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections import Counter
 from pathlib import Path
@@ -42,6 +43,7 @@ def send(
     from outputs.storage_scu import StoreOutcome, StoreResult, send_files
 
     configure_logging(settings_of(config_file).log, "send")
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what it has to say is in our own message
     files, left_out = dicom_files(folder)
     if not files:
         raise click.UsageError(f"there is no DICOM file in {folder}")

@@ -71,7 +71,8 @@ def _run(settings: Settings, file: Path | None, signals: _Signals, *, as_json: b
     from jobs.app import make_app
     from jobs.embedded import EmbeddedRedis
 
-    extra = {"COREWATCH__FLOWER__PASSWORD": flower_password(settings)}
+    # what the settings do not hold; the rest the programs read for themselves
+    extra = {"COREWATCH__FLOWER__PASSWORD": flower_password(settings)} if settings.flower.password is None else {}
     kept: list[Program] = []
     redis: EmbeddedRedis | None = None
     if settings.broker.url is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import pytest
@@ -107,7 +108,7 @@ def test_what_ends_is_started_again_later_and_later() -> None:
         while len(world.processes) == known:
             world.run(supervisor, 0.25)
         starts.append(world.now)
-    waits = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+    waits = [later - earlier for earlier, later in itertools.pairwise(starts)]
     assert waits == pytest.approx([1.25, 2.25, 4.25, 8.25])
 
 
