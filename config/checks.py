@@ -156,7 +156,8 @@ def inotify_limits(settings: Settings, limits: Path = _INOTIFY) -> Check:
         return Check.warning(
             subject,
             f"the kernel allows {watches} watches and {instances} watchers for each user, which may not be enough",
-            f"sysctl fs.inotify.max_user_watches={8 * MIN_INOTIFY_WATCHES} fs.inotify.max_user_instances={8 * MIN_INOTIFY_INSTANCES}",
+            f"sysctl fs.inotify.max_user_watches={8 * MIN_INOTIFY_WATCHES} "
+            f"fs.inotify.max_user_instances={8 * MIN_INOTIFY_INSTANCES}",
         )
     return Check.ok(subject, f"{watches} watches allowed")
 

@@ -26,7 +26,9 @@ from corewatch.errors import ConfigurationError
 
 log = structlog.get_logger()
 
-NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "virtiofs"})
+NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "virtiofs", "sshfs"}
+)
 """Types of file systems whose changes by other machines raise no events here."""
 INOTIFY_REMEDY = (
     "raise fs.inotify.max_user_watches and fs.inotify.max_user_instances (sysctl -w fs.inotify.max_user_instances=1024, and in "
@@ -87,13 +89,15 @@ class Hints:
             log.info("watch_polling", folder=str(folder), reason="a network file system does not tell what other machines change")
         if not folders:
             return
-        observer = self._make_observer()
+        observer: BaseObserver | None = None
         try:
+            observer = self._make_observer()
             for folder in folders:
                 observer.schedule(_Hint(self._wake), str(folder), event_filter=_CHANGES)
             observer.start()
         except OSError as error:
-            _discard(observer)
+            if observer is not None:
+                observer.stop()  # also gives back what it took without having started
             remedy = INOTIFY_REMEDY if error.errno in (errno.ENOSPC, errno.EMFILE) else "set watch.polling: always"
             if self._polling == "never":
                 raise ConfigurationError(f"watch.polling: never, but file events cannot be had ({error}): {remedy}") from error
@@ -107,17 +111,6 @@ class Hints:
             self._observer.stop()
             self._observer.join()
             self._observer = None
-
-
-def _discard(observer: BaseObserver) -> None:
-    """Give back what an observer that did not start has taken."""
-    for emitter in observer.emitters:
-        emitter.stop()
-        if emitter.ident is not None:
-            emitter.join()
-    if observer.ident is not None:
-        observer.stop()
-        observer.join()
 
 
 def file_system(folder: Path, mounts: Path = _MOUNTS) -> str:

@@ -1,0 +1,61 @@
+"""The watch folder with its thread, real files and the real clock."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from config.settings import ListenerSettings, Settings, WatchedFolder, WatchSettings
+from daemon.watch_folder import WatchFolder
+from daemon.watch_inbox import RejectedDrop
+from tests.support.listener import arrivals, closing, ct_slice, file_bytes, images
+from tests.support.net import wait_for
+
+
+def make(folder: Path, polling: Literal["auto", "always", "never"], rescan_s: float) -> Settings:
+    folders = tuple(WatchedFolder(path=folder / name) for name in ("one", "two"))
+    watch = WatchSettings(folders=folders, polling=polling, settle_s=0.2, rescan_s=rescan_s)
+    return Settings(data_dir=folder / "data", watch=watch, listener=ListenerSettings(reserve_gib=0))
+
+
+@pytest.mark.parametrize(("polling", "rescan_s"), [("always", 0.1), ("never", 600.0), ("auto", 0.5)])
+def test_drops_become_arrivals(tmp_path: Path, polling: Literal["auto", "always", "never"], rescan_s: float) -> None:
+    settings = make(tmp_path, polling, rescan_s)
+    rejected: list[RejectedDrop] = []
+    before = set(threading.enumerate())
+    watch = WatchFolder(settings, rejected.append)
+    watch.start()
+    try:
+        source = tmp_path / "source"
+        source.mkdir()
+        for n in range(5):
+            (source / str(n)).write_bytes(file_bytes(ct_slice(n)))
+        shutil.copytree(source, tmp_path / "one" / "series")
+        (tmp_path / "two" / "letter.txt").write_text("Dear colleague")
+        wait_for("the rejection", lambda: rejected, seconds=20)
+        (folder,) = wait_for("the arrival", lambda: arrivals(settings), seconds=20)
+        assert closing(folder)["outcome"] == "released"
+        assert len(images(folder)) == 5
+        wait_for("the move", lambda: not (tmp_path / "one" / "series").exists())
+        assert len(list((tmp_path / "one" / "processed").iterdir())) == 1
+        wait_for("the note", lambda: len(list((tmp_path / "two" / "rejected").iterdir())) == 2)
+    finally:
+        watch.stop()
+    assert set(threading.enumerate()) <= before, "no thread is left"
+
+
+def test_what_lay_there_at_the_start_is_taken(tmp_path: Path) -> None:
+    settings = make(tmp_path, "never", 600.0)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "x").write_bytes(file_bytes(ct_slice(1)))
+    watch = WatchFolder(settings, lambda _drop: None)
+    watch.start()
+    try:
+        wait_for("the arrival", lambda: settings.received_dir.exists() and arrivals(settings), seconds=20)
+        wait_for("the move", lambda: not (tmp_path / "one" / "x").exists())
+    finally:
+        watch.stop()
