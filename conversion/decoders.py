@@ -18,6 +18,8 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID, AllTransferSyntaxes
 
+from conversion.elements import DAMAGE
+
 Stored = NDArray[Any]
 """Stored values of one frame: an integer array of shape (rows, columns)."""
 
@@ -139,7 +141,10 @@ def decode_encapsulated(value: bytes, indices: Sequence[int], frames: int, pixel
         decoder = get_decoder(UID(syntax))
         for stored, _ in decoder.iter_array(value, indices=list(indices), raw=True, decoding_plugin=decoders()[syntax], **options):
             yield stored.reshape(pixels.rows, pixels.columns)
-    except Exception as error:  # each plugin has error classes of its own
+    except BaseException as error:
+        # a decoder written in Rust ends damaged data with an exception that is no Exception
+        if not isinstance(error, DAMAGE) and type(error).__name__ != "PanicException":
+            raise
         raise DecodingError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
 
 

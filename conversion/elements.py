@@ -7,7 +7,11 @@ does not fit, must cost one value and never the file.
 from __future__ import annotations
 
 import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -15,6 +19,7 @@ import pydicom
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
@@ -25,7 +30,33 @@ UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 PIXEL_DATA: Final = 0x7FE00010
 SPECIFIC_CHARACTER_SET: Final = 0x00080005
 
-_DEFLATED: Final = "1.2.840.10008.1.2.1.99"
+EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
+DEFLATED: Final = "1.2.840.10008.1.2.1.99"
+
+DAMAGE: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    BufferError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+    BytesLengthException,
+    InvalidDicomError,
+)
+"""What readers and decoders raise on damaged files. Not every `Exception`: a task's time limit is one and says nothing of the file."""
+
+_META_BYTES: Final = 1024
+"""The meta header's transfer syntax stands within these."""
+
+_LARGEST_INFLATED: Final = 1 << 30
+"""Bytes; a deflated CT file is some megabytes."""
+
 _WITH_LONG_LENGTH: Final = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _TEXT_NUMBERS: Final = frozenset({"DS", "IS", "LO", "SH", "CS", "ST", "LT", "UT"})
 
@@ -53,17 +84,12 @@ class Header:
     transfer_syntax_uid
         As the file says, or as its bytes show where it does not say.
     pixels
-        None where the file has no pixel data, or none that can be found without inflating it.
+        None where the file has no pixel data. In a deflated file its place after `open_dicom` has inflated it.
     """
 
     dataset: Dataset
     transfer_syntax_uid: str
     pixels: PixelElement | None
-
-    @property
-    def deflated(self) -> bool:
-        """Whether everything behind the meta header is one deflated stream (PS3.5 A.5)."""
-        return self.transfer_syntax_uid == _DEFLATED
 
 
 def read_header(path: Path, tags: list[int]) -> Header:
@@ -76,21 +102,69 @@ def read_header(path: Path, tags: list[int]) -> Header:
     OSError
         The file could not be opened or read.
     """
+    with open_dicom(path) as (file, deflated), damage_is_unreadable("its header cannot be read"):
+        dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=tags)
+        implicit, little = dataset.original_encoding
+        said = DEFLATED if deflated else str(dataset.file_meta.get("TransferSyntaxUID", "") or "")
+        syntax = said or _syntax_from_bytes(implicit, little)
+        return Header(dataset, syntax, _find_pixels(file, bool(implicit), bool(little)))
+
+
+@contextmanager
+def open_dicom(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
+    """Open a file at its begin; gives the file and whether it is deflated (PS3.5 A.5), which it then is no more.
+
+    Raises
+    ------
+    NotAnalysed
+        `UNREADABLE`, where the file is not DICOM, or a deflated one that is damaged.
+    OSError
+        The file could not be opened or read.
+    """
     with path.open("rb") as file:
-        start = file.read(136)
+        start = file.read(_META_BYTES)
         if not looks_like_dicom(start):
             raise NotAnalysed(Reason.UNREADABLE, "A file is not DICOM.")
         file.seek(0)
-        try:
-            dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=tags)
-            implicit, little = dataset.original_encoding
-            syntax = str(dataset.file_meta.get("TransferSyntaxUID", "") or _syntax_from_bytes(implicit, little))
-            pixels = None if syntax == _DEFLATED else _find_pixels(file, bool(implicit), bool(little))
-        except OSError:
+        deflated = start[128:132] == b"DICM" and DEFLATED.encode() in start
+        yield (BytesIO(_inflated(file.read())) if deflated else file), deflated
+
+
+@contextmanager
+def damage_is_unreadable(what: str) -> Iterator[None]:
+    """Turn whatever a damaged file makes a reader stumble over into `NotAnalysed(UNREADABLE)`."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise NotAnalysed(Reason.UNREADABLE, f"A file is damaged: {what}.") from error
+    except OSError as error:
+        if error.errno is not None:  # the system's own; pydicom raises some without
             raise
-        except Exception as error:  # pydicom raises whatever a damaged file makes it stumble over
-            raise NotAnalysed(Reason.UNREADABLE, "A file is damaged: its header cannot be read.") from error
-    return Header(dataset, syntax, pixels)
+        raise NotAnalysed(Reason.UNREADABLE, f"A file is damaged: {what}.") from error
+
+
+def _inflated(data: bytes) -> bytes:
+    """A deflated file as the same file in Explicit VR Little Endian."""
+    end = 132
+    syntax = ""
+    while data[end : end + 2] == b"\x02\0" and len(data) >= end + 12:
+        long = data[end + 4 : end + 6] in _WITH_LONG_LENGTH
+        begin = end + (12 if long else 8)
+        length = int.from_bytes(data[end + 8 : end + 12] if long else data[end + 6 : end + 8], "little")
+        if data[end + 2 : end + 4] == b"\x10\0":
+            syntax = data[begin : begin + length].decode("ascii", "replace").strip("\0 ")
+        end = begin + length
+    if syntax != DEFLATED:  # the UID stands there, but as another element's value
+        return data
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    with damage_is_unreadable("it cannot be inflated"):
+        body = stream.decompress(data[end:], _LARGEST_INFLATED)
+    if stream.unconsumed_tail:
+        raise NotAnalysed(Reason.UNREADABLE, "A deflated file is larger than is allowed.")
+    uid = EXPLICIT_LITTLE.encode() + b"\0"
+    meta = struct.pack("<HH2sH", 2, 0x10, b"UI", len(uid)) + uid
+    size = struct.pack("<HH2sHL", 2, 0, b"UL", 4, len(meta))
+    return data[:132] + size + meta + body
 
 
 def looks_like_dicom(start: bytes) -> bool:
@@ -106,7 +180,7 @@ def looks_like_dicom(start: bytes) -> bool:
 def _syntax_from_bytes(implicit: bool | None, little: bool | None) -> str:
     if implicit:
         return "1.2.840.10008.1.2"
-    return "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2"
+    return EXPLICIT_LITTLE if little else "1.2.840.10008.1.2.2"
 
 
 def _find_pixels(file: BinaryIO, implicit: bool, little: bool) -> PixelElement | None:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 
 from conversion.checks import Problem
 from conversion.decoders import BIG_ENDIAN, NATIVE, DecodingError, decode_encapsulated, decoders, name_of
+from conversion.elements import open_dicom
 from conversion.hounsfield import to_hounsfield
 from conversion.slices import Slice
 from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
 
-_DEFLATED: Final = "1.2.840.10008.1.2.1.99"
+_LARGEST_VOLUME: Final = 1 << 32
+"""Voxels; ten times a head of 0.3 mm. A damaged header must not ask for all memory."""
+
 _HOUNSFIELD_KINDS: Final = frozenset({"", "HU", "US"})
 """Rescale Types (0028,1054) that can be HU; US is "unspecified", and what converters of old images write."""
 
@@ -29,7 +30,7 @@ def check_pixels(slices: Sequence[Slice]) -> list[Problem]:
     count = len(slices)
     unsupported = sorted({one.instance.transfer_syntax_uid for one in slices} - decoders().keys())
     problems = [Problem(Reason.UNSUPPORTED_ENCODING, f"Transfer syntax: {name_of(syntax)}.") for syntax in unsupported]
-    without = sum(one.element is None and one.instance.transfer_syntax_uid != _DEFLATED for one in slices)
+    without = sum(one.element is None for one in slices)
     if without:
         problems.append(Problem(Reason.UNREADABLE, f"{without} of {count} images hold no pixel data."))
     colour = sum(one.pixels.samples != 1 or not one.pixels.photometric.startswith("MONOCHROME") for one in slices)
@@ -40,6 +41,8 @@ def check_pixels(slices: Sequence[Slice]) -> list[Problem]:
         problems.append(Problem(Reason.UNREADABLE, f"{odd} of {count} images have an impossible bit depth."))
     elif not without:
         problems += _lengths_fit(slices)
+    if sum(one.pixels.rows * one.pixels.columns for one in slices) > _LARGEST_VOLUME:
+        problems.append(Problem(Reason.UNREADABLE, "The images are larger than any head."))
     units = sorted({one.rescale.kind for one in slices} - _HOUNSFIELD_KINDS)
     if units:
         problems.append(Problem(Reason.IMPLAUSIBLE_VALUES, f"The values are in {', '.join(units)}."))
@@ -97,9 +100,7 @@ def decode_into(slices: Sequence[Slice], targets: Sequence[int], out: NDArray[np
     for path, group in itertools.groupby(pairs, key=lambda pair: pair[0].path):
         frames = sorted(group, key=lambda pair: pair[0].frame)
         syntax = frames[0][0].instance.transfer_syntax_uid
-        if syntax == _DEFLATED:
-            _inflate(path, frames, out)
-        elif syntax in NATIVE:
+        if syntax in NATIVE:
             _read_native(path, frames, out)
         else:
             _decode_compressed(path, frames, out)
@@ -110,7 +111,7 @@ _Frames = Sequence[tuple[Slice, int]]
 
 def _read_native(path: Path, frames: _Frames, out: NDArray[np.int16]) -> None:
     """Read pixels straight to where they stay and rescale them there: the path that nearly all series take."""
-    with path.open("rb", buffering=0) as file:
+    with open_dicom(path) as (file, _):
         for one, target in frames:
             assert one.element is not None
             dtype = one.pixels.native_dtype(one.instance.transfer_syntax_uid == BIG_ENDIAN)
@@ -124,31 +125,15 @@ def _read_native(path: Path, frames: _Frames, out: NDArray[np.int16]) -> None:
             to_hounsfield(stored, one.pixels, one.rescale, here)
 
 
-def _fill(file: io.FileIO, buffer: memoryview) -> bool:
+def _fill(file: BinaryIO, buffer: memoryview) -> bool:
     """Read until `buffer` is full; False where the file ends before."""
     done = 0
     while done < len(buffer):
-        count = file.readinto(buffer[done:])
+        count: int = file.readinto(buffer[done:])  # type: ignore[attr-defined]
         if not count:
             return False
         done += count
     return True
-
-
-def _inflate(path: Path, frames: _Frames, out: NDArray[np.int16]) -> None:
-    try:
-        value = pydicom.dcmread(path, specific_tags=[0x7FE00010]).PixelData
-    except OSError:
-        raise
-    except Exception as error:  # pydicom raises whatever a damaged stream makes it stumble over
-        raise NotAnalysed(Reason.UNREADABLE, "A deflated file is damaged.") from error
-    for one, target in frames:
-        size = one.pixels.frame_bytes
-        raw = value[one.frame * size : (one.frame + 1) * size]
-        if len(raw) < size:
-            raise NotAnalysed(Reason.UNREADABLE, "A file is cut short: its pixel data is incomplete.")
-        stored = np.frombuffer(raw, one.pixels.native_dtype(big_endian=False)).reshape(out.shape[1:])
-        to_hounsfield(stored, one.pixels, one.rescale, out[target])
 
 
 def _decode_compressed(path: Path, frames: _Frames, out: NDArray[np.int16]) -> None:

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from conversion import elements
 from conversion.decoders import decoders
-from conversion.elements import Header, integer, number, numbers, read_header, sequence, text, texts, unsigned
+from conversion.elements import Header, damage_is_unreadable, integer, number, numbers, read_header, sequence, text, texts, unsigned
 from corewatch.errors import NotAnalysed
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
@@ -73,7 +73,9 @@ def read_instance(path: Path) -> Instance:
     OSError
         The file could not be opened or read.
     """
-    return instance_of(read_header(path, INSTANCE_TAGS))
+    header = read_header(path, INSTANCE_TAGS)
+    with damage_is_unreadable("its header cannot be read"):
+        return instance_of(header)
 
 
 def instance_of(header: Header) -> Instance:

@@ -11,7 +11,7 @@ from typing import Final
 from pydicom.dataset import Dataset
 
 from conversion.decoders import PixelFormat
-from conversion.elements import Header, PixelElement, number, read_header, sequence, text, unsigned
+from conversion.elements import Header, PixelElement, damage_is_unreadable, number, read_header, sequence, text, unsigned
 from conversion.headers import (
     INSTANCE_TAGS,
     PIXEL_MEASURES,
@@ -72,7 +72,7 @@ class Slice:
     frame, frames_in_file
         Index of the frame in its file, from 0, and how many there are.
     element
-        Where the pixel data lies; None in a deflated file or one without pixel data.
+        Where the pixel data lies; None where there is none.
     """
 
     instance: Instance
@@ -90,7 +90,7 @@ def read_slices(paths: Iterable[Path], threads: int) -> list[Slice]:
     Raises
     ------
     NotAnalysed
-        `UNREADABLE`: a file is not DICOM or damaged.
+        `UNREADABLE`: a file is not DICOM or damaged. `NOT_A_VOLUME`: a multi-frame file without functional groups.
     OSError
         A file could not be opened or read.
     """
@@ -101,15 +101,15 @@ def read_slices(paths: Iterable[Path], threads: int) -> list[Slice]:
 def slices_of_file(path: Path) -> tuple[Slice, ...]:
     """All frames of one file. Raises as `read_slices`."""
     header = read_header(path, SLICE_TAGS)
-    instance = instance_of(header)
-    pixels = _pixel_format(header.dataset, instance)
-    rescale = _rescale_of(header.dataset, Rescale())
-    if PER_FRAME_GROUPS not in header.dataset:
-        return tuple(
-            Slice(replace(instance, frames=1), path, frame, instance.frames, pixels, rescale, header.pixels)
-            for frame in range(instance.frames)
-        )
-    return tuple(_enhanced_frames(path, header, instance, pixels, rescale))
+    with damage_is_unreadable("its header cannot be read"):
+        instance = instance_of(header)
+        pixels = _pixel_format(header.dataset, instance)
+        rescale = _rescale_of(header.dataset, Rescale())
+        if PER_FRAME_GROUPS in header.dataset:
+            return tuple(_enhanced_frames(path, header, instance, pixels, rescale))
+    if instance.frames > 1:
+        raise NotAnalysed(Reason.NOT_A_VOLUME, "A multi-frame file does not say where its frames lie.")
+    return (Slice(instance, path, 0, 1, pixels, rescale, header.pixels),)
 
 
 def _enhanced_frames(path: Path, header: Header, instance: Instance, pixels: PixelFormat, rescale: Rescale) -> Iterator[Slice]:

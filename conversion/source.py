@@ -8,14 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import pydicom
-from pydicom.uid import ExplicitVRLittleEndian
-
 from conversion.atomic import replacing
-from conversion.elements import PIXEL_DATA, read_header
+from conversion.elements import open_dicom, read_header
 from conversion.slices import Slice
-from corewatch.errors import NotAnalysed
-from corewatch.reasons import Reason
 
 _SOP_CLASS_UID: Final = 0x00080016
 
@@ -89,25 +84,8 @@ def write_source_header(source: Path, out: Path) -> None:
         `source` could not be read, or `out` not written.
     """
     header = read_header(source, [_SOP_CLASS_UID])
-    with replacing(out) as file:
-        if header.deflated:
-            _inflated(source).save_as(file, enforce_file_format=True)
-            return
-        with source.open("rb") as original:
-            if header.pixels is None:
-                shutil.copyfileobj(original, file)
-            else:
-                file.write(original.read(header.pixels.start))
-
-
-def _inflated(source: Path) -> pydicom.Dataset:
-    try:
-        dataset = pydicom.dcmread(source)
-    except OSError:
-        raise
-    except Exception as error:  # pydicom raises whatever a damaged stream makes it stumble over
-        raise NotAnalysed(Reason.UNREADABLE, "A deflated file is damaged.") from error
-    if PIXEL_DATA in dataset:
-        del dataset[PIXEL_DATA]
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    return dataset
+    with open_dicom(source) as (original, _), replacing(out) as file:
+        if header.pixels is None:
+            shutil.copyfileobj(original, file)
+        else:
+            file.write(original.read(header.pixels.start))
