@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from dataclasses import asdict
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,9 @@ _log = logging.getLogger(__name__)
 
 ASK_EVERY_S = 0.5
 """How often the programs are asked whether they are ready, until they are."""
+
+TELL_EVERY_S = 60.0
+"""How often the log names those that are not."""
 
 
 @click.command()
@@ -127,17 +130,22 @@ def _wait_until_ready(
     from cli.readiness import consumed_queues, missing
 
     ports = {"listen": settings.listener.port, "flower": settings.flower.port}
+    begun = told = time.monotonic()
     while not stop.wait(ASK_EVERY_S):
-        if not missing({name: supervisor.pid(name) for name in names}, ports, consumed_queues(app)):
+        waiting = missing({name: supervisor.pid(name) for name in names}, ports, consumed_queues(app))
+        if not waiting:
             ready.set()
             return
+        if time.monotonic() - told >= TELL_EVERY_S:
+            told = time.monotonic()
+            _log.warning("not ready after %.0f s: %s; see their lines above", told - begun, ", ".join(waiting))
 
 
 def _say(settings: Settings, *, as_json: bool) -> None:
     from cli.addresses import addresses_of, print_addresses
 
     addresses = addresses_of(settings)
-    _log.info("ready: %s", asdict(addresses))
+    _log.info("ready: %s listens at %s, queue monitor at %s", addresses.ae_title, addresses.listener, addresses.flower)
     try:
         print_addresses(addresses, as_json=as_json)
     except (OSError, ValueError):  # nobody reads standard output any more; that is no reason to stop

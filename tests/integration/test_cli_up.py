@@ -162,7 +162,7 @@ def test_nothing_outlives_a_killed_supervisor_and_a_new_one_takes_over(up: Up) -
 def test_a_closed_standard_output_does_no_harm(tmp_path: Path) -> None:
     running = Up(tmp_path, stdout_closed=True)
     try:
-        wait_for("ready in the log", lambda: ' event="ready: ' in running.log.read_text(), START_S)
+        wait_for("ready in the log", lambda: "event='ready: " in running.log.read_text(), START_S)
         assert running.process.poll() is None
     finally:
         running.process.send_signal(signal.SIGINT)
