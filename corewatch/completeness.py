@@ -82,7 +82,7 @@ def weigh(passages: Iterable[Passage]) -> Passages:
     return Passages(
         open_arrivals=any(p.closed_at is None for p in known),
         aborted=any(latest_start is None or latest_start < at for at in failed),
-        one_after_another=latest_start is not None and first_end is not None and first_end <= latest_start,
+        one_after_another=latest_start is not None and first_end is not None and first_end < latest_start,
     )
 
 

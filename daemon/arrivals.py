@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -133,6 +133,11 @@ def arrival_in(folder: Path) -> Arrival | None:
 
     None where there is nothing to know yet: the folder is being made. Images without a readable record of their sender still count,
     as an arrival of an unknown one.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder.
     """
     try:
         arrival = read_arrival(folder)
@@ -140,9 +145,11 @@ def arrival_in(folder: Path) -> Arrival | None:
         log.exception("an arrival's record is damaged; its images are taken as those of an unknown sender", arrival=folder.name)
         arrival = None
     else:
-        if arrival is not None or not (instance_files(folder) or aligned_file(folder)):
-            return arrival
-    opened_at = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+        if arrival is not None:
+            return replace(arrival, arrival_id=folder.name)
+        if not (instance_files(folder) or aligned_file(folder)):
+            return None
+    opened_at = datetime.fromtimestamp(min(p.stat().st_mtime for p in (folder, *folder.iterdir())), UTC)
     return Arrival(folder.name, ArrivalSource.C_STORE, opened_at)
 
 

@@ -22,7 +22,6 @@ from daemon.indexing import ReadInstance
 from daemon.recovery import recover
 from daemon.taking import Taking
 from ledger.intake import ReceivingSeries
-from ledger.spool import read_arrival, read_closing
 from ledger.store import Ledger
 
 log = structlog.get_logger()
@@ -65,8 +64,8 @@ class Assembler:
             recover(self._ledger, self._admission, self._received, now)
             self._recovered = True
         changes = self._taking.step(now)
-        for series_uid in changes.series:
-            self._active[series_uid] = now
+        for series_uid, stored_at in changes.series.items():
+            self._active[series_uid] = stored_at
             self._look_at[series_uid] = min(self._look_at.get(series_uid, now + LOOK_AGAIN), now + LOOK_AGAIN)
         if changes.arrival_ended:
             self._look_at.clear()  # a series without an entry is due
@@ -88,6 +87,7 @@ class Assembler:
             except Exception:
                 self._give_up_slowly(series, now)
         self._forget_all_but({s.series_uid for s in receiving})
+        self._taking.forget_past({a for s in receiving for a in s.arrivals})
 
     def _decide(self, series: ReceivingSeries, now: datetime) -> None:
         carriers = list(self._carriers(series))
@@ -135,9 +135,9 @@ class Assembler:
                 ids.discard(arrival_id)
                 yield is_open.arrival
         for arrival_id in sorted(ids):
-            arrival = read_arrival(self._received / arrival_id)
-            if arrival is not None:
-                yield arrival
+            past = self._taking.past_arrival(arrival_id)
+            if past is not None:
+                yield past[0]
 
     def _passages(self, series: ReceivingSeries, carriers: list[Arrival], now: datetime) -> Iterator[Passage]:
         idle = timedelta(seconds=self._idle_s)
@@ -145,8 +145,8 @@ class Assembler:
             is_open = self._taking.open.get(arrival.arrival_id)
             if is_open is not None:
                 yield is_open.passage(now, idle, carried=True)
-            elif (closing := read_closing(self._received / arrival.arrival_id)) is not None:
-                yield passage_of(arrival, closing)
+            elif (past := self._taking.past_arrival(arrival.arrival_id)) is not None and past[1] is not None:
+                yield passage_of(arrival, past[1])
         ids = {a.arrival_id for a in carriers}
         for arrival_id, other in self._taking.open.items():
             # an association that has brought other series only is the next one of its sender, not a part of this one

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -10,12 +10,12 @@ from pathlib import Path
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError, StatementError
 
-from corewatch.arrival import ArrivalOutcome, Closing
+from corewatch.arrival import Arrival, ArrivalOutcome, Closing
 from daemon.admission import Admission
 from daemon.arrivals import ArrivalFolders, OpenArrival, abandoned, arrival_in
 from daemon.indexing import ReadInstance, Unreadable, content_of, index_file
 from ledger.intake import IndexedFile
-from ledger.spool import ALIGNED_FILE
+from ledger.spool import ALIGNED_FILE, read_closing
 from ledger.store import Ledger
 
 log = structlog.get_logger()
@@ -32,9 +32,17 @@ _LEDGER_CANNOT_KEEP = "Its header holds values that the ledger cannot keep."
 
 @dataclass(slots=True)
 class Changes:
-    """What one step has found: the series that something came for, and whether an arrival has ended."""
+    """What one step has found.
 
-    series: set[str] = field(default_factory=set)
+    Attributes
+    ----------
+    series
+        Series that something came for, repeated images included -> when the last of it was stored.
+    arrival_ended
+        An arrival was closed.
+    """
+
+    series: dict[str, datetime] = field(default_factory=dict)
     arrival_ended: bool = False
 
 
@@ -45,10 +53,13 @@ class Taking:
     ----------
     open
         Arrivals that are not wholly in the ledger, by id.
+    past
+        Arrivals that were finished, by id, until `forget_past` drops them.
     """
 
     def __init__(self, ledger: Ledger, admission: Admission, received_dir: Path, read_instance: ReadInstance) -> None:
         self.open: dict[str, OpenArrival] = {}
+        self.past: dict[str, tuple[Arrival, Closing | None]] = {}
         self._ledger = ledger
         self._admission = admission
         self._received = received_dir
@@ -72,6 +83,23 @@ class Taking:
                 self._finish(arrival, arrival.closing or Closing(now, ArrivalOutcome.ABORTED, len(arrival.known)))
             changes.arrival_ended |= was_open and arrival.closing is not None
         return changes
+
+    def past_arrival(self, arrival_id: str) -> tuple[Arrival, Closing | None] | None:
+        """A finished arrival and its end; None where retention has removed it."""
+        if arrival_id not in self.past:
+            folder = self._received / arrival_id
+            try:
+                arrival, closing = arrival_in(folder), read_closing(folder)
+            except FileNotFoundError:
+                return None
+            if arrival is None:
+                return None
+            self.past[arrival_id] = arrival, closing
+        return self.past[arrival_id]
+
+    def forget_past(self, needed: Set[str]) -> None:
+        """Drop finished arrivals but those `needed`."""
+        self.past = {k: v for k, v in self.past.items() if k in needed}
 
     # arrivals ---------------------------------------------------------------------------------------------------------------------
 
@@ -122,6 +150,7 @@ class Taking:
         if self._finished is not None:
             self._finished.add(arrival_id)
         del self.open[arrival_id]
+        self.past[arrival_id] = arrival.arrival, closing
         log.info(
             "arrival taken in",
             arrival=arrival_id,
@@ -177,9 +206,10 @@ class Taking:
         arrival.identical += taken.identical
         arrival.conflicting += taken.conflicting
         arrival.known.update(Path(row.path).name for row in rows)
-        series = {row.header.series_uid for row in rows}
-        arrival.series |= series
-        changes.series |= series
+        for row in rows:
+            series_uid = row.header.series_uid
+            arrival.series.add(series_uid)
+            changes.series[series_uid] = max(row.stored_at, changes.series.get(series_uid, row.stored_at))
 
     def _take_aligned(self, arrival: OpenArrival, path: Path, now: datetime) -> None:
         sha256, stored_at = content_of(path, now)

@@ -104,6 +104,10 @@ def test_one_released_association() -> None:
     assert signs(passage(0, 10)) == (False, False, False)
 
 
+def test_an_association_that_took_no_time_is_one_association() -> None:
+    assert signs(passage(5, 5)) == (False, False, False)
+
+
 def test_one_open_association() -> None:
     assert signs(passage(0, None)) == (True, False, False)
 
