@@ -13,6 +13,7 @@ need dciodvfy dicom3tools
 need redis-server redis-server
 need systemd-analyze systemd
 need openssl openssl
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql
 
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
