@@ -11,9 +11,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import pydicom
 from pydicom.charset import convert_encodings, decode_bytes
@@ -49,7 +49,7 @@ DAMAGE: Final = (
     BytesLengthException,
     InvalidDicomError,
 )
-"""What readers and decoders raise on damaged files. Not every `Exception`: a task's time limit is one and says nothing of the file."""
+"""What readers and decoders raise on damaged files. Not every `Exception`: a task's time limit is one, and says nothing of them."""
 
 _META_BYTES: Final = 1024
 """The meta header's transfer syntax stands within these."""
@@ -111,7 +111,7 @@ def read_header(path: Path, tags: list[int]) -> Header:
 
 
 @contextmanager
-def open_dicom(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
+def open_dicom(path: Path) -> Iterator[tuple[BufferedIOBase, bool]]:
     """Open a file at its begin; gives the file and whether it is deflated (PS3.5 A.5), which it then is no more.
 
     Raises
@@ -126,8 +126,10 @@ def open_dicom(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
         if not looks_like_dicom(start):
             raise NotAnalysed(Reason.UNREADABLE, "A file is not DICOM.")
         file.seek(0)
-        deflated = start[128:132] == b"DICM" and DEFLATED.encode() in start
-        yield (BytesIO(_inflated(file.read())) if deflated else file), deflated
+        # the UID may also stand there as another element's value
+        inflated = _inflated(file.read()) if start[128:132] == b"DICM" and DEFLATED.encode() in start else None
+        file.seek(0)
+        yield (file, False) if inflated is None else (BytesIO(inflated), True)
 
 
 @contextmanager
@@ -143,8 +145,8 @@ def damage_is_unreadable(what: str) -> Iterator[None]:
         raise NotAnalysed(Reason.UNREADABLE, f"A file is damaged: {what}.") from error
 
 
-def _inflated(data: bytes) -> bytes:
-    """A deflated file as the same file in Explicit VR Little Endian."""
+def _inflated(data: bytes) -> bytes | None:
+    """A deflated file as the same file in Explicit VR Little Endian; None where its meta header says another syntax."""
     end = 132
     syntax = ""
     while data[end : end + 2] == b"\x02\0" and len(data) >= end + 12:
@@ -154,8 +156,8 @@ def _inflated(data: bytes) -> bytes:
         if data[end + 2 : end + 4] == b"\x10\0":
             syntax = data[begin : begin + length].decode("ascii", "replace").strip("\0 ")
         end = begin + length
-    if syntax != DEFLATED:  # the UID stands there, but as another element's value
-        return data
+    if syntax != DEFLATED:
+        return None
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     with damage_is_unreadable("it cannot be inflated"):
         body = stream.decompress(data[end:], _LARGEST_INFLATED)
@@ -183,7 +185,7 @@ def _syntax_from_bytes(implicit: bool | None, little: bool | None) -> str:
     return EXPLICIT_LITTLE if little else "1.2.840.10008.1.2.2"
 
 
-def _find_pixels(file: BinaryIO, implicit: bool, little: bool) -> PixelElement | None:
+def _find_pixels(file: BufferedIOBase, implicit: bool, little: bool) -> PixelElement | None:
     """Read tag, VR and length at the file's position (PS3.5 7.1), where the header reader stopped before the pixel data."""
     order = "<" if little else ">"
     begin = file.read(12)

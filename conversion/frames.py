@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,11 +126,11 @@ def _read_native(path: Path, frames: _Frames, out: NDArray[np.int16]) -> None:
             to_hounsfield(stored, one.pixels, one.rescale, here)
 
 
-def _fill(file: BinaryIO, buffer: memoryview) -> bool:
+def _fill(file: BufferedIOBase, buffer: memoryview) -> bool:
     """Read until `buffer` is full; False where the file ends before."""
     done = 0
     while done < len(buffer):
-        count: int = file.readinto(buffer[done:])  # type: ignore[attr-defined]
+        count = file.readinto(buffer[done:])
         if not count:
             return False
         done += count

@@ -70,6 +70,7 @@ def test_values_that_are_none_cost_only_themselves(tmp_path: Path) -> None:
     assert (found.rows, found.columns) == (None, 512)
 
 
+@pytest.mark.filterwarnings("ignore:Unknown encoding:UserWarning")
 @pytest.mark.parametrize(
     ("declared", "written", "meant"),
     [
