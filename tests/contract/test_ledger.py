@@ -80,7 +80,7 @@ def files(series: str, numbers: range, *, arrival: str = ARRIVAL.arrival_id, con
             path=f"{arrival}/{series}-{k}-{content}.dcm",
             sha256=f"{content}{k}",
             stored_at=T0 + timedelta(milliseconds=k),
-            header=Instance(f"{series}.{k}", CTImageStorage, ExplicitVRLittleEndian, series, "9", position_lps=(0.0, 0.0, float(k))),
+            header=Instance(f"{series}.{k}", CTImageStorage, ExplicitVRLittleEndian, series, "9", position_lps=(0.0, 0.0, k * 1.0)),
         )
         for k in numbers
     ]  # fmt: skip
