@@ -21,7 +21,6 @@ _QUIET = (
     "PIL",
     "matplotlib",
     "h5py",
-    "highdicom",
     "watchdog",
     "tornado.access",
     "mail.log",
