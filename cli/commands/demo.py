@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
 import sys
 from datetime import datetime
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import exits
-from cli.options import config_option, json_option
+from cli.options import config_option, json_option, settings_of
 
 if TYPE_CHECKING:
     from cli.demonstration.report import Outcome
@@ -43,8 +44,8 @@ def demo(
 ) -> None:
     """Show the whole path: a synthetic head goes in by C-STORE, its result comes out in a PACS, a folder and an e-mail.
 
-    Everything runs on this machine, on free ports, in DIR; the hospital's settings are not used. Exit code 0 only if the result
-    really arrived everywhere.
+    Everything runs on this machine, on free ports, in DIR; of the hospital's settings only the installed models are used.
+    Exit code 0 only if the result really arrived everywhere.
     """
     from rich.console import Console
 
@@ -54,11 +55,15 @@ def demo(
     from corewatch import RESEARCH_LABEL
     from corewatch.errors import CorewatchError
 
+    model_folder = _model_folder(model, config_file)
     console = Console(stderr=as_json, highlight=False, width=None if sys.stdout.isatty() else 132)
     run = _new_folder(folder)
     _log_to(run / "demo.log")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops everything on the way out, as Ctrl-C does
     console.print(f"corewatch demo: a synthetic head through the whole path. {RESEARCH_LABEL}.", style="bold")
+    console.print(f"Everything of this run is in {run}", soft_wrap=True)
+    if model_folder is not None:
+        shutil.copytree(model_folder, run / "data" / "models" / model)
     try:
         outcome = _show(run, Teller(console), core_ml=core_ml, side=side, seed=seed, model=model, timeout_s=timeout_s)
     except CorewatchError as error:
@@ -76,6 +81,14 @@ def demo(
     click.get_current_context().exit(exits.FAILED if problems else exits.DONE)
 
 
+def _model_folder(name: str, config_file: Path | None) -> Path | None:
+    """Folder of an installed model; None for a built-in one. Raises `ConfigurationError` where there is none of that name."""
+    from worker.models.registry import BUILTIN_DIR, find_model
+
+    folder, _manifest = find_model(name, settings_of(config_file).models_dir)
+    return None if folder.parent == BUILTIN_DIR else folder
+
+
 def _show(run: Path, teller: Teller, *, core_ml: float, side: str, seed: int, model: str, timeout_s: float) -> Outcome:
     from cli.demonstration.following import follow
     from cli.demonstration.report import Truth, outcome_of
@@ -91,7 +104,8 @@ def _show(run: Path, teller: Teller, *, core_ml: float, side: str, seed: int, mo
             with teller.doing("Starting corewatch"):
                 addresses = service.wait_until_ready(START_LIMIT_S)
             teller.done("corewatch is ready")
-            teller.say(f"queue monitor: {addresses['flower']}, user corewatch, password in {addresses['flower_password_file']}")
+            password = Path(addresses["flower_password_file"]).relative_to(run)
+            teller.say(f"queue monitor: {addresses['flower']}, user {addresses['flower_user']}, password in {password}")
             _send(truth.files, settings.listener.ae_title, settings.listener.port, teller)
             case, deliveries = follow(settings.database_url, truth.series_uid, teller, limit_s=timeout_s, check=service.check_alive)
             with teller.doing("Stopping corewatch"):

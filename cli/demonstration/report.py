@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,7 +115,7 @@ def problems_of(
     return problems
 
 
-def print_outcome(outcome: Outcome, console: Console, now: datetime | None = None) -> None:
+def print_outcome(outcome: Outcome, console: Console) -> None:
     """Print it for people."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
@@ -127,7 +128,7 @@ def print_outcome(outcome: Outcome, console: Console, now: datetime | None = Non
     if outcome.last_image_to_mail_s is not None:
         table.add_row("Last image to e-mail", f"{outcome.last_image_to_mail_s:.1f} s")
     base = Path(outcome.folder)
-    table.add_row("Folder", outcome.folder)
+    table.add_row("Everything is in", outcome.folder)
     for name, path in (
         ("Summary page", outcome.summary),
         ("Aligned head", outcome.aligned),
@@ -136,8 +137,8 @@ def print_outcome(outcome: Outcome, console: Console, now: datetime | None = Non
     ):
         if Path(path).is_file():
             table.add_row(name, _relative(path, base))
-    for path in outcome.pacs_objects:
-        table.add_row("In the PACS", f"{_relative(path, base)}{_describe(Path(path))}")
+    for kind, count in Counter(_kind(Path(path)) for path in outcome.pacs_objects).items():
+        table.add_row("In the PACS", f"pacs/: {count} x {kind}")
     for path in outcome.mails:
         table.add_row("E-mail", _relative(path, base))
     console.print()
@@ -154,8 +155,9 @@ def _relative(path: str, base: Path) -> str:
     return str(Path(path).relative_to(base))
 
 
-def _describe(path: Path) -> str:
+def _kind(path: Path) -> str:
+    """SOP class and series of an object, for people."""
     from pydicom import dcmread
 
     dataset = dcmread(path, stop_before_pixels=True)
-    return f"  {dataset.SOPClassUID.name}: {dataset.get('SeriesDescription', '')}"
+    return f'{dataset.SOPClassUID.name}, series "{dataset.get("SeriesDescription", "")}"'
