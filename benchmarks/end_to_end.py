@@ -1,4 +1,4 @@
-"""From the last image stored to the secondary captures in the PACS and the mail accepted: a 400-slice series, all programs, CPU only.
+"""From the last image stored to the pages in the PACS and the mail accepted: a 400-slice series, all programs, CPU only.
 
     python -m benchmarks.end_to_end [--runs 5] [--slices 400] [--model NAME --models DIR]
 
@@ -9,6 +9,7 @@ synthetic series per run with `dcmsend`, and prints the median of every part. Th
 from __future__ import annotations
 
 import argparse
+import itertools
 import shutil
 import statistics
 import subprocess
@@ -42,7 +43,7 @@ def parts_of(history: list[HistoryLine], last_stored: datetime, last_sent: datet
     """Seconds of each part, from the case's own record."""
     at = {line.event: line.at for line in history}
     marks = [last_stored, *(at[f"case.{s}"] for s in ("queued", "prepared", "detected", "delivering")), last_sent]
-    seconds = [(b - a).total_seconds() for a, b in zip(marks, marks[1:], strict=False)]
+    seconds = [(b - a).total_seconds() for a, b in itertools.pairwise(marks)]
     return dict(zip(PARTS, [*seconds, (last_sent - last_stored).total_seconds()], strict=True))
 
 
