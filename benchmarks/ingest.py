@@ -1,0 +1,195 @@
+"""How long a CTA head takes from a sender to the disk by C-STORE, beside other Storage SCPs that are installed.
+
+    python -m benchmarks.ingest --slices 400 --repeats 3
+
+Makes a synthetic series (512 x 512, 527 KB an image) and sends it with DCMTK's dcmsend, over one association and over four at once
+(a quarter of the series each), to corewatch's listener, to DCMTK's storescp and to Orthanc, each where it is on PATH. The servers
+take turns, so that a busy machine is unfair to all alike. `nagle` is dcmsend as it comes, `nodelay` dcmsend with Nagle's algorithm
+switched off (environment TCP_NODELAY=0 means that in DCMTK) and PDUs of 128 KB.
+
+corewatch answers success only after the image is fsynced under its final name; storescp and Orthanc (as configured here, which is
+their default) leave it in the page cache. So the comparison is unfair to corewatch, on purpose.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+SIZE = 512
+LISTENER = """
+import sys
+from config.settings import Settings
+from dicom_listener.main import serve
+serve(Settings.model_validate_json(sys.argv[1]))
+"""
+SENDERS: dict[str, tuple[list[str], dict[str, str]]] = {
+    "nagle": ([], {}),
+    "nodelay": (["--max-send-pdu", "131072"], {"TCP_NODELAY": "0"}),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slices", type=int, default=400)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=2, help="processes of the second corewatch listener")
+    parser.add_argument("--senders", nargs="+", choices=SENDERS, default=list(SENDERS))
+    parser.add_argument("--folder", type=Path, help="where to make the series (default: a temporary folder)")
+    options = parser.parse_args()
+    if shutil.which("dcmsend") is None:
+        sys.exit("dcmsend (DCMTK) is not on PATH")
+    with tempfile.TemporaryDirectory(dir=options.folder) as name, ExitStack() as stack:
+        folder = Path(name)
+        files = make_series(folder / "series", options.slices)
+        size = sum(f.stat().st_size for f in files)
+        print(f"{len(files)} images, {size / 2**20:.0f} MiB, {os.cpu_count()} cores")
+        servers: dict[str, int] = {"corewatch": stack.enter_context(listener(folder / "corewatch", 1))}
+        if options.processes > 1:
+            servers[f"corewatch x{options.processes}"] = stack.enter_context(listener(folder / "corewatch-n", options.processes))
+        for title, binary, start in (("storescp", "storescp", storescp), ("Orthanc", "Orthanc", orthanc)):
+            if found := shutil.which(binary):
+                servers[title] = stack.enter_context(start(folder / title, found))
+        for associations in (1, 4):
+            for sender in options.senders:
+                compare(servers, files, associations, sender, options.repeats)
+
+
+def compare(servers: dict[str, int], files: list[Path], associations: int, sender: str, repeats: int) -> None:
+    """Send to every server in turns and print medians, and how long the others take compared with corewatch."""
+    seconds: dict[str, list[float]] = {name: [] for name in servers}
+    for _ in range(repeats):
+        for name, port in servers.items():
+            seconds[name].append(send(port, files, associations, sender))
+    print(f"\n{associations} association{'s' if associations > 1 else ''}, {sender}")
+    own = statistics.median(seconds["corewatch"])
+    for name, values in seconds.items():
+        middle = statistics.median(values)
+        spread = f"{min(values):.2f}-{max(values):.2f}"
+        print(f"  {name:14} {middle:7.2f} s  ({spread})  {1000 * middle / len(files):6.2f} ms an image   x{middle / own:.2f}")
+
+
+def send(port: int, files: list[Path], associations: int, sender: str) -> float:
+    """Seconds until every image was answered with success."""
+    options, environment = SENDERS[sender]
+    command = ["dcmsend", "--quiet", *options, "-aec", "COREWATCH", "127.0.0.1", str(port)]
+    parts = [files[k::associations] for k in range(associations)]
+    start = time.perf_counter()
+    running = [subprocess.Popen([*command, *map(str, part)], env={**os.environ, **environment}) for part in parts]
+    failed = [process.wait() for process in running]
+    seconds = time.perf_counter() - start
+    if any(failed):
+        sys.exit(f"dcmsend failed: {failed}")
+    return seconds
+
+
+def make_series(folder: Path, slices: int) -> list[Path]:
+    """A CT series of noise, which does not compress, so that no server can save work."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    study, series = generate_uid(), generate_uid()
+    for k in range(slices):
+        image = Dataset()
+        image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, generate_uid()
+        image.StudyInstanceUID, image.SeriesInstanceUID = study, series
+        image.PatientID, image.PatientName, image.Modality = "bench", "Bench^Mark", "CT"
+        image.InstanceNumber, image.SamplesPerPixel, image.PhotometricInterpretation = k + 1, 1, "MONOCHROME2"
+        image.Rows = image.Columns = SIZE
+        image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 16, 15, 1
+        image.ImagePositionPatient, image.ImageOrientationPatient = [0, 0, 0.5 * k], [1, 0, 0, 0, 1, 0]
+        image.PixelSpacing, image.RescaleSlope, image.RescaleIntercept = [0.45, 0.45], 1, 0
+        image.add_new(0x7FE00010, "OW", random.integers(-1000, 2000, (SIZE, SIZE), np.int16).tobytes())
+        image.file_meta = FileMetaDataset()
+        image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        image.save_as(folder / f"{k:04}.dcm", enforce_file_format=True)
+    return sorted(folder.iterdir())
+
+
+@contextmanager
+def program(command: list[str], port: int) -> Iterator[int]:
+    """A server in a process of its own, from when it accepts connections."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: accepts(port) or process.poll() is not None)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextmanager
+def listener(folder: Path, processes: int) -> Iterator[int]:
+    """corewatch's listener."""
+    port = free_port()
+    options = {"port": port, "host": "127.0.0.1", "processes": processes, "reserve_gib": 0}
+    settings = json.dumps({"data_dir": str(folder), "listener": options})
+    with program([sys.executable, "-c", LISTENER, settings], port) as ready:
+        yield ready
+
+
+@contextmanager
+def storescp(folder: Path, binary: str) -> Iterator[int]:
+    """DCMTK's storescp, one process an association, a new name for every image."""
+    port = free_port()
+    folder.mkdir()
+    command = [binary, "--fork", "--unique-filenames", "--max-pdu", "131072", "--output-directory", str(folder), str(port)]
+    with program(command, port) as ready:
+        yield ready
+
+
+@contextmanager
+def orthanc(folder: Path, binary: str) -> Iterator[int]:
+    """Orthanc as it comes, apart from ports and folders, taking repeated images anew."""
+    port = free_port()
+    folder.mkdir()
+    settings = {
+        "StorageDirectory": str(folder / "db"),
+        "IndexDirectory": str(folder / "db"),
+        "HttpPort": free_port(),
+        "DicomPort": port,
+        "OverwriteInstances": True,
+        "Plugins": [],
+    }
+    (folder / "orthanc.json").write_text(json.dumps(settings))
+    with program([binary, str(folder / "orthanc.json")], port) as ready:
+        yield ready
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def accepts(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            sys.exit("a server did not start")
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main()
