@@ -5,7 +5,7 @@
 Makes a synthetic series (512 x 512, 527 KB an image) and sends it with DCMTK's dcmsend, over one association and over four at once
 (a quarter of the series each), to corewatch's listener, to DCMTK's storescp and to Orthanc, each where it is on PATH. The servers
 take turns, so that a busy machine is unfair to all alike. `nagle` is dcmsend as it comes, `nodelay` dcmsend with Nagle's algorithm
-switched off (environment TCP_NODELAY=0 means that in DCMTK) and PDUs of 128 KB.
+switched off (environment TCP_NODELAY=1, since DCMTK 3.6.1) and PDUs of 128 KB.
 
 corewatch answers success only after the image is fsynced under its final name; storescp and Orthanc (as configured here, which is
 their default) leave it in the page cache. So the comparison is unfair to corewatch, on purpose.
@@ -40,7 +40,7 @@ serve(Settings.model_validate_json(sys.argv[1]))
 """
 SENDERS: dict[str, tuple[list[str], dict[str, str]]] = {
     "nagle": ([], {}),
-    "nodelay": (["--max-send-pdu", "131072"], {"TCP_NODELAY": "0"}),
+    "nodelay": (["--max-send-pdu", "131072"], {"TCP_NODELAY": "1"}),
 }
 
 

@@ -166,9 +166,13 @@ class Inbox:
         for drop in group:
             self._tracker.restart(drop.name, now)
             self._failures[drop.name] = self._failures.get(drop.name, 0) + 1
-        given_up = [d for d in group if self._failures[d.name] >= MOST_ATTEMPTS]
-        for drop in given_up:
-            self._reject(drop, "It could not be read, or changed again and again while it was read.", ())
+        if all(self._failures[d.name] < MOST_ATTEMPTS for d in group):
+            return
+        if len(group) == 1:
+            self._reject(group[0], "It could not be read, or changed again and again while it was read.", ())
+            return
+        for drop in group:  # one by one: the others must not suffer for the one that cannot be read
+            self._take([drop], now)
 
     def _reject_group(self, group: Sequence[Drop], rejected: DropRejected, now: float) -> None:
         if len(group) == 1:

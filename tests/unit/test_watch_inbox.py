@@ -363,9 +363,26 @@ def test_a_drop_that_never_can_be_read_is_rejected_in_the_end(ward: Ward, monkey
     for attempt in range(MOST_ATTEMPTS):
         assert ward.rejected == [], attempt
         ward.poll(SETTLE_S)
-        if attempt < MOST_ATTEMPTS - 1:
-            monkeypatch.setattr("daemon.watch_members.os.open", unreadable)
     assert [r.drop_id for r in ward.rejected] == [drop_id("a")]
+
+
+def test_others_do_not_suffer_for_one_that_cannot_be_read(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def one_is_unreadable(path: Any, *arguments: Any, **keywords: Any) -> int:
+        if Path(path).name == "bad":
+            raise OSError(errno.EIO, "input/output error")
+        return real(path, *arguments, **keywords)
+
+    for n in range(3):
+        (ward.path / str(n)).write_bytes(image(n))
+    (ward.path / "bad").write_bytes(image(9))
+    monkeypatch.setattr("daemon.watch_members.os.open", one_is_unreadable)
+    for _ in range(MOST_ATTEMPTS + 1):
+        ward.poll(SETTLE_S)
+    assert [r.drop_id for r in ward.rejected] == [drop_id("bad")]
+    assert ward.names() == []
+    assert ward.names("processed") == [STAMP + n for n in "012"]
 
 
 def test_a_defect_of_ours_rejects_the_drop_and_goes_on(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
