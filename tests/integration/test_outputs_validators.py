@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +25,25 @@ from tests.support.results import PATIENT_ID, PATIENT_NAME, make_case, not_analy
 pytestmark = pytest.mark.servers
 
 
-def program(name: str, *folders: str) -> str:
-    """A program of the system, or skip; fail where the environment promises that it is there."""
-    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", *folders]))
-    if found is None:
-        if os.environ.get("COREWATCH_TESTS_REQUIRE_SERVERS") == "1":
-            pytest.fail(f"{name} is required here but absent")
-        pytest.skip(f"{name} is not installed")
-    return found
+Tool = Callable[[str], str]
+Complaints = Callable[[Path], list[str]]
 
 
-def complaints(path: Path) -> list[str]:
+@pytest.fixture
+def complaints(tool: Tool) -> Callable[[Path], list[str]]:
     """Errors and warnings of dciodvfy, which checks an object against its IOD (PS3.3).
 
     Left out is that a source without Study ID and the like makes no DICOMDIR: we do not invent what a modality did not give.
     """
-    done = subprocess.run([program("dciodvfy"), str(path)], capture_output=True, text=True, timeout=60, check=False)
-    lines = (done.stdout + done.stderr).splitlines()
-    assert "SCImage" in lines
-    return [line for line in lines if line.startswith(("Error", "Warning")) and "needed to build DICOMDIR" not in line]
+    validator = tool("dciodvfy")
+
+    def find(path: Path) -> list[str]:
+        done = subprocess.run([validator, str(path)], capture_output=True, text=True, timeout=60, check=False)
+        lines = (done.stdout + done.stderr).splitlines()
+        assert "SCImage" in lines
+        return [line for line in lines if line.startswith(("Error", "Warning")) and "needed to build DICOMDIR" not in line]
+
+    return find
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +53,14 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> ReportedCase:
     return case
 
 
-def test_the_validator_finds_nothing(reported: ReportedCase) -> None:
+def test_the_validator_finds_nothing(reported: ReportedCase, complaints: Complaints) -> None:
     paths = sorted(reported.folder.dicom.iterdir())
     assert len(paths) > 20
     for path in (paths[0], paths[1], paths[-1]):
         assert complaints(path) == []
 
 
-def test_the_validator_would_find_something(reported: ReportedCase, tmp_path: Path) -> None:
+def test_the_validator_would_find_something(reported: ReportedCase, complaints: Complaints, tmp_path: Path) -> None:
     ds = dcmread(next(reported.folder.dicom.iterdir()))
     del ds.ConversionType
     ds.save_as(tmp_path / "spoilt.dcm")
@@ -79,7 +77,7 @@ def test_the_validator_would_find_something(reported: ReportedCase, tmp_path: Pa
         {"TimezoneOffsetFromUTC": "+0530", "PatientAge": "076Y", "PatientWeight": "80", "AdmissionID": "A9"},
     ],
 )
-def test_the_validator_finds_nothing_whatever_the_source(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_the_validator_finds_nothing_whatever_the_source(changes: dict[str, Any], complaints: Complaints, tmp_path: Path) -> None:
     case = make_case(tmp_path)
     assert case.source_header is not None
     write_header(case.source_header, **changes)
@@ -88,18 +86,18 @@ def test_the_validator_finds_nothing_whatever_the_source(changes: dict[str, Any]
         assert complaints(path) == []
 
 
-def test_the_validator_finds_nothing_in_the_page_of_a_case_not_analysed(tmp_path: Path) -> None:
+def test_the_validator_finds_nothing_in_the_page_of_a_case_not_analysed(complaints: Complaints, tmp_path: Path) -> None:
     case = not_analysed(make_case(tmp_path))
     write_report(case, None, None)
     assert complaints(next(case.folder.dicom.iterdir())) == []
 
 
 @pytest.fixture
-def storescp(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+def storescp(tool: Tool, tmp_path: Path) -> Iterator[tuple[int, Path]]:
     """DCMTK's storage SCP, which writes what it gets bit by bit."""
     port, folder = free_port(), tmp_path / "stored"
     folder.mkdir()
-    command = [program("storescp"), "--bit-preserving", "--output-directory", str(folder), str(port)]
+    command = [tool("storescp"), "--bit-preserving", "--output-directory", str(folder), str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for("storescp", lambda: answers(port), 20)
@@ -125,8 +123,8 @@ def same_data(one: Dataset, other: Dataset) -> bool:
 
 
 @pytest.fixture(scope="module")
-def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    server = Orthanc(program("Orthanc"), tmp_path_factory.mktemp("orthanc"))
+def orthanc(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    server = Orthanc(tool("Orthanc"), tmp_path_factory.mktemp("orthanc"))
     try:
         yield server
     finally:
