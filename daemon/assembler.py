@@ -27,7 +27,7 @@ from ledger.store import Ledger
 log = structlog.get_logger()
 
 LOOK_AGAIN = timedelta(seconds=1)
-"""While images pour in, the headers of their series are looked at no more often than this."""
+"""While images of a series pour in that says how many it has, it is looked at no more often than this."""
 
 DECIDE_ATTEMPTS = 5
 """Steps in which a decision may fail before the case goes to an operator."""
@@ -47,7 +47,7 @@ class Assembler:
     def __init__(self, ledger: Ledger, settings: Settings, read_instance: ReadInstance = read_dicom_instance) -> None:
         self._ledger = ledger
         self._received = settings.received_dir
-        self._idle_s, self._grace_s = settings.series.idle_s, settings.series.grace_s
+        self._idle, self._grace_s = timedelta(seconds=settings.series.idle_s), settings.series.grace_s
         self._admission = Admission(ledger, settings)
         self._taking = Taking(ledger, self._admission, settings.received_dir, read_instance)
         self._recovered = False
@@ -66,7 +66,9 @@ class Assembler:
         changes = self._taking.step(now)
         for series_uid, stored_at in changes.series.items():
             self._active[series_uid] = stored_at
-            self._look_at[series_uid] = min(self._look_at.get(series_uid, now + LOOK_AGAIN), now + LOOK_AGAIN)
+            # without a promised number nothing can be complete before the idle time or the end of an arrival
+            due = now + LOOK_AGAIN if series_uid in changes.promised else stored_at + self._idle
+            self._look_at[series_uid] = min(self._look_at.get(series_uid, due), due)
         if changes.arrival_ended:
             self._look_at.clear()  # a series without an entry is due
             self._must_look = True
@@ -99,7 +101,7 @@ class Assembler:
             aborted=signs.aborted,
             one_after_another=signs.one_after_another,
             now=now,
-            idle_s=self._idle_s,
+            idle_s=self._idle.total_seconds(),
             grace_s=self._grace_s,
         )
         if isinstance(answer, Wait):
@@ -140,15 +142,14 @@ class Assembler:
                 yield past[0]
 
     def _passages(self, series: ReceivingSeries, carriers: list[Arrival], now: datetime) -> Iterator[Passage]:
-        idle = timedelta(seconds=self._idle_s)
         for arrival in carriers:
             is_open = self._taking.open.get(arrival.arrival_id)
             if is_open is not None:
-                yield is_open.passage(now, idle, carried=True)
+                yield is_open.passage(now, self._idle, carried=True)
             elif (past := self._taking.past_arrival(arrival.arrival_id)) is not None and past[1] is not None:
                 yield passage_of(arrival, past[1])
         ids = {a.arrival_id for a in carriers}
         for arrival_id, other in self._taking.open.items():
             # an association that has brought other series only is the next one of its sender, not a part of this one
             if arrival_id not in ids and not other.series and any(other.same_sender(a) for a in carriers):
-                yield other.passage(now, idle, carried=False)
+                yield other.passage(now, self._idle, carried=False)

@@ -22,16 +22,15 @@ LEFT_OVER_AFTER = timedelta(minutes=2)
 
 def recover(ledger: Ledger, admission: Admission, received_dir: Path, now: datetime) -> None:
     """Bring spool and ledger into agreement."""
+    received_dir.mkdir(parents=True, exist_ok=True)
     clear_left_overs(received_dir, ledger.intake.finished_arrivals(), now)
     _end_singles(ledger, admission)
-    _fail_without_files(ledger, admission)
+    _fail_without_files(ledger, admission, received_dir)
     _supersede(ledger, admission)
 
 
 def clear_left_overs(received_dir: Path, finished: frozenset[str], now: datetime) -> None:
     """Remove partial files, and folders that were made but never got a record: neither holds an acknowledged image."""
-    if not received_dir.is_dir():
-        return
     for folder in received_dir.iterdir():
         if folder.name in finished or not folder.is_dir():
             continue
@@ -53,9 +52,14 @@ def _end_singles(ledger: Ledger, admission: Admission) -> None:
             admission.reject_unreadable(case.case_id, "")
 
 
-def _fail_without_files(ledger: Ledger, admission: Admission) -> None:
+def _fail_without_files(ledger: Ledger, admission: Admission, received_dir: Path) -> None:
     """Queued cases whose images are gone. Those still being received are checked when they are complete."""
-    for case in ledger.cases.find(states=[CaseState.QUEUED]):
+    queued = ledger.cases.find(states=[CaseState.QUEUED])
+    if queued and not any(received_dir.iterdir()):
+        # rather a disk that is not mounted than a loss of everything at once: the stage will find out
+        log.error("the folder of received images is empty, but cases wait for theirs; is the data folder's disk mounted?")
+        return
+    for case in queued:
         if admission.missing_files(case):
             admission.fail(case, FILES_GONE)
 

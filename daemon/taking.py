@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,6 +29,7 @@ READ_ATTEMPTS = 25
 
 _DISK = "a stored file cannot be read from the disk; check the disk and the permissions of the data folder"
 _LEDGER_CANNOT_KEEP = "Its header holds values that the ledger cannot keep."
+_NOT_UNDERSTOOD = "Its header could not be understood."
 
 
 @dataclass(slots=True)
@@ -38,11 +40,14 @@ class Changes:
     ----------
     series
         Series that something came for, repeated images included -> when the last of it was stored.
+    promised
+        Those of them whose headers say how many instances the series has.
     arrival_ended
         An arrival was closed.
     """
 
     series: dict[str, datetime] = field(default_factory=dict)
+    promised: set[str] = field(default_factory=set)
     arrival_ended: bool = False
 
 
@@ -67,13 +72,15 @@ class Taking:
         self._folders = ArrivalFolders(received_dir)
         self._finished: set[str] | None = None
         self._unread: dict[Path, int] = {}
+        self._troubled: set[str] = set()
+        self._changes = Changes()
 
     def step(self, now: datetime) -> Changes:
         """Take in everything that lies in the spool at this moment."""
-        changes = Changes()
+        # kept over a step that fails: what it has found is not found again
+        changes = self._changes
         self._find_arrivals()
         for arrival in list(self.open.values()):
-            was_open = arrival.closing is None
             try:
                 self._take_in(arrival, now, changes)
             except FileNotFoundError:
@@ -81,7 +88,11 @@ class Taking:
                     raise
                 log.warning("an arrival's folder was removed by somebody else", arrival=arrival.arrival.arrival_id)
                 self._finish(arrival, arrival.closing or Closing(now, ArrivalOutcome.ABORTED, len(arrival.known)))
-            changes.arrival_ended |= was_open and arrival.closing is not None
+            except (OperationalError, InterfaceError):
+                raise  # the database is away: nothing else would work either
+            except Exception:
+                self._say_once(arrival.folder.name)
+        self._changes = Changes()
         return changes
 
     def past_arrival(self, arrival_id: str) -> tuple[Arrival, Closing | None] | None:
@@ -113,17 +124,37 @@ class Taking:
         for name in names:
             if name in self._finished or name in self.open:
                 continue
-            folder = self._received / name
-            arrival = arrival_in(folder)
-            if arrival is None:
+            try:
+                self._open(name)
+            except FileNotFoundError:
+                continue  # removed since the folder was listed
+            except (OperationalError, InterfaceError):
                 self._folders.look_again()
-                continue
-            self._ledger.intake.register(arrival)
-            known = {Path(p).name for p in self._ledger.intake.known_paths(arrival.arrival_id)}
-            self.open[name] = OpenArrival(arrival, folder, arrival.opened_at, known)
+                raise
+            except Exception:
+                self._folders.look_again()
+                self._say_once(name)
+
+    def _open(self, name: str) -> None:
+        folder = self._received / name
+        arrival = arrival_in(folder)
+        if arrival is None:
+            self._folders.look_again()
+            return
+        self._ledger.intake.register(arrival)
+        known = {Path(p).name for p in self._ledger.intake.known_paths(arrival.arrival_id)}
+        self.open[name] = OpenArrival(arrival, folder, arrival.opened_at, known)
+
+    def _say_once(self, name: str) -> None:
+        """An arrival that cannot be taken in is tried again in every step and stops no other; the log hears of it once."""
+        if name not in self._troubled:
+            self._troubled.add(name)
+            log.exception("an arrival cannot be taken in", arrival=name)
 
     def _take_in(self, arrival: OpenArrival, now: datetime, changes: Changes) -> None:
+        was_open = arrival.closing is None
         files = arrival.look(now)
+        changes.arrival_ended |= was_open and arrival.closing is not None
         left = 0
         for start in range(0, len(files), BATCH):
             left += self._take_batch(arrival, files[start : start + BATCH], now, changes)
@@ -172,7 +203,7 @@ class Taking:
                 if path.name == ALIGNED_FILE:
                     self._take_aligned(arrival, path, now)
                     continue
-                row = index_file(path, self._received, self._read_instance, now)
+                row = self._index(path, now)
             except FileNotFoundError:
                 arrival.look(now)  # raises where the whole folder is gone
                 log.warning("a stored file was removed by somebody else", arrival=arrival.arrival.arrival_id)
@@ -186,6 +217,17 @@ class Taking:
                     rows.append(row)
         self._record(arrival, rows, changes)
         return left
+
+    def _index(self, path: Path, now: datetime) -> IndexedFile | Unreadable:
+        try:
+            return index_file(path, self._received, self._read_instance, now)
+        except OSError:
+            raise
+        except Exception as error:
+            # a defect of ours: said without the error's words, which could quote the header
+            where = [f"{f.filename}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)]
+            log.error("a header could not be indexed", arrival=path.parent.name, error=type(error).__name__, where=where)
+            return Unreadable(path.relative_to(self._received).as_posix(), _NOT_UNDERSTOOD)
 
     def _record(self, arrival: OpenArrival, rows: Sequence[IndexedFile], changes: Changes) -> None:
         if not rows:
@@ -210,6 +252,8 @@ class Taking:
             series_uid = row.header.series_uid
             arrival.series.add(series_uid)
             changes.series[series_uid] = max(row.stored_at, changes.series.get(series_uid, row.stored_at))
+            if row.header.instances_in_series is not None:
+                changes.promised.add(series_uid)
 
     def _take_aligned(self, arrival: OpenArrival, path: Path, now: datetime) -> None:
         sha256, stored_at = content_of(path, now)

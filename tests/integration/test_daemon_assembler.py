@@ -21,7 +21,7 @@ from config.settings import (
     Settings,
 )
 from conversion.headers import read_instance
-from corewatch.arrival import ArrivalSource
+from corewatch.arrival import Arrival, ArrivalSource
 from corewatch.identity import case_key
 from corewatch.instance import Instance
 from corewatch.messages import Work
@@ -366,6 +366,66 @@ def test_a_disk_that_goes_on_failing_is_put_in_front_of_an_operator(site: Site) 
         site.step(0.2)
     assert site.only().state is S.FAILED
     assert "disk" in site.only().detail
+
+
+def test_a_defect_in_reading_one_header_does_not_stop_the_others(site: Site) -> None:
+    def read(path: Path) -> Instance:
+        header = read_instance(path)
+        if header.instance_number == 5:
+            raise ZeroDivisionError
+        return header
+
+    site.assembler = Assembler(site.ledger, site.settings, read)
+    send_all(site.received, site.clock, head())
+    site.step(2)
+    site.step(20)
+    states = {c.series_uid: c.state for c in site.cases()}
+    assert states == {None: S.NOT_ANALYSED, "1.2.7": S.QUEUED}
+
+
+def test_an_arrival_that_cannot_be_taken_in_does_not_stop_the_others(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = send_all(site.received, site.clock, head("8"))
+    register = site.ledger.intake.register
+
+    def refuse(arrival: Arrival) -> None:
+        if arrival.arrival_id == bad.arrival_id:
+            raise ValueError("as expected")
+        register(arrival)
+
+    monkeypatch.setattr(site.ledger.intake, "register", refuse)
+    send_all(site.received, site.clock, head("7"))
+    for _ in range(5):
+        site.step(1)
+    assert [c.series_uid for c in site.cases(S.QUEUED)] == ["1.2.7"]
+    assert capsys.readouterr().out.count("cannot be taken in") == 1
+    monkeypatch.undo()
+    site.step(1)
+    assert len(site.cases(S.QUEUED)) == 2
+
+
+def test_everything_that_was_promised_is_not_held_up_by_an_open_association(site: Site) -> None:
+    sender = site.sender()
+    images = head(NumberOfSeriesRelatedInstances=12)
+    sender.send(images[:11])
+    site.step(0.2)
+    sender.send(images[11:])
+    for _ in range(4):
+        site.step(0.2)
+        assert site.only().state is S.RECEIVING
+    for _ in range(6):
+        site.step(0.2)
+    assert site.only().state is S.QUEUED
+
+
+def test_a_disk_that_is_not_mounted_fails_no_case(site: Site) -> None:
+    send_all(site.received, site.clock, head())
+    site.step(2)
+    site.received.rename(site.received.with_name("elsewhere"))
+    site.restart()
+    site.step(1)
+    assert site.only().state is S.QUEUED
 
 
 def test_a_decision_that_fails_is_put_in_front_of_an_operator(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
