@@ -17,6 +17,7 @@ from conversion.slices import Slice, read_slices
 from conversion.source import SourceReference, reference_to
 from conversion.stack import Stack, place, plan_stack, resample
 from corewatch.errors import NotAnalysed
+from corewatch.instance import Instance
 from corewatch.reasons import Reason
 from corewatch.volumes import ScannerVolume
 
@@ -77,13 +78,19 @@ def _usable(slices: Sequence[Slice]) -> tuple[list[Slice], list[Problem]]:
     differing = 0
     for one in slices:
         first = once.setdefault((one.instance.sop_instance_uid, one.frame), one)
-        differing += first.instance != one.instance
+        differing += _place(first.instance) != _place(one.instance)
     problems = []
     if differing:
         detail = f"{differing} files carry the SOP Instance UID of another one but differ from it."
         problems.append(Problem(Reason.MIXED_SERIES, detail))
     wanted = [one for one in once.values() if not is_localizer(one.instance)]
     return wanted or list(once.values()), problems
+
+
+def _place(instance: Instance) -> tuple[object, ...]:
+    """What two copies of one image share, whatever an archive changed of their encoding and other attributes."""
+    image = instance.series_uid, instance.rows, instance.columns
+    return (*image, instance.position_lps, instance.orientation, instance.pixel_spacing_mm)
 
 
 def _on_grid(stack: Stack, native: NDArray[np.int16]) -> NDArray[np.int16]:
