@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict, dataclass
 
@@ -48,12 +49,10 @@ def addresses_of(settings: Settings) -> Addresses:
     )
 
 
-def print_addresses(addresses: Addresses, *, as_json: bool) -> None:
-    """Print them to standard output, as a small table or one line of JSON."""
+def text_of(addresses: Addresses, *, as_json: bool) -> str:
+    """A small table, or one line of JSON."""
     if as_json:
-        sys.stdout.write(json.dumps(asdict(addresses)) + "\n")
-        sys.stdout.flush()
-        return
+        return json.dumps(asdict(addresses)) + "\n"
     from rich.console import Console
     from rich.table import Table
 
@@ -70,6 +69,19 @@ def print_addresses(addresses: Addresses, *, as_json: bool) -> None:
     table.add_row("Model", addresses.model)
     table.add_row("Data", addresses.data_dir)
     console = Console(highlight=False)
-    console.print(table)
-    console.print(addresses.notice, style="yellow")
-    sys.stdout.flush()
+    with console.capture() as captured:
+        console.print(table)
+        console.print(addresses.notice, style="yellow")
+    return captured.get()
+
+
+def say(text: str) -> bool:
+    """Write to standard output; where nobody reads it any more, turn it off and return False, since that is no reason to stop."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        # what is left in the buffer would fail once more at the end of the program, and spoil its exit code
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return False
+    return True

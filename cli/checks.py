@@ -135,9 +135,7 @@ def model(settings: Settings) -> Iterator[Check]:
     try:
         manifest = verify_model(settings.model.name, settings.models_dir)
     except ConfigurationError as error:
-        yield Check.error(
-            "model", str(error), "`corewatch model list` shows those there are, `corewatch model install` brings others"
-        )
+        yield _told("model", str(error), "`corewatch model list` shows those there are, `corewatch model install` brings others")
         return
     yield Check.ok("model", f"{manifest.name} {manifest.version}, SHA-256 {manifest.sha256[:12]}; {manifest.intended_use}")
 

@@ -59,6 +59,9 @@ def serve(app: Celery, settings: FlowerSettings, password: str, history: Path) -
     default_options.state_save_interval = SAVE_INTERVAL_MS
     default_options.purge_offline_workers = 60  # restarted workers do not pile up as dead ones
     apply_env_options()  # FLOWER_* as Flower's manual describes them, for example single sign-on or a URL prefix
+    # a worker that is starting does not answer, and what a reader of the pages does wrong is no concern of the operator
+    for name in ("flower.inspector", "tornado.general", "tornado.access"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     flower = Flower(capp=app, options=default_options, **web_settings)
     try:
         port = flower.start_http_server()

@@ -66,5 +66,5 @@ def _print(checks: Sequence[Check], file: Path | None) -> None:
     console.print(f"Settings: {file or 'built-in values (there is no settings file)'}", style="dim")
     console.print(table)
     counts = {level: sum(check.level == level for check in checks) for level in styles}
-    console.print(f"{counts['error']} errors, {counts['warning']} warnings, {counts['ok']} in order.")
+    console.print(f"errors: {counts['error']}, warnings: {counts['warning']}, in order: {counts['ok']}")
     console.print(RESEARCH_LABEL, style="yellow")

@@ -142,11 +142,9 @@ def _wait_until_ready(
 
 
 def _say(settings: Settings, *, as_json: bool) -> None:
-    from cli.addresses import addresses_of, print_addresses
+    from cli.addresses import addresses_of, say, text_of
 
     addresses = addresses_of(settings)
     _log.info("ready: %s listens at %s, queue monitor at %s", addresses.ae_title, addresses.listener, addresses.flower)
-    try:
-        print_addresses(addresses, as_json=as_json)
-    except (OSError, ValueError):  # nobody reads standard output any more; that is no reason to stop
+    if not say(text_of(addresses, as_json=as_json)):
         _log.warning("standard output cannot be written")

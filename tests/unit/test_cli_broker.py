@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.addresses import addresses_of, text_of
 from cli.broker import broker_url, limits
 from cli.children import own_command, own_environment, programs
 from cli.credentials import flower_password, password_file
@@ -16,6 +17,7 @@ from cli.lock import sole_user
 from cli.readiness import listens, missing
 from config.loading import load_settings
 from config.settings import Settings
+from corewatch import RESEARCH_LABEL
 from corewatch.errors import ConfigurationError
 
 
@@ -104,3 +106,42 @@ def test_a_process_that_is_gone_does_not_listen() -> None:
     ended.wait()
     assert not listens(ended.pid, 0)
     assert not listens(None, 0)
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_an_output_that_nobody_reads_any_more_does_no_harm(tmp_path: Path, as_json: bool) -> None:
+    script = (
+        "import sys; from cli.addresses import *; from config.settings import Settings; sys.stdin.read()\n"
+        f"sys.exit(7 if say(text_of(addresses_of(Settings()), as_json={as_json})) else 0)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=own_environment({}),
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    _out, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, b"")
+
+
+def test_the_addresses_tell_where_everything_is(tmp_path: Path) -> None:
+    settings = settings_in(
+        tmp_path,
+        listener={"ae_title": "CORE", "port": 104},
+        watch={"folders": [{"path": tmp_path / "in"}]},
+        deliver={
+            "pacs": [{"name": "main", "ae_title": "PACS", "host": "pacs", "port": 11112}],
+            "folder": {"path": tmp_path / "out"},
+            "email": {"host": "mail", "port": 25, "from": "a@b.example", "password": "secret-word"},
+        },
+    )
+    addresses = addresses_of(settings)
+    assert addresses.destinations == ("PACS main (PACS at pacs:11112)", f"folder {tmp_path / 'out'}", "e-mail by mail:25")
+    text = text_of(addresses, as_json=False)
+    for part in ("CORE at 0.0.0.0:104", "http://127.0.0.1:5555", RESEARCH_LABEL, "flower-password"):
+        assert part in " ".join(text.split()) or part in "".join(text.split())
+    assert "secret-word" not in text + text_of(addresses, as_json=True)
