@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Final
 
 from pydicom import dcmread
 from pydicom.charset import convert_encodings, default_encoding
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.tag import Tag
@@ -139,13 +140,17 @@ def copy_element(source: Dataset, target: Dataset, keyword: str) -> None:
     if isinstance(raw, RawDataElement):
         vr = dictionary_VR(tag) if raw.VR in (None, "UN") else raw.VR
         if vr in _TEXT_VRS:
-            value = raw.value or b""
+            value = (raw.value or b"").rstrip(b"\0")  # NUL pads UI alone (PS3.5 6.2), but some modalities pad text with it
             if len(value) % 2:
                 value += b"\0" if vr == "UI" else b" "
             target[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
             return
-    element = source[tag]
-    target[tag] = DataElement(tag, element.VR, element.value)
+    element = deepcopy(source[tag])
+    if element.VR == "SQ":
+        for inner in (inner for item in element.value for inner in item.iterall()):
+            if isinstance(inner.value, str):
+                inner.value = inner.value.rstrip("\0")
+    target[tag] = element
 
 
 def named_fields(source: Dataset, keywords: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import subprocess
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from pydicom.dataset import Dataset
 from outputs.case import ReportedCase
 from outputs.destinations.pacs import PacsDestination, PacsParameters
 from outputs.report import write_report
+from outputs.secondary_capture import Page, write
 from outputs.storage_scu import StoreResult, echo, send_files
 from tests.support.net import answers, free_port, wait_for
 from tests.support.orthanc import Orthanc
@@ -90,6 +92,35 @@ def test_the_validator_finds_nothing_in_the_page_of_a_case_not_analysed(complain
     case = not_analysed(make_case(tmp_path))
     write_report(case, None, None)
     assert complaints(next(case.folder.dicom.iterdir())) == []
+
+
+REAL_HEADERS = (
+    "data/encodings/head_slice/*",
+    "data/encodings/chest_slice/*",
+    "data/odd/enhanced_ct_perfusion_multiframe.dcm",
+    "data/odd/legacy_converted_enhanced_ct.dcm",
+    "data/odd/head_localizer.dcm",
+)
+
+
+@pytest.mark.parametrize("pattern", REAL_HEADERS)
+def test_real_headers_give_valid_objects_of_the_same_patient(
+    pattern: str, shared: Path, complaints: Complaints, tmp_path: Path
+) -> None:
+    sources = sorted(path for path in shared.glob(pattern) if path.is_file())
+    assert sources
+    for number, path in enumerate(sources):
+        source = dcmread(path, stop_before_pixels=True, force=True)
+        case = make_case(tmp_path / str(number))
+        header = case.folder.source_header
+        source.save_as(header)
+        case = dataclasses.replace(case, source_instances=((str(source.SOPClassUID), str(source.SOPInstanceUID)),))
+        (made,) = write(case, [Page(np.zeros((64, 64, 3), np.uint8), "summary")])
+        # a dubious value of the source, such as a name in one part, is the source's to keep
+        assert [line for line in complaints(made) if line.startswith("Error")] == [], path.name
+        ours = dcmread(made)
+        for keyword in ("PatientName", "PatientID", "StudyInstanceUID", "StudyDate", "AccessionNumber"):
+            assert (ours.get(keyword) or "") == (source.get(keyword) or ""), (path.name, keyword)
 
 
 @pytest.fixture

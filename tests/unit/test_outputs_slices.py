@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import nibabel
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -127,3 +130,16 @@ def test_overlay_slices(tmp_path_factory: pytest.TempPathFactory) -> None:
     first_row, first_column = rows[inside].mean(), columns[inside].mean()
     assert first_column == pytest.approx((512 - 365) / 2 + 105.5 * 2.5, abs=3)
     assert first_row == pytest.approx(27 + (181.5 - 125) * 2.5, abs=3)
+
+
+def test_published_patient_has_the_core_on_the_picture_s_left(shared: Path) -> None:
+    """The published example's core is in the patient's right hemisphere (x < 73)."""
+    folder = shared / "reference" / "deepsymnet"
+    hu, core_map = (
+        np.asarray(nibabel.load(folder / f"sub-0151_{name}.nii.gz").dataobj).astype(np.uint8) for name in ("aligned", "core_map")
+    )
+    key = int(slices.core_areas(core_map).argmax())
+    picture = slices.render(hu, core_map, key, 2.0)
+    _, columns = np.nonzero((picture == np.array(slices.CONTOUR)).all(axis=2))
+    assert columns.size > 50
+    assert columns.max() < picture.shape[1] / 2

@@ -94,6 +94,17 @@ def test_sequences_are_copied(tmp_path: Path) -> None:
     assert copy.ProcedureCodeSequence[0].CodeMeaning == "CTA Schädel"
 
 
+def test_text_padded_with_nul_is_padded_with_space(tmp_path: Path) -> None:
+    """PS3.5 6.2 pads UI alone with NUL; some modalities pad text with it, and validators and databases stumble over it."""
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "CTA", "99LOCAL", "CTA\0"
+    header = write_header(tmp_path / "h.dcm", StudyDescription="CTA\0", ProcedureCodeSequence=Sequence([code]))
+    copy = through_a_file(header, tmp_path)
+    assert raw_bytes(copy, "StudyDescription") == b"CTA "
+    assert dcmread(copy).ProcedureCodeSequence[0].CodeMeaning == "CTA"
+    assert raw_bytes(copy, "StudyInstanceUID") == raw_bytes(header, "StudyInstanceUID")
+
+
 def test_what_is_not_of_patient_or_study_stays_behind(tmp_path: Path) -> None:
     header = write_header(tmp_path / "h.dcm", InstitutionName="St. Elsewhere", OperatorsName="Doe^John", PatientComments="x")
     copy = dcmread(through_a_file(header, tmp_path))
