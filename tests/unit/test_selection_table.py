@@ -82,6 +82,7 @@ def test_cta_heads_are_selected(description: str, changes: dict[str, Any]) -> No
         ("Screen Save", {"image_type": ("DERIVED", "SECONDARY", "SCREEN SAVE"), "slices": 1}, Reason.NOT_A_VOLUME),
         ("CTA HEAD", {"image_type": ("DERIVED", "SECONDARY", "AXIAL", "CT_SOM5 MIP")}, Reason.NOT_A_VOLUME),
         ("CTA HEAD", {"image_type": ("DERIVED", "SECONDARY", "PROJECTION IMAGE", "MIP")}, Reason.NOT_A_VOLUME),
+        ("Brain", {"image_type": ("DERIVED", "PRIMARY", "PERFUSION", "RCBF"), "contrast_agent": "Iohexol"}, Reason.NOT_A_VOLUME),
         ("Bone Plus", {}, Reason.EXCLUDED_BY_RULE),
         ("CTA HEAD", {"convolution_kernel": "BONEPLUS"}, Reason.EXCLUDED_BY_RULE),
         ("CTA 0.6 Hr68", {"convolution_kernel": "Hr68f\\3"}, Reason.EXCLUDED_BY_RULE),
@@ -206,6 +207,11 @@ def test_geometry_is_judged_by_its_numbers(slices: int, step_mm: float) -> None:
 def test_a_hostile_text_takes_no_time() -> None:
     hostile = series("w/o " * 20_000, study_description="a" * 1_000_000)
     assert reason(hostile) is Reason.NO_CONTRAST
+
+
+@pytest.mark.parametrize("word", ["SLOMIP", "TMAXIMAL", "CT_SOM5 SPI", "HELIX", "MONITORED"])
+def test_only_whole_words_of_the_image_type_count(word: str) -> None:
+    assert reason(stack(image_type=("ORIGINAL", "PRIMARY", "AXIAL", word))) is None
 
 
 @pytest.mark.parametrize("sop_class", [CT_IMAGE, ENHANCED_CT, f"{STORAGE}2.2"])
