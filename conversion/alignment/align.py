@@ -50,10 +50,10 @@ def align(volume: ScannerVolume, *, threads: int = 2) -> AlignedHead:
     if cavity is None or len(cavity.inner_table_mm) < _FEWEST_POINTS:
         raise NotAnalysed(Reason.NOT_A_HEAD, "No brain inside a skull was found in the slices.")
     fit = fit_surface(cavity.inner_table_mm, cavity.centre_mm, template)
-    plane = MirrorImage(blocks, fit.matrix, template).plane(6.0, _APPROACH)
-    inside = fit_parenchyma(blocks, straighten(fit.matrix, plane, template), fit.log_scales, template)
+    plane = MirrorImage(blocks, fit.matrix, template, threads).plane(6.0, _APPROACH)
+    inside = fit_parenchyma(blocks, straighten(fit.matrix, plane, template), fit.log_scales, template, threads)
     pose = inside.pose
-    left = MirrorImage(blocks, pose, template).plane(-6.0, _CHECK)
+    left = MirrorImage(blocks, pose, template, threads).plane(-6.0, _CHECK)
     figures = brain_figures(blocks, pose, fit.log_scales, template) | {"correlation": inside.correlation}
     quality = judge(cavity, fit, plane, left, figures)
     lps_to_voxel = np.linalg.inv(NETWORK_TO_RAS) @ pose @ LPS_TO_RAS

@@ -7,20 +7,16 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform
 
+from conversion.alignment.sampling import memory_order, sample
 from corewatch.geometry import LPS_TO_RAS, Matrix, apply
 from corewatch.volumes import ScannerVolume
 
 LOWEST_HU, HIGHEST_HU = -200, 400
 """Values are clipped to this range before they are averaged, so that metal and air do not pull their neighbours along."""
-
-PARTS = 16
-"""Pieces that work is cut into, whatever the number of threads: rounding, and so the result, does not depend on it."""
 
 _LARGEST_BLOCK = 80
 """Voxels in one block at most: sums of clipped values then fit into int16."""
@@ -76,7 +72,7 @@ def block_means(volume: ScannerVolume, step_mm: float, threads: int) -> BlockMea
     kept = [n // f * f for n, f in zip(volume.hu.shape, factors, strict=True)]
     whole = volume.hu[: kept[0], : kept[1], : kept[2]]
     # the axis that moves slowest in memory first: additions then run over contiguous rows
-    order = tuple(int(a) for a in np.argsort([-abs(s) for s in whole.strides], kind="stable"))
+    order = memory_order(whole)
     source = whole.transpose(order)
     block = [factors[a] for a in order]
     sums = np.empty([n // f for n, f in zip(source.shape, block, strict=True)], np.int16)
@@ -94,12 +90,11 @@ def block_means(volume: ScannerVolume, step_mm: float, threads: int) -> BlockMea
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(fill, parts))
     means = sums.astype(np.float32) / np.float32(np.prod(factors))
-    back = tuple(int(a) for a in np.argsort(order))
     to_ras = LPS_TO_RAS @ volume.voxel_to_lps
     first = (np.array(factors, np.float64) - 1) / 2
     matrix = to_ras @ np.diag([*factors, 1.0])
     matrix[:3, 3] = apply(to_ras, first)
-    return BlockMeans(means.transpose(back), matrix)
+    return BlockMeans(means.transpose([order.index(axis) for axis in range(3)]), matrix)
 
 
 def isotropic(
@@ -107,17 +102,7 @@ def isotropic(
 ) -> IsotropicImage:
     """Resample block means, linearly, on cubic voxels along the patient's axes between two corners (scanner RAS mm)."""
     shape = tuple(int(n) for n in np.ceil((high_mm - low_mm) / step_mm) + 1)
-    ras_to_block: Matrix = np.linalg.inv(blocks.to_ras).astype(np.float64)
-    matrix = ras_to_block[:3, :3] * step_mm
-    out = np.empty(shape, np.float32)
-
-    def fill(rows: slice) -> None:
-        offset = apply(ras_to_block, low_mm) + matrix[:, 0] * rows.start
-        affine_transform(
-            blocks.hu, matrix, offset, output_shape=out[rows].shape, output=out[rows], order=1, mode="constant", cval=LOWEST_HU
-        )
-
-    bounds = np.linspace(0, shape[0], PARTS + 1).astype(int)
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(fill, [slice(int(a), int(b)) for a, b in pairwise(bounds)]))
-    return IsotropicImage(out, np.asarray(low_mm, np.float64), step_mm)
+    to_ras = np.diag([step_mm, step_mm, step_mm, 1.0])
+    to_ras[:3, 3] = low_mm
+    hu = sample(blocks.hu, np.linalg.inv(blocks.to_ras).astype(np.float64) @ to_ras, shape, outside=LOWEST_HU, threads=threads)
+    return IsotropicImage(np.ascontiguousarray(hu), np.asarray(low_mm, np.float64), step_mm)

@@ -10,17 +10,20 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from conversion.alignment.isotropic import BlockMeans
+from conversion.alignment.sampling import sample
 from conversion.alignment.template import SMOOTHING_MM, STEP_MM, Template
-from corewatch.geometry import Matrix, apply
+from corewatch.geometry import Matrix
 
 _BRAIN_HU: Final = (-10.0, 90.0)
 _DEPTH_MM: Final = 6.0
 _STRIDE: Final = 3
 _STEPS: Final = 7
+_FEWEST: Final = 100
+"""With fewer points nothing is said about a likeness."""
 _WIDTH_HU: Final = 8.0
 _PRIOR: Final = 0.25
 """Pull back to the pose that the skull gave, relative to the pull of the brain: large ventricles or a swollen hemisphere sit
@@ -36,22 +39,24 @@ class ParenchymaFit:
     pose
         Scanner RAS mm -> template RAS mm, rigid.
     correlation
-        Between the smoothed head and the template inside the brain, -1 to 1.
+        Between the smoothed head and the template inside the brain, -1 to 1: of the whole or of the better hemisphere, since a
+        large haemorrhage on one side hides the likeness there.
     """
 
     pose: Matrix
     correlation: float
 
 
-def fit_parenchyma(blocks: BlockMeans, pose: Matrix, log_scales: NDArray[np.float64], template: Template) -> ParenchymaFit:
+def fit_parenchyma(
+    blocks: BlockMeans, pose: Matrix, log_scales: NDArray[np.float64], template: Template, threads: int
+) -> ParenchymaFit:
     """Refine a pose; `log_scales` are the head's over the template's, and stay as they are."""
     shape = template.distance_mm.shape
     # the head on the template's voxels, scales included, so that only a small motion is left
-    to_block = np.linalg.inv(blocks.to_ras) @ np.linalg.inv(pose) @ _scaling(log_scales, template)
-    matrix = to_block[:3, :3] * STEP_MM
-    image = affine_transform(
-        blocks.hu, matrix, apply(to_block, template.origin_mm), output_shape=shape, order=1, mode="constant", cval=-1000.0
-    )
+    to_ras = np.diag([STEP_MM, STEP_MM, STEP_MM, 1.0])
+    to_ras[:3, 3] = template.origin_mm
+    to_block = np.linalg.inv(blocks.to_ras) @ np.linalg.inv(pose) @ _scaling(log_scales, template) @ to_ras
+    image = np.ascontiguousarray(sample(blocks.hu, to_block, shape, outside=-1000.0, threads=threads))
     brain = ((image > _BRAIN_HU[0]) & (image < _BRAIN_HU[1])).astype(np.float32)
     sigma = SMOOTHING_MM / STEP_MM
     share = gaussian_filter(brain, sigma, truncate=3.0)
@@ -62,7 +67,7 @@ def fit_parenchyma(blocks: BlockMeans, pose: Matrix, log_scales: NDArray[np.floa
     points = inside * STEP_MM + template.origin_mm - template.centre_mm
     target = template.ct_hu[tuple(inside.T)].astype(np.float64)
     y, z, pitch = 0.0, 0.0, 0.0
-    correlation = 0.0
+    value, seen = target, np.ones(len(target), bool)
     prior = np.zeros(3)
     for step_number in range(_STEPS):
         turn = np.asarray(Rotation.from_rotvec([pitch, 0.0, 0.0]).as_matrix())
@@ -71,7 +76,7 @@ def fit_parenchyma(blocks: BlockMeans, pose: Matrix, log_scales: NDArray[np.floa
         value = map_coordinates(smooth, index, order=1, mode="nearest").astype(np.float64)
         slope = [map_coordinates(g, index, order=1, mode="nearest").astype(np.float64) for g in gradients[1:]]
         seen = map_coordinates(share, index, order=1, mode="nearest") > 0.5
-        correlation, gain, level = _line(target, value, seen)
+        gain, level = _line(target, value, seen)
         residual = value - (gain * target + level)
         weight = seen / (1 + (residual / _WIDTH_HU) ** 2) ** 2
         jacobian = np.stack([slope[0], slope[1], slope[1] * arm[:, 1] - slope[0] * arm[:, 2]], axis=1)
@@ -86,7 +91,8 @@ def fit_parenchyma(blocks: BlockMeans, pose: Matrix, log_scales: NDArray[np.floa
     moved = np.eye(4)
     moved[:3, :3] = np.asarray(Rotation.from_rotvec([pitch, 0.0, 0.0]).as_matrix())
     moved[:3, 3] = template.centre_mm - moved[:3, :3] @ template.centre_mm + np.array([0.0, y, z]) * np.exp(log_scales)
-    return ParenchymaFit(np.linalg.inv(moved) @ pose, correlation)
+    sides = (seen, seen & (points[:, 0] > 0), seen & (points[:, 0] < 0))
+    return ParenchymaFit(np.linalg.inv(moved) @ pose, max(_correlation(target, value, side) for side in sides))
 
 
 def _scaling(log_scales: NDArray[np.float64], template: Template) -> Matrix:
@@ -96,15 +102,25 @@ def _scaling(log_scales: NDArray[np.float64], template: Template) -> Matrix:
     return matrix
 
 
-def _line(target: NDArray[np.float64], value: NDArray[np.float64], seen: NDArray[np.bool_]) -> tuple[float, float, float]:
-    """Correlation, gain and level of value = gain * target + level; the gain is never below a small positive one."""
-    if np.count_nonzero(seen) < 100:
-        return 0.0, 1.0, 0.0
-    t, v = target[seen], value[seen]
-    # the middle 98 % of values, so that clots and calcifications do not set the level
-    low, high = np.percentile(v, [1, 99])
-    v = np.clip(v, low, high)
+def _bounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Clip to the middle 98 %, so that clots and calcifications do not set the level."""
+    low, high = np.percentile(values, [1, 99])
+    return np.clip(values, low, high)
+
+
+def _line(target: NDArray[np.float64], value: NDArray[np.float64], seen: NDArray[np.bool_]) -> tuple[float, float]:
+    """Gain and level of value = gain * target + level; the gain is never below a small positive one."""
+    if np.count_nonzero(seen) < _FEWEST:
+        return 1.0, 0.0
+    t, v = target[seen], _bounded(value[seen])
     covariance = np.cov(t, v)
-    correlation = float(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])) if covariance[1, 1] > 0 else 0.0
     gain = max(float(covariance[0, 1] / covariance[0, 0]), 0.1)
-    return correlation, gain, float(v.mean() - gain * t.mean())
+    return gain, float(v.mean() - gain * t.mean())
+
+
+def _correlation(target: NDArray[np.float64], value: NDArray[np.float64], seen: NDArray[np.bool_]) -> float:
+    if np.count_nonzero(seen) < _FEWEST:
+        return 0.0
+    covariance = np.cov(target[seen], _bounded(value[seen]))
+    power = float(covariance[0, 0] * covariance[1, 1])
+    return float(covariance[0, 1]) / power**0.5 if power > 0 else 0.0

@@ -23,6 +23,10 @@ MINIMUM_SCORE: Final = 0.5
 """Heads below this score are not analysed."""
 
 
+_NO_HEAD: Final = 0.2
+"""Below this, what a figure is worth speaks against a head rather than against its pose."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Range:
     """Values at `good` or beyond count fully, at `bad` or beyond not at all, linear between."""
@@ -89,7 +93,9 @@ def check_quality(quality: AlignmentQuality, minimum: float = MINIMUM_SCORE) -> 
     if quality.score >= minimum:
         return
     rates = {name: rate(quality.parts[name]) for name, rate in _RANGES.items() if name in quality.parts}
-    if min(rates.get("enclosed", 1.0), rates.get("soft", 1.0)) < 0.2:
+    shape = min(rates.get(name, 1.0) for name in ("enclosed", "soft", "inliers"))
+    inside = max(rates.get("correlation", 1.0), rates.get("turned_degrees", 1.0))
+    if shape < _NO_HEAD or inside < _NO_HEAD:
         raise NotAnalysed(Reason.NOT_A_HEAD, "No brain inside a skull was found in the slices.")
     if rates.get("coverage", 1.0) <= min(rates.values(), default=0.0):
         share = 100 * quality.parts["coverage"]

@@ -7,9 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform
 
-from conversion.alignment.isotropic import PARTS
+from conversion.alignment.sampling import PARTS, memory_order, sample
 from corewatch.geometry import NETWORK_SHAPE, Matrix, apply
 from corewatch.volumes import ScannerVolume
 
@@ -27,41 +26,36 @@ def to_network(volume: ScannerVolume, lps_to_voxel: Matrix, threads: int) -> NDA
     reach = apply(grid_to_scan, corners)
     low = np.clip(np.floor(reach.min(axis=0)).astype(int) - 1, 0, volume.hu.shape)
     high = np.clip(np.ceil(reach.max(axis=0)).astype(int) + 2, 0, volume.hu.shape)
-    result = np.zeros(NETWORK_SHAPE, np.uint8)
     if (high <= low).any():
-        return result
-    together = max(1, int(1.0 / float(volume.spacing_mm[2]) + 1e-6))
-    together = min(together, int(high[2] - low[2]))
-    count = int(high[2] - low[2]) // together
-    part = volume.hu[low[0] : high[0], low[1] : high[1], low[2] : low[2] + count * together]
-    shrink = np.eye(4)
-    shrink[:3, 3] = -low.astype(np.float64)
-    shrink[2, 2] = 1 / together
-    shrink[2, 3] = -(low[2] + (together - 1) / 2) / together
-    to_part = shrink @ grid_to_scan
+        return np.zeros(NETWORK_SHAPE, np.uint8)
+    part = volume.hu[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
+    together = min(max(1, int(1.0 / float(volume.spacing_mm[2]) + 1e-6)), part.shape[2])
+    if together > 1:
+        part = _merged(part, together, threads)
+    shrink = np.diag([1.0, 1.0, 1 / together, 1.0])
+    shrink[:3, 3] = (-low[0], -low[1], -(low[2] + (together - 1) / 2) / together)
+    values = sample(part, shrink @ grid_to_scan, NETWORK_SHAPE, outside=_OUTSIDE_HU, threads=threads)
+    return np.ascontiguousarray(np.rint(np.clip(values, 0, 100)).astype(np.uint8))
 
+
+def _merged(part: NDArray[np.int16], together: int, threads: int) -> NDArray[np.int16]:
+    """Means of neighbouring slices, rounded; slices that are left over at the end are dropped."""
+    count = part.shape[2] // together
+    slow_last = memory_order(part)[0] == 2
+    merged = np.empty((*part.shape[:2], count), np.int16, order="F" if slow_last else "C")
+
+    def fill(rows: slice) -> None:
+        here = (slice(None), slice(None), rows) if slow_last else (rows, slice(None), slice(None))
+        start, stop = (rows.start, rows.stop) if slow_last else (0, count)
+        source = part if slow_last else part[rows]
+        total = np.zeros(merged[here].shape, np.int32, order="F" if slow_last else "C")
+        for n in range(together):
+            total += source[:, :, start * together + n : stop * together : together]
+        # floor division would shift everything by half a unit
+        merged[here] = (total + together // 2) // together
+
+    length = count if slow_last else merged.shape[0]
+    bounds = np.unique(np.linspace(0, length, PARTS + 1).astype(int))
     with ThreadPoolExecutor(threads) as pool:
-        if together > 1:
-            merged = np.empty((*part.shape[:2], count), np.int16, order="F")
-
-            def merge(start: int) -> None:
-                for k in range(start, count, threads):
-                    total = part[:, :, k * together].astype(np.int32)
-                    for n in range(1, together):
-                        total += part[:, :, k * together + n]
-                    merged[:, :, k] = np.clip(total // together, -1024, 3071)
-
-            list(pool.map(merge, range(threads)))
-            part = merged
-
-        def fill(rows: slice) -> None:
-            offset = to_part[:3, 3] + to_part[:3, 0] * rows.start
-            shape = (rows.stop - rows.start, *NETWORK_SHAPE[1:])
-            values = affine_transform(
-                part, to_part[:3, :3], offset, output_shape=shape, output=np.float32, order=1, mode="constant", cval=_OUTSIDE_HU
-            )
-            result[rows] = np.rint(np.clip(values, 0, 100)).astype(np.uint8)
-
-        bounds = np.linspace(0, NETWORK_SHAPE[0], PARTS + 1).astype(int)
         list(pool.map(fill, [slice(int(a), int(b)) for a, b in pairwise(bounds)]))
-    return result
+    return merged

@@ -11,12 +11,13 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from conversion.alignment.isotropic import BlockMeans
+from conversion.alignment.sampling import sample
 from conversion.alignment.template import STEP_MM, Template
-from corewatch.geometry import Matrix, apply
+from corewatch.geometry import Matrix
 
 _STEP_MM: Final = 2.0
 _HALF_WIDTH_MM: Final = 90.0
@@ -53,14 +54,13 @@ class Plane:
 class MirrorImage:
     """A head in a rigid pose, ready to be compared with its mirror image."""
 
-    def __init__(self, blocks: BlockMeans, pose: Matrix, template: Template) -> None:
+    def __init__(self, blocks: BlockMeans, pose: Matrix, template: Template, threads: int) -> None:
         low, high = _bounds(template)
         shape = tuple(int(n) for n in (high - low) / _STEP_MM + 1)
-        to_block = np.linalg.inv(blocks.to_ras) @ np.linalg.inv(pose)
-        matrix = to_block[:3, :3] * _STEP_MM
-        image = affine_transform(
-            blocks.hu, matrix, apply(to_block, low), output_shape=shape, order=1, mode="constant", cval=-1000.0
-        )
+        to_ras = np.diag([_STEP_MM, _STEP_MM, _STEP_MM, 1.0])
+        to_ras[:3, 3] = low
+        to_block = np.linalg.inv(blocks.to_ras) @ np.linalg.inv(pose) @ to_ras
+        image = np.ascontiguousarray(sample(blocks.hu, to_block, shape, outside=-1000.0, threads=threads))
         self._seen = image > _UNSEEN_HU
         self._window = np.clip(image, *_WINDOW_HU)
         self._low = low

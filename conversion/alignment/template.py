@@ -67,15 +67,15 @@ def load_template() -> Template:
     """Read the template once per process."""
     image = nib.load(_data_file("mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"))
     t1 = np.asanyarray(image.dataobj)
-    brain = t1 > 0
     step = int(STEP_MM / float(image.header.get_zooms()[0]))
     middle = round(float((np.linalg.inv(image.affine) @ [0, 0, 0, 1])[0]))
     # blocks are centred on x = 0, so that the reduced template is symmetric too
-    starts = [middle % step, 0, 0]
-    reduced = np.ascontiguousarray(brain[starts[0] :: step, ::step, ::step])
+    first = np.array([middle % step - step // 2, 0, 0]) % step
+    blocks = [int(n - f) // step for n, f in zip(t1.shape, first, strict=True)]
+    whole = t1[tuple(slice(int(f), int(f) + n * step) for f, n in zip(first, blocks, strict=True))]
     pad = int(np.ceil(_MARGIN_MM / STEP_MM))
-    mask = np.pad(reduced, pad)
-    origin = apply(image.affine, np.array(starts, float)) - pad * STEP_MM
+    mask = np.pad(whole[step // 2 :: step, step // 2 :: step, step // 2 :: step] > 0, pad)
+    origin = apply(image.affine, first + step // 2) - pad * STEP_MM
     radius = round(_CLOSING_MM / STEP_MM)
     ball = np.sum(np.square(np.indices((2 * radius + 1,) * 3) - radius), axis=0) <= radius**2
     hull = binary_fill_holes(binary_closing(mask, ball))
@@ -84,6 +84,6 @@ def load_template() -> Template:
     distance = gaussian_filter((distance * STEP_MM).astype(np.float32), 1.0)
     centre = np.array(np.nonzero(hull)).mean(axis=1) * STEP_MM + origin
     to_hu = np.interp(np.arange(256), *np.transpose(_T1_TO_HU)).astype(np.float32)
-    hu = gaussian_filter(to_hu[t1], SMOOTHING_MM, truncate=3.0)
-    hu = hu[starts[0] :: step, ::step, ::step]
-    return Template(distance, np.pad(hu, pad, mode="edge"), origin, np.array([0.0, centre[1], centre[2]]))
+    means = to_hu[whole].reshape(blocks[0], step, blocks[1], step, blocks[2], step).mean(axis=(1, 3, 5))
+    hu = gaussian_filter(np.pad(means, pad, mode="edge"), SMOOTHING_MM / STEP_MM, truncate=3.0)
+    return Template(distance, hu, origin, np.array([0.0, centre[1], centre[2]]))
