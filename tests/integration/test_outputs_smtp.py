@@ -15,6 +15,8 @@ from tests.support.results import PATIENT_ID, clock, make_case, not_analysed
 from tests.support.smtp import PASSWORD, USER, smtp_server
 from tests.support.storage import Certificates, make_certificates
 
+pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
+
 TEAM = ("stroke@clinic.example", "duty@clinic.example")
 FROM = "corewatch@clinic.example"
 
