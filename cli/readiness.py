@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from pathlib import Path
 
 import psutil
 from celery import Celery
@@ -37,7 +38,17 @@ def consumed_queues(app: Celery) -> set[str]:
     return {queue["name"] for queues in replies.values() for queue in queues}
 
 
-def missing(pids: dict[str, int | None], ports: dict[str, int], queues: Collection[str]) -> list[str]:
+def holds(pid: int | None, lock: Path) -> bool:
+    """Whether the process has written itself down as the holder of a lock file."""
+    try:
+        return pid is not None and int(lock.read_text()) == pid
+    except (OSError, ValueError):
+        return False
+
+
+def missing(
+    pids: Mapping[str, int | None], ports: Mapping[str, int], locks: Mapping[str, Path], queues: Collection[str]
+) -> list[str]:
     """Names of the programs that are not ready.
 
     Parameters
@@ -46,6 +57,8 @@ def missing(pids: dict[str, int | None], ports: dict[str, int], queues: Collecti
         Program -> process id, None while it does not run.
     ports
         Program -> TCP port that it has to listen at.
+    locks
+        Program -> lock file that it has to hold.
     queues
         Queues that are consumed (see `consumed_queues`).
     """
@@ -54,5 +67,6 @@ def missing(pids: dict[str, int | None], ports: dict[str, int], queues: Collecti
         for name, pid in pids.items()
         if pid is None
         or (name in ports and not listens(pid, ports[name]))
+        or (name in locks and not holds(pid, locks[name]))
         or (name.startswith("work-") and name.removeprefix("work-") not in queues)
     ]

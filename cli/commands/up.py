@@ -14,7 +14,7 @@ import click
 from cli.options import chosen_file, config_option, json_option
 
 if TYPE_CHECKING:
-    from cli.supervisor import Supervisor
+    from cli.supervisor import Program, Supervisor
     from config.settings import Settings
     from jobs.embedded import EmbeddedRedis
 
@@ -109,7 +109,7 @@ def _run(settings: Settings, file: Path | None, signals: _Signals, *, as_json: b
             redis.stop()
 
 
-def _redis_program(redis: EmbeddedRedis) -> Any:
+def _redis_program(redis: EmbeddedRedis) -> Program:
     from cli.supervisor import Process, Program
     from jobs.embedded import STOP_LIMIT_S
 
@@ -128,11 +128,13 @@ def _wait_until_ready(
     supervisor: Supervisor, names: list[str], settings: Settings, app: Any, stop: threading.Event, ready: threading.Event
 ) -> None:
     from cli.readiness import consumed_queues, missing
+    from daemon.lock import LOCK_FILE
 
     ports = {"listen": settings.listener.port, "flower": settings.flower.port}
+    locks = {"watch": settings.data_dir / LOCK_FILE}
     begun = told = time.monotonic()
     while not stop.wait(ASK_EVERY_S):
-        waiting = missing({name: supervisor.pid(name) for name in names}, ports, consumed_queues(app))
+        waiting = missing({name: supervisor.pid(name) for name in names}, ports, locks, consumed_queues(app))
         if not waiting:
             ready.set()
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -95,10 +96,24 @@ def test_the_listener_stops_first_and_workers_together() -> None:
     assert len({order[f"work-{queue}"] for queue in ("prepare", "detect", "deliver")}) == 1
 
 
-def test_what_is_missing_is_named() -> None:
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
     pids: dict[str, int | None] = {"listen": None, "watch": 1, "work-detect": 2, "work-deliver": 3}
-    assert missing(pids, {}, {"detect"}) == ["listen", "work-deliver"]
-    assert missing({"flower": os.getpid()}, {"flower": 1}, ()) == ["flower"]
+    assert missing(pids, {}, {}, {"detect"}) == ["listen", "work-deliver"]
+    assert missing({"flower": os.getpid()}, {"flower": 1}, {}, ()) == ["flower"]
+    lock = tmp_path / "daemon.lock"
+    assert missing({"watch": 17}, {}, {"watch": lock}, ()) == ["watch"]
+    lock.write_text("16\n")
+    assert missing({"watch": 17}, {}, {"watch": lock}, ()) == ["watch"]
+    lock.write_text("17\n")
+    assert missing({"watch": 17}, {}, {"watch": lock}, ()) == []
+
+
+def test_who_listens_is_found() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert listens(os.getpid(), server.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+    assert not listens(os.getpid(), port)
 
 
 def test_a_process_that_is_gone_does_not_listen() -> None:
