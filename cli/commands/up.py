@@ -70,7 +70,7 @@ def _run(settings: Settings, file: Path | None, signals: _Signals, *, as_json: b
     from cli.broker import limits
     from cli.children import own_environment, programs
     from cli.credentials import flower_password
-    from cli.supervisor import POLL_S, Program, Supervisor
+    from cli.supervisor import POLL_S, Supervisor
     from jobs.app import make_app
     from jobs.embedded import EmbeddedRedis
 

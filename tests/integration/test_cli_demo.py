@@ -28,9 +28,8 @@ def demo(*arguments: str) -> list[str]:
 
 @pytest.mark.timeout(900)
 def test_a_synthetic_stroke_arrives_everywhere(tmp_path: Path) -> None:
-    done = subprocess.run(
-        demo("--dir", str(tmp_path / "demo"), "--json"), capture_output=True, text=True, timeout=840, env=own_environment({}), check=False
-    )  # fmt: skip
+    command = demo("--dir", str(tmp_path / "demo"), "--json")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=840, env=own_environment({}), check=False)
     assert done.returncode == 0, done.stderr
     assert RESEARCH_LABEL in done.stderr
     outcome = json.loads(done.stdout)
