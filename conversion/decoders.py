@@ -6,10 +6,10 @@ progressive JPEG of 12 bits; GDCM is asked for those directly. Nothing under GPL
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, Final
 
 import numpy as np
@@ -85,16 +85,9 @@ def decoders() -> dict[str, str]:
         if decoder.is_encapsulated and decoder.is_available:
             preferred = _PREFERRED.get(syntax, "")
             found[str(syntax)] = preferred if preferred in decoder.available_plugins else decoder.available_plugins[0]
-    found.update(dict.fromkeys(_JPEG_12_BIT, "gdcm") if _has_gdcm() else {})
+    if find_spec("gdcm") is not None:
+        found.update(dict.fromkeys(_JPEG_12_BIT, "gdcm"))
     return found
-
-
-def _has_gdcm() -> bool:
-    try:
-        import gdcm  # noqa: F401  only whether it is there
-    except ImportError:
-        return False
-    return True
 
 
 def name_of(syntax: str) -> str:
@@ -170,10 +163,3 @@ def _decode_with_gdcm(frame: bytes, pixels: PixelFormat, syntax: str) -> Stored:
     if len(raw) != pixels.frame_bytes:
         raise DecodingError("the decoder returned an image of another size")
     return np.frombuffer(raw, pixels.native_dtype(big_endian=False)).reshape(pixels.rows, pixels.columns)
-
-
-def batches(indices: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Cut `indices` into lists of at most `size`."""
-    rest = iter(indices)
-    while batch := list(itertools.islice(rest, size)):
-        yield batch
