@@ -43,7 +43,8 @@ class Part:
         self._wake = threading.Event()
         self._stopping = False
         self._failures = 0
-        self._thread = threading.Thread(target=self._run, name=f"daemon-{name}")
+        # a step that hangs must not keep the program from ending; every step may be interrupted anywhere
+        self._thread = threading.Thread(target=self._run, name=f"daemon-{name}", daemon=True)
 
     def start(self) -> None:
         """Begin."""
