@@ -40,7 +40,7 @@ def convert_series(paths: Sequence[Path], *, threads: int = 2, minimum_slices: i
     Returns
     -------
     HU, int16, (columns, rows, slices) in Fortran order; slices ascend along the normal of the images. The peak of memory is the
-    volume itself, twice that for irregular steps, and twice the larger grid for a tilted gantry.
+    volume itself, twice that for a tilted gantry or irregular steps, three times for both.
 
     Raises
     ------
