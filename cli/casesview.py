@@ -155,7 +155,7 @@ def print_details(case: Case, deliveries: Sequence[Delivery], history: Sequence[
     for name in ("Time (UTC)", "Event", "Detail"):
         events.add_column(name, no_wrap=name != "Detail", overflow="fold")
     for line in history:
-        events.add_row(_time(line.at), line.event, ", ".join(f"{k} {v}" for k, v in line.detail.items()))
+        events.add_row(_time(line.at), line.event, "; ".join(f"{k}: {v}" for k, v in line.detail.items()))
     _console().print(Group(*parts, "", events, Text(RESEARCH_LABEL, style="yellow")))
 
 
