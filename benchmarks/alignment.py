@@ -35,6 +35,8 @@ MATRIX, PIXEL_MM, SLICES, COVERAGE_MM = 256, 0.976, 200, 230.0
 BRAIN_CENTRE = np.array([0.0, -18.0, 12.0])
 RAS_TO_NETWORK = np.linalg.inv(NETWORK_TO_RAS)
 
+ON_TABLE, MEAN, PATIENT = "phantom, holder, table", "mean CT of 30 adults", "published patient"
+
 Posed = tuple[ScannerVolume, Matrix]
 """A stack and the right scanner LPS mm -> network voxel."""
 
@@ -57,33 +59,37 @@ def main() -> None:
     parser.add_argument("--millimetres", type=float, default=25.0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", choices=("poses", "gate", "time"), help="one part alone")
+    parser.add_argument("--heads", default="", help="only heads whose name holds this text, such as patient")
     options = parser.parse_args()
-    heads = list(all_heads())
+    heads = list(all_heads(options.heads))
     if options.only in (None, "poses"):
         print(f"{options.poses} poses up to {options.degrees:g} degrees and {options.millimetres:g} mm, half of them descending")
         for head in heads:
             volumes = (posed(head, n, options.degrees, options.millimetres, descending=n % 2 == 1) for n in range(options.poses))
             report_poses(head.name, volumes, options.threads)
-        volumes = (scanned(n, options.degrees, options.millimetres) for n in range(options.poses))
-        report_poses("phantom, holder, table", volumes, options.threads)
+        if options.heads in ON_TABLE:
+            volumes = (scanned(n, options.degrees, options.millimetres) for n in range(options.poses))
+            report_poses(ON_TABLE, volumes, options.threads)
     if options.only in (None, "gate"):
         report_gate(heads, options.threads)
     if options.only in (None, "time"):
         report_time(heads[0], options.threads)
 
 
-def all_heads() -> Iterator[Head]:
-    """The heads that can be had here."""
+def all_heads(wanted: str) -> Iterator[Head]:
+    """The heads that can be had here and whose name holds `wanted`."""
     for seed, core_ml, side in ((0, 0.0, Side.NONE), (1, 80.0, Side.LEFT), (2, 40.0, Side.RIGHT)):
-        head = make_head(HeadSpec(seed, core_ml, side))
-        yield Head(f"phantom {seed}, {core_ml:g} mL", head.hu.astype(np.float32), head.voxel_to_ras)
+        name = f"phantom {seed}, {core_ml:g} mL"
+        if wanted in name:
+            head = make_head(HeadSpec(seed, core_ml, side))
+            yield Head(name, head.hu.astype(np.float32), head.voxel_to_ras)
     mean = SHARED / "reference" / "template" / "mean_ct_head_30_adults_hu.nii.gz"
-    if mean.exists():
+    if wanted in MEAN and mean.exists():
         image = nib.load(mean)
-        yield Head("mean CT of 30 adults", image.get_fdata(dtype=np.float32), image.affine)
+        yield Head(MEAN, image.get_fdata(dtype=np.float32), image.affine)
     patient = SHARED / "reference" / "deepsymnet" / "sub-0151_aligned.nii.gz"
-    if patient.exists():
-        yield Head("published patient", nib.load(patient).get_fdata(dtype=np.float32), np.array(NETWORK_TO_RAS), clipped=True)
+    if wanted in PATIENT and patient.exists():
+        yield Head(PATIENT, nib.load(patient).get_fdata(dtype=np.float32), np.array(NETWORK_TO_RAS), clipped=True)
 
 
 def posed(
@@ -225,8 +231,9 @@ def gate_inputs(heads: list[Head]) -> Iterator[tuple[str, str, ScannerVolume]]:
             yield "refuse", f"{head.name}, header lies: {name}", posed(head, 220, turn=turn)[0]
         for name, (wanted, low, high) in CUTS.items():
             yield wanted, f"{head.name}, {name}", cut(*posed(head, 230, 6, 8), low, high)
-    yield from bodies()
-    yield from drawn()
+    if len(heads) > 1:
+        yield from bodies()
+        yield from drawn()
 
 
 def cut(volume: ScannerVolume, truth: Matrix, low_mm: float, high_mm: float) -> ScannerVolume:

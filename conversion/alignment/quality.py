@@ -97,7 +97,7 @@ def check_quality(quality: AlignmentQuality, minimum: float = MINIMUM_SCORE) -> 
     inside = max(rates.get("correlation", 1.0), rates.get("turned_degrees", 1.0))
     if shape < _NO_HEAD or inside < _NO_HEAD:
         raise NotAnalysed(Reason.NOT_A_HEAD, "No brain inside a skull was found in the slices.")
-    if rates.get("coverage", 1.0) <= min(rates.values(), default=0.0):
+    if rates.get("coverage", 1.0) < 1 and rates["coverage"] == min(rates.values()):
         share = 100 * quality.parts["coverage"]
         raise NotAnalysed(Reason.TOO_LITTLE_COVERAGE, f"Only {share:.0f} % of the brain lies within the slices.")
     if rates.get("turned_degrees", 1.0) < 0.5:

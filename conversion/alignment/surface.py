@@ -26,6 +26,12 @@ deviation counts as much as this distance at every point."""
 _ROUGH_WIDTHS_MM: Final = (20.0, 20.0, 15.0, 15.0, 10.0, 10.0, 8.0, 8.0, 8.0)
 _FINE_WIDTHS_MM: Final = (6.0,) * 4 + (4.0,) * 8
 """Distances at which a point's weight has fallen to a quarter, one Gauss-Newton step each."""
+_INLIER_MM: Final = 4.0
+_LARGEST_TURN: Final = 0.2
+_LARGEST_GROWTH: Final = 0.05
+"""Bounds of one step, in radians and in log scale."""
+_SCALE_BOUNDS: Final = (-0.25, 0.15)
+_DAMPING: Final = np.array([1.0, 1.0, 1.0, 1e-3, 1e-3, 1e-3, 1.0, 1.0, 1.0])
 _POINTS_COARSE: Final = 1000
 _POINTS_FINE: Final = 12000
 
@@ -43,7 +49,7 @@ class SurfaceFit:
     log_scales
         (3,), head over template along the template's axes.
     residual_mm
-        Robust root mean square of the distances.
+        Root mean square of the distances, each counted as 4 mm at most.
     inliers
         Share of the points within 4 mm of the hull.
     """
@@ -53,7 +59,6 @@ class SurfaceFit:
     log_scales: NDArray[np.float64]
     residual_mm: float
     inliers: float
-    cost: float
 
     @property
     def turned_degrees(self) -> float:
@@ -68,54 +73,56 @@ class SurfaceFit:
         return matrix
 
 
-class _Problem:
-    """Distances and their derivatives for one set of points."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pose:
+    """A pose while it is fitted: a point comes to lie at (rotation @ arm + shift) / exp(log_scales) + the template's centre."""
+
+    rotation: NDArray[np.float64]
+    shift: NDArray[np.float64]
+    log_scales: NDArray[np.float64]
+
+
+class _Points:
+    """Points on the inner table, as arms from the cavity's centre, and their distances from the hull."""
 
     def __init__(self, points: NDArray[np.float64], centre: NDArray[np.float64], template: Template) -> None:
         self.arms = points - centre
         self.template = template
         self.gradients = [np.asarray(g, np.float32) for g in np.gradient(template.distance_mm, STEP_MM)]
 
-    def place(self, rotation: NDArray[np.float64], shift: NDArray[np.float64], scales: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Points on the template, before `shift` and scale have been parted: (R arm + shift) / exp(scales) + template centre."""
-        return (self.arms @ rotation.T + shift) * np.exp(-scales) + self.template.centre_mm
-
     def distances(self, placed: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Distances (n,) in mm from the hull and their gradients (n, 3)."""
         index = ((placed - self.template.origin_mm) / STEP_MM).T
         d = map_coordinates(self.template.distance_mm, index, order=1, mode="nearest")
         g = np.stack([map_coordinates(x, index, order=1, mode="nearest") for x in self.gradients], axis=1)
         return d.astype(np.float64), g.astype(np.float64)
 
 
-def _fit(
-    problem: _Problem,
-    rotation: NDArray[np.float64],
-    shift: NDArray[np.float64],
-    scales: NDArray[np.float64],
-    widths_mm: tuple[float, ...],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float, NDArray[np.float64]]:
-    d = np.zeros(0)
-    cost = 0.0
+def _fit(points: _Points, pose: _Pose, widths_mm: tuple[float, ...]) -> tuple[_Pose, NDArray[np.float64]]:
+    """Take one Gauss-Newton step for each width; returns the pose and the distances (n,) in mm just before the last step."""
+    distance = np.zeros(0)
     for width in widths_mm:
-        turned = problem.arms @ rotation.T
-        shrink = np.exp(-scales)
-        d, g = problem.distances((turned + shift) * shrink + problem.template.centre_mm)
-        weight = 1 / (1 + (d / width) ** 2) ** 2
-        gs = g * shrink
-        jacobian = np.concatenate([np.cross(turned, gs), gs, -(turned + shift) * gs], axis=1)
+        turned = points.arms @ pose.rotation.T
+        shrink = np.exp(-pose.log_scales)
+        distance, slope = points.distances((turned + pose.shift) * shrink + points.template.centre_mm)
+        weight = 1 / (1 + (distance / width) ** 2) ** 2
+        slope = slope * shrink
+        jacobian = np.concatenate([np.cross(turned, slope), slope, -(turned + pose.shift) * slope], axis=1)
         weighted = jacobian * weight[:, None]
         prior = np.zeros(9)
-        prior[6:] = len(d) * _PRIOR_MM**2 / _SCALE_SD**2
-        hessian = weighted.T @ jacobian + np.diag(prior) + np.diag(np.r_[[1.0] * 3, [1e-3] * 3, [1.0] * 3])
-        gradient = weighted.T @ d
-        gradient[6:] += prior[6:] * (scales - _SCALE_MEAN)
-        step = -np.linalg.solve(hessian, gradient)
-        step[:3] = np.clip(step[:3], -0.2, 0.2)
-        step[6:] = np.clip(step[6:], -0.05, 0.05)
-        update = Rotation.from_rotvec(step[:3]).as_matrix()
-        rotation, shift, scales = update @ rotation, shift + step[3:6], np.clip(scales + step[6:], -0.25, 0.15)
-        cost = float(np.mean(d**2 / (d**2 + width**2)))
-    return rotation, shift, scales, cost, d
+        prior[6:] = len(distance) * _PRIOR_MM**2 / _SCALE_SD**2
+        gradient = weighted.T @ distance
+        gradient[6:] += prior[6:] * (pose.log_scales - _SCALE_MEAN)
+        step = -np.linalg.solve(weighted.T @ jacobian + np.diag(prior + _DAMPING), gradient)
+        turn = Rotation.from_rotvec(np.clip(step[:3], -_LARGEST_TURN, _LARGEST_TURN)).as_matrix()
+        growth = np.clip(step[6:], -_LARGEST_GROWTH, _LARGEST_GROWTH)
+        pose = _Pose(turn @ pose.rotation, pose.shift + step[3:6], np.clip(pose.log_scales + growth, *_SCALE_BOUNDS))
+    return pose, distance
+
+
+def _misfit(distance: NDArray[np.float64], width_mm: float) -> float:
+    """Mean of a cost that levels off beyond `width_mm`: 0 for a perfect fit, 1 for none."""
+    return float(np.mean(distance**2 / (distance**2 + width_mm**2)))
 
 
 _STARTS: Final = (
@@ -140,31 +147,22 @@ def fit_surface(points_mm: NDArray[np.float64], centre_mm: NDArray[np.float64], 
     Starts that no patient can take are tried too: where one of them wins, the position in the header is wrong, and the angle of
     the pose says so.
     """
-    coarse = _Problem(points_mm[:: max(1, len(points_mm) // _POINTS_COARSE)], centre_mm, template)
-    scales = np.full(3, _SCALE_MEAN)
-    rough = []
+    coarse = _Points(points_mm[:: max(1, len(points_mm) // _POINTS_COARSE)], centre_mm, template)
+    best, least = None, np.inf
     for angles in _STARTS + _TURNED_STARTS:
-        rotation = np.asarray(Rotation.from_euler("xyz", angles, degrees=True).as_matrix())
-        rough.append(_fit(coarse, rotation, np.zeros(3), scales, _ROUGH_WIDTHS_MM))
-    best = min(rough, key=lambda f: f[3])
-    fine = _Problem(points_mm[:: max(1, len(points_mm) // _POINTS_FINE)], centre_mm, template)
-    rotation, shift, scales, cost, d = _fit(fine, best[0], best[1], best[2], _FINE_WIDTHS_MM)
+        upright = np.asarray(Rotation.from_euler("xyz", angles, degrees=True).as_matrix())
+        pose, distance = _fit(coarse, _Pose(upright, np.zeros(3), np.full(3, _SCALE_MEAN)), _ROUGH_WIDTHS_MM)
+        misfit = _misfit(distance, _ROUGH_WIDTHS_MM[-1])
+        if best is None or misfit < least:
+            best, least = pose, misfit
+    assert best is not None
+    fine = _Points(points_mm[:: max(1, len(points_mm) // _POINTS_FINE)], centre_mm, template)
+    pose, distance = _fit(fine, best, _FINE_WIDTHS_MM)
     return SurfaceFit(
-        rotation,
-        _rigid_translation(rotation, shift, scales, centre_mm, template),
-        scales,
-        float(np.sqrt(np.mean(np.minimum(d**2, 16.0)))),
-        float(np.mean(np.abs(d) < 4.0)),
-        cost,
+        pose.rotation,
+        # the point that the scaled fit puts on the template's centre stays there, and the scales are dropped
+        template.centre_mm + pose.shift - pose.rotation @ centre_mm,
+        pose.log_scales,
+        float(np.sqrt(np.mean(np.minimum(distance**2, _INLIER_MM**2)))),
+        float(np.mean(np.abs(distance) < _INLIER_MM)),
     )
-
-
-def _rigid_translation(
-    rotation: NDArray[np.float64],
-    shift: NDArray[np.float64],
-    scales: NDArray[np.float64],
-    centre_mm: NDArray[np.float64],
-    template: Template,
-) -> NDArray[np.float64]:
-    """Keep the point of the head that the scaled fit puts on the template's centre there, and drop the scales."""
-    return template.centre_mm + shift - rotation @ centre_mm
