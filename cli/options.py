@@ -27,7 +27,7 @@ def json_option(function: _F) -> _F:
 
 
 def chosen_file(config_file: Path | None) -> Path | None:
-    """The settings file in use, absolute: named after the subcommand, or before it, else a default one that exists, else None.
+    """The settings file in use, absolute: named after the command, or before it, else a default one that exists, else None.
 
     Raises
     ------
@@ -36,7 +36,10 @@ def chosen_file(config_file: Path | None) -> Path | None:
     """
     from config.loading import find_file
 
-    found = find_file(config_file or click.get_current_context().find_root().params.get("config_file"))
+    context: click.Context | None = click.get_current_context()
+    while config_file is None and context is not None:
+        config_file, context = context.params.get("config_file"), context.parent
+    found = find_file(config_file)
     return None if found is None else found.resolve()
 
 

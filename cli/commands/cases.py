@@ -26,7 +26,8 @@ CANCELLABLE = (CaseState.RECEIVING, CaseState.QUEUED, CaseState.PREPARED, CaseSt
 
 
 @click.group(help="List, show, retry or cancel cases.")
-def cases() -> None:
+@config_option
+def cases(config_file: Path | None) -> None:
     """Group of commands."""
 
 
@@ -54,7 +55,7 @@ def list_cases(config_file: Path | None, states: tuple[str, ...], limit: int, as
 @config_option
 @json_option
 def show(config_file: Path | None, case_id: str, as_json: bool) -> None:
-    """Show one case: its state, its deliveries, and what has happened to it."""
+    """Show one case, its deliveries and its history."""
     from cli.casesview import details_of, print_details, print_json
 
     settings = settings_of(config_file)
@@ -72,7 +73,7 @@ def show(config_file: Path | None, case_id: str, as_json: bool) -> None:
 @config_option
 @json_option
 def retry(config_file: Path | None, case_ids: tuple[str, ...], as_json: bool) -> None:
-    """Start cases anew at the stage where they ended (failed or not analysed)."""
+    """Start cases anew at the stage where they ended."""
     from cli.casesview import print_json
 
     answers: dict[str, str] = {}

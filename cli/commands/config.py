@@ -14,7 +14,8 @@ from corewatch.errors import ConfigurationError
 
 
 @click.group(help="Show or check the settings.")
-def config() -> None:
+@config_option
+def config(config_file: Path | None) -> None:
     """Group of commands."""
 
 

@@ -15,7 +15,8 @@ from corewatch.errors import ConfigurationError
 
 
 @click.group(help="Install, list or verify models.")
-def model() -> None:
+@config_option
+def model(config_file: Path | None) -> None:
     """Group of commands."""
 
 

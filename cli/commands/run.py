@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,11 @@ import click
 
 from cli import exits
 from cli.options import config_option, settings_of
+from corewatch.errors import ConfigurationError
+from corewatch.identity import new_case_id
+from corewatch.states import CaseState
+
+_log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -27,12 +33,19 @@ def run(source: Path, out: Path, aligned: bool, model: str | None, as_json: bool
     Prints one JSON object; progress goes to standard error. Exit code 3: not analysed, the object says why.
     """
     from config.logging import configure_logging
+    from corewatch.result import Result
     from worker.foreground import run_case
 
     settings = settings_of(config_file)
     configure_logging(settings.log, "run")
     with _stdout_kept_clean() as answer:
-        result = run_case(source, out, settings, aligned=aligned, model=model, progress=_say)
+        try:
+            result = run_case(source, out, settings, aligned=aligned, model=model, progress=_say)
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            _log.exception("the case failed")
+            result = Result(new_case_id(), CaseState.FAILED, None, detail=f"{type(error).__name__}: {error}")
         os.write(answer, (result.dumps() + "\n").encode())
     click.get_current_context().exit(exits.code_of(result.state))
 

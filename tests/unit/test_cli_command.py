@@ -99,6 +99,21 @@ def test_a_defect_is_reported_with_its_traceback_and_exits_with_4(
     assert "Traceback" in caplog.text
 
 
+def test_a_case_that_fails_is_still_one_json_object(tmp_path: Path) -> None:
+    script = (
+        "import sys, worker.foreground; from cli.main import main\n"
+        "def fail(*_, **__): print('noise of a library'); raise ZeroDivisionError('oh')\n"
+        "worker.foreground.run_case = fail; sys.argv = ['corewatch', 'run', *sys.argv[1:]]; main()"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == exits.FAILED
+    answer = json.loads(done.stdout)
+    assert (answer["state"], answer["reason"], answer["notice"]) == ("failed", None, RESEARCH_LABEL)
+    assert "noise of a library" in done.stderr
+    assert "ZeroDivisionError: oh" in done.stderr
+
+
 def test_an_entry_that_is_no_command_is_a_defect() -> None:
     group = LazyGroup("g", sections={"A": {"x": Entry("help", "cli.exits:DONE")}})
     assert isinstance(CliRunner().invoke(group, ["x"]).exception, SystemExit)
@@ -119,10 +134,10 @@ class TestConfig:
         )
         return path
 
-    @pytest.mark.parametrize("order", ["before", "after"])
-    def test_show_prints_the_settings_in_effect_and_no_secret(self, file: Path, order: str) -> None:
-        named = ["--config", str(file)]
-        output = invoke(*(named if order == "before" else []), "config", "show", *(named if order == "after" else [])).output
+    @pytest.mark.parametrize("place", [0, 1, 2])
+    def test_show_prints_the_settings_in_effect_and_no_secret(self, file: Path, place: int) -> None:
+        words = ["config", "show"]
+        output = invoke(*words[:place], "--config", str(file), *words[place:]).output
         values = yaml.safe_load(output)
         assert values["listener"]["port"] == 4242
         assert values["series"]["idle_s"] == 20.0
