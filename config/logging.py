@@ -61,6 +61,9 @@ def configure_logging(settings: LogSettings, program: str) -> None:
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # pydicom's warnings quote the values they complain about
+    logging.getLogger("pydicom").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"pydicom(\..*)?$")
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
