@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
 
 from config.settings import SeriesRule, Settings
-from corewatch.arrival import ArrivalSource
 from corewatch.identity import case_key
 from corewatch.messages import Work
 from corewatch.reasons import Reason
@@ -30,8 +28,8 @@ BY_PRODUCTS = frozenset(
         Reason.EXCLUDED_BY_RULE,
     }
 )
-"""Reasons of series that come with every examination a PACS forwards. They stand in the worklist, but nobody is written to: among
-ten such messages per patient the one that matters would be overlooked."""
+"""Reasons of series that come with every examination a PACS forwards. They stand in the worklist, but nobody is written to about
+those that came together with others: among ten such messages per patient the one that matters would be overlooked."""
 
 FILES_GONE = (
     "Images of the series are no longer on the disk. Send the series again under new UIDs, or analyse it with corewatch run."
@@ -75,13 +73,13 @@ class Admission:
         self._notices = settings.deliver.notices
         self.moved = 0
 
-    def admit(self, series: ReceivingSeries, sources: Sequence[ArrivalSource]) -> None:
+    def admit(self, series: ReceivingSeries, *, on_purpose: bool) -> None:
         """Queue a complete series or end it with its reason, and let it take the place of earlier revisions.
 
         Parameters
         ----------
-        sources
-            The doors that the series came by. Who drops a series into a folder waits for an answer, whatever the reason.
+        on_purpose
+            Somebody sent just this series, or dropped it into a folder, and waits for an answer, whatever the reason.
         """
         case = self._ledger.cases.get(series.case_id)
         if case is None or case.state is not CaseState.RECEIVING:
@@ -92,7 +90,7 @@ class Admission:
             return
         answer = select(series.instances, self._rules)
         if isinstance(answer, Rejected):
-            told = answer.reason not in BY_PRODUCTS or ArrivalSource.FOLDER in sources
+            told = on_purpose or answer.reason not in BY_PRODUCTS
             self._reject(case, answer, key, told=told)
         else:
             self.moved += self._ledger.cases.advance(

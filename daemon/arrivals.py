@@ -91,6 +91,23 @@ class OpenArrival:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class PastArrival:
+    """An arrival that is wholly in the ledger.
+
+    Attributes
+    ----------
+    closing
+        None where its program died.
+    series
+        Series that it brought something of; empty where that was before the daemon was started.
+    """
+
+    arrival: Arrival
+    closing: Closing | None
+    series: frozenset[str]
+
+
 def passage_of(arrival: Arrival, closing: Closing, *, carried: bool = True) -> Passage:
     """A closed arrival as a sign of completeness."""
     return Passage(arrival.opened_at, closing.closed_at, aborted=closing.outcome is ArrivalOutcome.ABORTED, carried=carried)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from config.settings import Settings
 from conversion.headers import read_instance as read_dicom_instance
-from corewatch.arrival import Arrival
+from corewatch.arrival import Arrival, ArrivalSource
 from corewatch.completeness import Passage, Wait, decide, weigh
 from daemon.admission import Admission
 from daemon.arrivals import passage_of
@@ -108,7 +108,7 @@ class Assembler:
             self._look_at[series.series_uid] = answer.until
             return
         log.info("series complete", case=series.case_id, instances=len(series.instances), why=answer.why)
-        self._admission.admit(series, [a.source for a in carriers])
+        self._admission.admit(series, on_purpose=self._is_on_purpose(series, carriers))
         self._look_at.pop(series.series_uid, None)
 
     def _give_up_slowly(self, series: ReceivingSeries, now: datetime) -> None:
@@ -127,6 +127,17 @@ class Assembler:
         self._active = {k: v for k, v in self._active.items() if k in receiving}
         self._failed = {k: v for k, v in self._failed.items() if k in receiving}
 
+    def _is_on_purpose(self, series: ReceivingSeries, carriers: list[Arrival]) -> bool:
+        """Whether it was dropped into a folder, or came over associations that brought nothing else."""
+        if any(a.source is ArrivalSource.FOLDER for a in carriers):
+            return True
+        brought: set[str] = set()
+        for carrier in carriers:
+            arrival = self._taking.open.get(carrier.arrival_id) or self._taking.past_arrival(carrier.arrival_id)
+            if arrival is not None:
+                brought |= arrival.series
+        return brought <= {series.series_uid}
+
     # signs of completeness --------------------------------------------------------------------------------------------------------
 
     def _carriers(self, series: ReceivingSeries) -> Iterator[Arrival]:
@@ -139,15 +150,15 @@ class Assembler:
         for arrival_id in sorted(ids):
             past = self._taking.past_arrival(arrival_id)
             if past is not None:
-                yield past[0]
+                yield past.arrival
 
     def _passages(self, series: ReceivingSeries, carriers: list[Arrival], now: datetime) -> Iterator[Passage]:
         for arrival in carriers:
             is_open = self._taking.open.get(arrival.arrival_id)
             if is_open is not None:
                 yield is_open.passage(now, self._idle, carried=True)
-            elif (past := self._taking.past_arrival(arrival.arrival_id)) is not None and past[1] is not None:
-                yield passage_of(arrival, past[1])
+            elif (past := self._taking.past_arrival(arrival.arrival_id)) is not None and past.closing is not None:
+                yield passage_of(arrival, past.closing)
         ids = {a.arrival_id for a in carriers}
         for arrival_id, other in self._taking.open.items():
             # an association that has brought other series only is the next one of its sender, not a part of this one

@@ -11,9 +11,9 @@ from pathlib import Path
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError, StatementError
 
-from corewatch.arrival import Arrival, ArrivalOutcome, Closing
+from corewatch.arrival import ArrivalOutcome, Closing
 from daemon.admission import Admission
-from daemon.arrivals import ArrivalFolders, OpenArrival, abandoned, arrival_in
+from daemon.arrivals import ArrivalFolders, OpenArrival, PastArrival, abandoned, arrival_in
 from daemon.indexing import ReadInstance, Unreadable, content_of, index_file
 from ledger.intake import IndexedFile
 from ledger.spool import ALIGNED_FILE, read_closing
@@ -64,7 +64,7 @@ class Taking:
 
     def __init__(self, ledger: Ledger, admission: Admission, received_dir: Path, read_instance: ReadInstance) -> None:
         self.open: dict[str, OpenArrival] = {}
-        self.past: dict[str, tuple[Arrival, Closing | None]] = {}
+        self.past: dict[str, PastArrival] = {}
         self._ledger = ledger
         self._admission = admission
         self._received = received_dir
@@ -95,8 +95,8 @@ class Taking:
         self._changes = Changes()
         return changes
 
-    def past_arrival(self, arrival_id: str) -> tuple[Arrival, Closing | None] | None:
-        """A finished arrival and its end; None where retention has removed it."""
+    def past_arrival(self, arrival_id: str) -> PastArrival | None:
+        """A finished arrival; None where retention has removed it."""
         if arrival_id not in self.past:
             folder = self._received / arrival_id
             try:
@@ -105,7 +105,7 @@ class Taking:
                 return None
             if arrival is None:
                 return None
-            self.past[arrival_id] = arrival, closing
+            self.past[arrival_id] = PastArrival(arrival, closing, frozenset())
         return self.past[arrival_id]
 
     def forget_past(self, needed: Set[str]) -> None:
@@ -181,7 +181,7 @@ class Taking:
         if self._finished is not None:
             self._finished.add(arrival_id)
         del self.open[arrival_id]
-        self.past[arrival_id] = arrival.arrival, closing
+        self.past[arrival_id] = PastArrival(arrival.arrival, closing, frozenset(arrival.series))
         log.info(
             "arrival taken in",
             arrival=arrival_id,

@@ -191,14 +191,21 @@ def test_an_arrival_whose_program_died_ends_after_the_idle_time(site: Site) -> N
     assert sender.arrival_id in site.ledger.intake.finished_arrivals()
 
 
-def test_a_series_that_is_no_cta_head_ends_with_its_reason_and_without_a_mail(site: Site) -> None:
-    send_all(site.received, site.clock, head(SeriesDescription="Head 3.0 nativ"))
+def test_the_by_products_of_an_examination_end_with_their_reason_and_without_a_mail(site: Site) -> None:
+    send_all(site.received, site.clock, [*head("7"), *head("8", SeriesDescription="Head 3.0 nativ")])
     site.step(2)
-    case = site.only()
-    assert (case.state, case.reason) == (S.NOT_ANALYSED, Reason.NO_CONTRAST)
-    assert site.outbox() == []
+    (case,) = site.cases(S.NOT_ANALYSED)
+    assert case.reason is Reason.NO_CONTRAST
+    assert [w.stage for w in site.outbox()] == [Stage.PREPARE]
     assert case.case_key is not None, "an operator can have it analysed nevertheless"
     assert site.ledger.cases.retry(case.case_id) is Stage.PREPARE
+
+
+def test_a_series_that_was_sent_alone_gets_an_answer_whatever_the_reason(site: Site) -> None:
+    send_all(site.received, site.clock, head(SeriesDescription="Head 3.0 nativ"))
+    site.step(2)
+    assert site.only().reason is Reason.NO_CONTRAST
+    assert {w.destination for w in site.outbox()} == {"folder", "operators"}
 
 
 def test_a_cta_head_that_cannot_be_used_is_reported(site: Site) -> None:
@@ -210,13 +217,12 @@ def test_a_cta_head_that_cannot_be_used_is_reported(site: Site) -> None:
 
 
 def test_who_drops_a_series_gets_an_answer_whatever_the_reason(site: Site) -> None:
-    send_all(
-        site.received, site.clock, head(SeriesDescription="Head nativ"), source=ArrivalSource.FOLDER, email=("me@example.org",)
-    )
+    both = [*head("7"), *head("8", SeriesDescription="Head nativ")]
+    send_all(site.received, site.clock, both, source=ArrivalSource.FOLDER, email=("me@example.org",))
     site.step(2)
-    case = site.only()
+    (case,) = site.cases(S.NOT_ANALYSED)
     assert (case.reason, case.email) == (Reason.NO_CONTRAST, ("me@example.org",))
-    assert {w.destination for w in site.outbox()} == {"folder", "operators"}
+    assert {w.destination for w in site.outbox() if w.case_id == case.case_id} == {"folder", "operators"}
 
 
 def test_series_of_one_association_are_cases_of_their_own(site: Site) -> None:
