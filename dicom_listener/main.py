@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import signal
-import threading
-from types import FrameType
 
 from config.settings import Settings
 from dicom_listener.processes import supervise
 from dicom_listener.server import StorageListener
+from dicom_listener.stopping import StopRequest
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -36,12 +35,8 @@ def serve(settings: Settings) -> None:
 
 
 def _run(listener: StorageListener) -> None:
-    stop = threading.Event()
-
-    def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, ask_to_stop) for number in STOP_SIGNALS}
+    stop = StopRequest()
+    before = {number: signal.signal(number, stop.handle) for number in STOP_SIGNALS}
     try:
         listener.announce()
         listener.run_until(stop)

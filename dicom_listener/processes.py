@@ -9,9 +9,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from types import FrameType
 
 import structlog
+
+from dicom_listener.stopping import StopRequest
 
 log = structlog.get_logger()
 
@@ -21,10 +22,10 @@ PARENT_POLL_S = 1.0
 """How often a process looks whether its parent still lives; without it nobody would stop it."""
 
 
-def supervise(task: Callable[[threading.Event], None], count: int, stop_signals: Sequence[signal.Signals]) -> None:
+def supervise(task: Callable[[StopRequest], None], count: int, stop_signals: Sequence[signal.Signals]) -> None:
     """Run `task` in `count` forked processes until a stop signal, replace those that die; return when all have ended.
 
-    `task` gets an event that is set when it should end. Must be called from the main thread, before any other thread was started.
+    `task` gets a request that is made when it should end. Must be called from the main thread, before any other thread was started.
     """
     watched = {*stop_signals, signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
@@ -53,9 +54,7 @@ def _reap(children: set[int]) -> list[int]:
     return ended
 
 
-def _fork(
-    task: Callable[[threading.Event], None], stop_signals: Sequence[signal.Signals], mask: set[signal.Signals] | set[int]
-) -> int:
+def _fork(task: Callable[[StopRequest], None], stop_signals: Sequence[signal.Signals], mask: set[signal.Signals] | set[int]) -> int:
     parent = os.getpid()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -64,13 +63,9 @@ def _fork(
         return pid
     status = 1
     try:
-        stop = threading.Event()
-
-        def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
-            stop.set()
-
+        stop = StopRequest()
         for number in stop_signals:
-            signal.signal(number, ask_to_stop)
+            signal.signal(number, stop.handle)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         threading.Thread(target=_follow_parent, args=(parent, stop), name="parent-watch", daemon=True).start()
         task(stop)
@@ -83,8 +78,7 @@ def _fork(
         os._exit(status)
 
 
-def _follow_parent(parent: int, stop: threading.Event) -> None:
+def _follow_parent(parent: int, stop: StopRequest) -> None:
     while os.getppid() == parent:
-        if stop.wait(PARENT_POLL_S):
-            return
-    stop.set()
+        time.sleep(PARENT_POLL_S)
+    stop.requested = True

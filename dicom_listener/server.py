@@ -24,6 +24,7 @@ from dicom_listener.instance import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VER
 from dicom_listener.policy import AssociationPolicy, Rejection, Request, Resolver
 from dicom_listener.session import Session, Spool
 from dicom_listener.status import ASSOCIATION_ENDED, INTERNAL_ERROR, StorageStatus
+from dicom_listener.stopping import StopRequest
 from dicom_listener.transport import prepare_connection, server_tls
 
 log = structlog.get_logger()
@@ -104,13 +105,12 @@ class StorageListener:
         self._thread = threading.Thread(target=self._accept, name="storage-listener")
         self._thread.start()
 
-    def run_until(self, stop: threading.Event, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """Accept until `stop` is set, then stop."""
+    def run_until(self, stop: StopRequest, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """Accept until `stop` is requested, then stop."""
         self.start()
         try:
-            # not one long wait: a signal that another thread receives would not end it
-            while not stop.wait(ACCEPT_POLL_S):
-                pass
+            while not stop.requested:
+                time.sleep(ACCEPT_POLL_S)
         finally:
             self.stop(timeout_s)
 
