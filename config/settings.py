@@ -45,13 +45,17 @@ class ListenerSettings(Section):
     """The Storage SCP."""
 
     ae_title: AeTitle = "COREWATCH"
+    """Name under which senders call us."""
     host: str = "0.0.0.0"
     port: Port = 11112
     processes: int = Field(1, ge=1, le=64)
+    """Processes that share the port; more than one for many associations at once."""
     peers: tuple[Peer, ...] = ()
     """Who may send. Empty: only programs on this machine (loopback)."""
     tls: TlsFiles | None = None
+    """TLS 1.2 or later with client certificates; null: plain."""
     max_associations: int = Field(32, ge=1)
+    """Associations at the same time, per process."""
     idle_timeout_s: float = Field(60.0, gt=0)
     """An association without traffic for so long is ended, so that a dead peer does not hold a series open."""
     max_pdu_bytes: int = Field(262_144, ge=4096)
@@ -72,6 +76,7 @@ class WatchSettings(Section):
 
     folders: tuple[WatchedFolder, ...] = (WatchedFolder(path=Path("./inbox")),)
     polling: Literal["auto", "always", "never"] = "auto"
+    """Look for changes instead of waiting for file events; `auto`: on network file systems."""
     settle_s: float = Field(2.0, ge=0)
     """A file counts as written when size and time of change have stood still for so long."""
     rescan_s: float = Field(5.0, gt=0)
@@ -318,6 +323,7 @@ class Settings(Section):
     """All settings; the fields are the sections of the YAML file."""
 
     data_dir: Path = Path("./data")
+    """Ledger, received images, cases, models. Holds patient data; keep it on a local, encrypted disk."""
     listener: ListenerSettings = ListenerSettings()
     watch: WatchSettings = WatchSettings()
     series: SeriesSettings = SeriesSettings()

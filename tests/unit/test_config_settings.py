@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import Settings, load_settings
+from config.reference import reference
 from corewatch.errors import ConfigurationError
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "config" / "corewatch.example.yaml"
@@ -127,3 +128,16 @@ def test_any_yaml_gives_settings_or_a_clear_error(tmp_path_factory: pytest.TempP
         load_settings(file, {})
     except ConfigurationError as error:
         assert str(error)
+
+
+def test_the_reference_is_current() -> None:
+    page = EXAMPLE.parents[1] / "docs" / "settings.md"
+    assert page.read_text() == reference(), "renew it: python -m config.reference > docs/settings.md"
+
+
+def test_every_key_stands_in_the_reference() -> None:
+    page = reference()
+    for name, field in Settings.model_fields.items():
+        assert name in page
+        for key in getattr(field.annotation, "model_fields", {}):
+            assert f"`{key}`" in page or key == "sender", (name, key)
