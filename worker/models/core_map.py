@@ -78,7 +78,7 @@ def relevance(gradient: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def enlarged(coarse: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Nearest-neighbour enlargement to `shape`, voxel centres at half indices: fine voxel i lies in coarse voxel (i + 0.5) n / N."""
+    """Nearest-neighbour enlargement to `shape`, fine voxel i lies in coarse voxel (i + 0.5) n / N."""
     index = [((2 * np.arange(fine) + 1) * n) // (2 * fine) for n, fine in zip(coarse.shape, shape, strict=True)]
     return coarse[np.ix_(*index)]
 

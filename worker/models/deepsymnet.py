@@ -1,7 +1,7 @@
 """DeepSymNet as a TensorFlow graph: two hemispheres through one encoder, their absolute difference through a decoder.
 
-Giancardo et al., NeuroImage: Clinical 2023;37:103362; Sheth et al., Stroke 2019. The functions take the weights as a mapping, so that
-the same lines serve inference (constants) and training (variables), for any number of filters.
+Giancardo et al., NeuroImage: Clinical 2023;37:103362; Sheth et al., Stroke 2019. The functions take the weights as a mapping, so
+that the same lines serve inference (constants) and training (variables), for any number of filters.
 
 Importing this module imports TensorFlow.
 """
@@ -28,13 +28,18 @@ Tensor = Any
 """A `tf.Tensor`; TensorFlow ships no types that a checker could use."""
 
 
-def block(x: Tensor, weights: Mapping[str, Any], number: int) -> Tensor:
-    """Three convolutions with ReLU, halving by maximum, normalisation with the stored statistics."""
+def pooled(x: Tensor, weights: Mapping[str, Any], number: int) -> Tensor:
+    """Three convolutions with ReLU, then halving by maximum (odd edges are kept: 73 -> 37)."""
     for i in range(CONVS_PER_BLOCK * number, CONVS_PER_BLOCK * (number + 1)):
         name = conv_name(i)
         x = tf.nn.conv3d(x, weights[f"{name}/kernel"], strides=[1] * 5, padding="SAME")
         x = tf.nn.relu(tf.nn.bias_add(x, weights[f"{name}/bias"]))
-    return normalised(tf.nn.max_pool3d(x, ksize=2, strides=2, padding="SAME"), weights, norm_name(number))
+    return tf.nn.max_pool3d(x, ksize=2, strides=2, padding="SAME")
+
+
+def block(x: Tensor, weights: Mapping[str, Any], number: int) -> Tensor:
+    """One block of the network: `pooled`, then normalised."""
+    return normalised(pooled(x, weights, number), weights, norm_name(number))
 
 
 def normalised(x: Tensor, weights: Mapping[str, Any], name: str) -> Tensor:
@@ -50,14 +55,23 @@ def encode(hemispheres: Tensor, weights: Mapping[str, Any]) -> Tensor:
     return hemispheres
 
 
-def decode(left: Tensor, right: Tensor, weights: Mapping[str, Any]) -> Tensor:
-    """Encoder outputs of both sides, (b, 10, 23, 17, filters) each -> core volumes (b,) in mL, not yet clipped at 0."""
-    x = tf.abs(left - right)
+def decoder_features(difference: Tensor, weights: Mapping[str, Any]) -> Tensor:
+    """Absolute difference of the encoder's outputs, (b, 10, 23, 17, filters) -> (b, 3, 6, 5, filters)."""
     for number in DECODER_BLOCKS:
-        x = block(x, weights, number)
-    x = tf.reduce_mean(normalised(x, weights, FINAL_NORM), axis=[1, 2, 3])
+        difference = block(difference, weights, number)
+    return normalised(difference, weights, FINAL_NORM)
+
+
+def volume(features: Tensor, weights: Mapping[str, Any]) -> Tensor:
+    """The decoder's features -> core volumes (b,) in mL, not yet clipped at 0."""
+    x = tf.reduce_mean(features, axis=[1, 2, 3])
     x = tf.nn.relu(tf.matmul(x, weights["core_dense/kernel"]) + weights["core_dense/bias"])
     return tf.squeeze(tf.matmul(x, weights["core_output/kernel"]) + weights["core_output/bias"], axis=-1)
+
+
+def decode(left: Tensor, right: Tensor, weights: Mapping[str, Any]) -> Tensor:
+    """Encoder outputs of both sides, (b, 10, 23, 17, filters) each -> core volumes (b,) in mL, not yet clipped at 0."""
+    return volume(decoder_features(tf.abs(left - right), weights), weights)
 
 
 class DeepSymNet:
@@ -117,7 +131,7 @@ def _claim(device: Literal["cpu", "gpu"]) -> str:
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         raise ConfigurationError(
-            "model.device is gpu, but TensorFlow finds no usable GPU: install the driver and corewatch[cuda], or set model.device: cpu"
+            "model.device is gpu, but TensorFlow finds no GPU: install the driver and corewatch[cuda], or set model.device: cpu"
         )
     for gpu in gpus:
         # Another program may share the card. Raises once this process has used the GPU, and then it was set before.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import re
 import tempfile
 import urllib.error
 import urllib.parse
@@ -17,8 +18,8 @@ from pydantic import ValidationError
 
 from corewatch.errors import ConfigurationError
 from worker.models.adapters import ADAPTERS, Adapter
-from worker.models.manifest import Manifest, Thresholds, sync_folder, write_manifest
-from worker.models.registry import BUILTIN_DIR
+from worker.models.manifest import MODEL_NAME_PATTERN, Manifest, Thresholds, sync_folder, write_manifest
+from worker.models.registry import is_builtin
 from worker.models.weights import MAX_FILE_BYTES
 
 DOWNLOAD_TIMEOUT_S: Final = 60.0
@@ -46,8 +47,8 @@ def install_model(
     """Install a weights file as `models_dir/name/`, replacing an earlier version of the same model in one step.
 
     The file is copied, its digest compared, and the adapter checks layout, shapes and values before anything becomes visible. The
-    manifest names the weights by their digest and is renamed into place last, so a worker that loads meanwhile gets the old model or
-    the new one.
+    manifest names the weights by their digest and is renamed into place last, so a worker that loads meanwhile gets the old model
+    or the new one.
 
     Parameters
     ----------
@@ -67,7 +68,9 @@ def install_model(
     chosen = adapters.get(adapter)
     if chosen is None:
         raise ConfigurationError(f"there is no adapter {adapter!r}; there are: {', '.join(sorted(adapters))}")
-    if (BUILTIN_DIR / name).exists():
+    if not re.fullmatch(MODEL_NAME_PATTERN, name):
+        raise ConfigurationError(f"{name!r} cannot be a model's name: use lower-case letters, digits and hyphens")
+    if is_builtin(name):
         raise ConfigurationError(f"{name} is a built-in model; choose another name")
     models_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".incoming-", dir=models_dir) as incoming:

@@ -19,7 +19,8 @@ MANIFEST_NAME: Final = "manifest.json"
 _MAX_MANIFEST_BYTES: Final = 256 * 1024
 _CHUNK_BYTES: Final = 1 << 20
 
-ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+MODEL_NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9-]{0,62}$"
+ModelName = Annotated[str, Field(pattern=MODEL_NAME_PATTERN)]
 """Also the name of the model's folder."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -32,6 +32,11 @@ class ModelEntry:
     problem: str | None
 
 
+def is_builtin(name: str) -> bool:
+    """Whether a model of this name comes with corewatch."""
+    return (BUILTIN_DIR / name / MANIFEST_NAME).is_file()
+
+
 def list_models(models_dir: Path) -> tuple[ModelEntry, ...]:
     """All models, built-in first, then those installed under `models_dir`, by name. A model that cannot be read is listed with why.
 
@@ -123,7 +128,7 @@ def _checked(folder: Path, manifest: Manifest, adapters: Mapping[str, Adapter]) 
         ) from error
     if digest != manifest.sha256:
         raise ConfigurationError(
-            f"model {manifest.name}: {manifest.weights} is not the file that was installed (SHA-256 {digest[:12]}..., the manifest says "
-            f"{manifest.sha256[:12]}...); install it again"
+            f"model {manifest.name}: {manifest.weights} is not the file that was installed (SHA-256 {digest[:12]}..., "
+            f"the manifest says {manifest.sha256[:12]}...); install it again"
         )
     return weights, adapter

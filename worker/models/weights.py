@@ -1,13 +1,13 @@
 """Weights of the network as an HDF5 file in the layout of Keras 2.4 (`save_weights`).
 
-A weights file is data from outside. It is read with h5py alone: nothing in it is executed, unpickled or followed to another file, and
-what it must contain is known beforehand down to each shape, so that a damaged, foreign or hostile file is refused before its data
-are read.
+A weights file is data from outside. It is read with h5py alone: nothing in it is executed, unpickled or followed to another
+file, and what it must contain is known beforehand down to each shape, so that a damaged, foreign or hostile file is refused before
+its data are read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,7 @@ MAX_FILE_BYTES: Final = 64 * 1024**2
 MAX_FILTERS: Final = 64
 MAX_UNITS: Final = 256
 _MAX_OBJECTS: Final = 1000
+_MAX_DEPTH: Final = 4
 
 _CONVS: Final = 15
 _ENCODER_CONVS: Final = 9
@@ -104,7 +105,7 @@ def _penumbra_shapes(units: int) -> dict[str, tuple[int, ...]]:
 
 
 def _path(weight: str) -> str:
-    """Path of a weight in the file: ``conv3d/kernel`` -> ``model/conv3d/kernel:0``, ``core_dense/bias`` -> twice the layer's name."""
+    """Path in the file: ``conv3d/kernel`` -> ``model/conv3d/kernel:0``, ``core_dense/bias`` -> ``core_dense/core_dense/bias:0``."""
     layer = weight.split("/")[0]
     encoder = {*(conv_name(i) for i in range(_ENCODER_CONVS)), *(norm_name(i) for i in range(_ENCODER_NORMS))}
     return f"{_SHARED_MODEL if layer in encoder else layer}/{weight}:0"
@@ -129,8 +130,7 @@ def read_weights(path: Path) -> DeepSymNetWeights:
         raise WeightsRefused("the weights file is not HDF5")
     try:
         with h5py.File(path, "r", locking=False) as file:
-            datasets = dict(_datasets(file))
-            arrays = _checked(datasets)
+            arrays = _checked(_datasets(file))
     except WeightsRefused:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # what h5py raises on damage, by depth of the damage
@@ -138,20 +138,27 @@ def read_weights(path: Path) -> DeepSymNetWeights:
     return DeepSymNetWeights(arrays)
 
 
-def _datasets(group: h5py.Group, depth: int = 0) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Walk the file; refuse every kind of link that could lead elsewhere, and files too deep or wide to be weights."""
-    if depth > 4 or len(group) > _MAX_OBJECTS:
-        raise WeightsRefused("the file is not built like this network's weights (too many groups)")
-    for name in group:
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise WeightsRefused(f"the file holds a link at {name!r}; weights must lie in the file itself")
-        item = group[name]
-        if isinstance(item, h5py.Group):
-            yield from _datasets(item, depth + 1)
-        elif isinstance(item, h5py.Dataset):
-            yield item.name.lstrip("/"), item
-        else:
-            raise WeightsRefused(f"the file holds something that is no weight at {name!r}")
+def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
+    """Walk the file; refuse every kind of link that could lead elsewhere, and files too deep or too wide to be weights."""
+    found: dict[str, h5py.Dataset] = {}
+    waiting: list[tuple[str, h5py.Group]] = [("", file)]
+    seen = 0
+    while waiting:
+        path, group = waiting.pop()
+        seen += len(group)  # hard links can build loops and multiply: what counts is how often one arrives
+        if seen > _MAX_OBJECTS or path.count("/") > _MAX_DEPTH:
+            raise WeightsRefused("the file is not built like this network's weights (too many groups)")
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise WeightsRefused(f"the file holds a link at {name!r}; weights must lie in the file itself")
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                waiting.append((f"{path}{name}/", item))
+            elif isinstance(item, h5py.Dataset):
+                found[f"{path}{name}"] = item
+            else:
+                raise WeightsRefused(f"the file holds something that is no weight at {name!r}")
+    return found
 
 
 def _checked(datasets: Mapping[str, h5py.Dataset]) -> dict[str, NDArray[np.float32]]:

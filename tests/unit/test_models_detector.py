@@ -1,0 +1,129 @@
+"""What the detector decides, with networks made by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from corewatch.errors import OperatorNeeded
+from corewatch.findings import ModelIdentity, Side
+from corewatch.geometry import NETWORK_SHAPE
+from worker.models.core_map import CoreMap
+from worker.models.detector import Head, ModelDetector, Reading, decide_side
+from worker.models.hemispheres import HEMISPHERE_SHAPE
+from worker.models.manifest import Thresholds
+
+IDENTITY = ModelIdentity("made-by-hand", "1", "0" * 64)
+THRESHOLDS = Thresholds(side_min_ml=5.0, side_min_confidence=0.68, asymmetry_sd_hu=2.0)
+HEAD = np.zeros(NETWORK_SHAPE, np.uint8)
+
+
+def a_map(darker: Side = Side.LEFT, difference_hu: float = 6.0) -> CoreMap:
+    return CoreMap(np.full(NETWORK_SHAPE, 7, np.uint8), np.zeros(HEMISPHERE_SHAPE, np.uint8), darker, difference_hu)
+
+
+class Scripted:
+    """Says what it was told to say and counts what it was shown."""
+
+    def __init__(self, core_ml: float, copies: Sequence[float] = ()) -> None:
+        self.core_ml, self.copies = core_ml, list(copies)
+        self.read_heads, self.shown = 0, 0
+
+    def read(self, head: Head) -> Reading:
+        self.read_heads += 1
+        return Reading(self.core_ml, a_map())
+
+    def core_volumes(self, heads: Sequence[Head]) -> list[float]:
+        self.shown += len(heads)
+        return self.copies[: len(heads)]
+
+
+def detector(network: Scripted, perturbations: int = 0) -> ModelDetector:
+    return ModelDetector(IDENTITY, network, THRESHOLDS, perturbations)
+
+
+def test_a_negative_volume_becomes_zero() -> None:
+    finding = detector(Scripted(-3.2)).detect(HEAD, alert_ml=20).finding
+
+    assert finding.core_ml == 0
+    assert not finding.alert
+    assert finding.side is Side.NONE
+
+
+def test_the_finding_carries_map_model_and_threshold() -> None:
+    detection = detector(Scripted(30.0)).detect(HEAD, alert_ml=20)
+
+    assert (detection.core_map == 7).all()
+    assert detection.finding.model == IDENTITY
+    assert detection.finding.alert_ml == 20
+    assert detection.finding.alert
+    assert detection.finding.core_ml_interval is None
+    assert not detection.finding.unstable
+
+
+def test_the_spread_counts_the_analysed_head_itself_without_running_it_again() -> None:
+    network = Scripted(20.0, copies=[10.0, 15.0, 25.0, 30.0])
+
+    finding = detector(network, perturbations=5).detect(HEAD, alert_ml=20).finding
+
+    assert (network.read_heads, network.shown) == (1, 4)
+    assert finding.core_ml == 20.0
+    assert finding.core_ml_interval == pytest.approx((12.0, 28.0))
+    assert finding.unstable
+
+
+def test_copies_below_zero_count_as_zero() -> None:
+    finding = detector(Scripted(0.5, copies=[-9.0, -9.0, -9.0, -9.0]), perturbations=5).detect(HEAD, alert_ml=20).finding
+
+    assert finding.core_ml_interval is not None
+    assert finding.core_ml_interval[0] == 0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_no_number_is_no_finding(value: float) -> None:
+    with pytest.raises(OperatorNeeded, match="no number"):
+        detector(Scripted(value)).detect(HEAD, alert_ml=20)
+    with pytest.raises(OperatorNeeded, match="no number"):
+        detector(Scripted(1.0, copies=[value] * 4), perturbations=5).detect(HEAD, alert_ml=20)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((146, 182, 132), np.uint8), np.zeros(NETWORK_SHAPE, np.float32), np.zeros(5, np.uint8)])
+def test_other_grids_and_types_are_refused(wrong: NDArray[np.uint8]) -> None:
+    with pytest.raises(ValueError, match="a head is uint8"):
+        detector(Scripted(1.0)).detect(wrong, alert_ml=20)
+
+
+def test_warming_up_runs_what_a_case_will_run() -> None:
+    without, with_spread = Scripted(1.0, [1.0] * 4), Scripted(1.0, [1.0] * 4)
+
+    detector(without).warm_up()
+    detector(with_spread, perturbations=5).warm_up()
+
+    assert (without.read_heads, without.shown) == (1, 0)
+    assert (with_spread.read_heads, with_spread.shown) == (1, 1)
+
+
+@given(core_ml=st.floats(0, 300), difference_hu=st.floats(0, 30), darker=st.sampled_from([Side.LEFT, Side.RIGHT]))
+def test_a_side_is_named_only_with_enough_core_and_confidence(core_ml: float, difference_hu: float, darker: Side) -> None:
+    side, confidence = decide_side(core_ml, a_map(darker, difference_hu), THRESHOLDS)
+
+    assert 0 <= confidence <= 1
+    clear = core_ml >= THRESHOLDS.side_min_ml and confidence >= THRESHOLDS.side_min_confidence
+    assert side is (darker if clear else Side.NONE)
+
+
+def test_confidence_is_the_share_of_natural_differences_that_are_smaller() -> None:
+    one_sd, two_sd = (decide_side(50, a_map(difference_hu=hu), THRESHOLDS)[1] for hu in (2.0, 4.0))
+
+    assert one_sd == pytest.approx(0.6827, abs=1e-4)
+    assert two_sd == pytest.approx(0.9545, abs=1e-4)
+
+
+def test_a_map_without_a_side_names_none() -> None:
+    assert decide_side(80.0, a_map(Side.NONE, 0.0), THRESHOLDS) == (Side.NONE, 0.0)

@@ -1,0 +1,162 @@
+"""Train the demonstration model on synthetic heads: ``python -m worker.training.phantom_demo --work DIR --out FILE``.
+
+Seeded and resumable: started again with the same folder it goes on where it stopped, and the same heads come in the same order.
+About ten minutes on one core, most of them for making the heads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from worker.models.deepsymnet import Tensor
+from worker.models.hemispheres import split
+from worker.models.weights import write_weights
+from worker.training.heads import HeadStore, core_share
+from worker.training.network import TrainableNetwork
+
+CALIBRATION_HEADS: Final = 8
+CHECKPOINT_EVERY: Final = 100
+WARM_UP_STEPS: Final = 50
+WEIGHT_DECAY: Final = 1e-4
+AVERAGING: Final = 0.95
+"""Weight of the past in the running figure that is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be trained."""
+
+    heads: int
+    steps: int
+    batch: int
+    learning_rate: float
+    seed: int
+
+    def chosen(self, step: int) -> NDArray[np.int64]:
+        """Heads of the batch of a step; every head comes once before any comes again."""
+        rounds, indices = np.divmod(np.arange(step * self.batch, (step + 1) * self.batch), self.heads)
+        orders = {int(r): np.random.default_rng([self.seed, 1, r]).permutation(self.heads) for r in np.unique(rounds)}
+        return np.array([orders[int(r)][i] for r, i in zip(rounds, indices, strict=True)])
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step: linear rise, then half a cosine down to 0."""
+        if step < WARM_UP_STEPS:
+            return self.learning_rate * (step + 1) / WARM_UP_STEPS
+        return self.learning_rate * 0.5 * (1 + float(np.cos(np.pi * (step - WARM_UP_STEPS) / (self.steps - WARM_UP_STEPS))))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedHeads:
+    """All heads as the decoder sees them.
+
+    Attributes
+    ----------
+    encoded
+        float32, (n, 2, 10, 23, 17, filters).
+    core_ml
+        float32, (n,), mL.
+    core_share
+        float32, (n, 10, 23, 17), share of each cell that is core.
+    """
+
+    encoded: NDArray[np.float32]
+    core_ml: NDArray[np.float32]
+    core_share: NDArray[np.float32]
+
+
+def encode_heads(network: TrainableNetwork, store: HeadStore, plan: Plan, work: Path, progress: Progress) -> EncodedHeads:
+    """Take every head through the encoder once; what is in the folder already is not done again."""
+    folder = work / "encoded"
+    folder.mkdir(parents=True, exist_ok=True)
+    network.calibrate_encoder(np.stack([split(store.head(seed).hu) for seed in range(min(CALIBRATION_HEADS, plan.heads))]))
+    heads = []
+    for seed in progress.track(range(plan.heads), description="heads through the encoder"):
+        path = folder / f"{seed}.npz"
+        if not path.exists():
+            head = store.head(seed)
+            partial = path.with_suffix(".part")
+            with partial.open("wb") as file:
+                shares = core_share(head.core_mask)
+                np.savez(file, encoded=network.encoded(split(head.hu)), core_ml=np.float32(head.core_ml), core_share=shares)
+            partial.replace(path)
+        with np.load(path) as file:
+            heads.append((file["encoded"], file["core_ml"], file["core_share"]))
+    return EncodedHeads(*(np.stack(part) for part in zip(*heads, strict=True)))
+
+
+def train(plan: Plan, work: Path, out: Path) -> None:
+    """Train, or go on training, and write the weights to `out`."""
+    network = TrainableNetwork(plan.seed)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        heads = encode_heads(network, HeadStore(work / "heads"), plan, work, progress)
+        network.calibrate_decoder(heads.encoded)
+        learn(plan, network, heads, work, progress)
+    write_weights(out, network.arrays())
+
+
+def learn(plan: Plan, network: TrainableNetwork, heads: EncodedHeads, work: Path, progress: Progress) -> None:
+    """Run the steps that are still to be done, with a checkpoint now and then and a line in `log.csv` for each."""
+    optimizer = tf.keras.optimizers.AdamW(plan.learning_rate, weight_decay=WEIGHT_DECAY, beta_2=0.99, global_clipnorm=1.0)
+    optimizer.build(network.learning)
+    step = tf.Variable(0, dtype=tf.int64)
+    checkpoint = tf.train.Checkpoint(weights=network.variables, probes=network.probes, optimizer=optimizer, step=step)
+    manager = tf.train.CheckpointManager(checkpoint, str(work / "checkpoints"), max_to_keep=2)
+    if manager.latest_checkpoint:
+        checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+
+    @tf.function
+    def improve(encoded: Tensor, core_ml: Tensor, core_share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with tf.GradientTape() as tape:
+            loss, estimates, on_core = network.losses(encoded, core_ml, core_share)
+        optimizer.apply_gradients(zip(tape.gradient(loss, network.learning), network.learning, strict=True))
+        return loss, estimates, on_core
+
+    bar = progress.add_task("training", total=plan.steps, completed=int(step))
+    off: float | None = None
+    with (work / "log.csv").open("a") as log:
+        while int(step) < plan.steps:
+            chosen = plan.chosen(int(step))
+            core_ml = heads.core_ml[chosen]
+            optimizer.learning_rate.assign(plan.rate(int(step)))
+            batch = (heads.encoded[chosen], core_ml, heads.core_share[chosen])
+            loss, estimates, on_core = improve(*(tf.constant(part) for part in batch))
+            step.assign_add(1)
+            error = float(np.abs(np.maximum(estimates, 0) - core_ml).mean())
+            off = error if off is None else AVERAGING * off + (1 - AVERAGING) * error
+            log.write(f"{int(step)},{float(loss):.4f},{error:.2f},{float(np.asarray(on_core)[core_ml > 0].mean()):.3f}\n")
+            progress.update(bar, advance=1, description=f"training, off by {off:.1f} mL")
+            if int(step) % CHECKPOINT_EVERY == 0:
+                manager.save()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="folder for heads and checkpoints; the same again goes on")
+    parser.add_argument("--out", type=Path, required=True, help="weights file to write")
+    parser.add_argument("--heads", type=int, default=240, help="different heads to train on")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args(arguments)
+    tf.config.threading.set_intra_op_parallelism_threads(given.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    given.work.mkdir(parents=True, exist_ok=True)
+    train(Plan(given.heads, given.steps, given.batch, given.learning_rate, given.seed), given.work, given.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
