@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import datetime
-from types import FrameType
 
 import structlog
 
 from config.settings import Settings
+from config.stopping import StopRequest
 from daemon.assembler import Assembler
 from daemon.dispatcher import Dispatcher, Publish
 from daemon.lock import only_daemon
@@ -28,13 +26,14 @@ ASSEMBLE_EVERY_S = 0.2
 PUBLISH_EVERY_S = 0.2
 RECONCILE_EVERY_S = 5.0
 CLEAR_EVERY_S = 3600.0
+WAKE_EVERY_S = 3600.0
 
 STOP_TIMEOUT_S = 30.0
 """How long a part may take to end its present step. Whatever it was doing then is done again at the next start."""
 
 
-def serve(settings: Settings, publish: Publish, *, stop: threading.Event | None = None) -> None:
-    """Run until SIGTERM or SIGINT, or until `stop` is set.
+def serve(settings: Settings, publish: Publish, *, stop: StopRequest | None = None) -> None:
+    """Run until SIGTERM or SIGINT, or until `stop` is requested by another thread.
 
     Parameters
     ----------
@@ -46,9 +45,10 @@ def serve(settings: Settings, publish: Publish, *, stop: threading.Event | None 
     ConfigurationError
         Another daemon works in the data folder, or the folder or a watched folder cannot be used.
     """
-    stop = stop or threading.Event()
+    stop = stop or StopRequest()
     with ExitStack() as stack:
-        stack.enter_context(_signals(stop))
+        if threading.current_thread() is threading.main_thread():
+            stack.enter_context(stop.on_signals())
         stack.enter_context(only_daemon(settings.data_dir))
         settings.received_dir.mkdir(parents=True, exist_ok=True)
         ledger = Ledger(settings.database_url)
@@ -60,7 +60,8 @@ def serve(settings: Settings, publish: Publish, *, stop: threading.Event | None 
         watch.start()
         stack.callback(watch.stop)
         log.info("ready", data_dir=str(settings.data_dir), folders=len(settings.watch.folders))
-        stop.wait()
+        while not stop.wait(WAKE_EVERY_S):
+            pass
         log.info("stopping")
     log.info("stopped")
 
@@ -91,21 +92,3 @@ def _stop(parts: list[Part]) -> None:
     for part in parts:
         if not part.join(STOP_TIMEOUT_S):
             log.error("a part of the daemon does not end", part=part.name)
-
-
-@contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """Set `stop` at SIGTERM and SIGINT; only the main thread of a program may ask for signals."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 
 from config.settings import Settings
+from config.stopping import StopRequest
 from dicom_listener.processes import supervise
 from dicom_listener.server import StorageListener
-from dicom_listener.stopping import StopRequest
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

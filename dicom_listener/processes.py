@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from dicom_listener.stopping import StopRequest
+from config.stopping import StopRequest
 
 log = structlog.get_logger()
 

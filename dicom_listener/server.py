@@ -15,6 +15,7 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.transport import ThreadedAssociationServer
 
 from config.settings import Settings
+from config.stopping import StopRequest
 from corewatch.arrival import ArrivalOutcome
 from corewatch.clock import Clock, utc_now
 from corewatch.errors import ConfigurationError
@@ -24,7 +25,6 @@ from dicom_listener.instance import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VER
 from dicom_listener.policy import AssociationPolicy, Rejection, Request, Resolver
 from dicom_listener.session import Session, Spool
 from dicom_listener.status import ASSOCIATION_ENDED, INTERNAL_ERROR, StorageStatus
-from dicom_listener.stopping import StopRequest
 from dicom_listener.transport import prepare_connection, server_tls
 
 log = structlog.get_logger()

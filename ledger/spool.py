@@ -80,7 +80,11 @@ class ArrivalWriter:
             "peer_host": peer_host,
             "email": list(email),
         }
-        write_durably(folder / ARRIVAL_FILE, [json.dumps(record).encode()])
+        try:
+            write_durably(folder / ARRIVAL_FILE, [json.dumps(record).encode()])
+        except OSError:
+            folder.rmdir()  # a full disk must not be answered with one folder per image
+            raise
         return cls(folder, clock)
 
     def store_instance(self, sop_instance_uid: str, chunks: Sequence[bytes | memoryview]) -> StoredFile:

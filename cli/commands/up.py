@@ -14,8 +14,11 @@ import click
 from cli.options import chosen_file, config_option, json_option
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from cli.supervisor import Program, Supervisor
     from config.settings import Settings
+    from config.stopping import StopRequest
     from jobs.embedded import EmbeddedRedis
 
 _log = logging.getLogger(__name__)
@@ -53,14 +56,16 @@ class _Signals:
     """Counts SIGTERM and SIGINT: the first asks to stop, a second one to hurry."""
 
     def __init__(self) -> None:
+        from config.stopping import StopRequest
+
         self._asked = 0
-        self.stop = threading.Event()
+        self.stop = StopRequest()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
-    def _on_signal(self, _number: int, _frame: Any) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._asked += 1
-        self.stop.set()
+        self.stop.handle(number, frame)
 
     def hurry(self) -> bool:
         return self._asked > 1
@@ -125,7 +130,7 @@ def _redis_program(redis: EmbeddedRedis) -> Program:
 
 
 def _wait_until_ready(
-    supervisor: Supervisor, names: list[str], settings: Settings, app: Any, stop: threading.Event, ready: threading.Event
+    supervisor: Supervisor, names: list[str], settings: Settings, app: Any, stop: StopRequest, ready: threading.Event
 ) -> None:
     from cli.readiness import consumed_queues, missing
     from daemon.lock import LOCK_FILE
