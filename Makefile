@@ -31,11 +31,13 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# renew the locked requirements (needs uv)
+# renew the locked requirements (needs uv): what is tested, and, in the same versions, what the images hold
+LOCK := uv pip compile pyproject.toml --extra postgres --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-header -q
 lock:
-	uv pip compile pyproject.toml --extra cpu --extra dev --extra postgres --generate-hashes --no-emit-index-url \
-	  --no-emit-find-links --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-header --upgrade -q \
-	  -o requirements/locked.txt
+	$(LOCK) --upgrade --extra cpu --extra dev -o requirements/locked.txt
+	$(LOCK) --extra cpu -c requirements/locked.txt -o requirements/runtime.txt
+	$(LOCK) --extra cuda -c requirements/locked.txt -o requirements/cuda.txt
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
