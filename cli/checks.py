@@ -12,6 +12,9 @@ from config.checks import Check, system_checks
 from config.settings import Settings
 from corewatch.errors import ConfigurationError, CorewatchError
 
+DEMONSTRATION_MODEL = "phantom-demo"
+"""The built-in model, which must not be used on patients."""
+
 _LIMIT_S = 5.0
 
 
@@ -137,7 +140,15 @@ def model(settings: Settings) -> Iterator[Check]:
     except ConfigurationError as error:
         yield _told("model", str(error), "`corewatch model list` shows those there are, `corewatch model install` brings others")
         return
-    yield Check.ok("model", f"{manifest.name} {manifest.version}, SHA-256 {manifest.sha256[:12]}; {manifest.intended_use}")
+    known = f"{manifest.name} {manifest.version}, SHA-256 {manifest.sha256[:12]}"
+    if manifest.name == DEMONSTRATION_MODEL:
+        yield Check.warning(
+            "model",
+            f"{known}: it has learned from synthetic heads only",
+            "install a model with `corewatch model install`, set model.name",
+        )
+    else:
+        yield Check.ok("model", f"{known}; {manifest.intended_use}")
 
 
 def device(settings: Settings) -> Iterator[Check]:

@@ -26,6 +26,9 @@ START_LIMIT_S = 300.0
 
 SLICES = 320
 
+SEED = 20_000_007
+"""A head that the built-in model has not been trained on (`worker.training` takes its seeds from 0 upwards)."""
+
 
 @click.command()
 @click.option(
@@ -34,7 +37,7 @@ SLICES = 320
 )  # fmt: skip
 @click.option("--core-ml", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Core of the synthetic head in mL.")
 @click.option("--side", type=click.Choice(["left", "right"]), default="left", show_default=True, help="Side of its core.")
-@click.option("--seed", type=click.IntRange(min=0), default=7, show_default=True, help="Another seed is another head.")
+@click.option("--seed", type=click.IntRange(min=0), default=SEED, show_default=True, help="Another seed is another head.")
 @click.option("--model", default="phantom-demo", show_default=True, metavar="NAME", help="Model to use.")
 @click.option("--timeout", "timeout_s", default=600.0, show_default=True, help="Longest wait for the result, in seconds.")
 @config_option
@@ -55,12 +58,13 @@ def demo(
     from corewatch import RESEARCH_LABEL
     from corewatch.errors import CorewatchError
 
-    model_folder = _model_folder(model, config_file)
+    model_folder, intended_use = _model(model, config_file)
     console = Console(stderr=as_json, highlight=False, width=None if sys.stdout.isatty() else 132)
     run = _new_folder(folder)
     _log_to(run / "demo.log")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops everything on the way out, as Ctrl-C does
     console.print(f"corewatch demo: a synthetic head through the whole path. {RESEARCH_LABEL}.", style="bold")
+    console.print(f"Model {model}: {intended_use}", soft_wrap=True)
     console.print(f"Everything of this run is in {run}", soft_wrap=True)
     if model_folder is not None:
         shutil.copytree(model_folder, run / "data" / "models" / model)
@@ -81,12 +85,18 @@ def demo(
     click.get_current_context().exit(exits.FAILED if problems else exits.DONE)
 
 
-def _model_folder(name: str, config_file: Path | None) -> Path | None:
-    """Folder of an installed model; None for a built-in one. Raises `ConfigurationError` where there is none of that name."""
+def _model(name: str, config_file: Path | None) -> tuple[Path | None, str]:
+    """Folder of an installed model, None for a built-in one, and what it is made for.
+
+    Raises
+    ------
+    ConfigurationError
+        There is none of that name.
+    """
     from worker.models.registry import BUILTIN_DIR, find_model
 
-    folder, _manifest = find_model(name, settings_of(config_file).models_dir)
-    return None if folder.parent == BUILTIN_DIR else folder
+    folder, manifest = find_model(name, settings_of(config_file).models_dir)
+    return (None if folder.parent == BUILTIN_DIR else folder), manifest.intended_use
 
 
 def _show(run: Path, teller: Teller, *, core_ml: float, side: str, seed: int, model: str, timeout_s: float) -> Outcome:

@@ -208,6 +208,9 @@ class TestModelAndDestinations:
     def test_a_model_that_is_not_there_is_an_error(self, tmp_path: Path) -> None:
         assert level(checks.model(settings_in(tmp_path, model={"name": "never-trained"}))) is Level.ERROR
 
+    def test_the_demonstration_model_in_service_is_a_warning(self, tmp_path: Path) -> None:
+        assert level(checks.model(settings_in(tmp_path, model={"name": "phantom-demo"}))) is Level.WARNING
+
     def test_a_results_folder_that_can_be_written(self, tmp_path: Path) -> None:
         assert level(checks.destinations(settings_in(tmp_path)), "to folder") is Level.OK
 
