@@ -71,7 +71,7 @@ def main() -> None:
             volumes = (scanned(n, options.degrees, options.millimetres) for n in range(options.poses))
             report_poses(ON_TABLE, volumes, options.threads)
     if options.only in (None, "gate"):
-        report_gate(heads, options.threads)
+        report_gate(heads, options.threads, whole=not options.heads)
     if options.only in (None, "time"):
         report_time(heads[0], options.threads)
 
@@ -175,12 +175,12 @@ def report_poses(name: str, volumes: Iterator[Posed], threads: int) -> None:
     )
 
 
-def report_gate(heads: list[Head], threads: int) -> None:
+def report_gate(heads: list[Head], threads: int, whole: bool) -> None:
     """Print, for stacks that must be accepted or refused, what became of them."""
     table = {(wanted, got): 0 for wanted in ("accept", "refuse") for got in ("accepted", "refused")}
     lowest, highest = 1.0, 0.0
     print("gate")
-    for wanted, name, volume in gate_inputs(heads):
+    for wanted, name, volume in gate_inputs(heads, whole):
         score, reason = 0.0, "accepted"
         try:
             quality = align(volume, threads=threads).quality
@@ -220,8 +220,8 @@ CUTS = {
 }
 
 
-def gate_inputs(heads: list[Head]) -> Iterator[tuple[str, str, ScannerVolume]]:
-    """Stacks with what must become of them: (accept or refuse, name, volume)."""
+def gate_inputs(heads: list[Head], whole: bool) -> Iterator[tuple[str, str, ScannerVolume]]:
+    """Stacks with what must become of them: (accept or refuse, name, volume); `whole` adds those that are no heads."""
     for head in heads:
         for seed in range(4):
             yield "accept", f"{head.name}, pose {seed}", posed(head, 200 + seed, 25, 25, descending=seed % 2 == 1)[0]
@@ -231,7 +231,7 @@ def gate_inputs(heads: list[Head]) -> Iterator[tuple[str, str, ScannerVolume]]:
             yield "refuse", f"{head.name}, header lies: {name}", posed(head, 220, turn=turn)[0]
         for name, (wanted, low, high) in CUTS.items():
             yield wanted, f"{head.name}, {name}", cut(*posed(head, 230, 6, 8), low, high)
-    if len(heads) > 1:
+    if whole:
         yield from bodies()
         yield from drawn()
 

@@ -61,7 +61,7 @@ def brain_figures(blocks: BlockMeans, pose: Matrix, log_scales: NDArray[np.float
     return {
         "coverage": float(seen.mean()),
         "soft": float(soft.mean()) if seen.any() else 0.0,
-        "brain_hu": float(np.median(values)) if seen.any() else float("nan"),
+        "brain_hu": float(np.median(values)) if seen.any() else 0.0,
     }
 
 
