@@ -67,8 +67,8 @@ class DeepSymNetNetwork:
 
     def __init__(self, network: DeepSymNet) -> None:
         self._network = network
-        # At the widest place input and output of a convolution of both hemispheres are alive, and a third copy in oneDNN's layout.
-        case_bytes = 3 * 2 * int(np.prod(HEMISPHERE_SHAPE)) * network.filters * np.dtype(np.float32).itemsize
+        # Measured: at the widest place four arrays of both hemispheres are alive (input and output of a convolution, oneDNN's copies).
+        case_bytes = 4 * 2 * int(np.prod(HEMISPHERE_SHAPE)) * network.filters * np.dtype(np.float32).itemsize
         self._batch = max(1, self.MEMORY_BYTES // case_bytes)
 
     def read(self, head: Head) -> Reading:

@@ -172,7 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for heads and checkpoints; the same again goes on")
     parser.add_argument("--out", type=Path, required=True, help="folder of the model, for weights.h5 and manifest.json")
-    parser.add_argument("--heads", type=int, default=240, help="different heads to train on")
+    parser.add_argument("--heads", type=int, default=340, help="different heads to train on")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
