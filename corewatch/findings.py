@@ -18,6 +18,10 @@ class Side(StrEnum):
     """No clear side: too little core, or both hemispheres alike."""
 
 
+DEMONSTRATION_MODELS = frozenset({"phantom-demo"})
+"""Models that come with corewatch to show that everything works."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
     """Which model spoke: goes into every result."""
@@ -26,6 +30,11 @@ class ModelIdentity:
     version: str
     sha256: str
     """Digest of the weights file, lower-case hex."""
+
+    @property
+    def demonstration(self) -> bool:
+        """A model that was never trained on patients; whatever it says is marked so."""
+        return self.name in DEMONSTRATION_MODELS
 
 
 @dataclass(frozen=True, slots=True)

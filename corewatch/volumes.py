@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from corewatch.geometry import NETWORK_SHAPE, Matrix, voxel_sizes
+from corewatch.geometry import NETWORK_SHAPE, NETWORK_TO_RAS, Matrix, is_rigid, voxel_sizes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,8 +65,8 @@ class AlignedHead:
     hu
         uint8, shape (146, 182, 133), axes L-A-S, Hounsfield units clipped to 0-100, skull kept.
     lps_to_voxel
-        Scanner LPS mm -> network voxel; rigid, since the voxels are 1 mm. None where the file came aligned and its scanner
-        position is unknown.
+        Scanner LPS mm -> network voxel: a rotation and a shift into L-A-S voxels of 1 mm. None where the file came aligned and its
+        scanner position is unknown.
     quality
         None where the file came aligned.
     """
@@ -78,3 +78,6 @@ class AlignedHead:
     def __post_init__(self) -> None:
         if self.hu.shape != NETWORK_SHAPE:
             raise ValueError(f"an aligned head has shape {NETWORK_SHAPE}, not {self.hu.shape}")
+        # L-A-S is left-handed, so the placement is looked at in RAS: there a mirrored or scaled head shows
+        if self.lps_to_voxel is not None and not is_rigid(NETWORK_TO_RAS @ self.lps_to_voxel):
+            raise ValueError("the placement of an aligned head is a rotation and a shift, nothing else")

@@ -47,7 +47,7 @@ def facts(case: ReportedCase) -> tuple[tuple[str, str], ...]:
             ("10-90 % range", wording.interval(finding) or "not computed"),
             ("Side", wording.side(finding)),
             ("Alignment", wording.alignment(case.result.quality)),
-            ("Model", wording.model(finding.model)),
+            ("Model", wording.model_for_readers(finding.model)),
         ]
     return (*rows, ("Received", wording.moment(case.received_at)), ("Analysed", wording.moment(case.analysed_at)))
 

@@ -177,7 +177,8 @@ def _derivation(case: ReportedCase) -> str:
     if finding is None:
         return "Notice that the series was not analysed."
     span = wording.interval(finding)
-    text = f"Estimate of the ischemic core by model {wording.model(finding.model)} on the CT angiography, aligned rigidly. "
+    model = wording.model_for_readers(finding.model)
+    text = f"Estimate of the ischemic core by model {model} on the CT angiography, aligned rigidly. "
     text += f"Volume {wording.volume(finding)}" + (f", 10-90 % range {span}" if span else "") + f", {wording.side(finding)}."
     return f"{text} {RESEARCH_LABEL}."
 

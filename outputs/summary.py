@@ -161,7 +161,7 @@ def _facts(page: Canvas, case: ReportedCase, finding: Finding) -> None:
     page.draw.line((MARGIN, y - 8, SIZE - MARGIN, y - 8), fill=PANEL, width=3)
     rows = (
         ("Alignment", wording.alignment(case.result.quality)),
-        ("Model", wording.model(finding.model)),
+        ("Model", wording.model_for_readers(finding.model)),
         ("Received", wording.moment(case.received_at)),
         ("Analysed", f"{wording.moment(case.analysed_at)}   revision {case.revision}"),
     )

@@ -67,6 +67,11 @@ def model(identity: ModelIdentity) -> str:
     return f"{identity.name} {identity.version} ({identity.sha256[:8]})"
 
 
+def model_for_readers(identity: ModelIdentity) -> str:
+    """`model`, and a word of warning about one that was never trained on patients."""
+    return model(identity) + ("  DEMONSTRATION, not trained on patients" if identity.demonstration else "")
+
+
 def alignment(quality: AlignmentQuality | None) -> str:
     """How far the alignment can be trusted: score 0-1, what is left at the midline in mm and degrees."""
     if quality is None:

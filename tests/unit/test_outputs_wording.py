@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -56,6 +57,8 @@ def test_verdict_and_side_in_words() -> None:
 
 def test_model_and_alignment() -> None:
     assert wording.model(finding().model) == "phantom-demo 1.0 (01234567)"
+    assert "DEMONSTRATION" in wording.model_for_readers(finding().model)
+    assert "DEMONSTRATION" not in wording.model_for_readers(replace(finding().model, name="hospital-model"))
     assert wording.alignment(AlignmentQuality(0.934, -0.21, -0.14)) == "quality 0.93; midline off by 0.2 mm, 0.1°"
     assert wording.alignment(None) == "supplied aligned, not checked"
 
