@@ -1,6 +1,6 @@
-"""Measure a weights file on synthetic heads that it was not trained on.
+"""Measure a model on synthetic heads that it was not trained on.
 
-``python -m worker.training.evaluate --weights FILE --heads DIR --count N``
+``python -m worker.training.evaluate --model DIR --heads DIR --count N``
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Final
 import numpy as np
 from rich.progress import track
 
-from corewatch.findings import CORE_MAP_THRESHOLD, ModelIdentity, Side
+from corewatch.findings import CORE_MAP_THRESHOLD, Side
 from phantom.training import AlignedSample
-from worker.models.adapters import DeepSymNetAdapter
+from worker.models.adapters import ADAPTERS
 from worker.models.detector import ModelDetector
-from worker.models.manifest import Thresholds, sha256_of
+from worker.models.manifest import read_manifest
 from worker.training.heads import FIRST_HELD_BACK_SEED, HeadStore
 
 ALERT_ML: Final = 20.0
@@ -102,15 +102,15 @@ def figures(outcomes: Iterable[Outcome]) -> Figures:
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; one JSON line per head, then the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True, help="folder with manifest.json and weights")
     parser.add_argument("--heads", type=Path, required=True, help="folder of heads; those that are missing are made")
     parser.add_argument("--first", type=int, default=FIRST_HELD_BACK_SEED, help="seed of the first head")
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--out", type=Path, help="JSON lines, one per head")
     given = parser.parse_args(arguments)
-    network = DeepSymNetAdapter().load(given.weights, "cpu")
-    identity = ModelIdentity("evaluated", "0", sha256_of(given.weights))
-    detector = ModelDetector(identity, network, Thresholds(), perturbations=0)
+    manifest = read_manifest(given.model)
+    network = ADAPTERS[manifest.adapter].load(given.model / manifest.weights, "cpu")
+    detector = ModelDetector(manifest.identity, network, manifest.thresholds, perturbations=0)
     store = HeadStore(given.heads)
     seeds = range(given.first, given.first + given.count)
     outcomes = [outcome(detector, seed, store.head(seed)) for seed in track(seeds, description="held-back heads")]
