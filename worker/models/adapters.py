@@ -67,7 +67,7 @@ class DeepSymNetNetwork:
 
     def __init__(self, network: DeepSymNet) -> None:
         self._network = network
-        # Measured: at the widest place four arrays of both hemispheres are alive (input and output of a convolution, oneDNN's copies).
+        # Measured: at the widest place about four arrays of both hemispheres are alive (a convolution's two, oneDNN's copies).
         case_bytes = 4 * 2 * int(np.prod(HEMISPHERE_SHAPE)) * network.filters * np.dtype(np.float32).itemsize
         self._batch = max(1, self.MEMORY_BYTES // case_bytes)
 
