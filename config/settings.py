@@ -251,11 +251,14 @@ class DeliverSettings(Section):
     pacs: tuple[PacsDestination, ...] = ()
     folder: FolderDestination | None = FolderDestination()
     email: EmailDestination | None = None
+    give_up_h: float = Field(48.0, gt=0)
+    """A destination that is away is tried for so long, then an operator must look."""
     attempts: int = Field(8, ge=1)
-    """Attempts per destination before an operator must look."""
+    """Attempts that may end in an error of corewatch's own, or with a killed worker, before an operator must look."""
     backoff_s: float = Field(5.0, gt=0)
-    """Wait after the first failed attempt; doubles with each."""
+    """Wait after the first failed attempt. Later ones wait as long again as has passed since the first: 5, 10, 20 s ..."""
     backoff_max_s: float = Field(3600.0, gt=0)
+    """The longest wait."""
 
     @property
     def notices(self) -> tuple[str, ...]:

@@ -69,7 +69,7 @@ def serve(settings: Settings, publish: Publish, *, stop: StopRequest | None = No
 def _parts(ledger: Ledger, settings: Settings, publish: Publish) -> tuple[list[Part], WatchFolder]:
     dispatcher = Dispatcher(ledger.outbox, publish)
     assembler, retention = Assembler(ledger, settings), Retention(ledger, settings)
-    reconciler, refused = Reconciler(ledger, settings.deliver.notices), RefusedDrops(ledger, settings)
+    reconciler, refused = Reconciler(ledger), RefusedDrops(ledger, settings)
 
     def clear(now: datetime) -> None:
         dispatcher.purge(now)

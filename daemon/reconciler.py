@@ -6,13 +6,12 @@ ends in front of an operator. What nobody takes up is not a failed attempt; it i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import structlog
 
 from corewatch.messages import Work
-from corewatch.states import DELIVERY_ENDS, STAGE_OF, CaseState, DeliveryState, Stage
+from corewatch.states import STAGE_OF, Stage
 from ledger.cases import Case
 from ledger.store import Ledger
 
@@ -25,17 +24,10 @@ _MANY = 10_000
 
 
 class Reconciler:
-    """Looks for cases and deliveries beyond their lease.
+    """Looks for cases and deliveries beyond their lease."""
 
-    Parameters
-    ----------
-    notices
-        Destinations that hear of a case that fails (`settings.deliver.notices`).
-    """
-
-    def __init__(self, ledger: Ledger, notices: Sequence[str] = ()) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._notices = tuple(notices)
         self._reported: set[str] = set()
 
     def step(self, now: datetime) -> int:
@@ -54,30 +46,9 @@ class Reconciler:
             self._ledger.deliveries.repost(delivery)
             again += 1
             log.warning("posted again", case=delivery.case_id, destination=delivery.destination, attempts=delivery.attempts)
-        self._end_delivered()
         return again
 
     def _say_when_nobody_works(self, case: Case, now: datetime) -> None:
         if case.holder is None and now - case.updated_at >= NOBODY_AFTER and case.case_id not in self._reported:
             self._reported.add(case.case_id)
             log.error("no worker takes up this case; is one running for its queue?", case=case.case_id, state=str(case.state))
-
-    def _end_delivered(self) -> None:
-        """End cases in `delivering` without an open delivery: the last one ends its case, but there may never have been one."""
-        for case in self._ledger.cases.find(states=[CaseState.DELIVERING]):
-            states = {d.state for d in self._ledger.deliveries.of(case.case_id)}
-            if states - DELIVERY_ENDS:
-                continue
-            if DeliveryState.REFUSED in states:
-                why = "a destination did not take the result; see its deliveries"
-                self._ledger.deliveries.plan(
-                    case.case_id,
-                    CaseState.DELIVERING,
-                    CaseState.FAILED,
-                    dict.fromkeys(self._notices),
-                    failed_stage=Stage.DELIVER,
-                    detail=why,
-                )
-            else:
-                self._ledger.cases.advance(case.case_id, CaseState.DELIVERING, CaseState.DELIVERED)
-            log.info("ended without an open delivery", case=case.case_id)

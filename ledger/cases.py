@@ -7,16 +7,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, or_, select, update
+from sqlalchemy import Connection, Row, delete, or_, select, update
 
 from corewatch.messages import Work
 from corewatch.reasons import Reason
 from corewatch.states import ENDS, STAGE_OF, CaseState, Stage, check_transition
 from ledger.database import Database, as_values, post, record
-from ledger.tables import audit, cases, instances
+from ledger.tables import audit, cases, deliveries, instances
 
 QUEUE_LEASE_S = 120.0
 """A case that nobody has taken up for so long after its work was posted is posted again (the broker may have been wiped)."""
+
+
+NOTICES = frozenset({"folder", "operators"})
+"""Destinations that hear of a case that ends without a finding; the folder also gets results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +159,13 @@ class Cases:
             record(connection, now, f"stage.{STAGE_OF[state]}.begun", case_id, attempt=case.attempts, holder=holder)
             return case
 
-    def release(self, case_id: str, state: CaseState, *, why: str, not_before: datetime) -> bool:
-        """Give a claimed stage back after a failed attempt; its work is posted again for `not_before`."""
+    def release(self, case_id: str, state: CaseState, *, holder: str, why: str, not_before: datetime) -> bool:
+        """Give a stage that `holder` has claimed back after a failed attempt; its work is posted again for `not_before`."""
         now = self._database.clock()
         with self._database.transaction() as connection:
             moved = connection.execute(
                 update(cases)
-                .where(cases.c.case_id == case_id, cases.c.state == state)
+                .where(cases.c.case_id == case_id, cases.c.state == state, cases.c.holder == holder)
                 .values(holder=None, lease_until=not_before + timedelta(seconds=QUEUE_LEASE_S), updated_at=now)
             ).rowcount
             if not moved:
@@ -228,28 +232,37 @@ class Cases:
             record(connection, now, f"case.{after}", case_id, **detail)
             for one in work:
                 post(connection, now, one)
+            if after is CaseState.DETECTED:
+                # not before: a stray image that spoils a series must not take back what was found without it
+                self._supersede(connection, case_id)
         return bool(moved)
 
     def supersede_earlier(self, case_id: str) -> list[str]:
-        """End all earlier revisions of the case's series as superseded by it; returns their ids."""
-        now = self._database.clock()
+        """End all earlier revisions of the case's series as superseded by it; returns their ids.
+
+        A revision that gets a result does so by itself, see `advance_in`.
+        """
         with self._database.transaction() as connection:
-            newest = connection.execute(select(cases.c.series_uid, cases.c.revision).where(cases.c.case_id == case_id)).one()
-            earlier = connection.execute(
-                select(cases.c.case_id, cases.c.state).where(
-                    cases.c.series_uid == newest.series_uid,
-                    cases.c.revision < newest.revision,
-                    cases.c.state != CaseState.SUPERSEDED,
-                )
-            ).all()
-            for row in earlier:
-                check_transition(CaseState(row.state), CaseState.SUPERSEDED)
-                connection.execute(
-                    update(cases)
-                    .where(cases.c.case_id == row.case_id)
-                    .values(state=CaseState.SUPERSEDED, superseded_by=case_id, holder=None, lease_until=None, updated_at=now)
-                )
-                record(connection, now, "case.superseded", row.case_id, by=case_id)
+            return self._supersede(connection, case_id)
+
+    def _supersede(self, connection: Connection, case_id: str) -> list[str]:
+        now = self._database.clock()
+        newest = connection.execute(select(cases.c.series_uid, cases.c.revision).where(cases.c.case_id == case_id)).one()
+        earlier = connection.execute(
+            select(cases.c.case_id, cases.c.state).where(
+                cases.c.series_uid == newest.series_uid,
+                cases.c.revision < newest.revision,
+                cases.c.state != CaseState.SUPERSEDED,
+            )
+        ).all()
+        for row in earlier:
+            check_transition(CaseState(row.state), CaseState.SUPERSEDED)
+            connection.execute(
+                update(cases)
+                .where(cases.c.case_id == row.case_id)
+                .values(state=CaseState.SUPERSEDED, superseded_by=case_id, holder=None, lease_until=None, updated_at=now)
+            )
+            record(connection, now, "case.superseded", row.case_id, by=case_id)
         return [row.case_id for row in earlier]
 
     def retry(self, case_id: str) -> Stage | None:
@@ -268,6 +281,9 @@ class Cases:
             self.advance_in(
                 connection, case_id, case.state, state, work=[Work(stage, case_id)], reason=None, detail="", failed_stage=None
             )
+            # whoever was told of this end is told of the next one too
+            told = deliveries.c.destination.in_(sorted(NOTICES))
+            connection.execute(delete(deliveries).where(deliveries.c.case_id == case_id, told))
             return stage
 
     def mark_files_removed(self, case_id: str) -> None:

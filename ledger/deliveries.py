@@ -20,11 +20,15 @@ _D = DeliveryState
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One destination of one case."""
+    """One destination of one case.
+
+    `attempts` counts those that ended by a fault of ours or with their worker; those that the destination put off do not count.
+    """
 
     case_id: str
     destination: str
     state: DeliveryState
+    planned_at: datetime
     attempts: int
     lease_until: datetime | None
     next_attempt_at: datetime | None
@@ -65,6 +69,8 @@ class Deliveries:
             if not self._cases.advance_in(connection, case_id, before, after, **facts):
                 return False
             self._post_new(connection, case_id, destinations)
+            if after is CaseState.DELIVERING:
+                self._end_case(connection, case_id, ())  # there may be no destination that applies
             return True
 
     def _post_new(self, connection: Connection, case_id: str, destinations: Mapping[str, str | None]) -> None:
@@ -77,13 +83,15 @@ class Deliveries:
             if name in known:
                 mine = (deliveries.c.case_id == case_id) & (deliveries.c.destination == name)
                 waiting = now + timedelta(seconds=QUEUE_LEASE_S)
-                connection.execute(update(deliveries).where(mine).values(state=_D.PENDING, attempts=0, lease_until=waiting))
+                renewed = {"state": _D.PENDING, "attempts": 0, "planned_at": now, "lease_until": waiting}
+                connection.execute(update(deliveries).where(mine).values(renewed))
             else:
                 connection.execute(
                     insert(deliveries).values(
                         case_id=case_id,
                         destination=name,
                         state=_D.PENDING if skip is None else _D.SKIPPED,
+                        planned_at=now,
                         attempts=0,
                         detail=skip or "",
                         lease_until=now + timedelta(seconds=QUEUE_LEASE_S),
@@ -143,24 +151,32 @@ class Deliveries:
             if not moved:
                 return False
             record(connection, now, f"delivery.{state}", case_id, destination=destination, detail=detail)
-            # the lock on the case's row makes two deliveries that end at the same moment count each other
-            case_state = connection.scalar(select(cases.c.state).where(cases.c.case_id == case_id).with_for_update())
-            if case_state != CaseState.DELIVERING:
-                return False
-            states = {_D(s) for s in connection.scalars(select(deliveries.c.state).where(deliveries.c.case_id == case_id))}
-            if states & {_D.PENDING, _D.SENDING}:
-                return False
-            if _D.REFUSED in states:
-                why = "a destination did not take the result; see its deliveries"
-                self._cases.advance_in(
-                    connection, case_id, CaseState.DELIVERING, CaseState.FAILED, failed_stage=Stage.DELIVER, detail=why
-                )
-                self._post_new(connection, case_id, dict.fromkeys(notices))
-                return True
-            return self._cases.advance_in(connection, case_id, CaseState.DELIVERING, CaseState.DELIVERED)
+            return self._end_case(connection, case_id, notices)
 
-    def release(self, case_id: str, destination: str, *, why: str, not_before: datetime) -> bool:
-        """Give a delivery back after a failed attempt; it is posted again for `not_before`."""
+    def _end_case(self, connection: Connection, case_id: str, notices: Sequence[str]) -> bool:
+        """End a case in `delivering` when none of its deliveries is open any more; returns whether it has thereby ended."""
+        # the lock on the case's row makes two deliveries that end at the same moment count each other
+        case_state = connection.scalar(select(cases.c.state).where(cases.c.case_id == case_id).with_for_update())
+        if case_state != CaseState.DELIVERING:
+            return False
+        states = {_D(s) for s in connection.scalars(select(deliveries.c.state).where(deliveries.c.case_id == case_id))}
+        if states & {_D.PENDING, _D.SENDING}:
+            return False
+        if _D.REFUSED not in states:
+            return self._cases.advance_in(connection, case_id, CaseState.DELIVERING, CaseState.DELIVERED)
+        why = "a destination did not take the result; see its deliveries"
+        self._cases.advance_in(connection, case_id, CaseState.DELIVERING, CaseState.FAILED, failed_stage=Stage.DELIVER, detail=why)
+        self._post_new(connection, case_id, dict.fromkeys(notices))
+        return True
+
+    def release(self, case_id: str, destination: str, *, why: str, not_before: datetime, counts: bool) -> bool:
+        """Give a delivery back after a failed attempt; it is posted again for `not_before`.
+
+        Parameters
+        ----------
+        counts
+            Whether the attempt counts; one that the destination put off does not.
+        """
         now = self._database.clock()
         with self._database.transaction() as connection:
             moved = connection.execute(
@@ -168,6 +184,7 @@ class Deliveries:
                 .where(deliveries.c.case_id == case_id, deliveries.c.destination == destination, deliveries.c.state == _D.SENDING)
                 .values(
                     state=_D.PENDING,
+                    attempts=deliveries.c.attempts - (0 if counts else 1),
                     detail=why,
                     next_attempt_at=not_before,
                     lease_until=not_before + timedelta(seconds=QUEUE_LEASE_S),
@@ -191,13 +208,14 @@ class Deliveries:
             return [_delivery(row) for row in rows]
 
     def repost(self, delivery: Delivery) -> None:
-        """Post the delivery's work again."""
+        """Post the delivery's work again. The next look comes twice as late, so that a long pause is no flood of messages."""
         now = self._database.clock()
+        wait = max(timedelta(seconds=QUEUE_LEASE_S), now - delivery.planned_at)
         with self._database.transaction() as connection:
             connection.execute(
                 update(deliveries)
                 .where(deliveries.c.case_id == delivery.case_id, deliveries.c.destination == delivery.destination)
-                .values(lease_until=now + timedelta(seconds=QUEUE_LEASE_S))
+                .values(lease_until=now + wait)
             )
             record(connection, now, "work.posted_again", delivery.case_id, stage="deliver", destination=delivery.destination)
             post(connection, now, Work(Stage.DELIVER, delivery.case_id, delivery.destination))

@@ -130,6 +130,8 @@ deliveries = Table(
     Column("case_id", String(16), ForeignKey("cases.case_id"), primary_key=True),
     Column("destination", String(64), primary_key=True),
     Column("state", String(16), nullable=False),
+    Column("planned_at", UtcDateTime, nullable=False),
+    # attempts that ended by a fault of ours or with their worker; those that the destination put off do not count
     Column("attempts", Integer, nullable=False, default=0),
     Column("lease_until", UtcDateTime),
     Column("next_attempt_at", UtcDateTime),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
 from functools import lru_cache
@@ -31,8 +31,12 @@ def _templates() -> Environment:
 
 
 def message_id(case: ReportedCase, purpose: str, recipients: Sequence[str], sender: str) -> str:
-    """Message-ID (RFC 5322 3.6.4) that a repeat of the same mail has again, so that mail servers and readers recognise it."""
-    text = "\n".join([case.case_id, str(case.revision), purpose, *sorted(recipients)])
+    """Message-ID (RFC 5322 3.6.4) that a repeat of the same mail has again, so that mail servers and readers recognise it.
+
+    A case that ended without a finding, was started anew by an operator and ended so again has another end to tell of.
+    """
+    end = [] if case.problem is None else [case.analysed_at.astimezone(UTC).isoformat()]
+    text = "\n".join([case.case_id, str(case.revision), purpose, *end, *sorted(recipients)])
     domain = sender.rpartition("@")[2].strip("<> ") or "corewatch.invalid"
     return f"<{hashlib.sha256(text.encode()).hexdigest()[:32]}@{domain}>"
 

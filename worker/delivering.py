@@ -7,10 +7,11 @@ from datetime import timedelta
 
 import structlog
 
-from corewatch.errors import OperatorNeeded
+from corewatch.errors import OperatorNeeded, RetryLater
 from corewatch.states import ENDS, CaseState, DeliveryState, Stage
 from jobs.app import VISIBILITY_MARGIN_S
 from ledger.cases import Case
+from ledger.deliveries import Delivery
 from outputs.case import ReportedCase
 from worker.context import WorkerContext, limits_of
 from worker.running import describe, frames
@@ -35,13 +36,17 @@ def run_delivery(context: WorkerContext, case_id: str, destination: str, *, rede
         if case.state is CaseState.SUPERSEDED:
             _end(context, case, destination, DeliveryState.SKIPPED, "a later revision took this result's place")
             return
+        if delivery.attempts > context.settings.deliver.attempts:
+            gone = f"given up after {context.settings.deliver.attempts} attempts; the worker ended each time"
+            _end(context, case, destination, DeliveryState.REFUSED, gone)
+            return
         try:
             outcome, detail = deliver(_rendered(context, case), context.destinations.get(destination))
         except OperatorNeeded as error:
             log.error("delivery refused", why=str(error))
             _end(context, case, destination, DeliveryState.REFUSED, str(error))
         except Exception as error:
-            _again_or_refuse(context, case, destination, delivery.attempts, error)
+            _again_or_refuse(context, case, delivery, error)
         else:
             _end(context, case, destination, outcome, detail)
             log.info("delivery done", outcome=str(outcome), detail=detail)
@@ -57,26 +62,29 @@ def _rendered(context: WorkerContext, case: Case) -> ReportedCase:
     return reported
 
 
-def _again_or_refuse(context: WorkerContext, case: Case, destination: str, attempt: int, error: Exception) -> None:
+def _again_or_refuse(context: WorkerContext, case: Case, delivery: Delivery, error: Exception) -> None:
+    """A destination that is away is waited for by the clock; a fault of ours, by the number of attempts."""
     settings = context.settings.deliver
-    why = describe(error)
-    if attempt >= settings.attempts:
-        log.error("delivery given up", why=why, attempt=attempt)
-        _end(context, case, destination, DeliveryState.REFUSED, f"{why} (attempt {attempt}, the last)")
+    why, now = describe(error), context.ledger.clock()
+    put_off = isinstance(error, RetryLater)
+    tried = now - delivery.planned_at
+    used_up = tried >= timedelta(hours=settings.give_up_h) if put_off else delivery.attempts >= settings.attempts
+    if used_up:
+        log.error("delivery given up", why=why, tried_s=tried.total_seconds())
+        _end(context, case, delivery.destination, DeliveryState.REFUSED, f"{why} (given up after {tried})")
         return
-    wait = min(settings.backoff_s * 2 ** (attempt - 1), settings.backoff_max_s)
-    log.warning("delivery failed, will be tried again", why=why, attempt=attempt, wait_s=wait, trace=frames(error))
-    not_before = context.ledger.clock() + timedelta(seconds=wait)
-    context.ledger.deliveries.release(case.case_id, destination, why=why, not_before=not_before)
+    wait = timedelta(seconds=min(max(settings.backoff_s, tried.total_seconds()), settings.backoff_max_s))
+    log.warning("delivery failed, will be tried again", why=why, wait_s=wait.total_seconds(), trace=frames(error))
+    context.ledger.deliveries.release(case.case_id, delivery.destination, why=why, not_before=now + wait, counts=not put_off)
 
 
 def _end(context: WorkerContext, case: Case, destination: str, state: DeliveryState, detail: str) -> None:
     ended = context.ledger.deliveries.end(case.case_id, destination, state, detail=detail, notices=context.settings.deliver.notices)
     if ended:
-        _write_last_result(context, case.case_id)
+        write_last_result(context, case.case_id)
 
 
-def _write_last_result(context: WorkerContext, case_id: str) -> None:
+def write_last_result(context: WorkerContext, case_id: str) -> None:
     """The case has ended: `result.json` gets its final state and times, in the case folder and in the results folder."""
     case = context.ledger.cases.get(case_id)
     if case is None:
@@ -89,5 +97,9 @@ def _write_last_result(context: WorkerContext, case_id: str) -> None:
     reported = replace(reported, result=replace(reported.result, files=files))
     write_result(reported.result, reported.folder)
     folder = context.destinations.get(FOLDER)
-    if folder is not None and folder.applies(reported) is None:
+    if folder is None or folder.applies(reported) is not None:
+        return
+    try:
         folder.deliver(reported)
+    except RetryLater as error:  # the result itself is there; only its last state and times are not
+        log.warning("the last result.json did not reach the results folder", why=str(error))

@@ -12,8 +12,9 @@ from celery import signals
 from config.logging import configure_logging
 from config.settings import Settings
 from corewatch.errors import ConfigurationError
+from corewatch.states import STAGE_OF
 from jobs.app import make_app
-from jobs.names import QUEUES
+from jobs.names import QUEUE_OF, QUEUES
 from ledger.store import Ledger
 from worker.context import WorkerContext, holder_is_gone, limits_of
 from worker.tasks import register
@@ -42,7 +43,7 @@ def serve(settings: Settings, broker_url: str, queues: Sequence[str]) -> None:
     unknown = sorted(set(queues) - set(QUEUES))
     if unknown or not queues:
         raise ConfigurationError(f"no such queue: {', '.join(unknown) or '(none)'}; there are {', '.join(QUEUES)}")
-    _release_orphans(settings)
+    _release_orphans(settings, queues)
     app = make_app(broker_url, limits_of(settings))
     held: list[WorkerContext] = []
     register(app, lambda: held[0])
@@ -75,13 +76,18 @@ def _processes(settings: Settings, queues: Sequence[str]) -> int:
     return 1 if "detect" in queues else max(wanted[q] for q in queues)
 
 
-def _release_orphans(settings: Settings) -> None:
-    """Give back at once what workers of this host held when they were killed, instead of waiting for the end of their lease."""
+def _release_orphans(settings: Settings, queues: Sequence[str]) -> None:
+    """Give back at once what workers of these queues on this host held when they were killed, instead of waiting for their lease.
+
+    Other queues are left alone: under systemd each unit sees its own processes only, and another's would look as if they had ended.
+    """
     ledger = Ledger(settings.database_url)
     try:
         for case in ledger.cases.held():
-            if case.holder is not None and holder_is_gone(case.holder):
-                ledger.cases.release(case.case_id, case.state, why="its worker ended", not_before=ledger.clock())
+            ours = case.state in STAGE_OF and QUEUE_OF[STAGE_OF[case.state]] in queues
+            if ours and case.holder is not None and holder_is_gone(case.holder):
+                why = "its worker ended"
+                ledger.cases.release(case.case_id, case.state, holder=case.holder, why=why, not_before=ledger.clock())
                 log.warning("taken back from a worker that ended", case=case.case_id)
     finally:
         ledger.close()

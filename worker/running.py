@@ -83,7 +83,8 @@ def _again_or_fail(context: WorkerContext, case: Case, state: CaseState, error: 
         return
     wait = timedelta(seconds=RETRY_AFTER_S * 2 ** (case.attempts - 1))
     log.warning("attempt failed, will be tried again", why=why, attempt=case.attempts, trace=frames(error))
-    context.ledger.cases.release(case.case_id, state, why=why, not_before=context.ledger.clock() + wait)
+    not_before = context.ledger.clock() + wait
+    context.ledger.cases.release(case.case_id, state, holder=case.holder or "", why=why, not_before=not_before)
 
 
 def _fail(context: WorkerContext, case: Case, state: CaseState, why: str) -> None:

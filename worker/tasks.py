@@ -12,7 +12,7 @@ from corewatch.states import CaseState, Stage
 from jobs.names import task_name
 from ledger.cases import Case
 from worker.context import WorkerContext
-from worker.delivering import run_delivery
+from worker.delivering import run_delivery, write_last_result
 from worker.running import Facts, next_work, run_stage
 from worker.stages.detect import detect
 from worker.stages.prepare import AlignedSource, DicomSource, prepare
@@ -88,6 +88,9 @@ def _to_delivery(context: WorkerContext) -> Callable[[Case, Facts], bool]:
     def advance(case: Case, facts: Facts) -> bool:
         reported = context.reported(case)
         planned = {name: d.applies(reported) for name, d in context.destinations.items() if name != OPERATORS}
-        return context.ledger.deliveries.plan(case.case_id, case.state, CaseState.DELIVERING, planned, **facts)
+        moved = context.ledger.deliveries.plan(case.case_id, case.state, CaseState.DELIVERING, planned, **facts)
+        if moved and all(skip is not None for skip in planned.values()):
+            write_last_result(context, case.case_id)
+        return moved
 
     return advance

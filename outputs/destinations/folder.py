@@ -41,12 +41,19 @@ class FolderDestination:
         return None
 
     def deliver(self, case: ReportedCase) -> Delivered:
-        """Copy to a temporary sibling, fsync, rename; what lies there already and is the same is left alone."""
+        """Copy to a temporary sibling, fsync, rename; what lies there already and is the same is left alone.
+
+        Where only `result.json` is new (the case has ended meanwhile), that file alone is replaced: a program that saw `COMPLETE`
+        may be reading the others.
+        """
         wanted = _wanted(case)
         target = self._root / case.case_id
         try:
             self._root.mkdir(parents=True, exist_ok=True)
-            if not _is_complete(target, wanted):
+            different = _different(target, wanted)
+            if different == {case.folder.result.name}:
+                write_atomically(target / case.folder.result.name, case.folder.result.read_bytes())
+            elif different:
                 self._replace(target, wanted)
         except OSError as error:
             raise RetryLater(
@@ -77,7 +84,12 @@ class FolderDestination:
             for folder in {(temporary / name).parent for name in wanted} | {temporary}:
                 sync_folder(folder)
             old = self._move_away(target)
-            temporary.rename(target)
+            try:
+                temporary.rename(target)
+            except OSError:
+                if old is not None:
+                    old.rename(target)
+                raise
             sync_folder(self._root)
             write_atomically(target / COMPLETE, b"")
             if old is not None:
@@ -107,11 +119,13 @@ def _wanted(case: ReportedCase) -> dict[str, Path]:
     return files
 
 
-def _is_complete(target: Path, wanted: dict[str, Path]) -> bool:
+def _different(target: Path, wanted: dict[str, Path]) -> set[str]:
+    """Names of the files that are missing, too many or not the same; all of them where the folder is not complete."""
     if not (target / COMPLETE).is_file():
-        return False
+        return set(wanted)
     there = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()} - {COMPLETE}
-    return there == set(wanted) and all(filecmp.cmp(source, target / name, shallow=False) for name, source in wanted.items())
+    both = there & set(wanted)
+    return (there ^ set(wanted)) | {name for name in both if not filecmp.cmp(wanted[name], target / name, shallow=False)}
 
 
 def _sync_file(path: Path) -> None:

@@ -158,6 +158,23 @@ def test_a_late_slice_makes_the_next_revision(ledger: Ledger) -> None:
     assert (case_one.state, case_one.superseded_by) == (CaseState.SUPERSEDED, second)
 
 
+def test_a_result_takes_the_place_of_earlier_revisions_and_nothing_else_does(ledger: Ledger) -> None:
+    first = delivering(ledger, pacs=None)
+    [second] = ledger.intake.take(ARRIVAL, files("1.2", range(3, 4))).opened
+
+    def states() -> tuple[CaseState, CaseState]:
+        one, two = ledger.cases.get(first), ledger.cases.get(second)
+        assert one is not None
+        assert two is not None
+        return one.state, two.state
+
+    ledger.cases.advance(second, CaseState.RECEIVING, CaseState.QUEUED, case_key="key two")
+    ledger.cases.advance(second, CaseState.QUEUED, CaseState.PREPARED)
+    assert states() == (CaseState.DELIVERING, CaseState.PREPARED)
+    ledger.cases.advance(second, CaseState.PREPARED, CaseState.DETECTED)
+    assert states() == (CaseState.SUPERSEDED, CaseState.DETECTED)
+
+
 def test_an_aligned_head_is_taken_once(ledger: Ledger) -> None:
     ledger.intake.register(ARRIVAL)
     assert ledger.intake.take_aligned(ARRIVAL, "a/aligned.nii.gz", "abc", T0) is not None
@@ -243,13 +260,20 @@ def test_a_failed_attempt_waits_and_counts(ledger: Ledger, clock: Clock) -> None
     [posted] = ledger.outbox.due(clock.now)
     ledger.outbox.mark_published(posted)
     ledger.cases.begin(case_id, CaseState.QUEUED, holder="a", lease_s=60)
-    assert ledger.cases.release(case_id, CaseState.QUEUED, why="disk", not_before=clock.now + timedelta(seconds=5))
+    assert ledger.cases.release(case_id, CaseState.QUEUED, holder="a", why="disk", not_before=clock.now + timedelta(seconds=5))
     assert ledger.outbox.due(clock.now) == []
     clock.forward(5)
     assert len(ledger.outbox.due(clock.now)) == 1
     again = ledger.cases.begin(case_id, CaseState.QUEUED, holder="b", lease_s=60)
     assert again is not None
     assert again.attempts == 2
+
+
+def test_only_the_holder_gives_a_stage_back(ledger: Ledger, clock: Clock) -> None:
+    case_id = queued(ledger)
+    ledger.cases.begin(case_id, CaseState.QUEUED, holder="a", lease_s=60)
+    assert not ledger.cases.release(case_id, CaseState.QUEUED, holder="b", why="mistaken", not_before=clock.now)
+    assert [c.holder for c in ledger.cases.held()] == ["a"]
 
 
 def test_attempts_start_anew_with_each_stage(ledger: Ledger) -> None:
@@ -272,6 +296,12 @@ def test_the_last_delivery_ends_the_case(ledger: Ledger) -> None:
     assert {d.destination: d.state for d in ledger.deliveries.of(case_id)} == {
         "pacs": DeliveryState.SENT, "email": DeliveryState.SENT, "other": DeliveryState.SKIPPED
     }  # fmt: skip
+
+
+def test_a_case_without_a_destination_that_applies_ends_at_once(ledger: Ledger) -> None:
+    case = ledger.cases.get(delivering(ledger, pacs="no DICOM source"))
+    assert case is not None
+    assert case.state is CaseState.DELIVERED
 
 
 def test_a_sent_delivery_is_never_begun_again(ledger: Ledger) -> None:
@@ -300,7 +330,9 @@ def test_a_delivery_that_failed_waits_alone(ledger: Ledger, clock: Clock) -> Non
     for posted in ledger.outbox.due(clock.now):
         ledger.outbox.mark_published(posted)
     ledger.deliveries.begin(case_id, "pacs", lease_s=60)
-    assert ledger.deliveries.release(case_id, "pacs", why="down", not_before=clock.now + timedelta(seconds=30))
+    later = clock.now + timedelta(seconds=30)
+    assert ledger.deliveries.release(case_id, "pacs", why="down", not_before=later, counts=False)
+    assert [d.attempts for d in ledger.deliveries.of(case_id) if d.destination == "pacs"] == [0]
     assert ledger.outbox.due(clock.now) == []
     clock.forward(31)
     assert [p.work.destination for p in ledger.outbox.due(clock.now)] == ["pacs"]
@@ -337,6 +369,10 @@ def test_overdue_deliveries_are_posted_again(ledger: Ledger, clock: Clock) -> No
     assert (late.case_id, late.destination) == (case_id, "pacs")
     ledger.deliveries.repost(late)
     assert ledger.deliveries.overdue(clock.now) == []
+    clock.forward(199)  # the next look comes as late again, so that a weekend without a worker is no flood
+    assert ledger.deliveries.overdue(clock.now) == []
+    clock.forward(2)
+    assert len(ledger.deliveries.overdue(clock.now)) == 1
 
 
 @pytest.mark.parametrize(
@@ -369,6 +405,22 @@ def test_retry_of_a_delivery_keeps_what_was_sent(ledger: Ledger) -> None:
     assert ledger.deliveries.plan(case_id, CaseState.DETECTED, CaseState.DELIVERING, {"pacs": None, "email": None})
     states = {d.destination: d.state for d in ledger.deliveries.of(case_id)}
     assert states == {"pacs": DeliveryState.PENDING, "email": DeliveryState.SENT}
+
+
+def test_who_was_told_of_an_end_is_told_of_the_next_one(ledger: Ledger) -> None:
+    case_id = queued(ledger)
+    notices = dict.fromkeys(["folder", "operators"])
+
+    def end() -> None:
+        ledger.deliveries.plan(case_id, CaseState.QUEUED, CaseState.NOT_ANALYSED, notices, reason=Reason.MODEL_MISSING)
+        assert {d.state for d in ledger.deliveries.of(case_id)} == {DeliveryState.PENDING}
+        for name in notices:
+            assert ledger.deliveries.begin(case_id, name, lease_s=60) is not None
+            ledger.deliveries.end(case_id, name, DeliveryState.SENT, detail="ok")
+
+    end()
+    assert ledger.cases.retry(case_id) is Stage.PREPARE
+    end()
 
 
 def test_retry_has_nothing_to_do_for_a_healthy_case(ledger: Ledger) -> None:

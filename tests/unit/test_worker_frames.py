@@ -49,7 +49,7 @@ class Scripted:
     """A destination that does what its script says, one entry per attempt."""
 
     name: str
-    script: list[Exception | str]
+    script: list[BaseException | str]
     applies_not: str | None = None
     taken: list[ReportedCase] = field(default_factory=list)
 
@@ -58,7 +58,7 @@ class Scripted:
 
     def deliver(self, case: ReportedCase) -> Delivered:
         step = self.script.pop(0) if self.script else "taken again"
-        if isinstance(step, Exception):
+        if isinstance(step, BaseException):
             raise step
         self.taken.append(case)
         return Delivered(step, T0)
@@ -267,17 +267,59 @@ def test_a_dead_pacs_does_not_hold_up_the_mail(context: WorkerContext, clock: Cl
     assert get(context, case_id).state is CaseState.DELIVERED
 
 
-def test_patience_ends(context: WorkerContext, clock: Clock) -> None:
-    context.destinations["pacs"] = Scripted("pacs", [RetryLater("down")] * 3)
+def test_patience_ends_by_the_clock(context: WorkerContext, clock: Clock) -> None:
+    context.destinations["pacs"] = Scripted("pacs", [RetryLater("down")] * 200)
     case_id = delivering(context, "pacs")
-    for wait in (10, 20, 40):
+    tries = 0
+    while get(context, case_id).state is CaseState.DELIVERING:
         run_delivery(context, case_id, "pacs", redelivered=False)
-        clock.forward(wait)
+        tries += 1
+        clock.forward(3600)
         publish(context)
+        assert tries < 100
+    assert clock.now - T0 >= timedelta(hours=48)
+    assert tries > 40
     case = get(context, case_id)
     assert (case.state, case.failed_stage) == (CaseState.FAILED, Stage.DELIVER)
     states = {d.destination: d.state for d in context.ledger.deliveries.of(case_id)}
     assert states == {"pacs": DeliveryState.REFUSED, "operators": DeliveryState.PENDING}
+
+
+def test_waits_grow_to_an_hour(context: WorkerContext, clock: Clock) -> None:
+    context.destinations["pacs"] = Scripted("pacs", [RetryLater("down")] * 200)
+    case_id = delivering(context, "pacs")
+    waits = []
+    for _ in range(14):
+        run_delivery(context, case_id, "pacs", redelivered=False)
+        [delivery] = context.ledger.deliveries.of(case_id)
+        assert delivery.next_attempt_at is not None
+        waits.append((delivery.next_attempt_at - clock.now).total_seconds())
+        clock.now = delivery.next_attempt_at
+        publish(context)
+    assert waits[:4] == [10, 10, 20, 40]
+    assert waits[-1] == 3600
+    assert waits == sorted(waits)
+
+
+def test_a_fault_of_ours_is_given_up_by_number(context: WorkerContext, clock: Clock) -> None:
+    context.destinations["pacs"] = Scripted("pacs", [ValueError("bug")] * 10)
+    case_id = delivering(context, "pacs")
+    for _ in range(3):
+        assert get(context, case_id).state is CaseState.DELIVERING
+        run_delivery(context, case_id, "pacs", redelivered=False)
+        clock.forward(3600)
+        publish(context)
+    assert get(context, case_id).state is CaseState.FAILED
+
+
+def test_a_delivery_that_kills_its_workers_is_given_up(context: WorkerContext) -> None:
+    context.destinations["pacs"] = Scripted("pacs", [SystemExit()] * 3)
+    case_id = delivering(context, "pacs")
+    for _ in range(3):
+        with pytest.raises(SystemExit):
+            run_delivery(context, case_id, "pacs", redelivered=True)
+    run_delivery(context, case_id, "pacs", redelivered=True)
+    assert get(context, case_id).state is CaseState.FAILED
 
 
 def test_a_destination_that_was_taken_out_of_the_settings(context: WorkerContext) -> None:
