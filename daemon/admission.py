@@ -6,11 +6,11 @@ from pathlib import Path
 
 import structlog
 
-from config.settings import SeriesRule, Settings
+from config.settings import Settings
 from corewatch.identity import case_key
 from corewatch.messages import Work
 from corewatch.reasons import Reason
-from corewatch.selection import Rejected, Rule, select
+from corewatch.selection import Rejected, select
 from corewatch.states import CaseState, Stage
 from ledger.cases import Case
 from ledger.intake import ReceivingSeries
@@ -38,25 +38,6 @@ FILES_GONE = (
 _WITHOUT_RESULT = frozenset({CaseState.NOT_ANALYSED, CaseState.FAILED})
 
 
-def rule_of(settings: SeriesRule) -> Rule:
-    """A rule of the settings as the domain knows it."""
-    return Rule(
-        name=settings.name,
-        include=settings.include,
-        text=settings.text,
-        elsewhere_text=settings.elsewhere_text,
-        not_text=settings.not_text,
-        not_kernel=settings.not_kernel,
-        contrast=settings.contrast,
-        contrast_text=settings.contrast_text,
-        native_text=settings.native_text,
-        min_slices=settings.min_slices,
-        min_coverage_mm=settings.min_coverage_mm,
-        max_slice_step_mm=settings.max_slice_step_mm,
-        model=settings.model,
-    )
-
-
 class Admission:
     """Moves cases out of `receiving`. Every method may be repeated after a crash.
 
@@ -69,7 +50,7 @@ class Admission:
     def __init__(self, ledger: Ledger, settings: Settings) -> None:
         self._ledger = ledger
         self._received = settings.received_dir
-        self._rules = tuple(rule_of(r) for r in settings.series.rules)
+        self._rules = tuple(rule.to_rule() for rule in settings.series.rules)
         self._notices = settings.deliver.notices
         self.moved = 0
 

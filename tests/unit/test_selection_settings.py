@@ -8,12 +8,11 @@ from pydantic import ValidationError
 from config.settings import SeriesRule
 from corewatch.reasons import Reason
 from corewatch.selection import Rejected, Selected, select
-from daemon.admission import rule_of
 from tests.support.instances import stack
 
 
 def test_a_rule_that_leaves_out_asks_only_what_it_names() -> None:
-    out = rule_of(SeriesRule(name="mip", include=False, text="(?i)mip"))
+    out = SeriesRule(name="mip", include=False, text="(?i)mip").to_rule()
     answer = select(stack(2, series_description="thin MIP"), [out])
     assert isinstance(answer, Rejected)
     assert answer.reason is Reason.EXCLUDED_BY_RULE
@@ -21,8 +20,8 @@ def test_a_rule_that_leaves_out_asks_only_what_it_names() -> None:
 
 
 def test_a_rule_that_leaves_out_may_name_numbers() -> None:
-    out = rule_of(SeriesRule(name="long", include=False, text="(?i)cta", min_slices=500))
-    rules = [out, rule_of(SeriesRule(name="cta-head"))]
+    out = SeriesRule(name="long", include=False, text="(?i)cta", min_slices=500).to_rule()
+    rules = [out, SeriesRule(name="cta-head").to_rule()]
     assert select(stack(400), rules) == Selected("cta-head", None)
     assert isinstance(select(stack(600), rules), Rejected)
 
@@ -40,5 +39,5 @@ def test_a_pattern_must_compile(field: str) -> None:
 
 def test_every_field_of_a_rule_reaches_the_decision() -> None:
     settings = SeriesRule(name="x", min_slices=7, min_coverage_mm=11.0, max_slice_step_mm=0.7, model="m", text="t", contrast=False)
-    rule = rule_of(settings)
+    rule = settings.to_rule()
     assert {name: getattr(rule, name) for name in SeriesRule.model_fields} == settings.model_dump()

@@ -13,10 +13,9 @@ from config.settings import SeriesRule
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
 from corewatch.selection import Rejected, Rule, Selected, select
-from daemon.admission import rule_of
 from tests.support.instances import CORONAL, CT_IMAGE, ENHANCED_CT, one, stack
 
-DEFAULT = rule_of(SeriesRule(name="cta-head"))
+DEFAULT = SeriesRule(name="cta-head").to_rule()
 STORAGE = "1.2.840.10008.5.1.4.1.1."
 
 
