@@ -24,7 +24,7 @@ from conversion.atomic import replacing
 from corewatch.errors import NotAnalysed
 from corewatch.geometry import LPS_TO_RAS, NETWORK_SHAPE, NETWORK_TO_RAS, Matrix, voxel_sizes
 from corewatch.reasons import Reason
-from corewatch.volumes import AlignedHead, ScannerVolume
+from corewatch.volumes import AlignedHead
 
 HU_RANGE: Final = (0, 100)
 """What the network sees of a head."""
@@ -77,11 +77,6 @@ def write_native_map(path: Path, core_map: NDArray[np.uint8], voxel_to_lps: Matr
     """
     to_ras = LPS_TO_RAS @ voxel_to_lps
     _write(path, core_map.astype(np.uint8, copy=False), to_ras, _SCANNER, "corewatch core map, research use only")
-
-
-def write_volume(path: Path, volume: ScannerVolume) -> None:
-    """Write a scanner volume: int16, HU, in the scanner's world."""
-    _write(path, volume.hu, LPS_TO_RAS @ volume.voxel_to_lps, _SCANNER, "corewatch CT volume, HU")
 
 
 def read_aligned(path: Path) -> AlignedHead:

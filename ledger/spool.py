@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -127,12 +127,6 @@ class ArrivalWriter:
         """Write down that the arrival has ended; nothing is stored after that."""
         record = {"closed_at": self._clock().isoformat(), "outcome": str(outcome), "stored": self._stored}
         write_durably(self.folder / CLOSED_FILE, [json.dumps(record).encode()])
-
-
-def arrival_folders(received_dir: Path) -> Iterator[Path]:
-    """Folders of all arrivals, oldest first; those without a readable `arrival.json` too (see `read_arrival`)."""
-    if received_dir.is_dir():
-        yield from sorted(p for p in received_dir.iterdir() if p.is_dir())
 
 
 def read_arrival(folder: Path) -> Arrival | None:
