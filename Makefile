@@ -4,19 +4,25 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test check lock clean
+# a virtual environment knows its own place: one that came with a copied or moved folder would run the code of the old place
+MOVED := $(if $(wildcard $(BIN)/corewatch),$(if $(shell grep -F '$(CURDIR)/$(BIN)/python' $(BIN)/corewatch),,moved))
+
+.PHONY: help setup demo test check lock clean moved
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
 
 setup: .venv/ready
 
-.venv/ready: requirements/locked.txt pyproject.toml scripts/check-python.sh
+.venv/ready: requirements/locked.txt pyproject.toml scripts/check-python.sh $(MOVED)
 	@sh scripts/check-python.sh $(PYTHON)
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(if $(MOVED),--clear) .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/locked.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch .venv/ready
+
+moved:
+	@echo "the environment in .venv is not of this folder: it is made anew"
 
 demo: setup
 	@$(BIN)/corewatch demo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from click.testing import CliRunner
 
 from cli.main import corewatch
 from config import load_settings
+from config.settings import Settings
 from jobs.names import QUEUES
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 OURS = {name: service for name, service in COMPOSE["services"].items() if service.get("image") == "corewatch"}
+SETTINGS = sorted((ROOT / "docker").glob("*.yaml"))
 DOCKERFILES = sorted((ROOT / "docker").glob("Dockerfile*"))
 REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
 
@@ -33,9 +36,8 @@ def test_the_command_exists(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(OURS))
-def test_the_environment_is_made_of_known_settings(name: str, tmp_path: Path) -> None:
-    environment = {k: re.sub(r"\$\{[^}]*\}", "filled-in", str(v)) for k, v in OURS[name]["environment"].items()}
-    settings = load_settings(None, environment)
+def test_the_environment_is_made_of_known_settings(name: str) -> None:
+    settings = load_settings(None, environment_of(OURS[name]))
     assert str(settings.data_dir) == "/var/lib/corewatch"
     assert settings.broker.url is not None
 
@@ -47,6 +49,62 @@ def test_a_service_is_shut_in(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service["security_opt"]
     assert "data:/var/lib/corewatch" in service["volumes"]
+    assert all(mount["bind"] == {"create_host_path": False} for mount in service["volumes"] if isinstance(mount, dict))
+
+
+def written_by(settings: Settings) -> list[Path]:
+    """Every folder that the programs write to."""
+    folder = settings.deliver.folder
+    return [settings.data_dir, *(watched.path for watched in settings.watch.folders), *([folder.path] if folder else [])]
+
+
+def writable_in(service: dict[str, Any]) -> list[Path]:
+    mounts = [m if isinstance(m, dict) else dict(zip(("source", "target"), m.split(":"), strict=True)) for m in service["volumes"]]
+    return [Path(m["target"]) for m in mounts if not m.get("read_only")]
+
+
+def environment_of(service: dict[str, Any]) -> dict[str, str]:
+    return {k: re.sub(r"\$\{[^}]*\}", "filled-in", str(v)) for k, v in service["environment"].items()}
+
+
+@pytest.mark.parametrize("file", SETTINGS, ids=lambda p: p.name)
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_what_is_written_lies_on_a_volume(file: Path, name: str) -> None:
+    volumes = writable_in(OURS[name])
+    for folder in written_by(load_settings(file, environment_of(OURS[name]))):
+        assert any(folder.is_relative_to(volume) for volume in volumes), folder
+
+
+@pytest.mark.parametrize("file", SETTINGS, ids=lambda p: p.name)
+def test_someone_other_than_the_container_itself_may_send(file: Path) -> None:
+    settings = load_settings(file, environment_of(OURS["listener"]))
+    assert settings.listener.peers
+    assert f"{settings.listener.port}:{settings.listener.port}" in OURS["listener"]["ports"]
+
+
+def test_the_trial_and_its_orthanc_know_each_other() -> None:
+    settings = load_settings(ROOT / "docker" / "corewatch.try.yaml", environment_of(OURS["deliver"]))
+    environment = COMPOSE["services"]["orthanc"]["environment"]
+    [peer], [pacs] = settings.listener.peers, settings.deliver.pacs
+    assert peer.ae_title == pacs.ae_title == environment["ORTHANC__DICOM_AET"]
+    assert peer.host == pacs.host == "orthanc"
+    assert json.loads(environment["ORTHANC__DICOM_MODALITIES"]) == {
+        "corewatch": [settings.listener.ae_title, "listener", settings.listener.port]
+    }
+
+
+def test_the_settings_that_the_header_names_exist() -> None:
+    header = (ROOT / "docker-compose.yml").read_text().split("\nname:")[0]
+    named = set(re.findall(r"docker/[\w.]+\.yaml", header))
+    assert named == {f"docker/{file.name}" for file in SETTINGS}
+
+
+def test_the_folders_are_made_for_the_user_of_the_image() -> None:
+    header = (ROOT / "docker-compose.yml").read_text().split("\nname:")[0]
+    owner = re.search(r"install -d -o (\d+) -g (\d+)", header)
+    assert owner is not None
+    for path in DOCKERFILES:
+        assert re.search(rf"groupadd --gid {owner[2]} .*useradd --uid {owner[1]} ", path.read_text()), path.name
 
 
 def test_only_the_listener_is_open_to_the_network() -> None:
