@@ -54,6 +54,11 @@ def test_a_shift_moves_every_value_by_whole_voxels(shift: tuple[float, float, fl
     np.testing.assert_array_equal(moved, expected)
 
 
+def test_fractions_of_a_voxel_are_refused() -> None:
+    with pytest.raises(ValueError, match="whole"):
+        Perturbation(shift_mm=(0.5, 0.0, 0.0))
+
+
 @pytest.mark.parametrize(
     ("degrees", "offset", "direction"),
     [
