@@ -51,7 +51,7 @@ class ListenerSettings(Section):
     processes: int = Field(1, ge=1, le=64)
     """Processes that share the port; more than one for many associations at once."""
     peers: tuple[Peer, ...] = ()
-    """Who may send. Empty: only programs on this machine (loopback)."""
+    """Who may send. Programs on this machine (loopback) always may, under any AE title; empty: nobody else."""
     tls: TlsFiles | None = None
     """TLS 1.2 or later with client certificates; null: plain."""
     max_associations: int = Field(32, ge=1)

@@ -59,8 +59,9 @@ class AssociationPolicy:
     Attributes
     ----------
     peers
-        Allowed pairs of AE title and host; a host is an address, a network (`10.1.2.0/24`) or a name. Empty: loopback only, any
-        AE title.
+        Allowed pairs of AE title and host; a host is an address, a network (`10.1.2.0/24`) or a name. Programs on this machine
+        (loopback) may always send, under any AE title: an administrator can try the
+        listener from the machine itself.
     """
 
     ae_title: str
@@ -86,8 +87,10 @@ class AssociationPolicy:
 
     def _check_peer(self, request: Request, resolve: Resolver) -> Rejection | None:
         address = parse_address(request.address)
+        if address is not None and address.is_loopback:
+            return None
         if not self.peers:
-            return None if address is not None and address.is_loopback else Rejection.NOT_LOOPBACK
+            return Rejection.NOT_LOOPBACK
         hosts = [p.host for p in self.peers if p.ae_title.strip() == request.calling_ae_title.strip()]
         if not hosts:
             return Rejection.CALLING_AE_TITLE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 import ssl
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from pydicom import dcmread, uid
 
+import dicom_listener.policy
 import dicom_listener.server
 import dicom_listener.session
 from config.settings import Peer, TlsFiles
@@ -243,20 +245,34 @@ def test_a_defect_of_ours_is_no_success_and_is_logged_without_its_message(tmp_pa
     assert "Secret" not in repr(logs)
 
 
+PACS = Peer(ae_title="PACS", host="10.1.2.3")
+
+
 @pytest.mark.parametrize(
-    ("peers", "calling", "called", "expected"),
+    ("peers", "address", "calling", "called", "expected"),
     [
-        ((), "ANYONE", "COREWATCH", None),
-        ((), "ANYONE", "OTHER", (1, 1, 7)),
-        ((Peer(ae_title="PACS", host="127.0.0.1"),), "PACS", "COREWATCH", None),
-        ((Peer(ae_title="PACS", host="localhost"),), "PACS", "COREWATCH", None),
-        ((Peer(ae_title="PACS", host="127.0.0.1"),), "OTHER", "COREWATCH", (1, 1, 3)),
-        ((Peer(ae_title="PACS", host="10.1.2.3"),), "PACS", "COREWATCH", (1, 1, 3)),
+        ((), "127.0.0.1", "ANYONE", "COREWATCH", None),
+        ((), "127.0.0.1", "ANYONE", "OTHER", (1, 1, 7)),
+        ((PACS,), "127.0.0.1", "ANYONE", "COREWATCH", None),
+        ((), "10.1.2.3", "PACS", "COREWATCH", (1, 1, 3)),
+        ((PACS,), "10.1.2.3", "PACS", "COREWATCH", None),
+        ((PACS,), "10.1.2.3", "OTHER", "COREWATCH", (1, 1, 3)),
+        ((PACS,), "10.1.2.4", "PACS", "COREWATCH", (1, 1, 3)),
     ],
 )
 def test_who_may_send(
-    tmp_path: Path, peers: tuple[Peer, ...], calling: str, called: str, expected: tuple[int, int, int] | None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    peers: tuple[Peer, ...],
+    address: str,
+    calling: str,
+    called: str,
+    expected: tuple[int, int, int] | None,
 ) -> None:
+    # the connection is loopback's; the listener takes it for one from `address`
+    monkeypatch.setattr(
+        dicom_listener.policy, "parse_address", lambda text: ipaddress.ip_address(address if text == "127.0.0.1" else text)
+    )
     with running(listener_settings(tmp_path, peers=peers)) as listener, captured_logs(dicom_listener.server) as logs:
         association = associate(listener.port, calling=calling, called=called)
         assert association.is_established == (expected is None)

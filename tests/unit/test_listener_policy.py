@@ -48,10 +48,18 @@ def test_with_peers_title_and_host_must_belong_together(
     calling = title if same_title else calling
     address = host if same_host else address
     decision = policy(*peers).decide(ask(calling, address), 0, resolve)
-    listed = any(t == calling and parse_address(h) == parse_address(address) for t, h in peers)
-    assert (decision is None) == listed
+    parsed = parse_address(address)
+    assert parsed is not None
+    listed = any(t == calling and parse_address(h) == parsed for t, h in peers)
+    assert (decision is None) == (listed or parsed.is_loopback)
     if decision is not None:
         assert decision is (Rejection.HOST if any(t == calling for t, _ in peers) else Rejection.CALLING_AE_TITLE)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
+@given(calling=TITLES)
+def test_this_machine_may_send_whatever_the_peers(address: str, calling: str) -> None:
+    assert policy(("PACS", "10.0.0.7")).decide(ask(calling, address), 0, resolve) is None
 
 
 @given(called=TITLES.filter(lambda t: t != "COREWATCH"))
