@@ -10,6 +10,7 @@ import click
 
 from cli.lazy import Entry, LazyGroup
 from cli.options import config_option
+from cli.privacy import restrict_new_files
 from corewatch import RESEARCH_LABEL, __version__
 
 SECTIONS = {
@@ -59,6 +60,7 @@ def corewatch(config_file: Path | None) -> None:
 def main() -> None:
     """Run the command line and exit."""
     _open_standard_streams()
+    restrict_new_files()
     corewatch(prog_name="corewatch")
 
 

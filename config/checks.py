@@ -93,16 +93,16 @@ _TIMEX_BYTES: Final = 512  # struct timex has 208 on 64-bit Linux
 
 
 def data_folder(settings: Settings) -> Check:
-    """The data folder can be written, and only by its owner read."""
+    """The data folder can be written, and not by everyone read."""
     folder = settings.data_dir
     problem = write_problem(folder)
     if problem is not None:
         return Check.error("data folder", problem, "give the user that runs corewatch the folder, or set data_dir to another one")
     if not folder.exists():
         return Check.ok("data folder", f"{folder} will be made")
-    if folder.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if folder.stat().st_mode & (stat.S_IWGRP | stat.S_IRWXO):
         return Check.warning(
-            "data folder", f"{folder} is open to other users, and it holds patients' images", f"chmod 700 {folder}"
+            "data folder", f"{folder} is open to other users, and it holds patients' images", f"chmod 750 {folder}"
         )
     return Check.ok("data folder", f"{folder} can be written")
 

@@ -13,11 +13,13 @@ from cli.options import config_option, settings_of
 @config_option
 def listen(config_file: Path | None) -> None:
     """Run the DICOM listener: takes series by C-STORE, answers C-ECHO."""
+    from cli.privacy import keep_private
     from config.logging import configure_logging
     from dicom_listener.main import serve
 
     settings = settings_of(config_file)
     configure_logging(settings.log, "listen")
+    keep_private(settings.data_dir)
     serve(settings)
 
 
@@ -29,6 +31,7 @@ def watch(config_file: Path | None) -> None:
     Turns what has arrived into cases, and hands their work to the queue.
     """
     from cli.broker import broker_url, limits
+    from cli.privacy import keep_private
     from config.logging import configure_logging
     from daemon.main import serve
     from jobs.app import make_app
@@ -36,6 +39,7 @@ def watch(config_file: Path | None) -> None:
 
     settings = settings_of(config_file)
     configure_logging(settings.log, "watch")
+    keep_private(settings.data_dir)
     serve(settings, Publisher(make_app(broker_url(settings), limits(settings))))
 
 
@@ -48,12 +52,14 @@ def work(config_file: Path | None, queues: str) -> None:
     `prepare` needs processors, `detect` the model (and a GPU, where there is one), `deliver` the network.
     """
     from cli.broker import broker_url
+    from cli.privacy import keep_private
     from config.logging import configure_logging
     from worker.main import serve
 
     settings = settings_of(config_file)
     chosen = tuple(dict.fromkeys(name.strip() for name in queues.split(",") if name.strip()))
     configure_logging(settings.log, "work-" + "-".join(chosen))
+    keep_private(settings.data_dir)
     serve(settings, broker_url(settings), chosen)
 
 
@@ -67,11 +73,13 @@ def flower(config_file: Path | None) -> None:
     from cli.broker import broker_url, limits
     from cli.credentials import flower_password
     from cli.monitor import serve
+    from cli.privacy import keep_private
     from config.logging import configure_logging
     from jobs.app import make_app
 
     settings = settings_of(config_file)
     configure_logging(settings.log, "flower")
+    keep_private(settings.data_dir)
     serve(
         make_app(broker_url(settings), limits(settings)),
         settings.flower,

@@ -40,6 +40,7 @@ def up(config_file: Path | None, as_json: bool) -> None:
     private Redis. A program that ends is started again. Ctrl-C twice: do not wait for work in hand.
     """
     from cli.lock import sole_user
+    from cli.privacy import keep_private
     from config.loading import load_settings
     from config.logging import configure_logging
 
@@ -47,7 +48,7 @@ def up(config_file: Path | None, as_json: bool) -> None:
     settings = load_settings(file)
     configure_logging(settings.log, "up")
     signals = _Signals()
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keep_private(settings.data_dir)
     with sole_user(settings.data_dir):
         _run(settings, file, signals, as_json=as_json)
 

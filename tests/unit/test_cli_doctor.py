@@ -64,9 +64,9 @@ class TestFolders:
     def test_one_that_others_can_read_is_a_warning(self, tmp_path: Path) -> None:
         folder = tmp_path / "data"
         folder.mkdir()
-        folder.chmod(0o750)
+        folder.chmod(0o755)
         assert level(system.data_folder(settings_in(tmp_path))) is Level.WARNING
-        folder.chmod(0o700)
+        folder.chmod(0o750)
         assert level(system.data_folder(settings_in(tmp_path))) is Level.OK
         assert list(folder.iterdir()) == []
 
