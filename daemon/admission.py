@@ -13,7 +13,7 @@ from corewatch.reasons import Reason
 from corewatch.selection import Rejected, select
 from corewatch.states import CaseState, Stage
 from ledger.cases import Case
-from ledger.intake import ReceivingSeries
+from ledger.intake import WITHOUT_RESULT, ReceivingSeries
 from ledger.store import Ledger
 
 log = structlog.get_logger()
@@ -31,11 +31,7 @@ BY_PRODUCTS = frozenset(
 """Reasons of series that come with every examination a PACS forwards. They stand in the worklist, but nobody is written to about
 those that came together with others: among ten such messages per patient the one that matters would be overlooked."""
 
-FILES_GONE = (
-    "Images of the series are no longer on the disk. Send the series again under new UIDs, or analyse it with corewatch run."
-)
-
-_WITHOUT_RESULT = frozenset({CaseState.NOT_ANALYSED, CaseState.FAILED})
+FILES_GONE = "Images of the series are no longer on the disk. Send the whole series again, and it is analysed."
 
 
 class Admission:
@@ -66,6 +62,10 @@ class Admission:
         if case is None or case.state is not CaseState.RECEIVING:
             return
         key = case_key(series.series_uid, (i.sop_instance_uid for i in series.instances))
+        other = self._ledger.intake.hand_over_key(key, case.case_id)
+        if other is not None:
+            self._leave_to(other, case)
+            return
         if self.missing_files(case):
             self.fail(case, FILES_GONE, key=key)
             return
@@ -134,10 +134,21 @@ class Admission:
         if len(current) < 2:
             return
         newest, earlier = current[-1], current[:-1]
-        if newest.state in _WITHOUT_RESULT and any(c.state not in _WITHOUT_RESULT for c in earlier):
+        if newest.state in WITHOUT_RESULT and any(c.state not in WITHOUT_RESULT for c in earlier):
             return
         for case_id in self._ledger.cases.supersede_earlier(newest.case_id):
             log.info("superseded", case=case_id, by=newest.case_id)
+
+    def _leave_to(self, other: str, case: Case) -> None:
+        """End a revision whose images are another case's: an operator had that one tried again while they were received."""
+        self.moved += self._ledger.cases.advance(
+            case.case_id,
+            CaseState.RECEIVING,
+            CaseState.SUPERSEDED,
+            superseded_by=other,
+            detail=f"The same images are case {other}.",
+        )
+        log.info("the same images are another case", case=case.case_id, other=other)
 
     def _reject(self, case: Case, answer: Rejected, key: str, *, told: bool) -> None:
         notices: dict[str, str | None] = dict.fromkeys(self._notices) if told else {}

@@ -41,6 +41,10 @@ class OpenArrival:
         How it ended; None while it is open.
     series
         Series that it brought something of, repeated images included.
+    added
+        Images that it brought a case: new ones, and known ones whose files were gone.
+    repeated
+        Cases of the images that were here before.
     """
 
     arrival: Arrival
@@ -52,6 +56,7 @@ class OpenArrival:
     added: int = 0
     identical: int = 0
     conflicting: int = 0
+    repeated: set[str] = field(default_factory=set)
     unreadable: int = 0
 
     def look(self, now: datetime) -> list[Path]:

@@ -175,8 +175,14 @@ class Taking:
                 "images came again with other contents; the first ones count", arrival=arrival_id, images=arrival.conflicting
             )
         if arrival.identical and not arrival.added:
-            log.info("everything in this arrival was here before", arrival=arrival_id, images=arrival.identical)
-            self._ledger.note("arrival.repeated", arrival_id=arrival_id, images=arrival.identical)
+            log.info(
+                "everything in this arrival was here before",
+                arrival=arrival_id,
+                images=arrival.identical,
+                cases=sorted(arrival.repeated),
+            )
+            for case_id in sorted(arrival.repeated):
+                self._ledger.note("arrival.repeated", case_id, arrival_id=arrival_id)
         self._ledger.intake.finish(arrival_id, closing)
         if self._finished is not None:
             self._finished.add(arrival_id)
@@ -218,6 +224,9 @@ class Taking:
         self._record(arrival, rows, changes)
         return left
 
+    def _on_disk(self, relative: str) -> bool:
+        return (self._received / relative).exists()
+
     def _index(self, path: Path, now: datetime) -> IndexedFile | Unreadable:
         try:
             return index_file(path, self._received, self._read_instance, now)
@@ -233,7 +242,7 @@ class Taking:
         if not rows:
             return
         try:
-            taken = self._ledger.intake.take(arrival.arrival, rows)
+            taken = self._ledger.intake.take(arrival.arrival, rows, on_disk=self._on_disk)
         except (OperationalError, InterfaceError):
             raise  # the database is away: the same step again, later
         except (StatementError, ValueError, TypeError):
@@ -244,7 +253,8 @@ class Taking:
             else:
                 self._take_unreadable(arrival, Unreadable(rows[0].path, _LEDGER_CANNOT_KEEP))
             return
-        arrival.added += taken.added
+        arrival.added += taken.added + taken.restored
+        arrival.repeated |= taken.repeated
         arrival.identical += taken.identical
         arrival.conflicting += taken.conflicting
         arrival.known.update(Path(row.path).name for row in rows)
@@ -258,7 +268,7 @@ class Taking:
     def _take_aligned(self, arrival: OpenArrival, path: Path, now: datetime) -> None:
         sha256, stored_at = content_of(path, now)
         relative = path.relative_to(self._received).as_posix()
-        case_id = self._ledger.intake.take_aligned(arrival.arrival, relative, sha256, stored_at)
+        case_id = self._ledger.intake.take_aligned(arrival.arrival, relative, sha256, stored_at, on_disk=self._on_disk)
         arrival.known.add(path.name)
         if case_id is None:
             arrival.identical += 1

@@ -1,9 +1,18 @@
-"""Arrived instances become rows, and series become cases in `receiving`. Used by the daemon alone."""
+"""Arrived instances become rows, and series become cases in `receiving`. Used by the daemon alone.
+
+What is sent again:
+
+- The same bytes, and the first file is still there: noted beside the series' newest case.
+- The same bytes, and the first file is gone (retention, a lost disk): the row names the new file from then on. A series whose
+  newest case has a result or is in work needs no more. One whose newest case ended without a result is received anew as its next
+  revision, which takes over the key of that case, so that its end is seen like that of any other series.
+- Other bytes under the same SOP Instance UID: set aside; the first ones count.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,6 +24,16 @@ from corewatch.instance import Instance
 from corewatch.states import CaseState
 from ledger.database import Database, record
 from ledger.tables import arrivals, cases, instances, series_arrivals, set_aside
+
+WITHOUT_RESULT = frozenset({CaseState.NOT_ANALYSED, CaseState.FAILED})
+"""Ends of cases whose images may be analysed once more."""
+
+OnDisk = Callable[[str], bool]
+"""Whether a file (path relative to the received folder) is on the disk."""
+
+
+def _everything(_path: str) -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +54,22 @@ class Taken:
     ----------
     added
         New instances, now in a case.
+    restored
+        Known instances whose files were gone and that are received anew.
     identical, conflicting
-        Files set aside: the same SOP Instance UID with the same bytes, or with other bytes.
+        The same SOP Instance UID with the same bytes, or with other bytes.
     opened
         Ids of the cases that the batch opened.
+    repeated
+        Newest cases of the series that the identical ones belong to.
     """
 
     added: int
+    restored: int
     identical: int
     conflicting: int
     opened: tuple[str, ...]
+    repeated: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,37 +153,109 @@ class Intake:
             )
         return frozenset(known)
 
-    def take(self, arrival: Arrival, files: Sequence[IndexedFile]) -> Taken:
+    def take(self, arrival: Arrival, files: Sequence[IndexedFile], *, on_disk: OnDisk = _everything) -> Taken:
         """Record a batch of instances of one arrival, in one transaction.
 
         A series without a case in `receiving` gets one: revision 1, or, when the series was here before, the next revision.
         """
-        by_series: dict[str, list[IndexedFile]] = defaultdict(list)
-        identical = conflicting = 0
+        new: dict[str, list[IndexedFile]] = defaultdict(list)
+        anew: dict[str, list[IndexedFile]] = defaultdict(list)
+        repeated: dict[str, int] = defaultdict(int)
+        conflicting = restored = 0
         opened: list[str] = []
         with self._database.transaction() as connection:
             for file in files:
-                known = connection.execute(
-                    select(instances.c.sha256).where(instances.c.sop_instance_uid == file.header.sop_instance_uid)
-                ).scalar_one_or_none()
-                queued = next((f for f in by_series[file.header.series_uid] if _same_uid(f, file)), None)
-                before = known or (None if queued is None else queued.sha256)
-                if before is None:
-                    by_series[file.header.series_uid].append(file)
-                    continue
-                same = before == file.sha256
-                identical, conflicting = identical + same, conflicting + (not same)
-                detail = "the same bytes again" if same else "other bytes under a SOP Instance UID that is known"
-                self._set_aside(connection, arrival.arrival_id, file.path, "identical" if same else "conflict", detail)
-            for series_uid, new in by_series.items():
-                if new:
-                    opened += self._add(connection, arrival, series_uid, new)
-        added = sum(len(v) for v in by_series.values())
-        return Taken(added=added, identical=identical, conflicting=conflicting, opened=tuple(opened))
+                known = self._known(connection, file, new.get(file.header.series_uid, []))
+                if known is None:
+                    new[file.header.series_uid].append(file)
+                elif known.sha256 != file.sha256:
+                    conflicting += 1
+                    detail = "other bytes under a SOP Instance UID that is known"
+                    self._set_aside(connection, arrival.arrival_id, file.path, "conflict", detail)
+                elif known.path != file.path and not on_disk(known.path):
+                    self._point_to(connection, arrival, file)
+                    anew[file.header.series_uid].append(file)
+                else:
+                    repeated[file.header.series_uid] += 1
+                    self._set_aside(connection, arrival.arrival_id, file.path, "identical", "the same bytes again")
+            for series_uid in sorted(new.keys() | anew.keys()):
+                with_rows, without_rows = anew.get(series_uid, []), new.get(series_uid, [])
+                if without_rows or self._needs_analysis(connection, series_uid):
+                    opened += self._receive(connection, arrival, series_uid, without_rows, with_rows)
+                    restored += len(with_rows)
+                else:
+                    repeated[series_uid] += len(with_rows)
+            newest = [case[0] for uid in repeated if (case := self._newest(connection, uid)) is not None]
+        return Taken(
+            added=sum(len(v) for v in new.values()),
+            restored=restored,
+            identical=sum(repeated.values()),
+            conflicting=conflicting,
+            opened=tuple(opened),
+            repeated=frozenset(newest),
+        )
 
-    def _add(self, connection: Connection, arrival: Arrival, series_uid: str, files: list[IndexedFile]) -> list[str]:
+    def hand_over_key(self, key: str, case_id: str) -> str | None:
+        """Make `key` free for a revision of the same images: a case that ended without a result gives it up.
+
+        Returns
+        -------
+        Another case that keeps it, because it is in work or has a result; None when the key is free.
+        """
+        with self._database.transaction() as connection:
+            holder = connection.execute(
+                select(cases.c.case_id, cases.c.state).where(cases.c.case_key == key, cases.c.case_id != case_id)
+            ).one_or_none()
+            if holder is None:
+                return None
+            if CaseState(holder.state) not in WITHOUT_RESULT:
+                return str(holder.case_id)
+            self._give_up_key(connection, holder.case_id, to=case_id)
+            return None
+
+    def _give_up_key(self, connection: Connection, case_id: str, *, to: str) -> None:
+        connection.execute(update(cases).where(cases.c.case_id == case_id).values(case_key=None))
+        record(connection, self._database.clock(), "case.key_handed_over", case_id, to=to)
+
+    def _known(self, connection: Connection, file: IndexedFile, batch: Sequence[IndexedFile]) -> _KnownFile | None:
+        """The instance's file that came first, be it in the same batch."""
+        uid = file.header.sop_instance_uid
+        row = connection.execute(
+            select(instances.c.path, instances.c.sha256).where(instances.c.sop_instance_uid == uid)
+        ).one_or_none()
+        if row is not None:
+            return _KnownFile(row.path, row.sha256)
+        # a file of the same batch is on the disk: it was read a moment ago
+        return next((_KnownFile(file.path, f.sha256) for f in batch if f.header.sop_instance_uid == uid), None)
+
+    def _point_to(self, connection: Connection, arrival: Arrival, file: IndexedFile) -> None:
+        connection.execute(
+            update(instances)
+            .where(instances.c.sop_instance_uid == file.header.sop_instance_uid)
+            .values(path=file.path, arrival_id=arrival.arrival_id, stored_at=file.stored_at)
+        )
+
+    def _newest(self, connection: Connection, series_uid: str) -> tuple[str, CaseState] | None:
+        """Id and state of the series' newest revision that counts."""
+        row = connection.execute(
+            select(cases.c.case_id, cases.c.state)
+            .where(cases.c.series_uid == series_uid, cases.c.state != CaseState.SUPERSEDED)
+            .order_by(cases.c.revision.desc())
+            .limit(1)
+        ).one_or_none()
+        return None if row is None else (row.case_id, CaseState(row.state))
+
+    def _needs_analysis(self, connection: Connection, series_uid: str) -> bool:
+        newest = self._newest(connection, series_uid)
+        return newest is None or newest[1] in WITHOUT_RESULT | {CaseState.RECEIVING}
+
+    def _receive(
+        self, connection: Connection, arrival: Arrival, series_uid: str, new: list[IndexedFile], known: list[IndexedFile]
+    ) -> list[str]:
+        """Bring files into the series' case in `receiving`, which is opened where there is none; those without a row get one."""
         opened: list[str] = []
         now = self._database.clock()
+        files = [*new, *known]
         last = max(f.stored_at for f in files)
         case = connection.execute(
             select(cases.c.case_id, cases.c.revision, cases.c.email, cases.c.last_stored_at).where(
@@ -194,35 +291,45 @@ class Intake:
                 .where(cases.c.case_id == case.case_id)
                 .values(last_stored_at=max(last, case.last_stored_at), updated_at=now, email=merged)
             )
-        connection.execute(
-            insert(instances),
-            [
-                {
-                    "sop_instance_uid": f.header.sop_instance_uid,
-                    "series_uid": series_uid,
-                    "first_revision": revision,
-                    "arrival_id": arrival.arrival_id,
-                    "path": f.path,
-                    "sha256": f.sha256,
-                    "stored_at": f.stored_at,
-                    "header": f.header.to_json(),
-                }
-                for f in files
-            ],
-        )
+        rows = [
+            {
+                "sop_instance_uid": f.header.sop_instance_uid,
+                "series_uid": series_uid,
+                "first_revision": revision,
+                "arrival_id": arrival.arrival_id,
+                "path": f.path,
+                "sha256": f.sha256,
+                "stored_at": f.stored_at,
+                "header": f.header.to_json(),
+            }
+            for f in new
+        ]
+        if rows:
+            connection.execute(insert(instances), rows)
         link = (series_arrivals.c.series_uid == series_uid) & (series_arrivals.c.arrival_id == arrival.arrival_id)
         if connection.scalar(select(series_arrivals.c.arrival_id).where(link)) is None:
             connection.execute(insert(series_arrivals).values(series_uid=series_uid, arrival_id=arrival.arrival_id))
         return opened
 
-    def take_aligned(self, arrival: Arrival, path: str, sha256: str, stored_at: datetime) -> str | None:
-        """Open a case for an already aligned head; returns its id, or None when the same file was analysed before."""
+    def take_aligned(
+        self, arrival: Arrival, path: str, sha256: str, stored_at: datetime, *, on_disk: OnDisk = _everything
+    ) -> str | None:
+        """Open a case for an already aligned head; returns its id, or None when the same file is a case already.
+
+        As with a series, one that ended without a result and whose file is gone gives its key to the new case.
+        """
         now = self._database.clock()
         with self._database.transaction() as connection:
-            if connection.scalar(select(cases.c.case_id).where(cases.c.case_key == sha256)) is not None:
-                self._set_aside(connection, arrival.arrival_id, path, "identical", "the same aligned head again")
-                return None
             case_id = new_case_id()
+            known = connection.execute(
+                select(cases.c.case_id, cases.c.state, cases.c.aligned_path).where(cases.c.case_key == sha256)
+            ).one_or_none()
+            if known is not None:
+                if CaseState(known.state) not in WITHOUT_RESULT or on_disk(known.aligned_path):
+                    self._set_aside(connection, arrival.arrival_id, path, "identical", "the same aligned head again")
+                    record(connection, now, "arrival.repeated", known.case_id, arrival_id=arrival.arrival_id, images=1)
+                    return None
+                self._give_up_key(connection, known.case_id, to=case_id)
             connection.execute(
                 insert(cases).values(
                     case_id=case_id,
@@ -303,5 +410,7 @@ class Intake:
         )
 
 
-def _same_uid(a: IndexedFile, b: IndexedFile) -> bool:
-    return a.header.sop_instance_uid == b.header.sop_instance_uid
+@dataclass(frozen=True, slots=True)
+class _KnownFile:
+    path: str
+    sha256: str

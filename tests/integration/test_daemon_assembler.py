@@ -297,6 +297,89 @@ def test_the_same_series_again_makes_no_case(site: Site) -> None:
     assert again.arrival_id in site.ledger.intake.finished_arrivals()
 
 
+def without_files(site: Site, state: CaseState, **facts: object) -> Case:
+    """A case that ended so, and whose files retention has removed."""
+    sender = send_all(site.received, site.clock, head())
+    site.step(2)
+    case = site.only()
+    ways = {S.FAILED: [S.FAILED], S.DELIVERED: [S.PREPARED, S.DETECTED, S.DELIVERING, S.DELIVERED]}
+    before = S.QUEUED
+    for after in ways[state]:
+        site.ledger.cases.advance(case.case_id, before, after, **facts)
+        before = after
+    shutil.rmtree(sender.writer.folder)
+    site.ledger.cases.mark_files_removed(case.case_id)
+    site.clock.tick(86400)
+    return case
+
+
+def test_a_series_without_a_result_that_is_sent_again_after_its_files_were_removed_is_analysed(site: Site) -> None:
+    first = without_files(site, S.FAILED, failed_stage=Stage.PREPARE, detail="x")
+    again = send_all(site.received, site.clock, head())
+    site.step(0.2)
+    site.step(30)
+    second, first = sorted(site.cases(), key=lambda c: -c.revision)
+    assert (second.revision, second.state, first.state, first.superseded_by) == (2, S.QUEUED, S.SUPERSEDED, second.case_id)
+    assert second.case_key == case_key("1.2.7", [uid for uid, _ in head()])
+    assert first.case_key is None
+    assert {p.split("/")[0] for p in site.ledger.cases.instance_paths(second)} == {again.arrival_id}
+    assert Work(Stage.PREPARE, second.case_id) in site.outbox()
+
+
+def test_a_series_with_a_result_that_is_sent_again_after_its_files_were_removed_says_whose_it_is(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = without_files(site, S.DELIVERED)
+    again = send_all(site.received, site.clock, head())
+    site.step(0.2)
+    site.step(30)
+    assert site.only().state is S.DELIVERED
+    assert site.events(case)[-1] == "arrival.repeated"
+    assert case.case_id in next(line for line in capsys.readouterr().out.splitlines() if "was here before" in line)
+    assert {p.split("/")[0] for p in site.ledger.cases.instance_paths(case)} == {again.arrival_id}
+
+
+def test_a_late_slice_after_retention_is_analysed_once_the_whole_series_was_sent_again(site: Site) -> None:
+    without_files(site, S.DELIVERED)
+    send_all(site.received, site.clock, head("7", 13)[12:])
+    site.step(0.2)
+    site.step(30)
+    (second,) = site.cases(S.FAILED)
+    assert (second.revision, "whole series again" in second.detail) == (2, True)
+    send_all(site.received, site.clock, head("7", 13))
+    site.step(0.2)
+    site.step(30)
+    (third,) = site.cases(S.QUEUED)
+    assert (third.revision, len(site.ledger.cases.instance_paths(third))) == (3, 13)
+    assert not [p for p in site.ledger.cases.instance_paths(third) if not (site.received / p).exists()]
+
+
+def test_a_case_that_an_operator_has_tried_again_keeps_its_images(site: Site) -> None:
+    first = without_files(site, S.FAILED, failed_stage=Stage.PREPARE, detail="x")
+    send_all(site.received, site.clock, head())
+    site.step(0.2)
+    assert site.ledger.cases.retry(first.case_id) is Stage.PREPARE
+    site.step(30)
+    second = next(c for c in site.cases() if c.revision == 2)
+    assert (second.state, second.superseded_by) == (S.SUPERSEDED, first.case_id)
+    assert site.ledger.cases.get(first.case_id).state is S.QUEUED  # type: ignore[union-attr]
+
+
+def test_an_aligned_head_without_a_result_that_is_dropped_again_after_its_file_was_removed_is_analysed(site: Site) -> None:
+    sender = site.sender(source=ArrivalSource.FOLDER)
+    sender.send_aligned(b"a nifti")
+    sender.release()
+    site.step(1)
+    first = site.only()
+    site.ledger.cases.advance(first.case_id, S.QUEUED, S.FAILED, failed_stage=Stage.PREPARE, detail="x")
+    shutil.rmtree(sender.writer.folder)
+    site.sender(source=ArrivalSource.FOLDER).send_aligned(b"a nifti")
+    site.step(1)
+    (second,) = site.cases(S.QUEUED)
+    assert second.case_key is not None
+    assert site.ledger.cases.get(first.case_id).case_key is None  # type: ignore[union-attr]
+
+
 def test_other_contents_under_a_known_uid_are_kept_aside(site: Site) -> None:
     send_all(site.received, site.clock, head())
     site.step(2)
@@ -449,10 +532,10 @@ def test_a_decision_that_fails_is_put_in_front_of_an_operator(site: Site, monkey
 def test_values_that_the_ledger_cannot_keep_do_not_stop_the_others(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     take = site.ledger.intake.take
 
-    def refuse(arrival: object, files: list[object]) -> object:
+    def refuse(arrival: object, files: list[object], **how: object) -> object:
         if any(f.header.instance_number == 5 for f in files):  # type: ignore[attr-defined]
             raise ValueError("A string literal cannot contain NUL (0x00) characters.")
-        return take(arrival, files)  # type: ignore[arg-type]
+        return take(arrival, files, **how)  # type: ignore[arg-type]
 
     monkeypatch.setattr(site.ledger.intake, "take", refuse)
     send_all(site.received, site.clock, head())
@@ -694,7 +777,7 @@ def test_every_acknowledged_image_is_in_one_current_case_whatever_crashes(
 
 
 def test_a_database_that_is_away_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(*_: object) -> None:
+    def away(*_: object, **__: object) -> None:
         raise OperationalError("SELECT", {}, Exception("database is locked"))
 
     send_all(site.received, site.clock, head())
