@@ -51,7 +51,7 @@ class Admission:
         self.moved = 0
 
     def admit(self, series: ReceivingSeries, *, on_purpose: bool) -> None:
-        """Queue a complete series or end it with its reason, and let it take the place of earlier revisions.
+        """Queue a complete series or end it with its reason, and let it take the place of earlier revisions without a result.
 
         Parameters
         ----------
@@ -124,20 +124,18 @@ class Admission:
         return [path for name in names if not (path := self._received / name).exists()]
 
     def supersede(self, series_uid: str) -> None:
-        """Let the newest revision take the place of earlier ones, once it is known to be analysed.
+        """Let the newest decided revision take the place of earlier ones, as long as none of them has a result or is in work.
 
-        A newer revision that is not analysed takes the place of earlier ones only when those have no result either: a stray image
-        that spoils a series does not take back what was found.
+        What was found, or is about to be, is only replaced by another result (`Cases.advance` to `detected`): a stray image that
+        spoils a series does not take it back.
         """
         revisions = sorted(self._ledger.cases.find(series_uid=series_uid), key=lambda c: c.revision)
         current = [c for c in revisions if c.state not in {CaseState.SUPERSEDED, CaseState.RECEIVING}]
-        if len(current) < 2:
+        if len(current) < 2 or any(c.state not in WITHOUT_RESULT for c in current[:-1]):
             return
-        newest, earlier = current[-1], current[:-1]
-        if newest.state in WITHOUT_RESULT and any(c.state not in WITHOUT_RESULT for c in earlier):
-            return
-        for case_id in self._ledger.cases.supersede_earlier(newest.case_id):
-            log.info("superseded", case=case_id, by=newest.case_id)
+        newest = current[-1].case_id
+        for case_id in self._ledger.cases.supersede_earlier(newest):
+            log.info("superseded", case=case_id, by=newest)
 
     def _leave_to(self, other: str, case: Case) -> None:
         """End a revision whose images are another case's: an operator had that one tried again while they were received."""

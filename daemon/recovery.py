@@ -65,7 +65,7 @@ def _fail_without_files(ledger: Ledger, admission: Admission, received_dir: Path
 
 
 def _supersede(ledger: Ledger, admission: Admission) -> None:
-    """Series whose newest revision was queued, but has not taken the place of the earlier ones."""
+    """Series whose newest revision was decided about, but has not taken the place of earlier ones without a result."""
     alive = [s for s in CaseState if s not in {CaseState.SUPERSEDED, CaseState.RECEIVING}]
     revisions: dict[str, int] = defaultdict(int)
     for case in ledger.cases.find(states=alive):
