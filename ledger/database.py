@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Row, create_engine, event, insert
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import OperationalError
 
 from corewatch.clock import Clock, utc_now
@@ -34,14 +34,16 @@ class Database:
     def __init__(self, url: str, clock: Clock = utc_now) -> None:
         self.clock = clock
         parsed = make_url(url)
+        # an error's text goes into the log, and parameters hold UIDs and headers: hide_parameters keeps them out of it
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         if self.is_sqlite:
             Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
-            self.engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S})
+            self.engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S}, hide_parameters=True)
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         else:
-            self.engine = create_engine(parsed, pool_pre_ping=True, isolation_level="READ COMMITTED")
+            self.engine = create_engine(parsed, pool_pre_ping=True, isolation_level="READ COMMITTED", hide_parameters=True)
+            event.listen(self.engine, "handle_error", _forget_row)
         self._create_schema()
 
     def _create_schema(self) -> None:
@@ -81,6 +83,18 @@ def _begin_sqlite(connection: Connection) -> None:
     # take the write lock at once: a transaction that reads first and writes later would fail instead of wait
     reading = connection.get_execution_options().get("reading", False)
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _forget_row(context: ExceptionContext) -> None:
+    """PostgreSQL quotes the offending row in the detail of its error; of its fields only severity, code and message are kept."""
+    error: BaseException | None = context.original_exception
+    while error is not None:
+        fields = next(iter(error.args), None)
+        if isinstance(fields, dict):
+            error.args = ({name: fields[name] for name in ("S", "C", "M") if name in fields},)
+        error = error.__cause__ or error.__context__
+    if context.sqlalchemy_exception is not None:
+        context.sqlalchemy_exception.args = (f"({type(context.original_exception).__name__}) {context.original_exception}",)
 
 
 def record(connection: Connection, at: datetime, event_name: str, case_id: str | None = None, **detail: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import traceback
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from sqlalchemy import insert
+from sqlalchemy.exc import DBAPIError
 
 from corewatch.arrival import Arrival, ArrivalOutcome, ArrivalSource, Closing
 from corewatch.errors import IllegalTransition
@@ -18,6 +21,8 @@ from corewatch.instance import Instance
 from corewatch.messages import Work
 from corewatch.reasons import Reason
 from corewatch.states import CaseState, DeliveryState, Stage
+from ledger import tables
+from ledger.database import Database
 from ledger.intake import IndexedFile
 from ledger.store import Ledger
 from tests.conftest import REQUIRE_SERVERS
@@ -462,3 +467,27 @@ def test_it_survives_being_opened_again(url: str, ledger: Ledger) -> None:
     again.close()
     assert case is not None
     assert case.state is CaseState.QUEUED
+
+
+def test_the_text_of_an_error_holds_no_value_of_a_row(ledger: Ledger, url: str, clock: Clock) -> None:
+    received(ledger, series="1.2.826.999")
+    database = Database(url, clock)
+    row = {
+        "revision": 1,
+        "state": "receiving",
+        "email": ["who@hospital.example"],
+        "created_at": T0,
+        "last_stored_at": T0,
+        "updated_at": T0,
+    }
+    for values in (
+        {**row, "case_id": "b" * 12, "series_uid": "1.2.826.999"},  # unique
+        {**row, "case_id": "c" * 12, "series_uid": "1.2.826.999", "revision": None},  # not null
+    ):
+        with pytest.raises(DBAPIError) as caught, database.transaction() as connection:
+            connection.execute(insert(tables.cases).values(**values))
+        told = "".join(traceback.format_exception(caught.value))
+        assert "1.2.826.999" not in told
+        assert "who@hospital.example" not in told
+        assert "INSERT INTO cases" in told
+    database.close()
