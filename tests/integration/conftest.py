@@ -18,6 +18,8 @@ from tests.support.programs import Corewatch
 
 STROKE_TEAM = "stroke-team@hospital.example"
 OPERATORS = "pacs-admins@hospital.example"
+SPECIAL = "SPECIAL"
+"""Series with this word go to a model that is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,11 @@ def corewatch(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc, mailbo
     running = Corewatch(
         tmp_path_factory.mktemp("corewatch"),
         {
+            "series": {
+                "grace_s": 0.5,
+                "idle_s": 5,
+                "rules": [{"name": "special", "text": SPECIAL, "model": "not-installed"}, {"name": "cta-head"}],
+            },
             "deliver": {
                 "pacs": [{"name": "orthanc", "ae_title": orthanc.ae_title, "host": "127.0.0.1", "port": orthanc.dicom}],
                 "folder": {"path": "./results"},

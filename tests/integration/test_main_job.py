@@ -17,12 +17,14 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.uid import MRImageStorage
 
 from corewatch import RESEARCH_LABEL
 from corewatch.reasons import Reason
 from corewatch.states import CaseState, DeliveryState
 from ledger.cases import Case
-from tests.integration.conftest import OPERATORS, STROKE_TEAM, Series
+from tests.integration.conftest import OPERATORS, SPECIAL, STROKE_TEAM, Series
 from tests.support.mailbox import Mailbox
 from tests.support.net import wait_for
 from tests.support.orthanc import Orthanc
@@ -222,42 +224,87 @@ def test_by_aligned_nifti(corewatch: Corewatch, mailbox: Mailbox, stroke_series:
     assert states == {"orthanc": DeliveryState.SKIPPED, "folder": DeliveryState.SENT, "email": DeliveryState.SENT}
 
 
+Spoil = Callable[[Dataset, int], bool]
+"""Changes the k-th slice from below; False leaves the slice out."""
+
+
+def few(_dataset: Dataset, k: int) -> bool:
+    return k < 12
+
+
+def gap(_dataset: Dataset, k: int) -> bool:
+    return not 50 <= k < 70
+
+
+def other_modality(dataset: Dataset, _k: int) -> bool:
+    dataset.Modality, dataset.SOPClassUID = "MR", MRImageStorage
+    dataset.file_meta.MediaStorageSOPClassUID = MRImageStorage
+    return True
+
+
+def knee(dataset: Dataset, _k: int) -> bool:
+    dataset.BodyPartExamined, dataset.StudyDescription = "KNEE", "CT KNEE"
+    dataset.SeriesDescription, dataset.ProtocolName = "KNEE 1.0", "KNEE"
+    return True
+
+
+def bottle(dataset: Dataset, _k: int) -> bool:
+    """A phantom of water, called a head."""
+    rows, columns = np.ogrid[: dataset.Rows, : dataset.Columns]
+    inside = (rows - dataset.Rows / 2) ** 2 + (columns - dataset.Columns / 2) ** 2 < (0.35 * dataset.Rows) ** 2
+    stored = np.where(inside, 0, -1000) - int(dataset.RescaleIntercept)
+    dataset.PixelData = stored.astype("<i2" if dataset.PixelRepresentation else "<u2").tobytes()
+    return True
+
+
+def cut_short(dataset: Dataset, _k: int) -> bool:
+    dataset.PixelData = dataset.PixelData[: len(dataset.PixelData) // 2 // 2 * 2]
+    return True
+
+
+def without_model(dataset: Dataset, _k: int) -> bool:
+    dataset.SeriesDescription = f"{SPECIAL} CTA HEAD"
+    return True
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reasons"),
+    [
+        (few, {Reason.TOO_FEW_SLICES}),
+        (gap, {Reason.MISSING_SLICES}),
+        (other_modality, {Reason.NOT_CT}),
+        (knee, {Reason.NOT_A_HEAD}),
+        (bottle, {Reason.NOT_A_HEAD, Reason.ALIGNMENT_NOT_TRUSTED}),
+        (cut_short, {Reason.UNREADABLE}),
+        (without_model, {Reason.MODEL_MISSING}),
+    ],
+)
 def test_what_cannot_be_analysed_ends_with_its_reason(
-    corewatch: Corewatch, mailbox: Mailbox, new_series: Callable[..., Series], tool: Callable[[str], str], tmp_path: Path
+    spoil: Spoil,
+    reasons: set[Reason],
+    corewatch: Corewatch,
+    mailbox: Mailbox,
+    new_series: Callable[..., Series],
+    tool: Callable[[str], str],
 ) -> None:
-    """Too few slices, a gap, another modality, no head in the name: each its own end, and a good series after them still works."""
-    bad: dict[str, tuple[Series, Reason]] = {}
-    for name, reason in (
-        ("few", Reason.TOO_FEW_SLICES),
-        ("gap", Reason.MISSING_SLICES),
-        ("mr", Reason.NOT_CT),
-        ("knee", Reason.NOT_A_HEAD),
-    ):
-        series = new_series(name, matrix=128, slices=120)
-        paths = sorted(series.folder.iterdir(), key=lambda p: float(pydicom.dcmread(p).ImagePositionPatient[2]))
-        for k, path in enumerate(paths):
-            dataset = pydicom.dcmread(path)
-            if (name == "few" and k >= 12) or (name == "gap" and 50 <= k < 70):
-                path.unlink()
-                continue
-            if name == "mr":
-                dataset.Modality, dataset.SOPClassUID = "MR", "1.2.840.10008.5.1.4.1.1.4"
-                dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-            if name == "knee":
-                dataset.BodyPartExamined, dataset.StudyDescription = "KNEE", "CT KNEE"
-                dataset.SeriesDescription, dataset.ProtocolName = "KNEE 1.0", "KNEE"
+    """The sender is answered with success, the case ends with its reason, the operators get it by mail."""
+    series = new_series(spoil.__name__, matrix=128, slices=120)
+    paths = sorted(series.folder.iterdir(), key=lambda p: float(pydicom.dcmread(p).ImagePositionPatient[2]))
+    for k, path in enumerate(paths):
+        dataset = pydicom.dcmread(path)
+        if spoil(dataset, k):
             dataset.save_as(path)
-        bad[name] = series, reason
-    for series, _ in bad.values():
-        dcmsend(tool("dcmsend"), series.folder, corewatch.port)
-    for name, (series, reason) in bad.items():
-        [case] = corewatch.ended(1, series_uid=series.truth.series_uid)
-        assert (case.state, case.reason) == (CaseState.NOT_ANALYSED, reason), name
-        mail = wait_for(f"the operators' mail about {name}", lambda case=case: mailbox.about(case.case_id), 60)
-        assert OPERATORS in str(mail[0]["To"])
-        body = mail[0].get_body(("plain",))
-        assert body is not None
-        assert reason.sentence in " ".join(body.get_content().split())
+        else:
+            path.unlink()
+    dcmsend(tool("dcmsend"), series.folder, corewatch.port)
+    [case] = corewatch.ended(1, series_uid=series.truth.series_uid)
+    assert case.state is CaseState.NOT_ANALYSED, (case.detail, corewatch.tail())
+    assert case.reason in reasons
+    [mail] = wait_for("the operators' mail", lambda: mailbox.about(case.case_id), 60)
+    assert OPERATORS in str(mail["To"])
+    body = mail.get_body(("plain",))
+    assert body is not None
+    assert case.reason.sentence in " ".join(body.get_content().split())
 
 
 def test_files_that_are_no_images(corewatch: Corewatch, tmp_path: Path) -> None:
