@@ -68,7 +68,7 @@ def configure_logging(settings: LogSettings, program: str) -> None:
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,  # a program that sets up logging late must reach the loggers that were used before
     )
 
 
