@@ -92,17 +92,24 @@ class Admission:
         if moved:
             log.info("queued, already aligned", case=case_id)
 
-    def reject_unreadable(self, case_id: str, detail: str) -> None:
-        """End the case of a file that cannot be read."""
+    def end_single(self, case: Case) -> None:
+        """Move a case on that is no series: an aligned head is queued, all else ends with the reason it was opened with."""
+        if case.aligned_path is not None:
+            self.admit_aligned(case.case_id)
+        else:
+            self.reject_single(case.case_id, case.reason or Reason.UNREADABLE, case.detail)
+
+    def reject_single(self, case_id: str, reason: Reason, detail: str) -> None:
+        """End the case of files that cannot be used."""
         self.moved += self._ledger.deliveries.plan(
             case_id,
             CaseState.RECEIVING,
             CaseState.NOT_ANALYSED,
             dict.fromkeys(self._notices),
-            reason=Reason.UNREADABLE,
+            reason=reason,
             detail=detail,
         )
-        log.warning("not analysed", case=case_id, reason=str(Reason.UNREADABLE), detail=detail)
+        log.warning("not analysed", case=case_id, reason=str(reason), detail=detail)
 
     def fail(self, case: Case, why: str, *, key: str | None = None) -> None:
         """Put a case in front of an operator."""

@@ -19,7 +19,7 @@ from corewatch.completeness import Passage, Wait, decide, weigh
 from daemon.admission import Admission
 from daemon.arrivals import passage_of
 from daemon.indexing import ReadInstance
-from daemon.recovery import recover
+from daemon.recovery import end_singles, recover
 from daemon.taking import Taking
 from ledger.intake import ReceivingSeries
 from ledger.store import Ledger
@@ -28,6 +28,9 @@ log = structlog.get_logger()
 
 LOOK_AGAIN = timedelta(seconds=1)
 """While images of a series pour in that says how many it has, it is looked at no more often than this."""
+
+SINGLES_AFTER = timedelta(seconds=10)
+"""The case of a single file is moved on as soon as it is opened. One that this failed for is moved on after so long."""
 
 DECIDE_ATTEMPTS = 5
 """Steps in which a decision may fail before the case goes to an operator."""
@@ -51,6 +54,7 @@ class Assembler:
         self._admission = Admission(ledger, settings)
         self._taking = Taking(ledger, self._admission, settings.received_dir, read_instance)
         self._recovered = False
+        self._singles_seen: datetime | None = None
         # per series that is being received: when to look again, when something last came, how often the decision failed
         self._look_at: dict[str, datetime] = {}
         self._active: dict[str, datetime] = {}
@@ -63,6 +67,9 @@ class Assembler:
         if not self._recovered:
             recover(self._ledger, self._admission, self._received, now)
             self._recovered = True
+        if self._singles_seen is None or now - self._singles_seen >= SINGLES_AFTER:
+            end_singles(self._ledger, self._admission, now - SINGLES_AFTER)
+            self._singles_seen = now
         changes = self._taking.step(now)
         for series_uid, stored_at in changes.series.items():
             self._active[series_uid] = stored_at

@@ -79,11 +79,10 @@ def _parts(ledger: Ledger, settings: Settings, publish: Publish) -> tuple[list[P
     parts = [
         dispatching,
         Part("assembler", assembler.step, ASSEMBLE_EVERY_S, after=dispatching),
-        Part("refused drops", refused.step, ASSEMBLE_EVERY_S, after=dispatching),
         Part("reconciler", reconciler.step, RECONCILE_EVERY_S, after=dispatching),
         Part("retention", clear, CLEAR_EVERY_S),
     ]
-    return parts, WatchFolder(settings, refused.put)
+    return parts, WatchFolder(settings, refused.report)
 
 
 def _stop(parts: list[Part]) -> None:

@@ -24,7 +24,7 @@ def recover(ledger: Ledger, admission: Admission, received_dir: Path, now: datet
     """Bring spool and ledger into agreement."""
     received_dir.mkdir(parents=True, exist_ok=True)
     clear_left_overs(received_dir, ledger.intake.finished_arrivals(), now)
-    _end_singles(ledger, admission)
+    end_singles(ledger, admission, now)
     _fail_without_files(ledger, admission, received_dir)
     _supersede(ledger, admission)
 
@@ -43,13 +43,11 @@ def clear_left_overs(received_dir: Path, finished: frozenset[str], now: datetime
             log.info("removed an empty arrival", arrival=folder.name)
 
 
-def _end_singles(ledger: Ledger, admission: Admission) -> None:
-    """Aligned heads and unreadable files whose case was opened, but not moved on."""
+def end_singles(ledger: Ledger, admission: Admission, before: datetime) -> None:
+    """Move on the cases of aligned heads and unusable files that were opened before this moment and wait for nothing."""
     for case in ledger.cases.find(states=[CaseState.RECEIVING]):
-        if case.aligned_path is not None:
-            admission.admit_aligned(case.case_id)
-        elif case.series_uid is None:
-            admission.reject_unreadable(case.case_id, "")
+        if case.series_uid is None and case.updated_at <= before:
+            admission.end_single(case)
 
 
 def _fail_without_files(ledger: Ledger, admission: Admission, received_dir: Path) -> None:

@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError, StatementError
 
 from corewatch.arrival import ArrivalOutcome, Closing
+from corewatch.reasons import Reason
 from daemon.admission import Admission
 from daemon.arrivals import ArrivalFolders, OpenArrival, PastArrival, abandoned, arrival_in
 from daemon.indexing import ReadInstance, Unreadable, content_of, index_file
@@ -278,13 +279,15 @@ class Taking:
 
     def _take_unreadable(self, arrival: OpenArrival, file: Unreadable) -> None:
         """The first unreadable file of an arrival opens a case that says so; the others are noted beside it."""
+        case_id = None
         if arrival.unreadable == 0:
             case_id = self._ledger.intake.take_unreadable(arrival.arrival, file.path, file.detail)
-            self._admission.reject_unreadable(case_id, file.detail)
         else:
             self._ledger.intake.set_aside(arrival.arrival.arrival_id, file.path, "unreadable", file.detail)
         arrival.unreadable += 1
         arrival.known.add(Path(file.path).name)
+        if case_id is not None:
+            self._admission.reject_single(case_id, Reason.UNREADABLE, file.detail)
 
     def _unread_again(self, arrival: OpenArrival, path: Path, error: OSError) -> int:
         """The disk failed: try again in the next steps, then put it in front of an operator. Returns 1 while it is left."""
@@ -297,9 +300,9 @@ class Taking:
         del self._unread[path]
         relative = path.relative_to(self._received).as_posix()
         case_id = self._ledger.intake.take_unreadable(arrival.arrival, relative, _DISK)
-        case = self._ledger.cases.get(case_id)
-        if case is not None:
-            self._admission.fail(case, _DISK)
         arrival.unreadable += 1
         arrival.known.add(path.name)
+        case = None if case_id is None else self._ledger.cases.get(case_id)
+        if case is not None:
+            self._admission.fail(case, _DISK)
         return 0

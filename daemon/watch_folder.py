@@ -24,7 +24,7 @@ class WatchFolder:
     Parameters
     ----------
     on_rejected
-        Called for every drop that is refused, after it was put into `rejected`.
+        Called for every drop that is refused, before it is put into `rejected`; where it raises, the drop stays.
     """
 
     def __init__(

@@ -48,10 +48,13 @@ class RejectedDrop:
         The watched folder; the drop lies in its `rejected` folder, with the reason beside it.
     drop_id
         Hash of the drop's name, as in the log.
+    occurrence
+        Hash that is the same at every attempt at this drop, and another one when something is dropped again under the same name.
     """
 
     folder: Path
     drop_id: str
+    occurrence: str
     reason: str
     rejected_at: datetime
 
@@ -59,6 +62,16 @@ class RejectedDrop:
 def drop_id(name: str) -> str:
     """A short hash of a drop's name, which may hold a patient's name and so never reaches a log."""
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:10]
+
+
+def occurrence_of(drop: Drop) -> str:
+    """What tells a drop from a later one of the same name: the file system's number and time of change of the thing itself."""
+    try:
+        status = drop.path.lstat()
+        seen: object = (status.st_ino, status.st_ctime_ns)
+    except OSError:
+        seen = drop.signature
+    return hashlib.sha256(repr((str(drop.path), seen)).encode("utf-8", "surrogateescape")).hexdigest()[:20]
 
 
 class Inbox:
@@ -204,7 +217,7 @@ class Inbox:
     def _reject(self, drop: Drop, reason: str, left_out: Sequence[LeftOut]) -> None:
         identity = drop_id(drop.name)
         try:
-            self._on_rejected(RejectedDrop(self._folder.path, identity, reason, self._clock()))
+            self._on_rejected(RejectedDrop(self._folder.path, identity, occurrence_of(drop), reason, self._clock()))
         except Exception as error:
             self._trouble.enter("rejection_not_recorded", type(error).__name__)
             return

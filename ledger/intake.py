@@ -21,6 +21,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from corewatch.arrival import Arrival, Closing
 from corewatch.identity import new_case_id
 from corewatch.instance import Instance
+from corewatch.reasons import Reason
 from corewatch.states import CaseState
 from ledger.database import Database, record
 from ledger.tables import arrivals, cases, instances, series_arrivals, set_aside
@@ -349,11 +350,22 @@ class Intake:
             record(connection, now, "case.receiving", case_id, revision=1)
             return case_id
 
-    def take_unreadable(self, arrival: Arrival, path: str, detail: str) -> str:
-        """Open a case for a file that is no DICOM image, so that it ends with a reason; returns the case's id."""
+    def take_unreadable(self, arrival: Arrival, path: str, detail: str) -> str | None:
+        """Open a case for a file that is no DICOM image, so that it ends with a reason.
+
+        Returns
+        -------
+        The case's id; None when the file was taken before. Reason and detail stand in the case from the start, so that it can be
+        ended at any later time.
+        """
+        return self._open_single(arrival, path, "unreadable", Reason.UNREADABLE, detail)
+
+    def _open_single(self, arrival: Arrival, path: str, kind: str, reason: Reason, detail: str) -> str | None:
         now = self._database.clock()
         with self._database.transaction() as connection:
-            self._set_aside(connection, arrival.arrival_id, path, "unreadable", detail)
+            if connection.scalar(select(set_aside.c.path).where(set_aside.c.path == path)) is not None:
+                return None
+            self._set_aside(connection, arrival.arrival_id, path, kind, detail)
             case_id = new_case_id()
             connection.execute(
                 insert(cases).values(
@@ -366,7 +378,8 @@ class Intake:
                     updated_at=now,
                     attempts=0,
                     files_removed=False,
-                    detail="",
+                    reason=str(reason),
+                    detail=detail,
                 )
             )
             record(connection, now, "case.receiving", case_id, revision=1)

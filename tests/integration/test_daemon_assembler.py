@@ -28,7 +28,7 @@ from corewatch.messages import Work
 from corewatch.reasons import Reason
 from corewatch.states import CaseState, Stage
 from daemon.arrivals import ABANDONED_AFTER
-from daemon.assembler import DECIDE_ATTEMPTS, Assembler
+from daemon.assembler import DECIDE_ATTEMPTS, SINGLES_AFTER, Assembler
 from daemon.taking import READ_ATTEMPTS
 from ledger.cases import Case
 from ledger.store import Ledger
@@ -693,7 +693,7 @@ def test_an_interrupted_supersession_is_made_good(site: Site, monkeypatch: pytes
 
 def test_singles_that_were_opened_but_not_moved_are_moved_at_the_next_start(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daemon.admission.Admission.admit_aligned", lambda *_: None)
-    monkeypatch.setattr("daemon.admission.Admission.reject_unreadable", lambda *_: None)
+    monkeypatch.setattr("daemon.admission.Admission.reject_single", lambda *_: None)
     site.sender().send_aligned(b"a nifti")
     site.sender().send([("1.9.1", b"no DICOM")])
     site.step(0.2)
@@ -702,6 +702,28 @@ def test_singles_that_were_opened_but_not_moved_are_moved_at_the_next_start(site
     site.restart()
     site.step(0.2)
     assert {c.state for c in site.cases()} == {S.QUEUED, S.NOT_ANALYSED}
+
+
+def test_singles_that_the_ledger_could_not_move_are_moved_without_a_new_start(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(*_: object, **__: object) -> bool:
+        raise OperationalError("UPDATE", {}, Exception("database is locked"))
+
+    aligned, unreadable = site.sender(), site.sender()
+    aligned.send_aligned(b"a nifti")
+    unreadable.send([("1.9.1", b"no DICOM")])
+    monkeypatch.setattr(site.ledger.cases, "advance", locked)
+    monkeypatch.setattr(site.ledger.deliveries, "plan", locked)
+    for _ in range(2):
+        with pytest.raises(OperationalError):
+            site.step(0.2)
+    site.step(0.2)
+    assert {c.state for c in site.cases()} == {S.RECEIVING}
+    monkeypatch.undo()
+    site.step(1)
+    site.step(SINGLES_AFTER.total_seconds())
+    site.step(SINGLES_AFTER.total_seconds())
+    assert sorted((c.state, c.reason) for c in site.cases()) == [(S.NOT_ANALYSED, Reason.UNREADABLE), (S.QUEUED, None)]
+    assert "DICOM" in site.cases(S.NOT_ANALYSED)[0].detail, "the reason that was found then"
 
 
 # crashes ------------------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from corewatch.arrival import Arrival, ArrivalSource
 from corewatch.errors import RetryLater
 from corewatch.messages import Work
 from corewatch.states import CaseState, DeliveryState, Stage
-from daemon.assembler import Assembler
+from daemon.assembler import SINGLES_AFTER, Assembler
 from daemon.dispatcher import Dispatcher
 from daemon.reconciler import Reconciler
 from daemon.refused_drops import RefusedDrops
@@ -157,20 +157,34 @@ def test_ended_cases_are_left_alone(site: Site) -> None:
 # refused drops -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_refused_drop_is_a_case_with_its_reason(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("room", ["register", "take_unreadable", "finish"])
+def test_a_refused_drop_is_one_case_however_often_it_is_reported(site: Site, monkeypatch: pytest.MonkeyPatch, room: str) -> None:
     refused = RefusedDrops(site.ledger, site.settings)
-    drop = RejectedDrop(site.settings.watch.folders[0].path, "0123456789", "It holds no DICOM images.", site.clock())
-    refused.put(drop)
-    real = site.ledger.intake.register
-    monkeypatch.setattr(site.ledger.intake, "register", lambda _: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        refused.step(site.clock())
-    monkeypatch.setattr(site.ledger.intake, "register", real)
-    assert refused.step(site.clock()) == 1
-    assert refused.step(site.clock()) == 0
+    folder = site.settings.watch.folders[0].path
+    drop = RejectedDrop(folder, "0123456789", "a" * 20, "It holds no DICOM images.", site.clock())
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(site.ledger.intake, room, lambda *_: 1 / 0)
+        refused.report(drop)
+    refused.report(replace(drop, rejected_at=site.clock.tick(5)))
+    RefusedDrops(site.ledger, site.settings).report(drop)
     (case,) = site.ledger.cases.find()
     assert (case.state, case.detail) == (S.NOT_ANALYSED, "It holds no DICOM images.")
     assert [d.destination for d in site.ledger.deliveries.of(case.case_id)] == ["folder"]
+    refused.report(replace(drop, occurrence="b" * 20))
+    assert len(site.ledger.cases.find()) == 2, "dropped once more"
+
+
+def test_a_refused_drop_whose_case_could_not_be_ended_is_ended_later(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused, assembler = RefusedDrops(site.ledger, site.settings), Assembler(site.ledger, site.settings)
+    assembler.step(site.clock())
+    drop = RejectedDrop(site.settings.watch.folders[0].path, "0123456789", "a" * 20, "It holds nothing.", site.clock())
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(site.ledger.deliveries, "plan", lambda *_, **__: 1 / 0)
+        refused.report(drop)
+    refused.report(drop)
+    assembler.step(site.clock.tick(SINGLES_AFTER.total_seconds()))
+    (case,) = site.ledger.cases.find()
+    assert (case.state, case.detail) == (S.NOT_ANALYSED, "It holds nothing.")
 
 
 # retention -----------------------------------------------------------------------------------------------------------------

@@ -351,6 +351,11 @@ def test_a_rejection_that_cannot_be_recorded_is_tried_again(tmp_path: Path) -> N
     ward.poll(5)
     assert ward.names() == []
     assert len(calls) == 2
+    assert calls[0].occurrence == calls[1].occurrence, "the same drop"
+    (ward.path / "letter").write_text("Dear colleague")
+    ward.settle()
+    assert calls[2].drop_id == calls[0].drop_id
+    assert calls[2].occurrence != calls[0].occurrence, "another one of that name"
 
 
 def test_a_drop_that_never_can_be_read_is_rejected_in_the_end(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
