@@ -83,6 +83,7 @@ def check_series(instances: Sequence[Instance], minimum_slices: int = MINIMUM_SL
     checks: tuple[Check, ...] = (
         is_ct,
         one_series,
+        one_study,
         one_frame_of_reference,
         one_matrix,
         one_pixel_spacing,
@@ -138,6 +139,16 @@ def is_localizer(instance: Instance) -> bool:
 def one_series(slices: Sequence[Instance]) -> list[Problem]:
     """One Series Instance UID."""
     return _one("series", Counter(one.series_uid for one in slices))
+
+
+def one_study(slices: Sequence[Instance]) -> list[Problem]:
+    """One Study Instance UID: the result goes into one study."""
+    return _one("studies", Counter(one.study_uid for one in slices))
+
+
+def one_patient(patient_ids: Iterable[str]) -> list[Problem]:
+    """One Patient ID (0010,0020) among the files that have one. The detail names none."""
+    return _one("patients", Counter(patient_id for patient_id in patient_ids if patient_id))
 
 
 def one_frame_of_reference(slices: Sequence[Instance]) -> list[Problem]:

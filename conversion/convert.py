@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from conversion.checks import MINIMUM_SLICES, Problem, check_series, gravest_first, is_localizer, raise_problems
+from conversion.checks import MINIMUM_SLICES, Problem, check_series, gravest_first, is_localizer, one_patient, raise_problems
 from conversion.frames import check_pixels
 from conversion.hounsfield import check_plausible
 from conversion.parallel import decode_slices
@@ -79,7 +79,7 @@ def _usable(slices: Sequence[Slice]) -> tuple[list[Slice], list[Problem]]:
     for one in slices:
         first = once.setdefault((one.instance.sop_instance_uid, one.frame), one)
         differing += _place(first.instance) != _place(one.instance)
-    problems = []
+    problems = one_patient(one.patient_id for one in slices)
     if differing:
         detail = f"{differing} files carry the SOP Instance UID of another one but differ from it."
         problems.append(Problem(Reason.MIXED_SERIES, detail))
@@ -89,7 +89,7 @@ def _usable(slices: Sequence[Slice]) -> tuple[list[Slice], list[Problem]]:
 
 def _place(instance: Instance) -> tuple[object, ...]:
     """What two copies of one image share, whatever an archive changed of their encoding and other attributes."""
-    image = instance.series_uid, instance.rows, instance.columns
+    image = instance.study_uid, instance.series_uid, instance.rows, instance.columns
     return (*image, instance.position_lps, instance.orientation, instance.pixel_spacing_mm)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,7 @@ from corewatch.reasons import Reason
 PER_FRAME_GROUPS: Final = 0x52009230
 """(5200,9230) Per-Frame Functional Groups Sequence, PS3.3 C.7.6.16."""
 
+_PATIENT_ID: Final = 0x00100020
 _PLANE_POSITION: Final = 0x00209113
 _PIXEL_VALUE_TRANSFORMATION: Final = 0x00289145
 _FRAME_CONTENT: Final = 0x00209111
@@ -37,6 +38,7 @@ _FRAME_ACQUISITION_NUMBER: Final = 0x00209156
 
 SLICE_TAGS: Final = [
     *INSTANCE_TAGS,
+    _PATIENT_ID,
     0x00280002,  # Samples per Pixel
     0x00280004,  # Photometric Interpretation
     0x00280100,  # Bits Allocated
@@ -73,6 +75,8 @@ class Slice:
         Index of the frame in its file, from 0, and how many there are.
     element
         Where the pixel data lies; None where there is none.
+    patient_id
+        Patient ID (0010,0020), to compare the slices by; it is kept nowhere and shown by no `repr`.
     """
 
     instance: Instance
@@ -82,6 +86,7 @@ class Slice:
     pixels: PixelFormat
     rescale: Rescale
     element: PixelElement | None
+    patient_id: str = field(repr=False)
 
 
 def read_slices(paths: Iterable[Path], threads: int) -> list[Slice]:
@@ -105,14 +110,17 @@ def slices_of_file(path: Path) -> tuple[Slice, ...]:
         instance = instance_of(header)
         pixels = _pixel_format(header.dataset, instance)
         rescale = _rescale_of(header.dataset, Rescale())
+        patient_id = text(header.dataset, _PATIENT_ID)
         if PER_FRAME_GROUPS in header.dataset:
-            return tuple(_enhanced_frames(path, header, instance, pixels, rescale))
+            return tuple(_enhanced_frames(path, header, instance, pixels, rescale, patient_id))
     if instance.frames > 1:
         raise NotAnalysed(Reason.NOT_A_VOLUME, "A multi-frame file does not say where its frames lie.")
-    return (Slice(instance, path, 0, 1, pixels, rescale, header.pixels),)
+    return (Slice(instance, path, 0, 1, pixels, rescale, header.pixels, patient_id),)
 
 
-def _enhanced_frames(path: Path, header: Header, instance: Instance, pixels: PixelFormat, rescale: Rescale) -> Iterator[Slice]:
+def _enhanced_frames(
+    path: Path, header: Header, instance: Instance, pixels: PixelFormat, rescale: Rescale, patient_id: str
+) -> Iterator[Slice]:
     """Frames of Enhanced CT (PS3.3 A.38) or Legacy Converted Enhanced CT (A.70): a per-frame group goes before a shared one."""
     groups = sequence(header.dataset, PER_FRAME_GROUPS)
     if len(groups) != instance.frames:
@@ -131,7 +139,7 @@ def _enhanced_frames(path: Path, header: Header, instance: Instance, pixels: Pix
             pixel_spacing_mm=spacing_of(group_of(own, PIXEL_MEASURES)) or instance.pixel_spacing_mm,
         )
         own_rescale = _rescale_of(group_of(own, _PIXEL_VALUE_TRANSFORMATION), rescale)
-        yield Slice(geometry, path, frame, instance.frames, pixels, own_rescale, header.pixels)
+        yield Slice(geometry, path, frame, instance.frames, pixels, own_rescale, header.pixels, patient_id)
 
 
 def _pixel_format(dataset: Dataset, instance: Instance) -> PixelFormat:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from conversion.atomic import replacing
 from conversion.elements import open_dicom, read_header
@@ -27,32 +27,21 @@ class SourceSlice:
 
 @dataclass(frozen=True, slots=True)
 class SourceReference:
-    """The series behind a volume; its slices ascend along the normal, as the volume's do."""
+    """The series behind a volume; its slices ascend along the normal, as the volume's do.
+
+    `file` is that of the first slice: an image that is in the volume, to take patient and study from.
+    """
 
     study_uid: str
     series_uid: str
     frame_of_reference_uid: str
     slices: tuple[SourceSlice, ...]
+    file: Path
 
     @property
     def instances(self) -> tuple[tuple[str, str], ...]:
         """(SOP Class UID, SOP Instance UID) of each instance once, in the order of the slices."""
         return tuple(dict.fromkeys((one.sop_class_uid, one.sop_instance_uid) for one in self.slices))
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
-        return {
-            "study_uid": self.study_uid,
-            "series_uid": self.series_uid,
-            "frame_of_reference_uid": self.frame_of_reference_uid,
-            "slices": [[one.sop_class_uid, one.sop_instance_uid, one.frame, list(one.position_lps)] for one in self.slices],
-        }
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> SourceReference:
-        """Back from `to_json`."""
-        slices = tuple(SourceSlice(c, i, f, (p[0], p[1], p[2])) for c, i, f, p in data["slices"])
-        return cls(data["study_uid"], data["series_uid"], data["frame_of_reference_uid"], slices)
 
 
 def reference_to(slices: Sequence[Slice]) -> SourceReference:
@@ -67,6 +56,7 @@ def reference_to(slices: Sequence[Slice]) -> SourceReference:
             for one in slices
             if one.instance.position_lps is not None
         ),
+        slices[0].path,
     )
 
 

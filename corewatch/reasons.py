@@ -49,7 +49,7 @@ _SENTENCES = {
     Reason.SLICES_TOO_THICK: "The slices are too thick or too far apart.",
     Reason.MISSING_SLICES: "Slices are missing from the series.",
     Reason.IRREGULAR_GEOMETRY: "Position or orientation of the slices is missing or does not form one stack.",
-    Reason.MIXED_SERIES: "The series holds more than one acquisition or phase.",
+    Reason.MIXED_SERIES: "The series holds more than one acquisition, phase, study or patient.",
     Reason.UNREADABLE: "The files could not be read as DICOM images.",
     Reason.UNSUPPORTED_ENCODING: "The images are compressed in a way that cannot be decoded here.",
     Reason.IMPLAUSIBLE_VALUES: "The pixel values are not Hounsfield units of a head (no air or no brain found).",

@@ -40,10 +40,6 @@ class IsotropicImage:
     origin_mm: NDArray[np.float64]
     step_mm: float
 
-    def index_of(self, points_mm: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Scanner RAS mm (..., 3) -> voxel index (..., 3), fractional."""
-        return (np.asarray(points_mm, np.float64) - self.origin_mm) / self.step_mm
-
     def position_of(self, indices: NDArray[np.generic]) -> NDArray[np.float64]:
         """Voxel index (..., 3) -> scanner RAS mm (..., 3)."""
         return np.asarray(indices, np.float64) * self.step_mm + self.origin_mm

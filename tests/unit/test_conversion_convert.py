@@ -24,6 +24,7 @@ from pydicom.uid import (
 
 from conversion import parallel
 from conversion.convert import convert_series, convert_with_reference
+from conversion.slices import slices_of_file
 from conversion.stack import AIR_HU
 from corewatch.errors import NotAnalysed
 from corewatch.geometry import apply
@@ -297,8 +298,35 @@ def test_a_localizer_in_the_series_is_left_out(tmp_path: Path) -> None:
     scout = image(
         head(30, 60), (0, 0, 0), 99, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], ImageOrientationPatient=[0, 1, 0, 0, 0, -1]
     )
-    np.testing.assert_array_equal(convert_series(write(tmp_path, [scout, *stack(ZS)])).hu, expected())
+    paths = write(tmp_path, [scout, *stack(ZS)])
+    volume, reference = convert_with_reference(paths)
+    np.testing.assert_array_equal(volume.hu, expected())
+    assert reference.file == paths[1 + int(np.argmin(ZS))], "patient and study are those of a slice in the volume"
     assert refused(write(tmp_path / "alone", [scout])).reason is Reason.NOT_A_VOLUME
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"PatientID": "P2"}, "2 patients"), ({"StudyInstanceUID": "1.2.3.4"}, "2 studies")],
+)
+@pytest.mark.parametrize("twin", [False, True])
+def test_one_series_of_two_patients_or_studies_is_refused(tmp_path: Path, change: dict[str, str], said: str, twin: bool) -> None:
+    datasets = stack(ZS)
+    odd = image(head(seed=2), (-5.0, -6.0, ZS[2]), 3, **change)
+    error = refused(write(tmp_path, [*datasets, odd] if twin else [*datasets[:2], odd, *datasets[3:]]))
+    assert error.reason is Reason.MIXED_SERIES
+    assert said in error.detail or (twin and "SOP Instance UID" in error.detail)
+    assert "P2" not in error.detail
+
+
+def test_a_slice_without_patient_id_contradicts_nobody(tmp_path: Path) -> None:
+    datasets = [*stack(ZS[:1], PatientID=""), *stack(ZS, PatientID="P1 ")[1:]]
+    np.testing.assert_array_equal(convert_series(write(tmp_path, datasets)).hu, expected())
+
+
+def test_a_patient_id_shows_in_no_repr(tmp_path: Path) -> None:
+    (path,) = write(tmp_path, stack(ZS[:1], PatientID="SECRET-ID"))
+    assert "SECRET-ID" not in repr(slices_of_file(path))
 
 
 def test_no_files_and_foreign_files_are_unreadable(tmp_path: Path) -> None:

@@ -72,10 +72,10 @@ def _align(paths: Sequence[Path], folder: CaseFolder, minimum_score: float | Non
     if head.quality is not None:
         check_quality(head.quality) if minimum_score is None else check_quality(head.quality, minimum_score)
     write_aligned(folder.aligned, head)
-    write_source_header(paths[0], folder.source_header)
+    write_source_header(reference.file, folder.source_header)
     return Prepared(
         series_uid=reference.series_uid,
-        source_instances=tuple(dict.fromkeys((s.sop_class_uid, s.sop_instance_uid) for s in reference.slices)),
+        source_instances=reference.instances,
         grid=ScannerGrid(volume.hu.shape, volume.voxel_to_lps),
         lps_to_voxel=head.lps_to_voxel,
         quality=head.quality,
