@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,7 @@ class Detection:
     core_map: NDArray[np.uint8]
 
 
-CORE_MAP_THRESHOLD = 50
+CORE_MAP_THRESHOLD: Final = 50
 """Voxels of a core map above this count as core when drawn or segmented (published code)."""
 
 

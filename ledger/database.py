@@ -8,16 +8,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, create_engine, event, insert
+from sqlalchemy import Connection, Row, create_engine, event, func, insert, inspect, select
 from sqlalchemy.engine import ExceptionContext, make_url
-from sqlalchemy.exc import OperationalError
 
 from corewatch.clock import Clock, utc_now
+from corewatch.errors import ConfigurationError
 from corewatch.messages import Work
 from ledger import tables
 
 BUSY_TIMEOUT_S = 30.0
 """How long a writer waits for another one (SQLite has one writer at a time)."""
+
+
+_SCHEMA_LOCK = 0x636F7265
+"""Number of the advisory lock that guards the making of tables in PostgreSQL."""
 
 
 class Database:
@@ -29,6 +33,11 @@ class Database:
         SQLAlchemy URL: `sqlite:///path` or `postgresql+pg8000://...`.
     clock
         The present moment; written into the rows.
+
+    Raises
+    ------
+    ConfigurationError
+        The tables were made by a version of corewatch that does not fit.
     """
 
     def __init__(self, url: str, clock: Clock = utc_now) -> None:
@@ -47,11 +56,21 @@ class Database:
         self._create_schema()
 
     def _create_schema(self) -> None:
-        try:
-            tables.metadata.create_all(self.engine)
-        except OperationalError:
-            # two programs made the first table at the same moment: the second look finds it
-            tables.metadata.create_all(self.engine)
+        """Make the tables, or see that they are of this version. One program at a time: all start at the same moment."""
+        with self.transaction() as connection:
+            if not self.is_sqlite:  # SQLite's transactions take the write lock anyway
+                connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+            there = inspect(connection).get_table_names()
+            if tables.schema.name not in there and tables.cases.name not in there:
+                tables.metadata.create_all(connection)
+                connection.execute(insert(tables.schema).values(version=tables.SCHEMA_VERSION))
+                return
+            version = connection.scalar(select(tables.schema.c.version)) if tables.schema.name in there else 0
+        if version != tables.SCHEMA_VERSION:
+            raise ConfigurationError(
+                f"database.url: this ledger has layout {version}, this version of corewatch needs {tables.SCHEMA_VERSION}; use the "
+                "version of corewatch that made it, or give another data_dir or database"
+            )
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:

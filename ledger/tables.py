@@ -40,6 +40,11 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else value.replace(tzinfo=UTC)
 
 
+SCHEMA_VERSION = 1
+"""Goes up with every change of a table or column that a released version has."""
+
+schema = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
+
 arrivals = Table(
     "arrivals",
     metadata,

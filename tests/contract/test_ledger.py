@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 from sqlalchemy.exc import DBAPIError
 
 from corewatch.arrival import Arrival, ArrivalOutcome, ArrivalSource, Closing
-from corewatch.errors import IllegalTransition
+from corewatch.errors import ConfigurationError, IllegalTransition
 from corewatch.instance import Instance
 from corewatch.messages import Work
 from corewatch.reasons import Reason
@@ -25,6 +25,7 @@ from ledger import tables
 from ledger.database import Database
 from ledger.intake import IndexedFile
 from ledger.store import Ledger
+from ledger.tables import schema
 from tests.conftest import REQUIRE_SERVERS
 from tests.support.postgres import Postgres, find_binaries
 
@@ -491,3 +492,26 @@ def test_the_text_of_an_error_holds_no_value_of_a_row(ledger: Ledger, url: str, 
         assert "who@hospital.example" not in told
         assert "INSERT INTO cases" in told
     database.close()
+
+
+def test_many_programs_open_a_new_ledger_at_once(url: str) -> None:
+    opened: list[Ledger] = []
+    threads = [threading.Thread(target=lambda: opened.append(Ledger(url))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 6
+    for ledger in opened:
+        assert ledger.cases.find() == []
+        ledger.close()
+
+
+def test_a_ledger_of_another_version_is_refused_with_words(url: str, ledger: Ledger) -> None:
+    ledger.close()
+    database = Database(url)
+    with database.transaction() as connection:
+        connection.execute(update(schema).values(version=99))
+    database.close()
+    with pytest.raises(ConfigurationError, match="layout 99"):
+        Ledger(url)

@@ -52,8 +52,8 @@ class Output(_Part):
 class Thresholds(_Part):
     """Where the model's figures become decisions."""
 
-    core_map: int = Field(CORE_MAP_THRESHOLD, ge=0, le=100)
-    """Voxels of the core map above this count as core."""
+    core_map: Literal[50] = CORE_MAP_THRESHOLD
+    """Voxels of the core map above this count as core, for every model: pages and comparisons rely on it."""
     side_min_ml: float = Field(5.0, ge=0)
     """Below this core volume in mL no side is named."""
     side_min_confidence: float = Field(0.68, ge=0, le=1)
