@@ -29,6 +29,7 @@ class Reason(StrEnum):
     ALIGNMENT_NOT_TRUSTED = "alignment_not_trusted"
     WRONG_GRID = "wrong_grid"
     MODEL_MISSING = "model_missing"
+    CONFLICTING_COPY = "conflicting_copy"
     CANCELLED = "cancelled"
 
     @property
@@ -56,5 +57,6 @@ _SENTENCES = {
     Reason.ALIGNMENT_NOT_TRUSTED: "The head could not be aligned reliably.",
     Reason.WRONG_GRID: "The NIfTI file is not on the network's grid (146 x 182 x 133 voxels of 1 mm, axes L-A-S).",
     Reason.MODEL_MISSING: "The model that should analyse the series is not installed or cannot be loaded.",
+    Reason.CONFLICTING_COPY: "Images came again with the same UIDs but other content; the first ones were kept.",
     Reason.CANCELLED: "An operator cancelled the case.",
 }

@@ -43,8 +43,8 @@ class OpenArrival:
         Series that it brought something of, repeated images included.
     added
         Images that it brought a case: new ones, and known ones whose files were gone.
-    repeated
-        Cases of the images that were here before.
+    repeated, contradicted
+        Cases of the images that were here before, with the same contents and with others.
     """
 
     arrival: Arrival
@@ -57,6 +57,7 @@ class OpenArrival:
     identical: int = 0
     conflicting: int = 0
     repeated: set[str] = field(default_factory=set)
+    contradicted: set[str] = field(default_factory=set)
     unreadable: int = 0
 
     def look(self, now: datetime) -> list[Path]:

@@ -173,7 +173,10 @@ class Taking:
             self._ledger.note("arrival.files_missing", arrival_id=arrival_id, missing=lost)
         if arrival.conflicting:
             log.warning(
-                "images came again with other contents; the first ones count", arrival=arrival_id, images=arrival.conflicting
+                "images came again with other contents; the first ones count",
+                arrival=arrival_id,
+                images=arrival.conflicting,
+                cases=sorted(arrival.contradicted),
             )
         if arrival.identical and not arrival.added:
             log.info(
@@ -184,6 +187,9 @@ class Taking:
             )
             for case_id in sorted(arrival.repeated):
                 self._ledger.note("arrival.repeated", case_id, arrival_id=arrival_id)
+        contradiction = self._ledger.intake.take_conflicts(arrival.arrival, arrival.contradicted)
+        if contradiction is not None and (case := self._ledger.cases.get(contradiction)) is not None:
+            self._admission.end_single(case)
         self._ledger.intake.finish(arrival_id, closing)
         if self._finished is not None:
             self._finished.add(arrival_id)
@@ -256,6 +262,7 @@ class Taking:
             return
         arrival.added += taken.added + taken.restored
         arrival.repeated |= taken.repeated
+        arrival.contradicted |= taken.contradicted
         arrival.identical += taken.identical
         arrival.conflicting += taken.conflicting
         arrival.known.update(Path(row.path).name for row in rows)

@@ -6,13 +6,14 @@ What is sent again:
 - The same bytes, and the first file is gone (retention, a lost disk): the row names the new file from then on. A series whose
   newest case has a result or is in work needs no more. One whose newest case ended without a result is received anew as its next
   revision, which takes over the key of that case, so that its end is seen like that of any other series.
-- Other bytes under the same SOP Instance UID: set aside; the first ones count.
+- Other bytes under the same SOP Instance UID: set aside; the first ones count. The audit trail of the series' newest case says so,
+  and an arrival that brought nothing else becomes a case of its own, for somebody to look at.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -61,8 +62,8 @@ class Taken:
         The same SOP Instance UID with the same bytes, or with other bytes.
     opened
         Ids of the cases that the batch opened.
-    repeated
-        Newest cases of the series that the identical ones belong to.
+    repeated, contradicted
+        Newest cases of the series that the identical and the conflicting ones belong to.
     """
 
     added: int
@@ -71,6 +72,7 @@ class Taken:
     conflicting: int
     opened: tuple[str, ...]
     repeated: frozenset[str]
+    contradicted: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,8 @@ class Intake:
         new: dict[str, list[IndexedFile]] = defaultdict(list)
         anew: dict[str, list[IndexedFile]] = defaultdict(list)
         repeated: dict[str, int] = defaultdict(int)
-        conflicting = restored = 0
+        conflicting: dict[str, int] = defaultdict(int)
+        restored = 0
         opened: list[str] = []
         with self._database.transaction() as connection:
             for file in files:
@@ -170,7 +173,7 @@ class Intake:
                 if known is None:
                     new[file.header.series_uid].append(file)
                 elif known.sha256 != file.sha256:
-                    conflicting += 1
+                    conflicting[known.series_uid] += 1
                     detail = "other bytes under a SOP Instance UID that is known"
                     self._set_aside(connection, arrival.arrival_id, file.path, "conflict", detail)
                 elif known.path != file.path and not on_disk(known.path):
@@ -186,14 +189,18 @@ class Intake:
                     restored += len(with_rows)
                 else:
                     repeated[series_uid] += len(with_rows)
-            newest = [case[0] for uid in repeated if (case := self._newest(connection, uid)) is not None]
+            same, other = self._newest_of(connection, repeated), self._newest_of(connection, conflicting)
+            for case_id, images in other.items():
+                facts = {"arrival_id": arrival.arrival_id, "images": images}
+                record(connection, self._database.clock(), "series.conflicting_copy", case_id, **facts)
         return Taken(
             added=sum(len(v) for v in new.values()),
             restored=restored,
             identical=sum(repeated.values()),
-            conflicting=conflicting,
+            conflicting=sum(conflicting.values()),
             opened=tuple(opened),
-            repeated=frozenset(newest),
+            repeated=frozenset(same),
+            contradicted=frozenset(other),
         )
 
     def hand_over_key(self, key: str, case_id: str) -> str | None:
@@ -222,12 +229,12 @@ class Intake:
         """The instance's file that came first, be it in the same batch."""
         uid = file.header.sop_instance_uid
         row = connection.execute(
-            select(instances.c.path, instances.c.sha256).where(instances.c.sop_instance_uid == uid)
+            select(instances.c.series_uid, instances.c.path, instances.c.sha256).where(instances.c.sop_instance_uid == uid)
         ).one_or_none()
         if row is not None:
-            return _KnownFile(row.path, row.sha256)
+            return _KnownFile(row.series_uid, row.path, row.sha256)
         # a file of the same batch is on the disk: it was read a moment ago
-        return next((_KnownFile(file.path, f.sha256) for f in batch if f.header.sop_instance_uid == uid), None)
+        return next((_KnownFile(f.header.series_uid, file.path, f.sha256) for f in batch if f.header.sop_instance_uid == uid), None)
 
     def _point_to(self, connection: Connection, arrival: Arrival, file: IndexedFile) -> None:
         connection.execute(
@@ -245,6 +252,10 @@ class Intake:
             .limit(1)
         ).one_or_none()
         return None if row is None else (row.case_id, CaseState(row.state))
+
+    def _newest_of(self, connection: Connection, images: Mapping[str, int]) -> dict[str, int]:
+        """Images by series -> images by the series' newest case."""
+        return {case[0]: count for uid, count in images.items() if (case := self._newest(connection, uid)) is not None}
 
     def _needs_analysis(self, connection: Connection, series_uid: str) -> bool:
         newest = self._newest(connection, series_uid)
@@ -360,6 +371,32 @@ class Intake:
         """
         return self._open_single(arrival, path, "unreadable", Reason.UNREADABLE, detail)
 
+    def take_conflicts(self, arrival: Arrival, of: Collection[str]) -> str | None:
+        """Open a case for an arrival that brought nothing but other contents under known UIDs, so that somebody sees it.
+
+        Parameters
+        ----------
+        of
+            Cases whose images the first ones are.
+
+        Returns
+        -------
+        The case's id; None when the arrival brought something new, or no such images, or has its case already.
+        """
+        mine = arrival.arrival_id
+        with self._database.reading() as connection:
+            if connection.scalar(select(func.count()).select_from(instances).where(instances.c.arrival_id == mine)):
+                return None
+            images = connection.scalar(
+                select(func.count())
+                .select_from(set_aside)
+                .where(set_aside.c.arrival_id == mine, set_aside.c.kind == "conflict", set_aside.c.path != mine)
+            )
+        if not images:
+            return None
+        detail = f"{images} images" + (f" of case {', '.join(sorted(of))}." if of else ".")
+        return self._open_single(arrival, mine, "conflict", Reason.CONFLICTING_COPY, detail)
+
     def _open_single(self, arrival: Arrival, path: str, kind: str, reason: Reason, detail: str) -> str | None:
         now = self._database.clock()
         with self._database.transaction() as connection:
@@ -425,5 +462,6 @@ class Intake:
 
 @dataclass(frozen=True, slots=True)
 class _KnownFile:
+    series_uid: str
     path: str
     sha256: str

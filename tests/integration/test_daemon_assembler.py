@@ -412,12 +412,35 @@ def test_other_contents_under_a_known_uid_are_kept_aside(site: Site) -> None:
     send_all(site.received, site.clock, head())
     site.step(2)
     before = site.ledger.cases.instance_paths(site.only())
+    first = site.only()
     changed = send_all(site.received, site.clock, head(content=9))
     site.step(2)
     site.step(30)
-    assert site.only().state is S.QUEUED
-    assert site.ledger.cases.instance_paths(site.only()) == before
-    assert len(site.ledger.intake.known_paths(changed.arrival_id)) == 12
+    (kept,) = site.cases(S.QUEUED)
+    assert kept.case_id == first.case_id
+    assert site.ledger.cases.instance_paths(kept) == before
+    assert len([p for p in site.ledger.intake.known_paths(changed.arrival_id) if p.endswith(".dcm")]) == 12
+    assert "series.conflicting_copy" in site.events(first)
+
+
+@pytest.mark.parametrize("crash", [None, "take", "take_conflicts", "finish"])
+def test_an_arrival_of_other_contents_alone_is_a_case_that_somebody_is_told_of(site: Site, crash: str | None) -> None:
+    send_all(site.received, site.clock, head())
+    site.step(2)
+    first = site.only()
+    send_all(site.received, site.clock, head(content=9), email=("me@example.org",))
+    if crash is not None:
+        crash_at(site.ledger.intake, crash, 1, after=crash != "finish")
+        with pytest.raises(Crash):
+            site.step(2)
+        site.restart()
+    site.step(2)
+    site.step(30)
+    (told,) = site.cases(S.NOT_ANALYSED)
+    assert (told.reason, told.email) == (Reason.CONFLICTING_COPY, ("me@example.org",))
+    assert "12 images" in told.detail
+    assert crash is not None or first.case_id in told.detail
+    assert {w.destination for w in site.outbox() if w.case_id == told.case_id} == {"folder", "operators"}
 
 
 def test_the_same_image_twice_in_one_association_with_other_contents(site: Site) -> None:
