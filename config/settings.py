@@ -213,8 +213,10 @@ class PacsDestination(Section):
     our_ae_title: AeTitle | None = None
     """Calling AE title; None: the listener's."""
     tls: TlsFiles | None = None
-    objects: tuple[Literal["sc"], ...] = ("sc",)
-    """Kinds of objects this PACS gets."""
+    objects: tuple[Literal["sc"], ...] = Field(("sc",), min_length=1)
+    """Kinds of objects this PACS gets; `sc`: Secondary Captures."""
+    not_analysed: bool = False
+    """Also send the page that says why a series was not analysed. What no rule takes for a CTA head stays out of the PACS."""
     timeout_s: float = Field(30.0, gt=0)
 
 
@@ -265,6 +267,11 @@ class DeliverSettings(Section):
         """Destinations that hear of a case that ends without a finding (`not_analysed` or `failed`)."""
         return (("folder",) if self.folder else ()) + (("operators",) if self.email else ())
 
+    @property
+    def not_analysed_notices(self) -> tuple[str, ...]:
+        """Those, and each PACS that wants the page of a case that a stage ends `not_analysed`."""
+        return self.notices + tuple(pacs.name for pacs in self.pacs if pacs.not_analysed)
+
     @model_validator(mode="after")
     def _names_are_unique(self) -> DeliverSettings:
         names = [p.name for p in self.pacs]
@@ -286,14 +293,6 @@ class WorkSettings(Section):
     deliver_processes: int = Field(2, ge=1)
     min_alignment_score: float | None = Field(None, ge=0, le=1)
     """Below this score a head is not analysed; None: the threshold that comes with the alignment."""
-
-
-class PortalSettings(Section):
-    """The web worklist."""
-
-    host: str = "127.0.0.1"
-    port: Port = 8080
-    users_file: Path | None = None
 
 
 class FlowerSettings(Section):
@@ -335,7 +334,6 @@ class Settings(Section):
     model: ModelSettings = ModelSettings()
     deliver: DeliverSettings = DeliverSettings()
     work: WorkSettings = WorkSettings()
-    portal: PortalSettings = PortalSettings()
     flower: FlowerSettings = FlowerSettings()
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
@@ -354,11 +352,6 @@ class Settings(Section):
     def models_dir(self) -> Path:
         """Installed models."""
         return self.data_dir / "models"
-
-    @property
-    def quarantine_dir(self) -> Path:
-        """What could not be understood, each with its reason beside it."""
-        return self.data_dir / "quarantine"
 
     @property
     def database_url(self) -> str:

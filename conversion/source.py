@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from conversion.atomic import replacing
 from conversion.elements import open_dicom, read_header
-from conversion.slices import Slice
+from conversion.slices import Slice, slices_of_file
+from corewatch.errors import NotAnalysed
 
 _SOP_CLASS_UID: Final = 0x00080016
 
@@ -58,6 +60,17 @@ def reference_to(slices: Sequence[Slice]) -> SourceReference:
         ),
         slices[0].path,
     )
+
+
+def file_of_one_study(paths: Iterable[Path]) -> Path | None:
+    """A file to take patient and study from where a series became no volume; None unless all readable files agree on both."""
+    slices: list[Slice] = []
+    for path in paths:
+        with suppress(NotAnalysed):
+            slices += slices_of_file(path)
+    patients = {one.patient_id for one in slices}
+    studies = {one.instance.study_uid for one in slices}
+    return slices[0].path if len(patients) == len(studies) == 1 else None
 
 
 def write_source_header(source: Path, out: Path) -> None:

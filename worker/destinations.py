@@ -36,6 +36,8 @@ def _pacs(pacs: PacsSettings, listener_ae_title: str) -> PacsParameters:
         our_ae_title=pacs.our_ae_title or listener_ae_title,
         timeout_s=pacs.timeout_s,
         tls=_tls(pacs.tls),
+        objects=pacs.objects,
+        not_analysed=pacs.not_analysed,
     )
 
 

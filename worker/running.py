@@ -93,7 +93,9 @@ def _fail(context: WorkerContext, case: Case, state: CaseState, why: str) -> Non
 
 
 def _end(context: WorkerContext, case: Case, before: CaseState, after: CaseState, **facts: Any) -> None:
-    notices: dict[str, str | None] = dict.fromkeys(context.settings.deliver.notices)
+    deliver = context.settings.deliver
+    told = deliver.not_analysed_notices if after is CaseState.NOT_ANALYSED else deliver.notices
+    notices: dict[str, str | None] = dict.fromkeys(told)
     context.ledger.deliveries.plan(case.case_id, before, after, notices, **facts)
 
 

@@ -24,6 +24,8 @@ class PacsParameters:
     our_ae_title: str
     timeout_s: float = 30.0
     tls: TlsFiles | None = None
+    objects: tuple[str, ...] = ("sc",)
+    """Kinds of objects to send: what the names of the files in the case's `dicom/` begin with."""
     not_analysed: bool = False
     """Also send the page that says why a series was not analysed."""
 
@@ -41,16 +43,16 @@ class PacsDestination:
         return self._to.name
 
     def applies(self, case: ReportedCase) -> str | None:
-        """Skip what did not come as DICOM, and what was not analysed unless asked for."""
+        """Skip what did not come as DICOM, what failed without a finding, and what was not analysed unless asked for."""
+        if case.result.finding is None and (case.failed or not self._to.not_analysed):
+            return "no finding: nothing for a PACS"
         if case.source_header is None:
             return "no DICOM source: there is no study that the result could join"
-        if case.result.finding is None and not self._to.not_analysed:
-            return "not analysed: nothing for a PACS"
         return None
 
     def deliver(self, case: ReportedCase) -> Delivered:
-        """Send every object. The same objects again are the same instances, which a PACS keeps once."""
-        paths = _objects(case)
+        """Send every object of the kinds asked for. The same objects again are the same instances, which a PACS keeps once."""
+        paths = _objects(case, self._to.objects)
         to = self._to
         outcomes = send_files(
             paths, host=to.host, port=to.port, called_ae=to.ae_title, calling_ae=to.our_ae_title, timeout_s=to.timeout_s, tls=to.tls
@@ -82,8 +84,8 @@ class PacsDestination:
         raise OperatorNeeded(f"{words}; look at its log and its rules for Secondary Capture")
 
 
-def _objects(case: ReportedCase) -> tuple[Path, ...]:
-    paths = tuple(sorted(case.folder.dicom.glob("*.dcm")))
+def _objects(case: ReportedCase, kinds: tuple[str, ...]) -> tuple[Path, ...]:
+    paths = tuple(path for kind in kinds for path in sorted(case.folder.dicom.glob(f"{kind}-*.dcm")))
     if not paths:
-        raise OperatorNeeded("the case's folder holds no DICOM objects; start its render stage anew")
+        raise OperatorNeeded("the case's folder holds no DICOM objects of the kinds asked for; start its render stage anew")
     return paths

@@ -258,3 +258,22 @@ def test_pacs_takes_the_page_of_a_case_not_analysed_if_asked(tmp_path: Path) -> 
     plain = PacsParameters("archive", "PACS", "h", 104, "C")
     assert PacsDestination(plain).applies(case) is not None
     assert PacsDestination(dataclasses.replace(plain, not_analysed=True)).applies(case) is None
+
+
+def test_pacs_gets_nothing_of_a_case_that_failed_before_it_had_a_finding(tmp_path: Path) -> None:
+    asked = PacsParameters("archive", "PACS", "h", 104, "C", not_analysed=True)
+    case = failed(make_case(tmp_path))
+    without = dataclasses.replace(case, result=dataclasses.replace(case.result, finding=None))
+    assert PacsDestination(asked).applies(without) is not None
+
+
+def test_pacs_gets_the_kinds_of_objects_it_is_for(tmp_path: Path) -> None:
+    case = rendered_case(tmp_path, "archive")
+    (case.folder.dicom / "sr-001.dcm").write_bytes((case.folder.dicom / "sc-001.dcm").read_bytes())
+    with storage_scp(lambda number: 0x0000) as pacs:
+        plain = PacsParameters("archive", "PACS", "127.0.0.1", pacs.port, "COREWATCH")
+        assert PacsDestination(plain, clock).deliver(case).detail.startswith("2 objects")
+        both = dataclasses.replace(plain, objects=("sc", "sr"))
+        assert PacsDestination(both, clock).deliver(case).detail.startswith("3 objects")
+        with pytest.raises(OperatorNeeded, match="of the kinds asked for"):
+            PacsDestination(dataclasses.replace(plain, objects=("seg",)), clock).deliver(case)

@@ -10,8 +10,9 @@ from pathlib import Path
 from conversion.alignment import align, check_quality
 from conversion.convert import convert_with_reference
 from conversion.nifti import read_aligned, write_aligned
-from conversion.source import write_source_header
+from conversion.source import file_of_one_study, write_source_header
 from corewatch.casefolder import CaseFolder
+from corewatch.errors import NotAnalysed
 from worker.casefiles import Prepared, ScannerGrid
 from worker.progress import Progress, silent
 
@@ -33,7 +34,7 @@ class AlignedSource:
 def prepare(
     source: DicomSource | AlignedSource, folder: CaseFolder, *, minimum_score: float | None, progress: Progress = silent
 ) -> Prepared:
-    """Convert and align; leaves `aligned.nii.gz`, `prepared.json` and, for DICOM, `source_header.dcm`.
+    """Convert and align; leaves `aligned.nii.gz`, `prepared.json` and, for DICOM, `source_header.dcm` (also where it raises).
 
     Parameters
     ----------
@@ -65,14 +66,20 @@ def _take_aligned(source: AlignedSource, folder: CaseFolder) -> Prepared:
 def _align(paths: Sequence[Path], folder: CaseFolder, minimum_score: float | None, progress: Progress) -> Prepared:
     started = time.perf_counter()
     progress(f"reading {len(paths)} images")
-    volume, reference = convert_with_reference(paths)
+    try:
+        volume, reference = convert_with_reference(paths)
+    except NotAnalysed:
+        # the page that says so belongs into the study
+        if (file := file_of_one_study(paths)) is not None:
+            write_source_header(file, folder.source_header)
+        raise
+    write_source_header(reference.file, folder.source_header)
     converted = time.perf_counter()
     progress("aligning the head to the network's grid")
     head = align(volume)
     if head.quality is not None:
         check_quality(head.quality) if minimum_score is None else check_quality(head.quality, minimum_score)
     write_aligned(folder.aligned, head)
-    write_source_header(reference.file, folder.source_header)
     return Prepared(
         series_uid=reference.series_uid,
         source_instances=reference.instances,
