@@ -8,13 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from corewatch.arrival import ArrivalOutcome
-from daemon.watch_content import AlignedFile, InstanceFile, LeftOut, may_be_of_use, read_content, unknown_reason
+from daemon.watch_content import AlignedFile, InstanceFile, LeftOut, may_be_of_use, read_content, size_problem, unknown_reason
 from daemon.watch_members import DropRejected, Member, is_recipients, members
 from daemon.watch_scan import Drop
 from ledger.spool import ArrivalWriter
 
 _ADDRESS = re.compile(r"[^@\s,;:<>\"()\[\]\\]{1,64}@[A-Za-z0-9.-]{1,255}")
 MOST_RECIPIENTS = 20
+LARGEST_RECIPIENTS_BYTES = 64 * 1024
 
 OpenArrival = Callable[[Sequence[str]], ArrivalWriter]
 """Opens an arrival for these recipients."""
@@ -82,6 +83,8 @@ class _Taking:
     def add(self, member: Member | LeftOut) -> None:
         if isinstance(member, LeftOut):
             self._left_out.append(member)
+        elif is_recipients(member.name) and member.size > LARGEST_RECIPIENTS_BYTES:
+            self._left_out.append(LeftOut(member.name, "It is too long for a list of recipients."))
         elif is_recipients(member.name):
             addresses, problems = read_recipients(member.read())
             self._recipients += [a for a in addresses if a not in self._recipients]
@@ -89,6 +92,8 @@ class _Taking:
         elif not may_be_of_use(member.name, member.head):
             # not read whole: a film of many gigabytes may lie beside the images
             self._left_out.append(LeftOut(member.name, unknown_reason(member.name)))
+        elif (problem := size_problem(member.name, member.size)) is not None:
+            self._left_out.append(LeftOut(member.name, problem))
         else:
             self._add_content(read_content(member.name, member.read()))
 

@@ -30,6 +30,10 @@ from corewatch.reasons import Reason
 HEAD_BYTES = 132
 """Enough of a file to see what it may be: DICOM's preamble and prefix (PS3.10 7.1)."""
 ALIGNED_SUFFIX = ".nii.gz"
+LARGEST_INSTANCE_BYTES = 2 * 1024**3
+"""Of one DICOM file, which is read whole; a slice has half a megabyte, a multi-frame series of thousands less than this."""
+LARGEST_ALIGNED_BYTES = 256 * 1024**2
+"""Of one `.nii.gz`, packed and unpacked; a head on the network's grid has 28 MB at most (float64)."""
 LARGEST_NIFTI_BYTES = 256 * 1024**2
 """Unpacked; a head on the network's grid has 28 MB at most (float64)."""
 _VOXEL_TOLERANCE_MM = 1e-3
@@ -71,6 +75,15 @@ def read_content(name: str, data: bytes) -> InstanceFile | AlignedFile | LeftOut
     if not may_be_of_use(name, data[:HEAD_BYTES]):
         return LeftOut(name, unknown_reason(name))
     return _read_dicom(name, data)
+
+
+def size_problem(name: str, size: int) -> str | None:
+    """What speaks against reading a file of `size` bytes whole; None where nothing does."""
+    is_aligned = name.lower().endswith(ALIGNED_SUFFIX)
+    largest = LARGEST_ALIGNED_BYTES if is_aligned else LARGEST_INSTANCE_BYTES
+    if size <= largest:
+        return None
+    return f"The file is too large: it has {size / 1024**2:,.0f} MB, and {largest / 1024**2:,.0f} MB are allowed."
 
 
 def unknown_reason(name: str) -> str:

@@ -16,8 +16,8 @@ from config.settings import Settings, WatchedFolder
 from corewatch.arrival import ArrivalSource
 from corewatch.clock import Clock
 from daemon.drops import TakenDrop, take
-from daemon.watch_content import ALIGNED_SUFFIX, LeftOut
-from daemon.watch_members import DropChanged, DropRejected
+from daemon.watch_content import ALIGNED_SUFFIX, LARGEST_INSTANCE_BYTES, LeftOut
+from daemon.watch_members import ZIP_LARGEST_TOTAL_BYTES, DropChanged, DropRejected
 from daemon.watch_putaway import describe, put_away
 from daemon.watch_scan import PROCESSED, REJECTED, Drop, scan
 from daemon.watch_stability import Observation, StabilityTracker
@@ -156,7 +156,7 @@ class Inbox:
 
     def _take(self, group: Sequence[Drop], now: float) -> None:
         try:
-            if self._free(self._received_dir) - sum(d.size for d in group) < self._reserve:
+            if self._free(self._received_dir) - sum(_most_bytes(d) for d in group) < self._reserve:
                 self._trouble.enter("disk_nearly_full", "drops stay where they are until there is room")
                 self._not_before = now + RETRY_S
                 return
@@ -244,6 +244,15 @@ class Inbox:
     def _open_arrival(self, recipients: Sequence[str]) -> ArrivalWriter:
         email = dict.fromkeys([*self._folder.email, *recipients])
         return ArrivalWriter.open(self._received_dir, ArrivalSource.FOLDER, email=list(email), clock=self._clock)
+
+
+def _most_bytes(drop: Drop) -> int:
+    """Bytes that the spool may need for a drop: files that are too large to be taken do not count."""
+    return sum(
+        e.size
+        for e in drop.entries
+        if e.size <= (ZIP_LARGEST_TOTAL_BYTES if e.name.lower().endswith(".zip") else LARGEST_INSTANCE_BYTES)
+    )
 
 
 def _is_loose(drop: Drop) -> bool:

@@ -54,9 +54,10 @@ class DropChanged(RetryLater):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file: its name within the drop, its first bytes, and how to get all of it."""
+    """One file: its name within the drop, its size in bytes, its first bytes, and how to get all of it."""
 
     name: str
+    size: int
     head: bytes
     read: Callable[[], bytes]
 
@@ -92,7 +93,7 @@ def _file_members(entry: Entry, loose: bool) -> Iterator[Member | LeftOut]:
         yield LeftOut(entry.name, "The file may not be read: its permissions are missing.")
         return
     if not head.startswith(ZIP_MAGIC):
-        yield Member(entry.name, head, partial(read_file, entry))
+        yield Member(entry.name, entry.size, head, partial(read_file, entry))
     elif loose:
         yield from zip_members(entry)
     else:
@@ -185,7 +186,7 @@ def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
     with archive.open(info) as stream:
         head = stream.read(HEAD_BYTES)
     # a stream ends at the size that the table of contents gives, so an entry cannot unpack to more than was checked
-    return Member(info.filename, head, partial(_read_zipped, archive, info))
+    return Member(info.filename, info.file_size, head, partial(_read_zipped, archive, info))
 
 
 def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

@@ -18,6 +18,7 @@ import daemon.watch_inbox
 import daemon.watch_trouble
 from config.settings import ListenerSettings, Settings, WatchedFolder, WatchSettings
 from corewatch.geometry import NETWORK_SHAPE, NETWORK_TO_RAS
+from daemon.watch_content import LARGEST_ALIGNED_BYTES, LARGEST_INSTANCE_BYTES
 from daemon.watch_inbox import LOOSE_PATIENCE_S, MOST_ATTEMPTS, RETRY_S, UNFINISHED_SETTLE_S, Inbox, RejectedDrop, drop_id
 from daemon.watch_scan import Drop
 from tests.support.listener import captured_logs, ct_slice, file_bytes
@@ -297,6 +298,53 @@ def test_a_full_disk_leaves_the_drop_where_it_is(ward: Ward) -> None:
     assert ward.names() == []
     assert len(ward.arrivals()) == 1
     assert troubles(logs) == ["disk_nearly_full", "watch_trouble_over"]
+
+
+def huge(path: Path, start: bytes, size: int) -> None:
+    with path.open("wb") as stream:
+        stream.write(start)
+        stream.truncate(size)  # a hole: takes no room on the disk
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "size"),
+    [
+        ("film.dcm", bytes(128) + b"DICM", LARGEST_INSTANCE_BYTES + 1),
+        ("head.nii.gz", b"\x1f\x8b", LARGEST_ALIGNED_BYTES + 1),
+        ("disk.img", b"", 10**12),
+        ("all.zip", b"PK\x03\x04", 10**12),
+    ],
+)
+def test_a_file_that_is_too_large_is_refused_and_stops_no_other(ward: Ward, name: str, start: bytes, size: int) -> None:
+    huge(ward.path / name, start, size)
+    (ward.path / "series").mkdir()
+    (ward.path / "series" / "1").write_bytes(image(1))
+    ward.free = 10**10
+    ward.settle()
+    assert [a["files"] for a in ward.arrivals()] == [[image(1)]]
+    assert [r.drop_id for r in ward.rejected] == [drop_id(name)]
+    assert ward.names() == []
+
+
+def test_a_file_that_is_too_large_is_left_out_of_a_folder(ward: Ward) -> None:
+    (ward.path / "series").mkdir()
+    (ward.path / "series" / "1").write_bytes(image(1))
+    huge(ward.path / "series" / "film.dcm", bytes(128) + b"DICM", LARGEST_INSTANCE_BYTES + 1)
+    huge(ward.path / "series" / "email.txt", b"me@example.org", 10**9)
+    ward.settle()
+    assert [(a["files"], a["email"]) for a in ward.arrivals()] == [([image(1)], ["ward@hospital.example"])]
+    note = (ward.path / "processed" / (STAMP + "series.reason.txt")).read_text()
+    assert "film.dcm: The file is too large: it has 2,048 MB" in note
+    assert "email.txt: It is too long" in note
+
+
+def test_a_file_that_is_too_large_is_left_out_of_a_zip(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.watch_content.LARGEST_INSTANCE_BYTES", len(image(1)))
+    with zipfile.ZipFile(ward.path / "case.zip", "w") as archive:
+        archive.writestr("1", image(1))
+        archive.writestr("2", image(2) + bytes(1000))
+    ward.settle()
+    assert [a["files"] for a in ward.arrivals()] == [[image(1)]]
 
 
 def troubles(logs: list[Any]) -> list[str]:
