@@ -92,7 +92,19 @@ def read_aligned(path: Path) -> AlignedHead:
     OSError
         The file could not be opened or read.
     """
-    return AlignedHead(_read_on_grid(path), None, None)
+    with path.open("rb") as file:
+        return AlignedHead(_read_on_grid(file), None, None)
+
+
+def check_aligned(data: bytes) -> None:
+    """Check the bytes of a head that comes aligned, exactly as `read_aligned` does.
+
+    Raises
+    ------
+    NotAnalysed
+        As `read_aligned`.
+    """
+    _read_on_grid(BytesIO(data))
 
 
 def read_core_map(path: Path) -> NDArray[np.uint8]:
@@ -105,17 +117,17 @@ def read_core_map(path: Path) -> NDArray[np.uint8]:
     OSError
         The file could not be opened or read.
     """
-    return _read_on_grid(path)
-
-
-def _read_on_grid(path: Path) -> NDArray[np.uint8]:
     with path.open("rb") as file:
-        try:
-            return _decode(file)
-        except NotAnalysed:
-            raise
-        except (gzip.BadGzipFile, EOFError, zlib.error, ValueError, KeyError, *_NIBABEL_ERRORS) as error:
-            raise NotAnalysed(Reason.UNREADABLE, "The file is not NIfTI, or it is damaged.") from error
+        return _read_on_grid(file)
+
+
+def _read_on_grid(file: BinaryIO) -> NDArray[np.uint8]:
+    try:
+        return _decode(file)
+    except NotAnalysed:
+        raise
+    except (gzip.BadGzipFile, EOFError, zlib.error, ValueError, KeyError, *_NIBABEL_ERRORS) as error:
+        raise NotAnalysed(Reason.UNREADABLE, "The file is not NIfTI, or it is damaged.") from error
 
 
 def _decode(file: BinaryIO) -> NDArray[np.uint8]:

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-import nibabel
-import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 from pydicom import dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
@@ -24,7 +17,8 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from corewatch.geometry import NETWORK_SHAPE
+from conversion.nifti import check_aligned
+from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
 
 HEAD_BYTES = 132
@@ -33,10 +27,7 @@ ALIGNED_SUFFIX = ".nii.gz"
 LARGEST_INSTANCE_BYTES = 2 * 1024**3
 """Of one DICOM file, which is read whole; a slice has half a megabyte, a multi-frame series of thousands less than this."""
 LARGEST_ALIGNED_BYTES = 256 * 1024**2
-"""Of one `.nii.gz`, packed and unpacked; a head on the network's grid has 28 MB at most (float64)."""
-LARGEST_NIFTI_BYTES = 256 * 1024**2
-"""Unpacked; a head on the network's grid has 28 MB at most (float64)."""
-_VOXEL_TOLERANCE_MM = 1e-3
+"""Of one `.nii.gz`; a head on the network's grid has 28 MB at most (float64)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +87,14 @@ def unknown_reason(name: str) -> str:
 def aligned_problem(data: bytes) -> str | None:
     """What speaks against the bytes of a `.nii.gz` as an already aligned head; None where nothing does.
 
-    Checks that the file is whole and has the network's shape and voxel size; what it shows is checked before it is analysed.
+    The check is that of the stage that reads it, so that what is taken here is not refused there.
     """
     try:
-        with gzip.open(BytesIO(data)) as stream:
-            unpacked = stream.read(LARGEST_NIFTI_BYTES + 1)
-    except (OSError, EOFError, zlib.error):
-        return "The file is damaged or was not written to its end."
-    if len(unpacked) > LARGEST_NIFTI_BYTES:
-        return Reason.WRONG_GRID.sentence
-    try:
-        header: Any = nibabel.Nifti1Image.from_bytes(unpacked).header
-        shape, zooms = header.get_data_shape(), header.get_zooms()[:3]
-    except (HeaderDataError, WrapStructError, ImageFileError, ValueError, OSError, EOFError):
-        return "The file is not NIfTI."
-    on_grid = tuple(shape) == NETWORK_SHAPE and bool(np.allclose(zooms, 1.0, atol=_VOXEL_TOLERANCE_MM))
-    return None if on_grid else Reason.WRONG_GRID.sentence
+        check_aligned(data)
+    except NotAnalysed as error:
+        # the sentence of an unreadable file speaks of DICOM
+        return error.detail if error.reason is Reason.UNREADABLE else f"{error.reason.sentence} {error.detail}"
+    return None
 
 
 def _starts_like_bare_dicom(head: bytes) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 from io import BytesIO
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import dcmread, uid
 
+from conversion.nifti import read_aligned
+from corewatch.errors import NotAnalysed
 from corewatch.geometry import NETWORK_SHAPE, NETWORK_TO_RAS
 from corewatch.reasons import Reason
 from daemon.watch_content import AlignedFile, InstanceFile, LeftOut, aligned_problem, may_be_of_use, read_content
@@ -91,9 +94,37 @@ def test_other_heads_are_left_out_with_the_reason(data: bytes, reason: str) -> N
     assert reason in content.reason
 
 
-def test_a_gzip_bomb_is_not_unpacked_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.watch_content.LARGEST_NIFTI_BYTES", 1000)
-    assert aligned_problem(nifti()) == Reason.WRONG_GRID.sentence
+def test_a_gzip_bomb_is_not_unpacked_whole() -> None:
+    bomb = nifti() + gzip.compress(bytes(10**9), 1)
+    tracemalloc.start()
+    try:
+        assert "larger than its header allows" in (aligned_problem(bomb) or "")
+        assert tracemalloc.get_traced_memory()[1] < 2e8
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        gzip.compress(nibabel.Nifti2Image(np.zeros(NETWORK_SHAPE, np.uint8), NETWORK_TO_RAS).to_bytes(), 1),
+        nifti((*NETWORK_SHAPE, 1)),
+        nifti(),
+        nifti(affine=np.diag([1.0, 1, 1, 1]) @ NETWORK_TO_RAS @ np.diag([-1.0, 1, 1, 1])),
+        nifti((*NETWORK_SHAPE, 3)),
+        nifti()[:-100],
+        b"not gzip",
+    ],
+    ids=["nifti-2", "one-volume", "plain", "mirrored", "three-volumes", "cut-off", "not-gzip"],
+)
+def test_what_is_taken_here_is_what_the_worker_reads(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "head.nii.gz").write_bytes(data)
+    try:
+        read_aligned(tmp_path / "head.nii.gz")
+    except NotAnalysed:
+        assert isinstance(read_content("head.nii.gz", data), LeftOut)
+    else:
+        assert isinstance(read_content("head.nii.gz", data), AlignedFile)
 
 
 def test_plain_nifti_is_answered_with_what_to_do() -> None:
