@@ -1,19 +1,21 @@
 """Finding DICOM files in what people drop: a folder, a CD's content, a zip.
 
 An archive comes from anywhere and is not trusted: none of its names becomes a path, links are not followed, and it may not grow
-beyond limits that the caller sets.
+beyond the limits.
 """
 
 from __future__ import annotations
 
+import lzma
 import os
+import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from conversion.elements import looks_like_dicom
 from corewatch.errors import NotAnalysed
@@ -28,6 +30,12 @@ _ENCRYPTED: Final = 0x1
 """Bit 0 of a zip entry's general purpose flag."""
 
 
+DAMAGED: Final = "The zip is damaged, or packed in a way that cannot be read."
+
+ZIP_ERRORS: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError)
+"""What the standard library raises on archives from anywhere."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How far an archive may grow.
@@ -37,15 +45,47 @@ class Limits:
     files
         Entries of any kind.
     total_bytes
-        Size of all DICOM files together after unpacking.
+        Size of all entries together after unpacking.
     ratio
-        Size after unpacking to size before, of one entry. CT without compression packs to a fifth at best; only entries above 1 MiB
-        are judged, since a small one may well be empty.
+        Size after unpacking to size before, of the whole archive. CT compresses to a half or a third; even an empty phantom stays
+        far below.
+    ratio_free_bytes
+        Up to this size after unpacking the ratio does not matter: it does no harm.
     """
 
-    files: int = 20_000
-    total_bytes: int = 8 << 30
+    files: int = 50_000
+    total_bytes: int = 16 << 30
     ratio: float = 200.0
+    ratio_free_bytes: int = 64 << 20
+
+
+LIMITS: Final = Limits()
+
+
+def check_entries(entries: Sequence[zipfile.ZipInfo], archive_bytes: int, limits: Limits = LIMITS) -> None:
+    """Refuse an archive that cannot be unpacked or is made to do harm, going by its table of contents.
+
+    The stated sizes can be relied on: `zipfile` reads no entry beyond its own, and one that is stated too small is damaged for it.
+
+    Raises
+    ------
+    NotAnalysed
+        `UNREADABLE`: beyond the limits, or encrypted.
+    """
+    if len(entries) > limits.files:
+        raise NotAnalysed(Reason.UNREADABLE, f"The zip holds too many files: {len(entries)}; {limits.files} are allowed.")
+    if any(entry.flag_bits & _ENCRYPTED for entry in entries):
+        raise NotAnalysed(Reason.UNREADABLE, "The zip is protected by a password; send it without one.")
+    total = sum(entry.file_size for entry in entries)
+    if total > limits.total_bytes:
+        raise NotAnalysed(Reason.UNREADABLE, "The zip holds too much data.")
+    if total > limits.ratio_free_bytes and total > limits.ratio * archive_bytes:
+        raise NotAnalysed(Reason.UNREADABLE, "The zip would unpack to far more data than images can be packed into.")
+
+
+def is_link(entry: zipfile.ZipInfo) -> bool:
+    """Whether an entry is a symbolic link (its Unix mode stands in the upper half of the external attributes)."""
+    return stat.S_ISLNK(entry.external_attr >> 16)
 
 
 def find_files(root: Path) -> list[Path]:
@@ -57,7 +97,7 @@ def find_files(root: Path) -> list[Path]:
     return [path for path in candidates if _is_dicom_file(path)]
 
 
-def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> list[Path]:
+def unpack(archive: Path, folder: Path, limits: Limits = LIMITS) -> list[Path]:
     """Unpack the DICOM files of a zip into `folder`, under names of our own (`000001.dcm`, ...).
 
     Names in archives often hold patients' names, and may point outside of the folder; they are not used at all.
@@ -78,14 +118,16 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> list[Pa
     OSError
         The archive could not be read or the folder not written to.
     """
-    limits = limits or Limits()
     done: list[Path] = []
     try:
         with zipfile.ZipFile(archive) as opened:
-            _unpack(opened, folder, limits, done)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
+            entries = [entry for entry in opened.infolist() if not entry.is_dir() and not is_link(entry)]
+            check_entries(entries, archive.stat().st_size, limits)
+            for entry in entries:
+                _unpack(opened, entry, folder, done)
+    except ZIP_ERRORS as error:
         _remove(done)
-        raise NotAnalysed(Reason.UNREADABLE, "The zip is damaged, or packed in a way that cannot be read.") from error
+        raise NotAnalysed(Reason.UNREADABLE, DAMAGED) from error
     except BaseException:
         _remove(done)
         raise
@@ -94,38 +136,16 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> list[Pa
     return done
 
 
-def _unpack(archive: zipfile.ZipFile, folder: Path, limits: Limits, done: list[Path]) -> None:
-    entries = archive.infolist()
-    if len(entries) > limits.files:
-        raise NotAnalysed(Reason.UNREADABLE, f"The zip has {len(entries)} entries; {limits.files} are allowed.")
-    left = limits.total_bytes
-    for entry in entries:
-        if entry.is_dir() or stat.S_ISLNK(entry.external_attr >> 16):
-            continue
-        if entry.flag_bits & _ENCRYPTED:
-            raise NotAnalysed(Reason.UNREADABLE, "The zip is protected by a password.")
-        with archive.open(entry) as packed:
-            start = packed.read(_START_BYTES)
-            if not _is_dicom(start):
-                continue
-            target = folder / f"{len(done) + 1:06d}.dcm"
-            done.append(target)
-            # the sizes that the archive states may be wrong, so what comes out is counted
-            allowed = min(left, max(_CHUNK, int(limits.ratio * entry.compress_size)))
-            left -= _copy(start, packed, target, allowed)
-
-
-def _copy(start: bytes, packed: IO[bytes], target: Path, allowed: int) -> int:
-    size = 0
-    with target.open("xb") as file:
-        chunk = start
-        while chunk:
-            size += len(chunk)
-            if size > allowed:
-                raise NotAnalysed(Reason.UNREADABLE, "The zip unpacks to more than is allowed.")
-            file.write(chunk)
-            chunk = packed.read(_CHUNK)
-    return size
+def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, done: list[Path]) -> None:
+    with archive.open(entry) as packed:
+        start = packed.read(_START_BYTES)
+        if not _is_dicom(start):
+            return
+        target = folder / f"{len(done) + 1:06d}.dcm"
+        done.append(target)
+        with target.open("xb") as file:
+            file.write(start)
+            shutil.copyfileobj(packed, file, _CHUNK)
 
 
 def _walk(root: Path) -> Iterator[Path]:

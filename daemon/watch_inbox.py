@@ -13,11 +13,12 @@ from pathlib import Path
 import structlog
 
 from config.settings import Settings, WatchedFolder
+from conversion.media import LIMITS
 from corewatch.arrival import ArrivalSource
 from corewatch.clock import Clock
 from daemon.drops import TakenDrop, take
 from daemon.watch_content import ALIGNED_SUFFIX, LARGEST_INSTANCE_BYTES, LeftOut
-from daemon.watch_members import ZIP_LARGEST_TOTAL_BYTES, DropChanged, DropRejected
+from daemon.watch_members import DropChanged, DropRejected
 from daemon.watch_putaway import describe, put_away
 from daemon.watch_scan import PROCESSED, REJECTED, Drop, scan
 from daemon.watch_stability import Observation, StabilityTracker
@@ -251,7 +252,7 @@ def _most_bytes(drop: Drop) -> int:
     return sum(
         e.size
         for e in drop.entries
-        if e.size <= (ZIP_LARGEST_TOTAL_BYTES if e.name.lower().endswith(".zip") else LARGEST_INSTANCE_BYTES)
+        if e.size <= (LIMITS.total_bytes if e.name.lower().endswith(".zip") else LARGEST_INSTANCE_BYTES)
     )
 
 

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import lzma
 import os
 import stat
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 from typing import IO
 
-from corewatch.errors import CorewatchError, RetryLater
+from conversion.media import DAMAGED, LIMITS, ZIP_ERRORS, Limits, check_entries, is_link
+from corewatch.errors import CorewatchError, NotAnalysed, RetryLater
 from daemon.watch_content import HEAD_BYTES, LeftOut
 from daemon.watch_scan import Drop, Entry, EntryKind, is_hidden, is_partial
 
 RECIPIENTS_FILE = "email.txt"
 """In a dropped folder or zip: addresses that get its results too, one a line."""
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
-ZIP_LARGEST_TOTAL_BYTES = 16 * 1024**3
-ZIP_MOST_FILES = 50_000
-ZIP_LARGEST_RATIO = 200
-"""Unpacked to packed size. CT compresses to a half or a third; even an empty phantom stays far below."""
-ZIP_RATIO_FREE_BYTES = 64 * 1024**2
-"""Below this unpacked size the ratio does not matter: it does no harm."""
-_DAMAGED = "The zip is damaged, or packed in a way that cannot be unpacked here."
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
-"""What the standard library raises on archives from anywhere."""
+_ZIP_ERRORS = (*ZIP_ERRORS, OSError)
 
 
 class DropRejected(CorewatchError):
@@ -156,10 +147,10 @@ def zip_members(entry: Entry) -> Iterator[Member | LeftOut]:
                     if not any(is_hidden(part) for part in PurePosixPath(info.filename).parts):
                         yield _zip_member(archive, info)
         except _ZIP_ERRORS as error:
-            raise DropRejected(_DAMAGED) from error
+            raise DropRejected(DAMAGED) from error
 
 
-def check_archive(infos: list[zipfile.ZipInfo], archive_bytes: int) -> None:
+def check_archive(infos: list[zipfile.ZipInfo], archive_bytes: int, limits: Limits = LIMITS) -> None:
     """Refuse archives that are made to do harm, going by their table of contents.
 
     Raises
@@ -171,15 +162,12 @@ def check_archive(infos: list[zipfile.ZipInfo], archive_bytes: int) -> None:
         path = PurePosixPath(info.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
             raise DropRejected("The zip holds names that lead out of its own folder.")
-        if stat.S_ISLNK(info.external_attr >> 16):
+        if is_link(info):
             raise DropRejected("The zip holds symbolic links.")
-        if info.flag_bits & 0x1:
-            raise DropRejected("The zip is protected by a password; send it without one.")
-    total = sum(i.file_size for i in infos)
-    if len(infos) > ZIP_MOST_FILES or total > ZIP_LARGEST_TOTAL_BYTES:
-        raise DropRejected("The zip holds too many files or too much data.")
-    if total > ZIP_RATIO_FREE_BYTES and total > ZIP_LARGEST_RATIO * archive_bytes:
-        raise DropRejected("The zip would unpack to far more data than images can be packed into.")
+    try:
+        check_entries(infos, archive_bytes, limits)
+    except NotAnalysed as error:
+        raise DropRejected(error.detail) from error
 
 
 def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
@@ -193,7 +181,7 @@ def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     try:
         return archive.read(info)
     except _ZIP_ERRORS as error:
-        raise DropRejected(_DAMAGED) from error
+        raise DropRejected(DAMAGED) from error
 
 
 def _changed(status: os.stat_result, entry: Entry) -> bool:
