@@ -41,7 +41,7 @@ MOST_LOGGED = 20
 
 @dataclass(frozen=True, slots=True)
 class RejectedDrop:
-    """A drop that could not be taken. Free of patient data.
+    """A drop that could not be taken, or the first of several loose files. Free of patient data.
 
     Attributes
     ----------
@@ -81,7 +81,8 @@ class Inbox:
     Parameters
     ----------
     on_rejected
-        Called for every drop that is refused, before it is put into `rejected`; where it raises, the drop stays and is tried again.
+        Called for every drop that is refused, and once for loose files that are refused together, before they are put into
+        `rejected`; where it raises, they stay and are tried again.
     free
         Free bytes of the file system of a folder.
     """
@@ -107,6 +108,8 @@ class Inbox:
         self._done: dict[str, Hashable] = {}
         """Signatures of drops that were dealt with but could not be moved: not to be taken again and again."""
         self._not_before = -inf
+        self._refused: list[_Refused] = []
+        """Of the group that is being taken."""
 
     def prepare(self) -> None:
         """Make the folder and its two subfolders where they are missing; what fails is logged and tried again at every poll."""
@@ -140,6 +143,7 @@ class Inbox:
         groups, waiting = self._groups(drops, settled, now)
         for group in groups:
             self._take(group, now)
+            self._reject_refused()
         return waiting
 
     def _patience(self, drop: Drop) -> float:
@@ -183,14 +187,14 @@ class Inbox:
         if all(self._failures[d.name] < MOST_ATTEMPTS for d in group):
             return
         if len(group) == 1:
-            self._reject(group[0], "It could not be read, or changed again and again while it was read.", ())
+            self._refused.append(_Refused(group[0], "It could not be read, or changed again and again while it was read."))
             return
         for drop in group:  # one by one: the others must not suffer for the one that cannot be read
             self._take([drop], now)
 
     def _reject_group(self, group: Sequence[Drop], rejected: DropRejected, now: float) -> None:
         if len(group) == 1:
-            self._reject(group[0], rejected.reason, rejected.left_out)
+            self._refused.append(_Refused(group[0], rejected.reason, rejected.left_out))
             return
         for drop in group:  # one by one, so that each is judged for itself
             self._take([drop], now)
@@ -209,21 +213,29 @@ class Inbox:
         unused = {item.name: item for item in taken.left_out}
         for drop in group:
             if len(group) > 1 and drop.name in unused:
-                self._reject(drop, unused[drop.name].reason, ())
+                self._refused.append(_Refused(drop, unused[drop.name].reason))
             else:
                 self._put_away(
                     drop, PROCESSED, "These files were left out; the rest was taken.", [] if len(group) > 1 else taken.left_out
                 )
 
-    def _reject(self, drop: Drop, reason: str, left_out: Sequence[LeftOut]) -> None:
-        identity = drop_id(drop.name)
+    def _reject_refused(self) -> None:
+        """Report what was refused of a group, as one: a copied CD has many files beside its images, and one person dropped them."""
+        if not self._refused:
+            return
+        refused, self._refused = sorted(self._refused, key=lambda r: r.drop.name), []
+        first = refused[0].drop
+        reason = _reason_of(refused)
         try:
-            self._on_rejected(RejectedDrop(self._folder.path, identity, occurrence_of(drop), reason, self._clock()))
+            self._on_rejected(RejectedDrop(self._folder.path, drop_id(first.name), occurrence_of(first), reason, self._clock()))
         except Exception as error:
             self._trouble.enter("rejection_not_recorded", type(error).__name__)
             return
-        log.warning("drop_rejected", folder=str(self._folder.path), drop=identity, reason=reason)
-        self._put_away(drop, REJECTED, reason, left_out)
+        drops = [drop_id(r.drop.name) for r in refused][:MOST_LOGGED]
+        log.warning("drop_rejected", folder=str(self._folder.path), drops=drops, reason=reason)
+        # the one that stands for all goes last: what a crash leaves behind is then reported as the same
+        for item in reversed(refused):
+            self._put_away(item.drop, REJECTED, item.reason, item.left_out)
 
     def _put_away(self, drop: Drop, where: str, reason: str, left_out: Sequence[LeftOut]) -> None:
         note = describe(reason, left_out) if left_out or where == REJECTED else None
@@ -245,6 +257,22 @@ class Inbox:
     def _open_arrival(self, recipients: Sequence[str]) -> ArrivalWriter:
         email = dict.fromkeys([*self._folder.email, *recipients])
         return ArrivalWriter.open(self._received_dir, ArrivalSource.FOLDER, email=list(email), clock=self._clock)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    drop: Drop
+    reason: str
+    left_out: Sequence[LeftOut] = ()
+
+
+def _reason_of(refused: Sequence[_Refused]) -> str:
+    reasons = {r.reason for r in refused}
+    if len(refused) == 1:
+        return refused[0].reason
+    if len(reasons) == 1:
+        return f"{len(refused)} files could not be taken. {reasons.pop()}"
+    return f"{len(refused)} files could not be taken; the reason of each lies beside it in the folder of rejected files."
 
 
 def _most_bytes(drop: Drop) -> int:

@@ -144,7 +144,7 @@ def test_loose_files_wait_for_one_that_is_still_coming_but_not_for_ever(ward: Wa
     assert ward.arrivals()[0]["files"] == [image(1)]
 
 
-def test_several_loose_files_at_once_are_one_arrival_and_bad_ones_are_rejected_singly(ward: Ward) -> None:
+def test_several_loose_files_at_once_are_one_arrival_and_bad_ones_are_rejected_together(ward: Ward) -> None:
     for n in range(3):
         (ward.path / f"{n}").write_bytes(image(n))
     (ward.path / "letter.txt").write_text("Dear colleague")
@@ -155,8 +155,41 @@ def test_several_loose_files_at_once_are_one_arrival_and_bad_ones_are_rejected_s
     assert ward.names("processed") == [STAMP + n for n in "012"]
     assert [n for n in ward.names("rejected") if not n.endswith(".txt")] == [STAMP + "link"]
     assert (ward.path / "rejected" / (STAMP + "letter.txt.reason.txt")).read_text() == "The file is not DICOM.\n"
-    assert {r.drop_id for r in ward.rejected} == {drop_id("letter.txt"), drop_id("link")}
+    assert [r.drop_id for r in ward.rejected] == [drop_id("letter.txt")], "one case for both"
+    assert ward.rejected[0].reason.startswith("2 files could not be taken")
     assert (ward.path / "rejected" / (STAMP + "link")).readlink() == Path("/etc/passwd"), "moved as a link, not followed"
+
+
+def test_a_copied_cd_is_answered_once(ward: Ward) -> None:
+    names = ["AUTORUN.INF", "README.TXT", "VIEWER.EXE"]
+    for name in names:
+        (ward.path / name).write_bytes(b"MZ" * 200)
+    ward.settle()
+    (answer,) = ward.rejected
+    assert answer.reason == "3 files could not be taken. The file is not DICOM."
+    assert [n for n in ward.names("rejected") if not n.endswith(".reason.txt")] == [STAMP + n for n in names]
+    assert len(ward.names("rejected")) == 6, "each with its note"
+
+
+def test_what_a_crash_left_of_files_that_were_rejected_together_is_reported_as_the_same(
+    ward: Ward, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.txt", "b.txt"):
+        (ward.path / name).write_text("Dear colleague")
+    real = Path.rename
+
+    def once(path: Path, target: Path) -> Path:
+        if path.name == "a.txt":
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", once)
+        ward.settle()
+    assert ward.names() == ["a.txt"]
+    again = Ward(tmp_path)
+    again.settle()
+    assert [r.occurrence for r in again.rejected] == [r.occurrence for r in ward.rejected]
 
 
 def test_files_that_are_not_dicom_are_listed_beside_the_folder(ward: Ward) -> None:
