@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 import psutil
 import pytest
 
-from corewatch.states import CaseState
+from corewatch.states import STAGE_OF, CaseState, Stage
 from tests.integration.conftest import Series
 from tests.support.mailbox import Mailbox
 from tests.support.net import wait_for
@@ -55,8 +57,9 @@ def test_a_worker_is_shot(
     os.kill(int(held.split("/")[1]), signal.SIGKILL)
     case_id = check_once(corewatch, orthanc, mailbox, series)
     assert corewatch.ledger is not None
-    begun = [h for h in corewatch.ledger.cases.history(case_id) if h.event.startswith("stage.") and h.event.endswith(".begun")]
-    assert len(begun) >= 3
+    begun = Counter(h.event for h in corewatch.ledger.cases.history(case_id) if re.fullmatch(r"stage\.\w+\.begun", h.event))
+    once = {f"stage.{stage}.begun": 1 for stage in (Stage.PREPARE, Stage.DETECT, Stage.RENDER)}
+    assert begun == {**once, f"stage.{STAGE_OF[state]}.begun": 2}, "the shot stage is begun once more, the others are not"
 
 
 @pytest.mark.parametrize("program", ["watch", "work"])

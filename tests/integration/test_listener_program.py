@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -112,8 +111,12 @@ def test_without_its_parent_no_process_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.servers
-@pytest.mark.skipif(shutil.which("dcmsend") is None, reason="DCMTK is not installed")
 class TestDcmtk:
+    @pytest.fixture(autouse=True)
+    def dcmtk(self, tool: Callable[[str], str]) -> None:
+        for name in ("echoscu", "dcmsend", "storescu"):
+            tool(name)
+
     def test_dcmsend_and_echoscu(self, tmp_path: Path) -> None:
         settings = listener_settings(tmp_path, port=free_port())
         files = write_slices(tmp_path / "slices", 20)

@@ -197,7 +197,6 @@ class TestLedger:
         assert level(checks.ledger(settings_in(tmp_path))) is Level.ERROR
 
     def test_an_unreachable_server_is_an_error_without_its_password(self, tmp_path: Path) -> None:
-        pytest.importorskip("pg8000")
         url = f"postgresql+pg8000://u:secret-word@127.0.0.1:{free_port()}/db"
         (found,) = checks.ledger(settings_in(tmp_path, database={"url": url}))
         assert level(found) is Level.ERROR
