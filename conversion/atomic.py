@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from corewatch.casefolder import PARTIAL_SUFFIX
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
@@ -19,7 +21,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     OSError
         The disk is full, the folder is missing or may not be written to.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
     try:
         with temporary.open("xb") as file:
             yield file

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+PARTIAL_SUFFIX: Final = ".partial"
+"""Suffix of a file that is still being written, by whatever stage; what bears it after a crash can be deleted."""
 
 
 @dataclass(frozen=True, slots=True)

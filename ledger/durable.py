@@ -6,7 +6,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-PARTIAL_SUFFIX = ".partial"
+from corewatch import casefolder
+
+PARTIAL_SUFFIX = casefolder.PARTIAL_SUFFIX
 """Suffix of a file that is still being written; what bears it after a crash can be deleted."""
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from corewatch.casefolder import PARTIAL_SUFFIX
+
 
 def write_atomically(path: Path, data: bytes, *, last: bool = True) -> None:
     """Write `data` under a temporary name beside `path`, fsync, rename, and fsync the folder.
 
     Of several files into one folder only the `last` needs the folder's fsync.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
     try:
         with temporary.open("wb") as file:
             file.write(data)

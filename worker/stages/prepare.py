@@ -11,7 +11,7 @@ from conversion.alignment import align, check_quality
 from conversion.convert import convert_with_reference
 from conversion.nifti import read_aligned, write_aligned
 from conversion.source import file_of_one_study, write_source_header
-from corewatch.casefolder import CaseFolder
+from corewatch.casefolder import PARTIAL_SUFFIX, CaseFolder
 from corewatch.errors import NotAnalysed
 from worker.casefiles import Prepared, ScannerGrid
 from worker.progress import Progress, silent
@@ -47,6 +47,8 @@ def prepare(
         The series cannot be analysed, with the reason.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
+    for left_over in folder.path.rglob(f"*{PARTIAL_SUFFIX}"):  # of a worker that was killed while it wrote
+        left_over.unlink(missing_ok=True)
     done = (
         _take_aligned(source, folder)
         if isinstance(source, AlignedSource)
