@@ -52,6 +52,9 @@ TRANSITIONS: dict[CaseState, frozenset[CaseState]] = {
 ENDS = frozenset({_S.DELIVERED, _S.NOT_ANALYSED, _S.FAILED, _S.SUPERSEDED})
 """States in which nothing more happens by itself."""
 
+WITHOUT_RESULT = frozenset({_S.NOT_ANALYSED, _S.FAILED})
+"""Ends of cases whose images are analysed when they come once more."""
+
 
 class Stage(StrEnum):
     """A step of the work; also the name of its task."""

@@ -11,9 +11,9 @@ from corewatch.identity import case_key
 from corewatch.messages import Work
 from corewatch.reasons import Reason
 from corewatch.selection import Rejected, select
-from corewatch.states import CaseState, Stage
+from corewatch.states import WITHOUT_RESULT, CaseState, Stage
 from ledger.cases import Case
-from ledger.intake import WITHOUT_RESULT, ReceivingSeries
+from ledger.intake import ReceivingSeries
 from ledger.store import Ledger
 
 log = structlog.get_logger()

@@ -34,7 +34,7 @@ class RefusedDrops:
             return
         arrival = Arrival(arrival_id, ArrivalSource.FOLDER, drop.rejected_at, email=self._email.get(drop.folder, ()))
         self._ledger.intake.register(arrival)
-        case_id = self._ledger.intake.take_unreadable(arrival, arrival_id, drop.reason)
+        case_id = self._ledger.singles.take_unreadable(arrival, arrival_id, drop.reason)
         if case_id is not None:
             self._admission.reject_single(case_id, Reason.UNREADABLE, drop.reason)
         self._ledger.intake.finish(arrival_id, Closing(drop.rejected_at, ArrivalOutcome.RELEASED, 0))

@@ -187,7 +187,7 @@ class Taking:
             )
             for case_id in sorted(arrival.repeated):
                 self._ledger.note("arrival.repeated", case_id, arrival_id=arrival_id)
-        contradiction = self._ledger.intake.take_conflicts(arrival.arrival, arrival.contradicted)
+        contradiction = self._ledger.singles.take_conflicts(arrival.arrival, arrival.contradicted)
         if contradiction is not None and (case := self._ledger.cases.get(contradiction)) is not None:
             self._admission.end_single(case)
         self._ledger.intake.finish(arrival_id, closing)
@@ -276,7 +276,7 @@ class Taking:
     def _take_aligned(self, arrival: OpenArrival, path: Path, now: datetime) -> None:
         sha256, stored_at = content_of(path, now)
         relative = path.relative_to(self._received).as_posix()
-        case_id = self._ledger.intake.take_aligned(arrival.arrival, relative, sha256, stored_at, on_disk=self._on_disk)
+        case_id = self._ledger.singles.take_aligned(arrival.arrival, relative, sha256, stored_at, on_disk=self._on_disk)
         arrival.known.add(path.name)
         if case_id is None:
             arrival.identical += 1
@@ -288,9 +288,9 @@ class Taking:
         """The first unreadable file of an arrival opens a case that says so; the others are noted beside it."""
         case_id = None
         if arrival.unreadable == 0:
-            case_id = self._ledger.intake.take_unreadable(arrival.arrival, file.path, file.detail)
+            case_id = self._ledger.singles.take_unreadable(arrival.arrival, file.path, file.detail)
         else:
-            self._ledger.intake.set_aside(arrival.arrival.arrival_id, file.path, "unreadable", file.detail)
+            self._ledger.singles.set_aside(arrival.arrival.arrival_id, file.path, "unreadable", file.detail)
         arrival.unreadable += 1
         arrival.known.add(Path(file.path).name)
         if case_id is not None:
@@ -306,7 +306,7 @@ class Taking:
             return 1
         del self._unread[path]
         relative = path.relative_to(self._received).as_posix()
-        case_id = self._ledger.intake.take_unreadable(arrival.arrival, relative, _DISK)
+        case_id = self._ledger.singles.take_unreadable(arrival.arrival, relative, _DISK)
         arrival.unreadable += 1
         arrival.known.add(path.name)
         case = None if case_id is None else self._ledger.cases.get(case_id)

@@ -13,7 +13,7 @@ What is sent again:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -22,20 +22,10 @@ from sqlalchemy import Connection, func, insert, select, update
 from corewatch.arrival import Arrival, Closing
 from corewatch.identity import new_case_id
 from corewatch.instance import Instance
-from corewatch.reasons import Reason
-from corewatch.states import CaseState
+from corewatch.states import WITHOUT_RESULT, CaseState
 from ledger.database import Database, record
+from ledger.singles import OnDisk, everything, give_up_key, keep_aside
 from ledger.tables import arrivals, cases, instances, series_arrivals, set_aside
-
-WITHOUT_RESULT = frozenset({CaseState.NOT_ANALYSED, CaseState.FAILED})
-"""Ends of cases whose images may be analysed once more."""
-
-OnDisk = Callable[[str], bool]
-"""Whether a file (path relative to the received folder) is on the disk."""
-
-
-def _everything(_path: str) -> bool:
-    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +146,7 @@ class Intake:
             )
         return frozenset(known)
 
-    def take(self, arrival: Arrival, files: Sequence[IndexedFile], *, on_disk: OnDisk = _everything) -> Taken:
+    def take(self, arrival: Arrival, files: Sequence[IndexedFile], *, on_disk: OnDisk = everything) -> Taken:
         """Record a batch of instances of one arrival, in one transaction.
 
         A series without a case in `receiving` gets one: revision 1, or, when the series was here before, the next revision.
@@ -175,13 +165,15 @@ class Intake:
                 elif known.sha256 != file.sha256:
                     conflicting[known.series_uid] += 1
                     detail = "other bytes under a SOP Instance UID that is known"
-                    self._set_aside(connection, arrival.arrival_id, file.path, "conflict", detail)
+                    keep_aside(connection, self._database.clock(), arrival.arrival_id, file.path, "conflict", detail)
                 elif known.path != file.path and not on_disk(known.path):
                     self._point_to(connection, arrival, file)
                     anew[file.header.series_uid].append(file)
                 else:
                     repeated[file.header.series_uid] += 1
-                    self._set_aside(connection, arrival.arrival_id, file.path, "identical", "the same bytes again")
+                    keep_aside(
+                        connection, self._database.clock(), arrival.arrival_id, file.path, "identical", "the same bytes again"
+                    )
             for series_uid in sorted(new.keys() | anew.keys()):
                 with_rows, without_rows = anew.get(series_uid, []), new.get(series_uid, [])
                 if without_rows or self._needs_analysis(connection, series_uid):
@@ -218,12 +210,8 @@ class Intake:
                 return None
             if CaseState(holder.state) not in WITHOUT_RESULT:
                 return str(holder.case_id)
-            self._give_up_key(connection, holder.case_id, to=case_id)
+            give_up_key(connection, self._database.clock(), holder.case_id, to=case_id)
             return None
-
-    def _give_up_key(self, connection: Connection, case_id: str, *, to: str) -> None:
-        connection.execute(update(cases).where(cases.c.case_id == case_id).values(case_key=None))
-        record(connection, self._database.clock(), "case.key_handed_over", case_id, to=to)
 
     def _known(self, connection: Connection, file: IndexedFile, batch: Sequence[IndexedFile]) -> _KnownFile | None:
         """The instance's file that came first, be it in the same batch."""
@@ -322,117 +310,6 @@ class Intake:
         if connection.scalar(select(series_arrivals.c.arrival_id).where(link)) is None:
             connection.execute(insert(series_arrivals).values(series_uid=series_uid, arrival_id=arrival.arrival_id))
         return opened
-
-    def take_aligned(
-        self, arrival: Arrival, path: str, sha256: str, stored_at: datetime, *, on_disk: OnDisk = _everything
-    ) -> str | None:
-        """Open a case for an already aligned head; returns its id, or None when the same file is a case already.
-
-        As with a series, one that ended without a result and whose file is gone gives its key to the new case.
-        """
-        now = self._database.clock()
-        with self._database.transaction() as connection:
-            case_id = new_case_id()
-            known = connection.execute(
-                select(cases.c.case_id, cases.c.state, cases.c.aligned_path).where(cases.c.case_key == sha256)
-            ).one_or_none()
-            if known is not None:
-                if CaseState(known.state) not in WITHOUT_RESULT or on_disk(known.aligned_path):
-                    self._set_aside(connection, arrival.arrival_id, path, "identical", "the same aligned head again")
-                    record(connection, now, "arrival.repeated", known.case_id, arrival_id=arrival.arrival_id, images=1)
-                    return None
-                self._give_up_key(connection, known.case_id, to=case_id)
-            connection.execute(
-                insert(cases).values(
-                    case_id=case_id,
-                    case_key=sha256,
-                    revision=1,
-                    aligned_path=path,
-                    state=CaseState.RECEIVING,
-                    email=list(arrival.email),
-                    created_at=stored_at,
-                    last_stored_at=stored_at,
-                    updated_at=now,
-                    attempts=0,
-                    files_removed=False,
-                    detail="",
-                )
-            )
-            record(connection, now, "case.receiving", case_id, revision=1)
-            return case_id
-
-    def take_unreadable(self, arrival: Arrival, path: str, detail: str) -> str | None:
-        """Open a case for a file that is no DICOM image, so that it ends with a reason.
-
-        Returns
-        -------
-        The case's id; None when the file was taken before. Reason and detail stand in the case from the start, so that it can be
-        ended at any later time.
-        """
-        return self._open_single(arrival, path, "unreadable", Reason.UNREADABLE, detail)
-
-    def take_conflicts(self, arrival: Arrival, of: Collection[str]) -> str | None:
-        """Open a case for an arrival that brought nothing but other contents under known UIDs, so that somebody sees it.
-
-        Parameters
-        ----------
-        of
-            Cases whose images the first ones are.
-
-        Returns
-        -------
-        The case's id; None when the arrival brought something new, or no such images, or has its case already.
-        """
-        mine = arrival.arrival_id
-        with self._database.reading() as connection:
-            if connection.scalar(select(func.count()).select_from(instances).where(instances.c.arrival_id == mine)):
-                return None
-            images = connection.scalar(
-                select(func.count())
-                .select_from(set_aside)
-                .where(set_aside.c.arrival_id == mine, set_aside.c.kind == "conflict", set_aside.c.path != mine)
-            )
-        if not images:
-            return None
-        detail = f"{images} images" + (f" of case {', '.join(sorted(of))}." if of else ".")
-        return self._open_single(arrival, mine, "conflict", Reason.CONFLICTING_COPY, detail)
-
-    def _open_single(self, arrival: Arrival, path: str, kind: str, reason: Reason, detail: str) -> str | None:
-        now = self._database.clock()
-        with self._database.transaction() as connection:
-            if connection.scalar(select(set_aside.c.path).where(set_aside.c.path == path)) is not None:
-                return None
-            self._set_aside(connection, arrival.arrival_id, path, kind, detail)
-            case_id = new_case_id()
-            connection.execute(
-                insert(cases).values(
-                    case_id=case_id,
-                    revision=1,
-                    state=CaseState.RECEIVING,
-                    email=list(arrival.email),
-                    created_at=now,
-                    last_stored_at=now,
-                    updated_at=now,
-                    attempts=0,
-                    files_removed=False,
-                    reason=str(reason),
-                    detail=detail,
-                )
-            )
-            record(connection, now, "case.receiving", case_id, revision=1)
-            return case_id
-
-    def set_aside(self, arrival_id: str, path: str, kind: str, detail: str) -> None:
-        """Note a file that belongs to no case, and why."""
-        with self._database.transaction() as connection:
-            self._set_aside(connection, arrival_id, path, kind, detail)
-
-    def _set_aside(self, connection: Connection, arrival_id: str, path: str, kind: str, detail: str) -> None:
-        if connection.scalar(select(set_aside.c.path).where(set_aside.c.path == path)) is not None:
-            return
-        now = self._database.clock()
-        connection.execute(insert(set_aside).values(path=path, arrival_id=arrival_id, kind=kind, detail=detail, at=now))
-        record(connection, now, "file.set_aside", arrival_id=arrival_id, kind=kind, detail=detail)
 
     def receiving(self) -> list[ReceivingSeries]:
         """All series that are still arriving, oldest first."""

@@ -10,6 +10,7 @@ from ledger.database import Database, record
 from ledger.deliveries import Deliveries
 from ledger.intake import Intake
 from ledger.outbox import Outbox
+from ledger.singles import Singles
 
 
 class Ledger:
@@ -24,8 +25,8 @@ class Ledger:
 
     Attributes
     ----------
-    intake
-        Arrivals and instances.
+    intake, singles
+        Arrivals and instances; files that are no instance of a series.
     cases, deliveries
         States and transitions.
     outbox
@@ -36,6 +37,7 @@ class Ledger:
         self.clock = clock
         self._database = Database(url, clock)
         self.intake = Intake(self._database)
+        self.singles = Singles(self._database)
         self.cases = Cases(self._database)
         self.deliveries = Deliveries(self._database)
         self.outbox = Outbox(self._database)

@@ -183,8 +183,8 @@ def test_a_result_takes_the_place_of_earlier_revisions_and_nothing_else_does(led
 
 def test_an_aligned_head_is_taken_once(ledger: Ledger) -> None:
     ledger.intake.register(ARRIVAL)
-    assert ledger.intake.take_aligned(ARRIVAL, "a/aligned.nii.gz", "abc", T0) is not None
-    assert ledger.intake.take_aligned(ARRIVAL, "b/aligned.nii.gz", "abc", T0) is None
+    assert ledger.singles.take_aligned(ARRIVAL, "a/aligned.nii.gz", "abc", T0) is not None
+    assert ledger.singles.take_aligned(ARRIVAL, "b/aligned.nii.gz", "abc", T0) is None
 
 
 def test_arrivals_finish(ledger: Ledger) -> None:

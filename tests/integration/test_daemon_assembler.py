@@ -423,14 +423,15 @@ def test_other_contents_under_a_known_uid_are_kept_aside(site: Site) -> None:
     assert "series.conflicting_copy" in site.events(first)
 
 
-@pytest.mark.parametrize("crash", [None, "take", "take_conflicts", "finish"])
+@pytest.mark.parametrize("crash", [None, "intake.take", "singles.take_conflicts", "intake.finish"])
 def test_an_arrival_of_other_contents_alone_is_a_case_that_somebody_is_told_of(site: Site, crash: str | None) -> None:
     send_all(site.received, site.clock, head())
     site.step(2)
     first = site.only()
     send_all(site.received, site.clock, head(content=9), email=("me@example.org",))
     if crash is not None:
-        crash_at(site.ledger.intake, crash, 1, after=crash != "finish")
+        room, method = crash.split(".")
+        crash_at(getattr(site.ledger, room), method, 1, after=method != "finish")
         with pytest.raises(Crash):
             site.step(2)
         site.restart()
@@ -783,9 +784,9 @@ def crash_at(target: object, name: str, call: int, *, after: bool) -> Callable[[
         ("intake", "take", 1),
         ("intake", "take", 2),
         ("intake", "take", 4),
-        ("intake", "take_unreadable", 1),
-        ("intake", "set_aside", 1),
-        ("intake", "take_aligned", 1),
+        ("singles", "take_unreadable", 1),
+        ("singles", "set_aside", 1),
+        ("singles", "take_aligned", 1),
         ("intake", "finish", 1),
         ("intake", "finish", 2),
         ("cases", "advance", 1),

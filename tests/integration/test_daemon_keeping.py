@@ -45,7 +45,7 @@ class Site:
         """A case whose work was published once."""
         arrival = Arrival(f"arrival-{content}", ArrivalSource.FOLDER, self.clock())
         self.ledger.intake.register(arrival)
-        case_id = self.ledger.intake.take_aligned(arrival, f"arrival-{content}/aligned.nii.gz", content * 64, self.clock())
+        case_id = self.ledger.singles.take_aligned(arrival, f"arrival-{content}/aligned.nii.gz", content * 64, self.clock())
         assert case_id is not None
         self.ledger.cases.advance(case_id, S.RECEIVING, S.QUEUED, work=[Work(Stage.PREPARE, case_id)])
         Dispatcher(self.ledger.outbox, self.publish).step(self.clock())
@@ -157,13 +157,15 @@ def test_ended_cases_are_left_alone(site: Site) -> None:
 # refused drops -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("room", ["register", "take_unreadable", "finish"])
-def test_a_refused_drop_is_one_case_however_often_it_is_reported(site: Site, monkeypatch: pytest.MonkeyPatch, room: str) -> None:
+@pytest.mark.parametrize(("room", "method"), [("intake", "register"), ("singles", "take_unreadable"), ("intake", "finish")])
+def test_a_refused_drop_is_one_case_however_often_it_is_reported(
+    site: Site, monkeypatch: pytest.MonkeyPatch, room: str, method: str
+) -> None:
     refused = RefusedDrops(site.ledger, site.settings)
     folder = site.settings.watch.folders[0].path
     drop = RejectedDrop(folder, "0123456789", "a" * 20, "It holds no DICOM images.", site.clock())
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-        patch.setattr(site.ledger.intake, room, lambda *_: 1 / 0)
+        patch.setattr(getattr(site.ledger, room), method, lambda *_: 1 / 0)
         refused.report(drop)
     refused.report(replace(drop, rejected_at=site.clock.tick(5)))
     RefusedDrops(site.ledger, site.settings).report(drop)

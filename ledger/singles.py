@@ -1,0 +1,148 @@
+"""Files that are no instance of a series: aligned heads, which are a case each, and what is set aside, with its case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from datetime import datetime
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from corewatch.arrival import Arrival
+from corewatch.identity import new_case_id
+from corewatch.reasons import Reason
+from corewatch.states import WITHOUT_RESULT, CaseState
+from ledger.database import Database, record
+from ledger.tables import cases, instances, set_aside
+
+OnDisk = Callable[[str], bool]
+"""Whether a file (path relative to the received folder) is on the disk."""
+
+
+def everything(_path: str) -> bool:
+    """Take every file as being on the disk."""
+    return True
+
+
+def keep_aside(connection: Connection, now: datetime, arrival_id: str, path: str, kind: str, detail: str) -> None:
+    """Note a file that belongs to no case, and why; once."""
+    if connection.scalar(select(set_aside.c.path).where(set_aside.c.path == path)) is not None:
+        return
+    connection.execute(insert(set_aside).values(path=path, arrival_id=arrival_id, kind=kind, detail=detail, at=now))
+    record(connection, now, "file.set_aside", arrival_id=arrival_id, kind=kind, detail=detail)
+
+
+def give_up_key(connection: Connection, now: datetime, case_id: str, *, to: str) -> None:
+    """Let a case that ended without a result give its key to the one that takes its place."""
+    connection.execute(update(cases).where(cases.c.case_id == case_id).values(case_key=None))
+    record(connection, now, "case.key_handed_over", case_id, to=to)
+
+
+class Singles:
+    """Cases of single files. Used by the daemon alone."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def take_aligned(
+        self, arrival: Arrival, path: str, sha256: str, stored_at: datetime, *, on_disk: OnDisk = everything
+    ) -> str | None:
+        """Open a case for an already aligned head; returns its id, or None when the same file is a case already.
+
+        As with a series, one that ended without a result and whose file is gone gives its key to the new case.
+        """
+        now = self._database.clock()
+        with self._database.transaction() as connection:
+            case_id = new_case_id()
+            known = connection.execute(
+                select(cases.c.case_id, cases.c.state, cases.c.aligned_path).where(cases.c.case_key == sha256)
+            ).one_or_none()
+            if known is not None:
+                if CaseState(known.state) not in WITHOUT_RESULT or on_disk(known.aligned_path):
+                    keep_aside(connection, now, arrival.arrival_id, path, "identical", "the same aligned head again")
+                    record(connection, now, "arrival.repeated", known.case_id, arrival_id=arrival.arrival_id, images=1)
+                    return None
+                give_up_key(connection, now, known.case_id, to=case_id)
+            connection.execute(
+                insert(cases).values(
+                    case_id=case_id,
+                    case_key=sha256,
+                    revision=1,
+                    aligned_path=path,
+                    state=CaseState.RECEIVING,
+                    email=list(arrival.email),
+                    created_at=stored_at,
+                    last_stored_at=stored_at,
+                    updated_at=now,
+                    attempts=0,
+                    files_removed=False,
+                    detail="",
+                )
+            )
+            record(connection, now, "case.receiving", case_id, revision=1)
+            return case_id
+
+    def take_unreadable(self, arrival: Arrival, path: str, detail: str) -> str | None:
+        """Open a case for a file that is no DICOM image, so that it ends with a reason.
+
+        Returns
+        -------
+        The case's id; None when the file was taken before. Reason and detail stand in the case from the start, so that it can be
+        ended at any later time.
+        """
+        return self._open_single(arrival, path, "unreadable", Reason.UNREADABLE, detail)
+
+    def take_conflicts(self, arrival: Arrival, of: Collection[str]) -> str | None:
+        """Open a case for an arrival that brought nothing but other contents under known UIDs, so that somebody sees it.
+
+        Parameters
+        ----------
+        of
+            Cases whose images the first ones are.
+
+        Returns
+        -------
+        The case's id; None when the arrival brought something new, or no such images, or has its case already.
+        """
+        mine = arrival.arrival_id
+        with self._database.reading() as connection:
+            if connection.scalar(select(func.count()).select_from(instances).where(instances.c.arrival_id == mine)):
+                return None
+            images = connection.scalar(
+                select(func.count())
+                .select_from(set_aside)
+                .where(set_aside.c.arrival_id == mine, set_aside.c.kind == "conflict", set_aside.c.path != mine)
+            )
+        if not images:
+            return None
+        detail = f"{images} images" + (f" of case {', '.join(sorted(of))}." if of else ".")
+        return self._open_single(arrival, mine, "conflict", Reason.CONFLICTING_COPY, detail)
+
+    def _open_single(self, arrival: Arrival, path: str, kind: str, reason: Reason, detail: str) -> str | None:
+        now = self._database.clock()
+        with self._database.transaction() as connection:
+            if connection.scalar(select(set_aside.c.path).where(set_aside.c.path == path)) is not None:
+                return None
+            keep_aside(connection, now, arrival.arrival_id, path, kind, detail)
+            case_id = new_case_id()
+            connection.execute(
+                insert(cases).values(
+                    case_id=case_id,
+                    revision=1,
+                    state=CaseState.RECEIVING,
+                    email=list(arrival.email),
+                    created_at=now,
+                    last_stored_at=now,
+                    updated_at=now,
+                    attempts=0,
+                    files_removed=False,
+                    reason=str(reason),
+                    detail=detail,
+                )
+            )
+            record(connection, now, "case.receiving", case_id, revision=1)
+            return case_id
+
+    def set_aside(self, arrival_id: str, path: str, kind: str, detail: str) -> None:
+        """Note a file that belongs to no case, and why."""
+        with self._database.transaction() as connection:
+            keep_aside(connection, self._database.clock(), arrival_id, path, kind, detail)
