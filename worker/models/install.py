@@ -17,8 +17,9 @@ from typing import BinaryIO, Final
 from pydantic import ValidationError
 
 from corewatch.errors import ConfigurationError
+from ledger.durable import sync_folder
 from worker.models.adapters import ADAPTERS, Adapter
-from worker.models.manifest import MODEL_NAME_PATTERN, Manifest, Thresholds, sync_folder, write_manifest
+from worker.models.manifest import MODEL_NAME_PATTERN, Manifest, Thresholds, write_manifest
 from worker.models.registry import is_builtin
 from worker.models.weights import MAX_FILE_BYTES
 

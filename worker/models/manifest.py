@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from corewatch.errors import ConfigurationError
 from corewatch.findings import CORE_MAP_THRESHOLD, ModelIdentity
 from corewatch.geometry import NETWORK_SHAPE
+from ledger.durable import sync_folder
 
 MANIFEST_NAME: Final = "manifest.json"
 _MAX_MANIFEST_BYTES: Final = 256 * 1024
@@ -136,15 +137,6 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         Path(temporary).unlink(missing_ok=True)
         raise
     sync_folder(folder)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def sha256_of(path: Path) -> str:
