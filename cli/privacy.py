@@ -20,14 +20,14 @@ def restrict_new_files() -> None:
 
 
 def keep_private(folder: Path) -> None:
-    """Make the folder where it is missing, and take away what `UMASK` forbids where it is ours.
+    """Make the folder, for its owner alone, where it is missing; take away what `UMASK` forbids where it is there and ours.
 
     Raises
     ------
     OSError
         The folder is missing and cannot be made.
     """
-    folder.mkdir(mode=0o777 & ~UMASK, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.stat()
     mode = stat.S_IMODE(status.st_mode)
     if not mode & UMASK:

@@ -31,7 +31,7 @@ def test_an_open_data_folder_is_closed(tmp_path: Path, before: int, after: int) 
 def test_a_missing_data_folder_is_made_closed(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "data"
     keep_private(folder)
-    assert folder.stat().st_mode & 0o027 == 0
+    assert folder.stat().st_mode & 0o077 == 0
 
 
 def test_a_folder_of_someone_else_is_left_and_said(
