@@ -314,8 +314,10 @@ def test_files_that_are_no_images(corewatch: Corewatch, tmp_path: Path) -> None:
     for name in ("notes.txt", "broken.zip"):
         drop(corewatch, tmp_path / name)
     rejected = corewatch.inbox / "rejected"
-    wait_for("both files to be rejected", lambda: rejected.is_dir() and len(list(rejected.glob("*reason*"))) >= 2, 60)
+    # each file is moved after its note was written
+    wait_for("both files to be rejected", lambda: rejected.is_dir() and len(list(rejected.iterdir())) >= 4, 60)
     assert not (corewatch.inbox / "notes.txt").exists()
+    assert len(list(rejected.glob("*reason*"))) == 2
     assert all(p.read_text().strip() for p in rejected.glob("*reason*"))
 
 
