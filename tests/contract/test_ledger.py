@@ -187,6 +187,38 @@ def test_an_aligned_head_is_taken_once(ledger: Ledger) -> None:
     assert ledger.singles.take_aligned(ARRIVAL, "b/aligned.nii.gz", "abc", T0) is None
 
 
+def test_images_whose_files_are_gone_are_received_anew_when_there_is_no_result(ledger: Ledger) -> None:
+    first = queued(ledger)
+    again = [replace(f, path=f.path + "-again") for f in files("1.2", range(3))]
+    taken = ledger.intake.take(ARRIVAL, again[:1], on_disk=lambda _: False)
+    assert (taken.restored, taken.identical, taken.repeated) == (0, 1, {first}), "it is in work"
+    assert ledger.intake.hand_over_key("key of 1.2", "another") == first
+    ledger.cases.advance(first, CaseState.QUEUED, CaseState.FAILED, failed_stage=Stage.PREPARE)
+    taken = ledger.intake.take(ARRIVAL, again[1:], on_disk=lambda _: False)
+    assert (taken.restored, taken.identical, len(taken.opened)) == (2, 0, 1)
+    assert ledger.intake.hand_over_key("key of 1.2", taken.opened[0]) is None
+    assert ledger.intake.hand_over_key("key of 1.2", taken.opened[0]) is None
+    assert ledger.cases.advance(taken.opened[0], CaseState.RECEIVING, CaseState.QUEUED, case_key="key of 1.2")
+    case = ledger.cases.get(taken.opened[0])
+    assert case is not None
+    assert sorted(ledger.cases.instance_paths(case)) == sorted(f.path for f in again)
+
+
+def test_an_arrival_of_other_contents_alone_is_one_case(ledger: Ledger) -> None:
+    first = queued(ledger)
+    other = replace(ARRIVAL, arrival_id="other")
+    ledger.intake.register(other)
+    changed = [replace(f, path=f"other/{n}.dcm") for n, f in enumerate(files("1.2", range(3), content="y"))]
+    assert ledger.intake.take(other, changed).contradicted == {first}
+    assert ledger.singles.take_conflicts(ARRIVAL, [first]) is None, "it brought the first ones"
+    told = ledger.singles.take_conflicts(other, [first])
+    assert told is not None
+    assert ledger.singles.take_conflicts(other, [first]) is None
+    case = ledger.cases.get(told)
+    assert case is not None
+    assert (case.reason, case.detail) == (Reason.CONFLICTING_COPY, f"3 images of case {first}.")
+
+
 def test_arrivals_finish(ledger: Ledger) -> None:
     received(ledger)
     assert ledger.intake.finished_arrivals() == frozenset()
