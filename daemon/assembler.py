@@ -84,6 +84,10 @@ class Assembler:
             self._must_look = False
         return self._admission.moved - before
 
+    def due_in_s(self, now: datetime) -> float:
+        """Seconds until a series is to be looked at again; infinite where none waits."""
+        return min(((at - now).total_seconds() for at in self._look_at.values()), default=float("inf"))
+
     def _decide_all(self, now: datetime) -> None:
         receiving = self._ledger.intake.receiving()
         for series in receiving:

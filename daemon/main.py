@@ -78,7 +78,7 @@ def _parts(ledger: Ledger, settings: Settings, publish: Publish) -> tuple[list[P
     dispatching = Part("dispatcher", dispatcher.step, PUBLISH_EVERY_S)
     parts = [
         dispatching,
-        Part("assembler", assembler.step, ASSEMBLE_EVERY_S, after=dispatching),
+        Part("assembler", assembler.step, ASSEMBLE_EVERY_S, due_in_s=assembler.due_in_s, after=dispatching),
         Part("reconciler", reconciler.step, RECONCILE_EVERY_S, after=dispatching),
         Part("retention", clear, CLEAR_EVERY_S),
     ]

@@ -12,6 +12,9 @@ from corewatch.clock import Clock, utc_now
 
 log = structlog.get_logger()
 
+SHORTEST_PAUSE_S = 0.01
+"""Between two steps of a part that always has something due."""
+
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
 """Wait after a failed step: doubles from the first to the longest."""
@@ -27,17 +30,27 @@ class Part:
     step
         Does what there is to do now.
     interval_s
-        Pause between two steps; `wake` ends it early.
+        Longest pause between two steps; `wake` ends it early.
+    due_in_s
+        Asked after each step: how long until the next thing is due. A shorter answer than `interval_s` shortens the pause.
     after
         Woken after each step of this part that has returned something true.
     """
 
     def __init__(
-        self, name: str, step: Callable[[datetime], object], interval_s: float, *, after: Part | None = None, clock: Clock = utc_now
+        self,
+        name: str,
+        step: Callable[[datetime], object],
+        interval_s: float,
+        *,
+        due_in_s: Callable[[datetime], float] | None = None,
+        after: Part | None = None,
+        clock: Clock = utc_now,
     ) -> None:
         self.name = name
         self._step = step
         self._interval_s = interval_s
+        self._due_in_s = due_in_s
         self._after = after
         self._clock = clock
         self._wake = threading.Event()
@@ -84,4 +97,6 @@ class Part:
             self._failures = 0
         if done and self._after is not None:
             self._after.wake()
-        return self._interval_s
+        if self._due_in_s is None:
+            return self._interval_s
+        return min(max(self._due_in_s(self._clock()), SHORTEST_PAUSE_S), self._interval_s)

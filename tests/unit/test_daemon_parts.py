@@ -79,6 +79,21 @@ def test_a_part_wakes_the_next_one_when_it_has_done_something(parts: list[Part])
     assert done.wait(WAIT_S)
 
 
+def test_a_part_sleeps_no_longer_than_until_the_next_thing_is_due(parts: list[Part]) -> None:
+    third = threading.Event()
+    steps: list[datetime] = []
+
+    def step(now: datetime) -> int:
+        steps.append(now)
+        if len(steps) == 3:
+            third.set()
+        return 0
+
+    parts.append(Part("eager", step, 3600.0, due_in_s=lambda _now: 0.02))
+    parts[-1].start()
+    assert third.wait(20)
+
+
 def test_a_part_stops_while_it_sleeps(parts: list[Part]) -> None:
     part = Part("sleeper", lambda _now: None, 3600)
     part.start()
