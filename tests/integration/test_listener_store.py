@@ -31,14 +31,10 @@ from tests.support.listener import (
     images,
     listener_settings,
     running,
+    send,
 )
 from tests.support.net import wait_for
 from tests.support.storage import make_certificates
-
-
-def send(association: Any, *numbers: int) -> list[int]:
-    assert association.is_established
-    return [int(association.send_c_store(ct_slice(n)).Status) for n in numbers]
 
 
 def test_what_is_sent_is_stored_as_it_was(tmp_path: Path) -> None:

@@ -89,6 +89,12 @@ def associate(port: int, sop_classes: list[str] | None = None, **keywords: Any) 
     return entity.associate("127.0.0.1", port, ae_title=keywords.pop("called", "COREWATCH"), **keywords)
 
 
+def send(association: Any, *numbers: int) -> list[int]:
+    """Store these slices over an association; returns the status of each."""
+    assert association.is_established
+    return [int(association.send_c_store(ct_slice(n)).Status) for n in numbers]
+
+
 @contextmanager
 def captured_logs(*modules: ModuleType) -> Iterator[list[Any]]:
     """What these modules log meanwhile, whatever logging another test has set up (loggers are cached then)."""

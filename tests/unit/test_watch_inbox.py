@@ -1,78 +1,27 @@
+"""What is dropped into a watched folder: when it is taken, as what, and what becomes of it."""
+
 from __future__ import annotations
 
-import errno
 import gzip
-import json
 import os
 import zipfile
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 
 import daemon.watch_inbox
-import daemon.watch_trouble
-from config.settings import ListenerSettings, Settings, WatchedFolder, WatchSettings
 from corewatch.geometry import NETWORK_SHAPE, NETWORK_TO_RAS
 from daemon.watch_content import LARGEST_ALIGNED_BYTES, LARGEST_INSTANCE_BYTES
-from daemon.watch_inbox import LOOSE_PATIENCE_S, MOST_ATTEMPTS, RETRY_S, UNFINISHED_SETTLE_S, Inbox, RejectedDrop, drop_id
-from daemon.watch_scan import Drop
-from tests.support.listener import captured_logs, ct_slice, file_bytes
-
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-SETTLE_S = 2.0
-STAMP = "20260102T030405Z-"
-
-
-class Ward:
-    """A watched folder with its spool, and a clock that the test moves."""
-
-    def __init__(self, folder: Path, on_rejected: Callable[[RejectedDrop], None] | None = None, free: int = 10**12) -> None:
-        self.path = folder / "inbox"
-        self.free = free
-        self.rejected: list[RejectedDrop] = []
-        self.now = 1000.0
-        watched = WatchedFolder(path=self.path, email=("ward@hospital.example",))
-        self.settings = Settings(
-            data_dir=folder / "data",
-            watch=WatchSettings(folders=(watched,), settle_s=SETTLE_S),
-            listener=ListenerSettings(reserve_gib=0),
-        )
-        self.inbox = Inbox(watched, self.settings, on_rejected or self.rejected.append, lambda: NOW, lambda _path: self.free)
-        self.inbox.prepare()
-
-    def poll(self, after: float = 0.0) -> bool:
-        self.now += after
-        return self.inbox.poll(self.now)
-
-    def settle(self) -> None:
-        self.poll()
-        self.poll(SETTLE_S)
-
-    def names(self, where: str = "") -> list[str]:
-        return sorted(p.name for p in (self.path / where).iterdir() if p.name not in ("processed", "rejected"))
-
-    def arrivals(self) -> list[dict[str, Any]]:
-        found = []
-        for folder in sorted(self.settings.received_dir.iterdir()):
-            record = json.loads((folder / "arrival.json").read_bytes())
-            closed = folder / "closed.json"
-            record |= json.loads(closed.read_bytes()) if closed.exists() else {"outcome": None}
-            found.append(record | {"files": sorted(p.read_bytes() for p in folder.glob("*.dcm")), "folder": folder})
-        return found
+from daemon.watch_inbox import LOOSE_PATIENCE_S, UNFINISHED_SETTLE_S, drop_id
+from tests.support.listener import captured_logs
+from tests.support.ward import NOW, SETTLE_S, STAMP, Ward, image
 
 
 @pytest.fixture
 def ward(tmp_path: Path) -> Ward:
     return Ward(tmp_path)
-
-
-def image(number: int) -> bytes:
-    return file_bytes(ct_slice(number))
 
 
 def aligned() -> bytes:
@@ -171,27 +120,6 @@ def test_a_copied_cd_is_answered_once(ward: Ward) -> None:
     assert len(ward.names("rejected")) == 6, "each with its note"
 
 
-def test_what_a_crash_left_of_files_that_were_rejected_together_is_reported_as_the_same(
-    ward: Ward, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("a.txt", "b.txt"):
-        (ward.path / name).write_text("Dear colleague")
-    real = Path.rename
-
-    def once(path: Path, target: Path) -> Path:
-        if path.name == "a.txt":
-            raise KeyboardInterrupt
-        return real(path, target)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Path, "rename", once)
-        ward.settle()
-    assert ward.names() == ["a.txt"]
-    again = Ward(tmp_path)
-    again.settle()
-    assert [r.occurrence for r in again.rejected] == [r.occurrence for r in ward.rejected]
-
-
 def test_files_that_are_not_dicom_are_listed_beside_the_folder(ward: Ward) -> None:
     folder = ward.path / "series"
     folder.mkdir()
@@ -287,52 +215,6 @@ def test_the_same_drop_again_gets_another_name(ward: Ward) -> None:
     assert len({a["files"][0] for a in ward.arrivals()}) == 1
 
 
-def test_a_crash_before_the_move_means_the_same_bytes_again(ward: Ward, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (ward.path / "a").write_bytes(image(1))
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Path, "rename", interrupt)
-        ward.settle()
-    again = Ward(tmp_path)
-    again.settle()
-    first, second = again.arrivals()
-    assert first["files"] == second["files"]
-    assert [p.name for p in first["folder"].glob("*.dcm")] == [p.name for p in second["folder"].glob("*.dcm")]
-    assert again.names() == []
-
-
-def interrupt(*_args: object) -> None:
-    raise KeyboardInterrupt
-
-
-def test_a_drop_that_cannot_be_moved_is_not_taken_again(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_args: object) -> None:
-        raise OSError(errno.EACCES, "permission denied")
-
-    (ward.path / "a").write_bytes(image(1))
-    with monkeypatch.context() as patch, captured_logs(daemon.watch_inbox) as logs:
-        patch.setattr(Path, "rename", fail)
-        ward.settle()
-        ward.settle()
-        ward.settle()
-    assert len(ward.arrivals()) == 1
-    assert sum(e["event"] == "drop_not_moved" for e in logs) == 1
-
-
-def test_a_full_disk_leaves_the_drop_where_it_is(ward: Ward) -> None:
-    (ward.path / "a").write_bytes(image(1))
-    ward.free = 0
-    with captured_logs(daemon.watch_trouble) as logs:
-        ward.settle()
-        ward.poll(RETRY_S)
-        assert ward.names() == ["a"]
-        assert ward.arrivals() == []
-        ward.free = 10**12
-        ward.poll(RETRY_S)
-    assert ward.names() == []
-    assert len(ward.arrivals()) == 1
-    assert troubles(logs) == ["disk_nearly_full", "watch_trouble_over"]
-
-
 def huge(path: Path, start: bytes, size: int) -> None:
     with path.open("wb") as stream:
         stream.write(start)
@@ -380,131 +262,9 @@ def test_a_file_that_is_too_large_is_left_out_of_a_zip(ward: Ward, monkeypatch: 
     assert [a["files"] for a in ward.arrivals()] == [[image(1)]]
 
 
-def troubles(logs: list[Any]) -> list[str]:
-    return [e["event"] for e in logs if not e["event"].startswith("drop_")]
-
-
-def test_a_spool_that_cannot_be_written_pauses(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
-    (ward.path / "a").write_bytes(image(1))
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        ward.settle()
-        before = len(list(ward.settings.received_dir.iterdir()))
-        ward.poll(RETRY_S / 2)
-        assert len(list(ward.settings.received_dir.iterdir())) == before, "no attempt during the pause"
-    ward.poll(RETRY_S)
-    assert ward.names() == []
-    assert ward.rejected == []
-
-
-def full(_descriptor: int) -> None:
-    raise OSError(errno.ENOSPC, "no space left on device")
-
-
-def test_a_watched_folder_that_is_gone_is_said_once_and_used_again(ward: Ward) -> None:
-    for sub in ("processed", "rejected"):
-        (ward.path / sub).rmdir()
-    ward.path.rmdir()
-    ward.path.write_text("in the way")
-    with captured_logs(daemon.watch_trouble) as logs:
-        ward.poll()
-        ward.poll(5)
-        ward.path.unlink()
-        ward.poll(5)
-        (ward.path / "a").write_bytes(image(1))
-        ward.settle()
-    assert troubles(logs) == ["watch_folder_not_usable", "watch_trouble_over"]
-    assert len(ward.arrivals()) == 1
-
-
-def test_a_rejection_that_cannot_be_recorded_is_tried_again(tmp_path: Path) -> None:
-    calls: list[RejectedDrop] = []
-
-    def record(drop: RejectedDrop) -> None:
-        calls.append(drop)
-        if len(calls) == 1:
-            raise ConnectionError
-
-    ward = Ward(tmp_path, record)
-    (ward.path / "letter").write_text("Dear colleague")
-    ward.settle()
-    assert ward.names() == ["letter"]
-    ward.poll(5)
-    assert ward.names() == []
-    assert len(calls) == 2
-    assert calls[0].occurrence == calls[1].occurrence, "the same drop"
-    (ward.path / "letter").write_text("Dear colleague")
-    ward.settle()
-    assert calls[2].drop_id == calls[0].drop_id
-    assert calls[2].occurrence != calls[0].occurrence, "another one of that name"
-
-
-def test_a_drop_that_never_can_be_read_is_rejected_in_the_end(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreadable(*_args: object, **_keywords: object) -> int:
-        raise OSError(errno.EIO, "input/output error")
-
-    (ward.path / "a").write_bytes(image(1))
-    monkeypatch.setattr("daemon.watch_members.os.open", unreadable)
-    ward.poll()
-    for attempt in range(MOST_ATTEMPTS):
-        assert ward.rejected == [], attempt
-        ward.poll(SETTLE_S)
-    assert [r.drop_id for r in ward.rejected] == [drop_id("a")]
-
-
-def test_others_do_not_suffer_for_one_that_cannot_be_read(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.open
-
-    def one_is_unreadable(path: Any, *arguments: Any, **keywords: Any) -> int:
-        if Path(path).name == "bad":
-            raise OSError(errno.EIO, "input/output error")
-        return real(path, *arguments, **keywords)
-
-    for n in range(3):
-        (ward.path / str(n)).write_bytes(image(n))
-    (ward.path / "bad").write_bytes(image(9))
-    monkeypatch.setattr("daemon.watch_members.os.open", one_is_unreadable)
-    for _ in range(MOST_ATTEMPTS + 1):
-        ward.poll(SETTLE_S)
-    assert [r.drop_id for r in ward.rejected] == [drop_id("bad")]
-    assert ward.names() == []
-    assert ward.names("processed") == [STAMP + n for n in "012"]
-
-
-def test_a_defect_of_ours_rejects_the_drop_and_goes_on(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_args: object) -> None:
-        raise ZeroDivisionError("Secret^Name")
-
-    (ward.path / "a").write_bytes(image(1))
-    with monkeypatch.context() as patch, captured_logs(daemon.watch_inbox) as logs:
-        patch.setattr("daemon.drops.read_content", broken)
-        ward.settle()
-    assert len(ward.rejected) == 1
-    assert "Secret" not in repr(logs)
-    (ward.path / "b").write_bytes(image(2))
-    ward.settle()
-    assert len(ward.arrivals()[-1]["files"]) == 1
-
-
 def test_a_long_or_odd_name_can_be_put_away(ward: Ward) -> None:
     for name in ("ä" * 120 + ".dcm", os.fsdecode(b"caf\xe9"), "new\nline"):
         (ward.path / name).write_bytes(image(1))
     ward.settle()
     assert ward.names() == []
     assert len(ward.names("processed")) == 3
-
-
-def test_a_drop_that_is_taken_away_meanwhile_is_no_trouble(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = ward.path / "a"
-    path.write_bytes(image(1))
-    real = daemon.watch_inbox.take
-
-    def take_and_lose(group: list[Drop], open_arrival: Any) -> Any:
-        taken = real(group, open_arrival)
-        path.unlink()
-        return taken
-
-    monkeypatch.setattr(daemon.watch_inbox, "take", take_and_lose)
-    ward.settle()
-    assert len(ward.arrivals()) == 1
-    assert ward.names("processed") == []

@@ -1,0 +1,47 @@
+"""The ledger on SQLite and on PostgreSQL; the server is started once per session."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ledger.store import Ledger
+from tests.conftest import REQUIRE_SERVERS
+from tests.support.ledger import Clock
+from tests.support.postgres import Postgres, find_binaries
+
+_names = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    binaries = find_binaries()
+    if binaries is None:
+        message = "PostgreSQL is not installed; see scripts/install-test-tools.sh"
+        pytest.fail(message) if REQUIRE_SERVERS else pytest.skip(message)
+    server = Postgres(binaries, tmp_path_factory.mktemp("postgres"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.servers)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_database(f"ledger{next(_names)}")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ledger(url: str, clock: Clock) -> Iterator[Ledger]:
+    ledger = Ledger(url, clock)
+    yield ledger
+    ledger.close()

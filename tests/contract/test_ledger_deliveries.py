@@ -1,0 +1,129 @@
+"""What the ledger promises of deliveries, on SQLite and on PostgreSQL alike."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+from corewatch.reasons import Reason
+from corewatch.states import CaseState, DeliveryState, Stage
+from ledger.store import Ledger
+from tests.support.ledger import Clock, delivering, queued
+
+
+def test_the_last_delivery_ends_the_case(ledger: Ledger) -> None:
+    case_id = delivering(ledger, pacs=None, email=None, other="does not apply")
+    for name, last in (("pacs", False), ("email", True)):
+        assert ledger.deliveries.begin(case_id, name, lease_s=60) is not None
+        assert ledger.deliveries.end(case_id, name, DeliveryState.SENT, detail="ok") is last
+    case = ledger.cases.get(case_id)
+    assert case is not None
+    assert case.state is CaseState.DELIVERED
+    assert {d.destination: d.state for d in ledger.deliveries.of(case_id)} == {
+        "pacs": DeliveryState.SENT, "email": DeliveryState.SENT, "other": DeliveryState.SKIPPED
+    }  # fmt: skip
+
+
+def test_a_case_without_a_destination_that_applies_ends_at_once(ledger: Ledger) -> None:
+    case = ledger.cases.get(delivering(ledger, pacs="no DICOM source"))
+    assert case is not None
+    assert case.state is CaseState.DELIVERED
+
+
+def test_a_sent_delivery_is_never_begun_again(ledger: Ledger) -> None:
+    case_id = delivering(ledger, pacs=None)
+    ledger.deliveries.begin(case_id, "pacs", lease_s=60)
+    ledger.deliveries.end(case_id, "pacs", DeliveryState.SENT, detail="ok")
+    assert ledger.deliveries.begin(case_id, "pacs", lease_s=60, takeover=True) is None
+    assert not ledger.deliveries.end(case_id, "pacs", DeliveryState.SENT, detail="ok")
+
+
+def test_a_refused_delivery_fails_the_case_and_tells_the_operators_once(ledger: Ledger) -> None:
+    case_id = delivering(ledger, pacs=None, folder=None)
+    ledger.deliveries.begin(case_id, "folder", lease_s=60)
+    ledger.deliveries.end(case_id, "folder", DeliveryState.SENT, detail="ok")
+    ledger.deliveries.begin(case_id, "pacs", lease_s=60)
+    assert ledger.deliveries.end(case_id, "pacs", DeliveryState.REFUSED, detail="no", notices=("folder", "operators"))
+    case = ledger.cases.get(case_id)
+    assert case is not None
+    assert (case.state, case.failed_stage) == (CaseState.FAILED, Stage.DELIVER)
+    states = {d.destination: d.state for d in ledger.deliveries.of(case_id)}
+    assert states == {"pacs": DeliveryState.REFUSED, "folder": DeliveryState.SENT, "operators": DeliveryState.PENDING}
+
+
+def test_a_delivery_that_failed_waits_alone(ledger: Ledger, clock: Clock) -> None:
+    case_id = delivering(ledger, pacs=None, email=None)
+    for posted in ledger.outbox.due(clock.now):
+        ledger.outbox.mark_published(posted)
+    ledger.deliveries.begin(case_id, "pacs", lease_s=60)
+    later = clock.now + timedelta(seconds=30)
+    assert ledger.deliveries.release(case_id, "pacs", why="down", not_before=later, counts=False)
+    assert [d.attempts for d in ledger.deliveries.of(case_id) if d.destination == "pacs"] == [0]
+    assert ledger.outbox.due(clock.now) == []
+    clock.forward(31)
+    assert [p.work.destination for p in ledger.outbox.due(clock.now)] == ["pacs"]
+
+
+def test_two_deliveries_that_end_together_end_the_case_once(url: str, ledger: Ledger) -> None:
+    names = [f"d{k}" for k in range(6)]
+    case_id = delivering(ledger, **dict.fromkeys(names))
+    last: list[str] = []
+    for name in names:
+        ledger.deliveries.begin(case_id, name, lease_s=60)
+
+    def finish(name: str) -> None:
+        own = Ledger(url)
+        if own.deliveries.end(case_id, name, DeliveryState.SENT, detail="ok"):
+            last.append(name)
+        own.close()
+
+    threads = [threading.Thread(target=finish, args=(n,)) for n in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    case = ledger.cases.get(case_id)
+    assert case is not None
+    assert case.state is CaseState.DELIVERED
+    assert len(last) == 1
+
+
+def test_overdue_deliveries_are_posted_again(ledger: Ledger, clock: Clock) -> None:
+    case_id = delivering(ledger, pacs=None)
+    clock.forward(200)
+    [late] = ledger.deliveries.overdue(clock.now)
+    assert (late.case_id, late.destination) == (case_id, "pacs")
+    ledger.deliveries.repost(late)
+    assert ledger.deliveries.overdue(clock.now) == []
+    clock.forward(199)  # the next look comes as late again, so that a weekend without a worker is no flood
+    assert ledger.deliveries.overdue(clock.now) == []
+    clock.forward(2)
+    assert len(ledger.deliveries.overdue(clock.now)) == 1
+
+
+def test_retry_of_a_delivery_keeps_what_was_sent(ledger: Ledger) -> None:
+    case_id = delivering(ledger, pacs=None, email=None)
+    ledger.deliveries.begin(case_id, "email", lease_s=60)
+    ledger.deliveries.end(case_id, "email", DeliveryState.SENT, detail="ok")
+    ledger.deliveries.begin(case_id, "pacs", lease_s=60)
+    ledger.deliveries.end(case_id, "pacs", DeliveryState.REFUSED, detail="no")
+    assert ledger.cases.retry(case_id) is Stage.RENDER
+    assert ledger.deliveries.plan(case_id, CaseState.DETECTED, CaseState.DELIVERING, {"pacs": None, "email": None})
+    states = {d.destination: d.state for d in ledger.deliveries.of(case_id)}
+    assert states == {"pacs": DeliveryState.PENDING, "email": DeliveryState.SENT}
+
+
+def test_who_was_told_of_an_end_is_told_of_the_next_one(ledger: Ledger) -> None:
+    case_id = queued(ledger)
+    notices = dict.fromkeys(["folder", "operators"])
+
+    def end() -> None:
+        ledger.deliveries.plan(case_id, CaseState.QUEUED, CaseState.NOT_ANALYSED, notices, reason=Reason.MODEL_MISSING)
+        assert {d.state for d in ledger.deliveries.of(case_id)} == {DeliveryState.PENDING}
+        for name in notices:
+            assert ledger.deliveries.begin(case_id, name, lease_s=60) is not None
+            ledger.deliveries.end(case_id, name, DeliveryState.SENT, detail="ok")
+
+    end()
+    assert ledger.cases.retry(case_id) is Stage.PREPARE
+    end()
