@@ -12,6 +12,9 @@ from collections.abc import Iterable
 
 from corewatch.findings import ModelIdentity
 
+RESULT_SERIES = "corewatch ischemic core"
+"""Series Description (0008,103E) of our results begins so; they are known by it when a PACS forwards them back to us."""
+
 _ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"  # no look-alikes: case ids are read out over the telephone
 
 

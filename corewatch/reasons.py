@@ -17,6 +17,7 @@ class Reason(StrEnum):
     NO_CONTRAST = "no_contrast"
     NOT_AXIAL = "not_axial"
     EXCLUDED_BY_RULE = "excluded_by_rule"
+    OWN_RESULT = "own_result"
     TOO_FEW_SLICES = "too_few_slices"
     TOO_LITTLE_COVERAGE = "too_little_coverage"
     SLICES_TOO_THICK = "slices_too_thick"
@@ -45,6 +46,7 @@ _SENTENCES = {
     Reason.NO_CONTRAST: "The series shows no sign of contrast medium, so it is not a CT angiography.",
     Reason.NOT_AXIAL: "The slices are not axial; please send the original axial series, not a reformat.",
     Reason.EXCLUDED_BY_RULE: "A rule in the settings leaves this series out.",
+    Reason.OWN_RESULT: "The series is a result of corewatch itself that the PACS sent back.",
     Reason.TOO_FEW_SLICES: "The series has too few slices.",
     Reason.TOO_LITTLE_COVERAGE: "The slices do not cover enough of the head.",
     Reason.SLICES_TOO_THICK: "The slices are too thick or too far apart.",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from corewatch.identity import RESULT_SERIES
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
 from corewatch.stack import Stack, analyse, degrees_from_axial
@@ -159,6 +160,8 @@ def _unfit(instances: Sequence[Instance]) -> Rejected | None:
 
 def _not_a_slice(instance: Instance) -> Rejected | None:
     family = instance.sop_class_uid.removeprefix(_SOP_CLASS).split(".")[0]
+    if instance.sop_class_uid not in CT_SOP_CLASSES and instance.series_description.startswith(RESULT_SERIES):
+        return Rejected(Reason.OWN_RESULT, "")
     if instance.sop_class_uid.startswith(_SOP_CLASS) and family in _NOT_IMAGES:
         return Rejected(Reason.NOT_A_VOLUME, _NOT_IMAGES[family])
     if instance.sop_class_uid not in CT_SOP_CLASSES or instance.modality.upper() not in {"CT", ""}:

@@ -71,7 +71,8 @@ class Admission:
             return
         answer = select(series.instances, self._rules)
         if isinstance(answer, Rejected):
-            told = on_purpose or answer.reason not in BY_PRODUCTS
+            # a PACS that forwards whole studies sends every result back: nobody is to be told of each
+            told = answer.reason is not Reason.OWN_RESULT and (on_purpose or answer.reason not in BY_PRODUCTS)
             self._reject(case, answer, key, told=told)
         else:
             self.moved += self._ledger.cases.advance(

@@ -22,7 +22,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from corewatch import RESEARCH_LABEL, __version__
-from corewatch.identity import derived_uid
+from corewatch.identity import RESULT_SERIES, derived_uid
 from outputs import wording
 from outputs.case import ReportedCase
 from outputs.files import sync_folder, write_atomically
@@ -66,7 +66,7 @@ class SeriesNaming:
     """How the series stands in the study."""
 
     number: int = SERIES_NUMBER
-    description: str = "corewatch ischemic core (research only)"
+    description: str = f"{RESULT_SERIES} (research only)"
     manufacturer: str = "corewatch"
 
 

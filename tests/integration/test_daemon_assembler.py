@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from conversion.headers import read_instance
 from corewatch.arrival import Arrival, ArrivalSource
@@ -18,6 +19,7 @@ from corewatch.states import CaseState, Stage
 from daemon.arrivals import ABANDONED_AFTER
 from daemon.assembler import DECIDE_ATTEMPTS, Assembler
 from daemon.taking import READ_ATTEMPTS
+from outputs.secondary_capture import SeriesNaming
 from tests.support.site import Site, open_site
 from tests.support.spool import START, head, send_all
 
@@ -142,6 +144,14 @@ def test_a_series_that_was_sent_alone_gets_an_answer_whatever_the_reason(site: S
     site.step(2)
     assert site.only().reason is Reason.NO_CONTRAST
     assert {w.destination for w in site.outbox()} == {"folder", "operators"}
+
+
+def test_a_result_that_the_pacs_sends_back_is_recorded_and_tells_nobody(site: Site) -> None:
+    ours = head(slices=3, SOPClassUID=SecondaryCaptureImageStorage, SeriesDescription=SeriesNaming().description)
+    send_all(site.received, site.clock, ours)
+    site.step(25)
+    assert (site.only().state, site.only().reason) == (S.NOT_ANALYSED, Reason.OWN_RESULT)
+    assert site.outbox() == []
 
 
 def test_a_cta_head_that_cannot_be_used_is_reported(site: Site) -> None:
