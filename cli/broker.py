@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from config.settings import Settings
 from corewatch.errors import ConfigurationError
-from jobs.app import Limits
 from jobs.embedded import running_url
 
 
@@ -22,9 +21,3 @@ def broker_url(settings: Settings) -> str:
     if url is None:
         raise ConfigurationError("there is no broker: set broker.url to your Redis, or start `corewatch up`, which brings its own")
     return url
-
-
-def limits(settings: Settings) -> Limits:
-    """Time limits of the stages."""
-    work = settings.work
-    return Limits(work.prepare_limit_s, work.detect_limit_s, work.deliver_limit_s)

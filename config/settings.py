@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from corewatch.limits import Limits
 from corewatch.selection import Rule
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -293,6 +294,11 @@ class WorkSettings(Section):
     deliver_processes: int = Field(2, ge=1)
     min_alignment_score: float | None = Field(None, ge=0, le=1)
     """Below this score a head is not analysed; None: the threshold that comes with the alignment."""
+
+    @property
+    def limits(self) -> Limits:
+        """The stages' time limits."""
+        return Limits(self.prepare_limit_s, self.detect_limit_s, self.deliver_limit_s)
 
 
 class FlowerSettings(Section):

@@ -10,7 +10,6 @@ import psutil
 
 from config.settings import Settings
 from corewatch.casefolder import CaseFolder
-from jobs.app import Limits
 from ledger.cases import Case
 from ledger.store import Ledger
 from outputs.case import ReportedCase
@@ -42,11 +41,6 @@ class WorkerContext:
         """The case as it stands now, for pages, objects and mails."""
         history, deliveries = self.ledger.cases.history(case.case_id), self.ledger.deliveries.of(case.case_id)
         return reported_case(case, history, deliveries, self.folder(case.case_id))
-
-
-def limits_of(settings: Settings) -> Limits:
-    """The stages' time limits."""
-    return Limits(settings.work.prepare_limit_s, settings.work.detect_limit_s, settings.work.deliver_limit_s)
 
 
 def holder_name() -> str:

@@ -8,12 +8,12 @@ from datetime import timedelta
 import structlog
 
 from corewatch.errors import OperatorNeeded, RetryLater
+from corewatch.limits import VISIBILITY_MARGIN_S
 from corewatch.states import ENDS, CaseState, DeliveryState, Stage
-from jobs.app import VISIBILITY_MARGIN_S
 from ledger.cases import Case
 from ledger.deliveries import Delivery
 from outputs.case import ReportedCase
-from worker.context import WorkerContext, limits_of
+from worker.context import WorkerContext
 from worker.running import describe, frames
 from worker.stages.deliver import deliver
 from worker.stages.render import render, write_result
@@ -27,7 +27,7 @@ def run_delivery(context: WorkerContext, case_id: str, destination: str, *, rede
     """Bring one case to one destination; does nothing when that has an end already."""
     structlog.contextvars.bind_contextvars(case=case_id, destination=destination)
     try:
-        lease_s = limits_of(context.settings).hard_s(Stage.DELIVER) + VISIBILITY_MARGIN_S / 4
+        lease_s = context.settings.work.limits.hard_s(Stage.DELIVER) + VISIBILITY_MARGIN_S / 4
         delivery = context.ledger.deliveries.begin(case_id, destination, lease_s=lease_s, takeover=redelivered)
         case = context.ledger.cases.get(case_id)
         if delivery is None or case is None:

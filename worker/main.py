@@ -16,7 +16,7 @@ from corewatch.states import STAGE_OF
 from jobs.app import make_app
 from jobs.names import QUEUE_OF, QUEUES
 from ledger.store import Ledger
-from worker.context import WorkerContext, holder_is_gone, limits_of
+from worker.context import WorkerContext, holder_is_gone
 from worker.tasks import register
 
 log = structlog.get_logger()
@@ -44,7 +44,7 @@ def serve(settings: Settings, broker_url: str, queues: Sequence[str]) -> None:
     if unknown or not queues:
         raise ConfigurationError(f"no such queue: {', '.join(unknown) or '(none)'}; there are {', '.join(QUEUES)}")
     _release_orphans(settings, queues)
-    app = make_app(broker_url, limits_of(settings))
+    app = make_app(broker_url, settings.work.limits)
     held: list[WorkerContext] = []
     register(app, lambda: held[0])
 

@@ -14,11 +14,11 @@ from typing import Any
 import structlog
 
 from corewatch.errors import CorewatchError, NotAnalysed, OperatorNeeded
+from corewatch.limits import VISIBILITY_MARGIN_S
 from corewatch.messages import Work
 from corewatch.states import STAGE_OF, CaseState
-from jobs.app import VISIBILITY_MARGIN_S
 from ledger.cases import Case
-from worker.context import WorkerContext, holder_name, limits_of
+from worker.context import WorkerContext, holder_name
 
 log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ def run_stage(
         The broker gave the message out again because its first worker is gone.
     """
     stage = STAGE_OF[state]
-    limits = limits_of(context.settings)
+    limits = context.settings.work.limits
     lease_s = limits.hard_s(stage) + VISIBILITY_MARGIN_S / 4
     structlog.contextvars.bind_contextvars(case=case_id, stage=str(stage))
     try:

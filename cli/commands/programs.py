@@ -30,7 +30,7 @@ def watch(config_file: Path | None) -> None:
 
     Turns what has arrived into cases, and hands their work to the queue.
     """
-    from cli.broker import broker_url, limits
+    from cli.broker import broker_url
     from cli.privacy import keep_private
     from config.logging import configure_logging
     from daemon.main import serve
@@ -40,7 +40,7 @@ def watch(config_file: Path | None) -> None:
     settings = settings_of(config_file)
     configure_logging(settings.log, "watch")
     keep_private(settings.data_dir)
-    serve(settings, Publisher(make_app(broker_url(settings), limits(settings))))
+    serve(settings, Publisher(make_app(broker_url(settings), settings.work.limits)))
 
 
 @click.command()
@@ -70,7 +70,7 @@ def flower(config_file: Path | None) -> None:
 
     User and password are `flower.user` and `flower.password`; without a password one is made and kept in the data folder.
     """
-    from cli.broker import broker_url, limits
+    from cli.broker import broker_url
     from cli.credentials import flower_password
     from cli.monitor import serve
     from cli.privacy import keep_private
@@ -81,7 +81,7 @@ def flower(config_file: Path | None) -> None:
     configure_logging(settings.log, "flower")
     keep_private(settings.data_dir)
     serve(
-        make_app(broker_url(settings), limits(settings)),
+        make_app(broker_url(settings), settings.work.limits),
         settings.flower,
         flower_password(settings),
         settings.data_dir / "flower-history",

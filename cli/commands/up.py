@@ -73,7 +73,6 @@ class _Signals:
 
 
 def _run(settings: Settings, file: Path | None, signals: _Signals, *, as_json: bool) -> None:
-    from cli.broker import limits
     from cli.children import own_environment, programs
     from cli.credentials import flower_password
     from cli.supervisor import POLL_S, Supervisor
@@ -97,7 +96,7 @@ def _run(settings: Settings, file: Path | None, signals: _Signals, *, as_json: b
     names = [program.name for program in kept]
     watcher = threading.Thread(
         target=_wait_until_ready,
-        args=(supervisor, names, settings, make_app(url, limits(settings)), signals.stop, ready),
+        args=(supervisor, names, settings, make_app(url, settings.work.limits), signals.stop, ready),
         daemon=True,
     )
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cli.addresses import addresses_of, text_of
-from cli.broker import broker_url, limits
+from cli.broker import broker_url
 from cli.children import own_command, own_environment, programs
 from cli.credentials import flower_password, password_file
 from cli.lock import sole_user
@@ -40,7 +40,7 @@ def test_without_a_broker_the_message_says_what_to_do(tmp_path: Path) -> None:
 
 def test_limits_come_from_the_settings(tmp_path: Path) -> None:
     work = {"prepare_limit_s": 11, "detect_limit_s": 12, "deliver_limit_s": 13}
-    made = limits(settings_in(tmp_path, work=work))
+    made = settings_in(tmp_path, work=work).work.limits
     assert (made.prepare_s, made.detect_s, made.deliver_s) == (11, 12, 13)
 
 
