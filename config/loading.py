@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from config.settings import Section, Settings
+from config.section import Section
+from config.settings import Settings
 from corewatch.errors import ConfigurationError
 
 PREFIX = "COREWATCH__"

@@ -11,7 +11,8 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from config.settings import Section, Settings
+from config.section import Section
+from config.settings import Settings
 
 HEAD = """# Settings
 

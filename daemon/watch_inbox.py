@@ -12,7 +12,8 @@ from pathlib import Path
 
 import structlog
 
-from config.settings import Settings, WatchedFolder
+from config.intake import WatchedFolder
+from config.settings import Settings
 from conversion.media import LIMITS
 from corewatch.arrival import ArrivalSource
 from corewatch.clock import Clock

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from config.settings import Peer
+from config.intake import Peer
 
 Resolver = Callable[[str], frozenset[str]]
 """Addresses of a host name; empty where it has none."""

@@ -7,7 +7,7 @@ import ssl
 import time
 from typing import Any
 
-from config.settings import TlsFiles
+from config.section import TlsFiles
 from corewatch.errors import ConfigurationError
 
 LONGEST_REQUEST_PDU = 1_048_576

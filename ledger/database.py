@@ -14,7 +14,7 @@ from sqlalchemy.engine import ExceptionContext, make_url
 from corewatch.clock import Clock, utc_now
 from corewatch.errors import ConfigurationError
 from corewatch.messages import Work
-from ledger import tables
+from ledger import migrations, tables
 
 BUSY_TIMEOUT_S = 30.0
 """How long a writer waits for another one (SQLite has one writer at a time)."""
@@ -37,7 +37,7 @@ class Database:
     Raises
     ------
     ConfigurationError
-        The tables were made by a version of corewatch that does not fit.
+        The tables were made by a later version of corewatch.
     """
 
     def __init__(self, url: str, clock: Clock = utc_now) -> None:
@@ -56,7 +56,7 @@ class Database:
         self._create_schema()
 
     def _create_schema(self) -> None:
-        """Make the tables, or see that they are of this version. One program at a time: all start at the same moment."""
+        """Make the tables, or bring them up to this version. One program at a time: all start at the same moment."""
         with self.transaction() as connection:
             if not self.is_sqlite:  # SQLite's transactions take the write lock anyway
                 connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
@@ -65,7 +65,10 @@ class Database:
                 tables.metadata.create_all(connection)
                 connection.execute(insert(tables.schema).values(version=tables.SCHEMA_VERSION))
                 return
-            version = connection.scalar(select(tables.schema.c.version)) if tables.schema.name in there else 0
+            version = (connection.scalar(select(tables.schema.c.version)) or 0) if tables.schema.name in there else 0
+            if migrations.OLDEST <= version < tables.SCHEMA_VERSION:
+                migrations.upgrade(connection, version)
+                version = tables.SCHEMA_VERSION
         if version != tables.SCHEMA_VERSION:
             raise ConfigurationError(
                 f"database.url: this ledger has layout {version}, this version of corewatch needs {tables.SCHEMA_VERSION}; use the "

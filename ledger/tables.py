@@ -40,8 +40,8 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else value.replace(tzinfo=UTC)
 
 
-SCHEMA_VERSION = 1
-"""Goes up with every change of a table or column that a released version has."""
+SCHEMA_VERSION = 2
+"""Goes up with every release that changes a table or adds one; `ledger/migrations.py` names the columns that each brought."""
 
 schema = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 

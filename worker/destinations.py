@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from config.settings import EmailDestination as EmailSettings
-from config.settings import PacsDestination as PacsSettings
+from config.delivery import EmailDestination as EmailSettings
+from config.delivery import PacsDestination as PacsSettings
+from config.section import TlsFiles as TlsSettings
 from config.settings import Settings
-from config.settings import TlsFiles as TlsSettings
 from outputs.destinations.base import Destination
 from outputs.destinations.email import EmailParameters
 from outputs.destinations.folder import FolderParameters

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import RetentionSettings, SeriesRule, SeriesSettings, Settings
+from config.series import SeriesRule, SeriesSettings
+from config.settings import RetentionSettings, Settings
 from corewatch.arrival import Arrival, ArrivalSource
 from corewatch.errors import RetryLater
 from corewatch.messages import Work

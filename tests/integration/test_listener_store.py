@@ -18,7 +18,8 @@ from pydicom import dcmread, uid
 import dicom_listener.policy
 import dicom_listener.server
 import dicom_listener.session
-from config.settings import Peer, TlsFiles
+from config.intake import Peer
+from config.section import TlsFiles
 from corewatch.errors import ConfigurationError
 from dicom_listener.server import StorageListener
 from dicom_listener.status import NOT_DICOM, OUT_OF_RESOURCES, WRONG_SOP_CLASS

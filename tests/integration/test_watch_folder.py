@@ -9,7 +9,8 @@ from typing import Literal
 
 import pytest
 
-from config.settings import ListenerSettings, Settings, WatchedFolder, WatchSettings
+from config.intake import ListenerSettings, WatchedFolder, WatchSettings
+from config.settings import Settings
 from daemon.watch_folder import WatchFolder
 from daemon.watch_inbox import RejectedDrop
 from tests.support.listener import arrivals, closing, ct_slice, file_bytes, images

@@ -18,7 +18,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE
 from structlog.testing import capture_logs
 
-from config.settings import ListenerSettings, Settings
+from config.intake import ListenerSettings
+from config.settings import Settings
 from dicom_listener.server import StorageListener
 from tests.support.net import wait_for
 

@@ -7,14 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.settings import (
-    DeliverSettings,
-    EmailDestination,
-    FolderDestination,
-    SeriesRule,
-    SeriesSettings,
-    Settings,
-)
+from config.delivery import DeliverSettings, EmailDestination, FolderDestination
+from config.series import SeriesRule, SeriesSettings
+from config.settings import Settings
 from corewatch.messages import Work
 from corewatch.states import CaseState
 from daemon.assembler import Assembler

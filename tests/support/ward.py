@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from config.settings import ListenerSettings, Settings, WatchedFolder, WatchSettings
+from config.intake import ListenerSettings, WatchedFolder, WatchSettings
+from config.settings import Settings
 from daemon.watch_inbox import Inbox, RejectedDrop
 from tests.support.listener import ct_slice, file_bytes
 

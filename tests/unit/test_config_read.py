@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import config.settings
-from config.settings import Section, SeriesRule
+from config.section import Section
+from config.series import SeriesRule
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("cli", "config", "conversion", "daemon", "dicom_listener", "jobs", "ledger", "outputs", "worker")

@@ -9,7 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 from cli.main import SECTIONS
-from config.settings import DeliverSettings, PacsDestination, Settings, WorkSettings
+from config.delivery import DeliverSettings, PacsDestination
+from config.settings import Settings, WorkSettings
 from corewatch.reasons import Reason
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.settings import Peer
+from config.intake import Peer
 from dicom_listener.policy import AssociationPolicy, Rejection, Request, parse_address
 
 TITLES = st.from_regex(r"[A-Z0-9]{1,16}", fullmatch=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import TlsFiles
+from config.section import TlsFiles
 from corewatch.errors import ConfigurationError
 from dicom_listener.transport import PduReader, server_tls
 

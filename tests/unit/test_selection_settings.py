@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from config.settings import SeriesRule
+from config.series import SeriesRule
 from corewatch.reasons import Reason
 from corewatch.selection import Rejected, Selected, select
 from tests.support.instances import stack

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.settings import SeriesRule
+from config.series import SeriesRule
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
 from corewatch.selection import Rejected, Rule, Selected, select

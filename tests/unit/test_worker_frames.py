@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from config import Settings
-from config.settings import DeliverSettings, EmailDestination, WorkSettings
+from config.delivery import DeliverSettings, EmailDestination
+from config.settings import WorkSettings
 from corewatch.arrival import Arrival, ArrivalSource
 from corewatch.errors import CorewatchError, NotAnalysed, OperatorNeeded, RetryLater
 from corewatch.findings import Finding, ModelIdentity, Side

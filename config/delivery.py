@@ -1,0 +1,87 @@
+"""Settings of the way out: PACS, folder and mail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, model_validator
+
+from config.section import AeTitle, Port, Section, TlsFiles
+
+
+class PacsDestination(Section):
+    """A PACS that gets the results."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
+    ae_title: AeTitle
+    host: str
+    port: Port
+    our_ae_title: AeTitle | None = None
+    """Calling AE title; None: the listener's."""
+    tls: TlsFiles | None = None
+    objects: tuple[Literal["sc"], ...] = Field(("sc",), min_length=1)
+    """Kinds of objects this PACS gets; `sc`: Secondary Captures."""
+    not_analysed: bool = False
+    """Also send the page that says why a series was not analysed. What no rule takes for a CTA head stays out of the PACS."""
+    timeout_s: float = Field(30.0, gt=0)
+
+
+class FolderDestination(Section):
+    """Where finished cases are copied to."""
+
+    path: Path = Path("./results")
+
+
+class EmailDestination(Section):
+    """The stroke team's and the operators' mail."""
+
+    host: str
+    port: Port = 587
+    security: Literal["none", "starttls", "tls"] = "starttls"
+    user: str | None = None
+    password: SecretStr | None = None
+    sender: str = Field(alias="from")
+    to: tuple[str, ...] = ()
+    """The stroke team: gets results."""
+    operators: tuple[str, ...] = ()
+    """Gets what was not analysed and what failed. Empty: the stroke team's list gets it."""
+    when: Literal["always", "positive", "never"] = "always"
+    patient_fields: tuple[str, ...] = ()
+    """DICOM keywords (such as PatientID) that may stand in the mail's body. Never in its subject."""
+    authority: Path | None = None
+    """PEM of the authority of the server's certificate; None: the system's."""
+    timeout_s: float = Field(20.0, gt=0)
+
+
+class DeliverSettings(Section):
+    """Where results go."""
+
+    pacs: tuple[PacsDestination, ...] = ()
+    folder: FolderDestination | None = FolderDestination()
+    email: EmailDestination | None = None
+    give_up_h: float = Field(48.0, gt=0)
+    """A destination that is away is tried for so long, then an operator must look."""
+    attempts: int = Field(8, ge=1)
+    """Attempts that may end in an error of corewatch's own, or with a killed worker, before an operator must look."""
+    backoff_s: float = Field(5.0, gt=0)
+    """Wait after the first failed attempt. Later ones wait as long again as has passed since the first: 5, 10, 20 s ..."""
+    backoff_max_s: float = Field(3600.0, gt=0)
+    """The longest wait."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Destinations that hear of a case that ends without a finding (`not_analysed` or `failed`)."""
+        return (("folder",) if self.folder else ()) + (("operators",) if self.email else ())
+
+    @property
+    def not_analysed_notices(self) -> tuple[str, ...]:
+        """Those, and each PACS that wants the page of a case that a stage ends `not_analysed`."""
+        return self.notices + tuple(pacs.name for pacs in self.pacs if pacs.not_analysed)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> DeliverSettings:
+        names = [p.name for p in self.pacs]
+        if len(set(names)) != len(names) or {"folder", "email", "operators"} & set(names):
+            raise ValueError("each PACS needs a name of its own, other than folder, email and operators")
+        return self

@@ -1,0 +1,59 @@
+"""Settings of the way in: the listener and the watched folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from config.section import AeTitle, Port, Section, TlsFiles
+
+
+class Peer(Section):
+    """A system that may send to us."""
+
+    ae_title: AeTitle
+    host: str
+
+
+class ListenerSettings(Section):
+    """The Storage SCP."""
+
+    ae_title: AeTitle = "COREWATCH"
+    """Name under which senders call us."""
+    host: str = "0.0.0.0"
+    port: Port = 11112
+    processes: int = Field(1, ge=1, le=64)
+    """Processes that share the port; more than one for many associations at once."""
+    peers: tuple[Peer, ...] = ()
+    """Who may send. Programs on this machine (loopback) always may, under any AE title; empty: nobody else."""
+    tls: TlsFiles | None = None
+    """TLS 1.2 or later with client certificates; null: plain."""
+    max_associations: int = Field(32, ge=1)
+    """Associations at the same time, per process."""
+    idle_timeout_s: float = Field(60.0, gt=0)
+    """An association without traffic for so long is ended, so that a dead peer does not hold a series open."""
+    max_pdu_bytes: int = Field(262_144, ge=4096)
+    reserve_gib: float = Field(2.0, ge=0)
+    """Below this much free disk a C-STORE is answered with 0xA700 (out of resources)."""
+
+
+class WatchedFolder(Section):
+    """A folder that people or programs drop files into."""
+
+    path: Path
+    email: tuple[str, ...] = ()
+    """Who gets the results of what is dropped here, besides the general list."""
+
+
+class WatchSettings(Section):
+    """The watch folders."""
+
+    folders: tuple[WatchedFolder, ...] = (WatchedFolder(path=Path("./inbox")),)
+    polling: Literal["auto", "always", "never"] = "auto"
+    """Look for changes instead of waiting for file events; `auto`: on network file systems."""
+    settle_s: float = Field(2.0, ge=0)
+    """A file counts as written when size and time of change have stood still for so long."""
+    rescan_s: float = Field(5.0, gt=0)
+    """File events are only hints: the folders are read anew this often."""

@@ -1,0 +1,27 @@
+"""What all parts of the settings share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+_AE_TITLE = r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$"
+AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=_AE_TITLE)]
+"""PS3.5 6.2: at most 16 characters, no backslash, no control characters; spaces inside only."""
+
+
+class Section(BaseModel):
+    """A part of the settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
+
+
+class TlsFiles(Section):
+    """Certificate of ours and the authority that the peer's must come from."""
+
+    certificate: Path
+    key: Path
+    authority: Path

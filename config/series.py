@@ -1,0 +1,103 @@
+"""Settings of the series: which are analysed, and when one is complete."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from config.section import Section
+from corewatch.selection import Rule
+
+
+class SeriesRule(Section):
+    """Which series count as a CTA head. The first rule that matches decides; a series that none matches is not analysed.
+
+    The patterns are regular expressions that are searched in descriptions; an empty one asks for nothing. Underscores in the
+    descriptions read as spaces. A rule with `include: false` needs a `text` of its own and asks for nothing that it does not name.
+    """
+
+    name: str
+    include: bool = True
+    """False: a series that matches is left out (`excluded_by_rule`)."""
+    text: str = (
+        r"(?i)(head|brain|skull|neuro|cerebr|crani|cr[aâ]ne|cr[aá]neo|enc[eé]phal|cerveau|\bt[eê]te\b|cabeza|\btesta\b|kopf|sch(ae|ä)del"
+        r"|hirn|hersen|hoofd|hoved|huvud|hjern|hjärn|stroke|schlaganfall|neck|hals|carot|karot|supra.?aort|\btsa\b|\bcow\b|willis|vertex)"
+    )
+    """Must be found in body part, study or series description or protocol name."""
+    elsewhere_text: str = (
+        r"(?i)(chest|thora|lung|abdom|pelvi|becken|liver|leber|kidney|renal|cardi|heart|herz|coronar|koronararter|aorta|runoff|femor"
+        r"|extremit|\bleg|\bbein|\barm\b|knee|foot|shoulder|spine|lumb|wirbel|\b[hbl]ws\b)"
+    )
+    """Another part of the body: a series that names it in body part or series description, and nothing of `text` with it, is no
+    head."""
+    not_text: str = (
+        r"(?i)\b(mips?|minip|mpr|vrt?|3d|ssd|topo(gram)?|scout|surview|scanogram|locali[sz]er|perf(usion)?|ctp|4d|cbf|cbv|mtt|tmax|ttp"
+        r"|(test ?)?bolus|(pre)?monitoring|smart ?prep|sure ?start|tracker|dose|dosis|report|protocol"
+        r"|bone|knochen|lung|lunge|sub|subtract\w*|dsa|iodine|jod|vnc|mono ?e\w*|\d+ ?kev|venous|ven(ö|oe)s\w*|ctv|delay(ed)?"
+        r"|phase ?[23])\b"
+    )
+    """Must not be found in the series description: projections, reformats, monitoring, maps, late phases and other by-products."""
+    not_kernel: str = r"(?i)(bone|edge|lung|ultra|^\s*[bhuj][rvfcl]?[6-9]\d|^\s*fc[358]\d)"
+    """Must not be found in the convolution kernel: sharp reconstructions of the same scan for bone and lung."""
+    contrast: bool = True
+    """Ask for a sign of contrast medium in the series itself: an agent in the header, or `contrast_text` in its description. Study
+    and protocol do not count, since the native scan of the same examination bears the same names."""
+    contrast_text: str = (
+        r"(?i)(cta|angio|contrast|kontrast|enhanced|\bc ?\+|\+ ?c\b|\bkm\b|\bce\b|\biv\b|arter|carot|karot|vessel|vascul"
+        r"|gef(ae|ä)(ss|ß)|supra.?aort|\btsa\b|\bcow\b|willis|head\W*(and|und)?\W*neck|kopf\W*hals|hals\W*kopf)"
+    )
+    native_text: str = (
+        r"(?i)(non?[ -]?(iv ?)?contrast|unenhanced|ncct|nect|\bnc\b|\bnativ|\bohne\b|\bsans\b|\bsenza\b|\bzonder\b|\bplain\b"
+        r"|\bc-(\s|$)|pre[ -]?contrast|^(?!.*\b(w|with)\b(?!/)).*\b(w/?o|without)\b)"
+    )
+    """A series description that says "without contrast medium"; stronger than any sign of contrast."""
+    min_slices: int = Field(40, ge=1)
+    min_coverage_mm: float = Field(100.0, ge=0)
+    max_slice_step_mm: float = Field(5.0, gt=0)
+    """Largest slice thickness, and largest distance between neighbouring slices."""
+    model: str | None = None
+    """Model for the series that match; None: `model.name`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _exclusion_asks_only_what_it_names(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("include", True) is not False:
+            return data
+        if not data.get("text"):
+            raise ValueError("a rule with include: false needs a text of its own, or it would leave out every head")
+        nothing = {
+            "elsewhere_text": "",
+            "not_text": "",
+            "not_kernel": "",
+            "contrast": False,
+            "native_text": "",
+            "min_slices": 1,
+            "min_coverage_mm": 0.0,
+            "max_slice_step_mm": 1000.0,
+        }
+        return nothing | data
+
+    @field_validator("text", "elsewhere_text", "not_text", "not_kernel", "contrast_text", "native_text")
+    @classmethod
+    def _pattern_compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        return pattern
+
+    def to_rule(self) -> Rule:
+        """The rule as the domain knows it."""
+        return Rule(**self.model_dump())
+
+
+class SeriesSettings(Section):
+    """When a series is complete, and which series are analysed."""
+
+    idle_s: float = Field(20.0, gt=0)
+    """A series without a new image for so long is taken as complete, whatever it looks like."""
+    grace_s: float = Field(1.0, ge=0)
+    """Quiet time when the association was released and the stack is regular: then there is no reason to wait longer."""
+    rules: tuple[SeriesRule, ...] = (SeriesRule(name="cta-head"),)
