@@ -98,6 +98,8 @@ class SeriesSettings(Section):
 
     idle_s: float = Field(20.0, gt=0)
     """A series without a new image for so long is taken as complete, whatever it looks like."""
+    short_wait_s: float = Field(60.0, ge=0)
+    """The same for a series that has fewer images than its sender promised, while an association that may bring them goes on."""
     grace_s: float = Field(1.0, ge=0)
     """Quiet time when the association was released and the stack is regular: then there is no reason to wait longer."""
     rules: tuple[SeriesRule, ...] = (SeriesRule(name="cta-head"),)

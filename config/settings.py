@@ -55,6 +55,9 @@ class WorkSettings(Section):
     """Soft limits per task; the process is killed 15 s later."""
     attempts: int = Field(3, ge=1)
     """Attempts per stage before the case goes to an operator: a poison case does not circle."""
+    lease_s: float = Field(120.0, gt=0)
+    """Work that nobody has taken up for so long after it was posted is posted again: the broker may have been wiped. Each further
+    look comes twice as late."""
     prepare_processes: int = Field(1, ge=1)
     deliver_processes: int = Field(2, ge=1)
     min_alignment_score: float | None = Field(None, ge=0, le=1)

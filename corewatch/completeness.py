@@ -2,10 +2,12 @@
 
 Signs, strongest first:
 
-1. Nothing new for `idle_s`: complete, whatever it looks like. A series never waits for ever, and what comes later makes a new
-   revision.
-2. As many instances as Number of Series Related Instances (0020,1209) says, forming a regular stack: complete after `grace_s`,
-   even while the association goes on with other series.
+1. Nothing new for `idle_s`: complete, whatever it looks like, unless fewer instances are here than were promised and an association
+   that may bring the rest goes on; then it is complete after `short_wait_s`. A series never waits for ever, and what comes later
+   makes a new revision.
+2. As many instances as promised, forming a regular stack: complete after `grace_s`, even while the association goes on with other
+   series. The promise is Number of Series Related Instances (0020,1209) in the images, or what the sending PACS answered to a
+   C-FIND; the larger number counts, since a PACS that is still receiving the series itself knows of too few.
 3. All associations released and the stack regular, without a gap: complete after `grace_s`. Not so where the sender aborted an
    association (it will try again), has another one open (the rest may be on it), or brought this series over several
    associations one after another (it may open the next): then only 1 and 2 count.
@@ -96,6 +98,8 @@ def decide(
     idle_s: float,
     grace_s: float,
     one_after_another: bool = False,
+    expected: int | None = None,
+    short_wait_s: float = 0.0,
 ) -> Complete | Wait:
     """Decide whether a series is complete.
 
@@ -115,24 +119,36 @@ def decide(
         Quiet time after which a series counts as complete in any case, and when nothing speaks against it.
     one_after_another
         The series came over several associations in sequence.
+    expected
+        How many instances the series has according to its sender, asked by C-FIND; None where nobody was asked or knows.
+    short_wait_s
+        Quiet time that stands in the place of `idle_s` while instances are missing that were promised and `open_arrivals` holds;
+        without effect where it is shorter.
     """
     quiet = now - last_stored_at
     idle, grace = timedelta(seconds=idle_s), timedelta(seconds=min(grace_s, idle_s))
-    if quiet >= idle:
-        return Complete(f"nothing new for {idle_s:g} s")
-
-    expected = max((i.instances_in_series for i in instances if i.instances_in_series is not None), default=None)
-    if expected is not None and len(instances) < expected:
-        return Wait(last_stored_at + idle, f"{len(instances)} of {expected} instances are here")
+    promised = _promised(instances, expected)
+    short = promised is not None and len(instances) < promised
+    longest = max(idle, timedelta(seconds=short_wait_s)) if short and open_arrivals else idle
+    if quiet >= longest:
+        return Complete(f"nothing new for {longest.total_seconds():g} s")
+    if short:
+        return Wait(last_stored_at + longest, f"{len(instances)} of {promised} instances are here")
     regular = looks_whole(instances)
-    everything_promised = regular and expected is not None
+    everything_promised = regular and promised is not None
     if not everything_promised:
         objection = _objection(regular, open_arrivals, aborted, one_after_another)
         if objection is not None:
             return Wait(last_stored_at + idle, objection)
     if quiet < grace:
         return Wait(last_stored_at + grace, "it looks complete; a moment's grace")
-    return Complete(f"all {expected} instances are here" if everything_promised else "released, and the stack has no gap")
+    return Complete(f"all {promised} instances are here" if everything_promised else "released, and the stack has no gap")
+
+
+def _promised(instances: Sequence[Instance], expected: int | None) -> int | None:
+    """The largest number of instances that the images or the sender speak of; None where neither does."""
+    promises = [i.instances_in_series for i in instances if i.instances_in_series is not None]
+    return max([*promises, *([] if expected is None else [expected])], default=None)
 
 
 def looks_whole(instances: Sequence[Instance]) -> bool:

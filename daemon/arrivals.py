@@ -59,6 +59,7 @@ class OpenArrival:
     repeated: set[str] = field(default_factory=set)
     contradicted: set[str] = field(default_factory=set)
     unreadable: int = 0
+    _changed_ns: int = -1
 
     def look(self, now: datetime) -> list[Path]:
         """Files that have no row yet, sorted by name. Also notes when the last one was stored, and the end of the arrival.
@@ -72,8 +73,11 @@ class OpenArrival:
             # before the listing: what was stored before the arrival was closed is in a listing made after that
             self.closing = read_closing(self.folder)
         # every new name in a folder sets its time of change
-        changed = datetime.fromtimestamp(self.folder.stat().st_mtime, UTC)
-        self.last_change = max(self.last_change, min(now, changed))
+        changed_ns = self.folder.stat().st_mtime_ns
+        if changed_ns != self._changed_ns:
+            # only then: after the clock was set back it lies in the future for long, though nothing comes any more
+            self._changed_ns = changed_ns
+            self.last_change = max(self.last_change, min(now, datetime.fromtimestamp(changed_ns / 1e9, UTC)))
         files = instance_files(self.folder)
         aligned = aligned_file(self.folder)
         if aligned is not None:
@@ -116,7 +120,9 @@ class PastArrival:
 
 def passage_of(arrival: Arrival, closing: Closing, *, carried: bool = True) -> Passage:
     """A closed arrival as a sign of completeness."""
-    return Passage(arrival.opened_at, closing.closed_at, aborted=closing.outcome is ArrivalOutcome.ABORTED, carried=carried)
+    # a clock that was set back meanwhile must not let it end before it began: it would seem to come after itself
+    closed_at = max(closing.closed_at, arrival.opened_at)
+    return Passage(arrival.opened_at, closed_at, aborted=closing.outcome is ArrivalOutcome.ABORTED, carried=carried)
 
 
 class ArrivalFolders:

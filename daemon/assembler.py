@@ -51,6 +51,7 @@ class Assembler:
         self._ledger = ledger
         self._received = settings.received_dir
         self._idle, self._grace_s = timedelta(seconds=settings.series.idle_s), settings.series.grace_s
+        self._short_wait_s = settings.series.short_wait_s
         self._admission = Admission(ledger, settings)
         self._taking = Taking(ledger, self._admission, settings.received_dir, read_instance)
         self._recovered = False
@@ -60,6 +61,7 @@ class Assembler:
         self._active: dict[str, datetime] = {}
         self._failed: dict[str, int] = {}
         self._must_look = True
+        self._jumped_at: datetime | None = None
 
     def step(self, now: datetime) -> int:
         """Take in what lies in the spool, then decide about the series that are due. Returns how many cases were moved on."""
@@ -84,6 +86,13 @@ class Assembler:
             self._must_look = False
         return self._admission.moved - before
 
+    def clock_jumped(self, now: datetime) -> None:
+        """The system's clock was set and shows `now`. What is known of quiet times is worth nothing: they begin anew."""
+        self._jumped_at, self._must_look, self._singles_seen = now, True, None
+        self._look_at.clear()
+        for arrival in self._taking.open.values():
+            arrival.last_change = now
+
     def due_in_s(self, now: datetime) -> float:
         """Seconds until a series is to be looked at again; infinite where none waits."""
         return min(((at - now).total_seconds() for at in self._look_at.values()), default=float("inf"))
@@ -107,13 +116,14 @@ class Assembler:
         signs = weigh(self._passages(series, carriers, now))
         answer = decide(
             series.instances,
-            last_stored_at=max(series.last_stored_at, self._active.get(series.series_uid, series.last_stored_at)),
+            last_stored_at=self._quiet_since(series, now),
             open_arrivals=signs.open_arrivals,
             aborted=signs.aborted,
             one_after_another=signs.one_after_another,
             now=now,
             idle_s=self._idle.total_seconds(),
             grace_s=self._grace_s,
+            short_wait_s=self._short_wait_s,
         )
         if isinstance(answer, Wait):
             self._look_at[series.series_uid] = answer.until
@@ -121,6 +131,13 @@ class Assembler:
         log.info("series complete", case=series.case_id, instances=len(series.instances), why=answer.why)
         self._admission.admit(series, on_purpose=self._is_on_purpose(series, carriers))
         self._look_at.pop(series.series_uid, None)
+
+    def _quiet_since(self, series: ReceivingSeries, now: datetime) -> datetime:
+        """When something last came. A moment in the future is from before the clock was set back, and says nothing."""
+        if series.last_stored_at > now and self._jumped_at is None:
+            self._jumped_at = now
+        moments = (series.last_stored_at, self._active.get(series.series_uid), self._jumped_at)
+        return max((at for at in moments if at is not None and at <= now), default=now)
 
     def _give_up_slowly(self, series: ReceivingSeries, now: datetime) -> None:
         failed = self._failed.get(series.series_uid, 0) + 1

@@ -37,11 +37,11 @@ class Dispatcher:
 
     def step(self, now: datetime) -> int:
         """Publish everything that is due; returns how much the broker took."""
-        if self._not_before is not None and now < self._not_before:
+        if _is_ahead(self._not_before, now):
             return 0
         taken = 0
         for posted in self._outbox.due(now):
-            if self._refused.get(posted.id, now) > now:
+            if _is_ahead(self._refused.get(posted.id), now):
                 continue
             try:
                 self._publish(posted.work)
@@ -75,3 +75,8 @@ class Dispatcher:
         if self._down_since is not None:
             log.info("the broker takes work again", down_s=round((now - self._down_since).total_seconds(), 1))
         self._down_since, self._not_before, self._wait = None, None, FIRST_WAIT
+
+
+def _is_ahead(at: datetime | None, now: datetime) -> bool:
+    """Whether a wait is not over. One that would last longer than the longest wait is: the clock was set back meanwhile."""
+    return at is not None and timedelta(0) < at - now <= LONGEST_WAIT

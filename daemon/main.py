@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
 from config.settings import Settings
 from config.stopping import StopRequest
 from daemon.assembler import Assembler
+from daemon.clockwatch import NONE, ClockWatch
 from daemon.dispatcher import Dispatcher, Publish
 from daemon.lock import only_daemon
 from daemon.parts import Part
@@ -27,6 +28,9 @@ PUBLISH_EVERY_S = 0.2
 RECONCILE_EVERY_S = 5.0
 CLEAR_EVERY_S = 3600.0
 WAKE_EVERY_S = 3600.0
+
+LONGEST_JUMP = timedelta(hours=1)
+"""A clock that is set forward by more makes everything look old: retention waits for one interval, in which it may be put right."""
 
 STOP_TIMEOUT_S = 30.0
 """How long a part may take to end its present step. Whatever it was doing then is done again at the next start."""
@@ -51,7 +55,7 @@ def serve(settings: Settings, publish: Publish, *, stop: StopRequest | None = No
             stack.enter_context(stop.on_signals())
         stack.enter_context(only_daemon(settings.data_dir))
         settings.received_dir.mkdir(parents=True, exist_ok=True)
-        ledger = Ledger(settings.database_url)
+        ledger = Ledger(settings.database_url, lease_s=settings.work.lease_s)
         stack.callback(ledger.close)
         parts, watch = _parts(ledger, settings, publish)
         stack.callback(_stop, parts)
@@ -71,15 +75,32 @@ def _parts(ledger: Ledger, settings: Settings, publish: Publish) -> tuple[list[P
     assembler, retention = Assembler(ledger, settings), Retention(ledger, settings)
     reconciler, refused = Reconciler(ledger), RefusedDrops(ledger, settings)
 
+    clocks = {name: ClockWatch() for name in ("assembler", "reconciler", "retention")}
+
+    def assemble(now: datetime) -> int:
+        if clocks["assembler"].observe(now) != NONE:
+            assembler.clock_jumped(now)
+        return assembler.step(now)
+
+    def reconcile(now: datetime) -> int:
+        jump = clocks["reconciler"].observe(now) or ledger.clock_shift.set_back_meanwhile(now)
+        if jump != NONE:
+            log.error("the clock was set; leases and waits are moved along", seconds=round(jump.total_seconds(), 1))
+            ledger.clock_shift.shift(jump, now)
+        return reconciler.step(now)
+
     def clear(now: datetime) -> None:
+        if clocks["retention"].observe(now) > LONGEST_JUMP:
+            log.error("the clock was set forward; nothing is removed for its age before the next look", again_in_s=CLEAR_EVERY_S)
+            return
         dispatcher.purge(now)
         retention.step(now)
 
     dispatching = Part("dispatcher", dispatcher.step, PUBLISH_EVERY_S)
     parts = [
         dispatching,
-        Part("assembler", assembler.step, ASSEMBLE_EVERY_S, due_in_s=assembler.due_in_s, after=dispatching),
-        Part("reconciler", reconciler.step, RECONCILE_EVERY_S, after=dispatching),
+        Part("assembler", assemble, ASSEMBLE_EVERY_S, due_in_s=assembler.due_in_s, after=dispatching),
+        Part("reconciler", reconcile, RECONCILE_EVERY_S, after=dispatching),
         Part("retention", clear, CLEAR_EVERY_S),
     ]
     return parts, WatchFolder(settings, refused.report)

@@ -15,10 +15,6 @@ from corewatch.states import ENDS, STAGE_OF, CaseState, Stage, check_transition
 from ledger.database import Database, as_values, post, record
 from ledger.tables import audit, cases, deliveries, instances
 
-QUEUE_LEASE_S = 120.0
-"""A case that nobody has taken up for so long after its work was posted is posted again (the broker may have been wiped)."""
-
-
 NOTICES = frozenset({"folder", "operators"})
 """Destinations that hear of a case that ends without a finding; the folder also gets results."""
 
@@ -166,7 +162,7 @@ class Cases:
             moved = connection.execute(
                 update(cases)
                 .where(cases.c.case_id == case_id, cases.c.state == state, cases.c.holder == holder)
-                .values(holder=None, lease_until=not_before + timedelta(seconds=QUEUE_LEASE_S), updated_at=now)
+                .values(holder=None, lease_until=not_before + self._database.queue_lease, updated_at=now)
             ).rowcount
             if not moved:
                 return False
@@ -179,7 +175,7 @@ class Cases:
         now = self._database.clock()
         with self._database.transaction() as connection:
             waited = now - case.updated_at
-            lease = max(timedelta(seconds=QUEUE_LEASE_S), waited)
+            lease = max(self._database.queue_lease, waited)
             moved = connection.execute(
                 update(cases)
                 .where(
@@ -220,7 +216,7 @@ class Cases:
         """`advance` inside a transaction of the caller's."""
         check_transition(before, after)
         now = self._database.clock()
-        waiting = None if after in ENDS else now + timedelta(seconds=QUEUE_LEASE_S)
+        waiting = None if after in ENDS else now + self._database.queue_lease
         columns = {k: str(v) if k in {"reason", "failed_stage"} and v is not None else v for k, v in facts.items()}
         moved = connection.execute(
             update(cases)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from corewatch.clock import Clock, utc_now
 from corewatch.errors import ConfigurationError
 from corewatch.messages import Work
 from ledger import migrations, tables
+
+QUEUE_LEASE_S = 120.0
+"""Work that nobody has taken up for so long after it was posted is posted again (the broker may have been wiped)."""
 
 BUSY_TIMEOUT_S = 30.0
 """How long a writer waits for another one (SQLite has one writer at a time)."""
@@ -33,6 +36,8 @@ class Database:
         SQLAlchemy URL: `sqlite:///path` or `postgresql+pg8000://...`.
     clock
         The present moment; written into the rows.
+    lease_s
+        Seconds after which posted work that nobody has taken up is overdue.
 
     Raises
     ------
@@ -40,8 +45,9 @@ class Database:
         The tables were made by a later version of corewatch.
     """
 
-    def __init__(self, url: str, clock: Clock = utc_now) -> None:
+    def __init__(self, url: str, clock: Clock = utc_now, lease_s: float = QUEUE_LEASE_S) -> None:
         self.clock = clock
+        self.queue_lease = timedelta(seconds=lease_s)
         parsed = make_url(url)
         # an error's text goes into the log, and parameters hold UIDs and headers: hide_parameters keeps them out of it
         self.is_sqlite = parsed.get_backend_name() == "sqlite"

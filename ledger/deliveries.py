@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, insert, or_, select, update
 
 from corewatch.messages import Work
 from corewatch.states import CaseState, DeliveryState, Stage, check_delivery_transition
-from ledger.cases import QUEUE_LEASE_S, Cases
+from ledger.cases import Cases
 from ledger.database import Database, post, record
 from ledger.tables import cases, deliveries
 
@@ -82,7 +82,7 @@ class Deliveries:
                 continue
             if name in known:
                 mine = (deliveries.c.case_id == case_id) & (deliveries.c.destination == name)
-                waiting = now + timedelta(seconds=QUEUE_LEASE_S)
+                waiting = now + self._database.queue_lease
                 renewed = {"state": _D.PENDING, "attempts": 0, "planned_at": now, "lease_until": waiting}
                 connection.execute(update(deliveries).where(mine).values(renewed))
             else:
@@ -94,7 +94,7 @@ class Deliveries:
                         planned_at=now,
                         attempts=0,
                         detail=skip or "",
-                        lease_until=now + timedelta(seconds=QUEUE_LEASE_S),
+                        lease_until=now + self._database.queue_lease,
                     )
                 )
             if skip is None:
@@ -187,7 +187,7 @@ class Deliveries:
                     attempts=deliveries.c.attempts - (0 if counts else 1),
                     detail=why,
                     next_attempt_at=not_before,
-                    lease_until=not_before + timedelta(seconds=QUEUE_LEASE_S),
+                    lease_until=not_before + self._database.queue_lease,
                 )
             ).rowcount
             if moved:
@@ -210,7 +210,7 @@ class Deliveries:
     def repost(self, delivery: Delivery) -> None:
         """Post the delivery's work again. The next look comes twice as late, so that a long pause is no flood of messages."""
         now = self._database.clock()
-        wait = max(timedelta(seconds=QUEUE_LEASE_S), now - delivery.planned_at)
+        wait = max(self._database.queue_lease, now - delivery.planned_at)
         with self._database.transaction() as connection:
             connection.execute(
                 update(deliveries)

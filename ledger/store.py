@@ -6,7 +6,8 @@ from typing import Any
 
 from corewatch.clock import Clock, utc_now
 from ledger.cases import Cases
-from ledger.database import Database, record
+from ledger.clockshift import ClockShift
+from ledger.database import QUEUE_LEASE_S, Database, record
 from ledger.deliveries import Deliveries
 from ledger.intake import Intake
 from ledger.outbox import Outbox
@@ -22,6 +23,8 @@ class Ledger:
         SQLAlchemy URL, see `ledger.database.Database`.
     clock
         Passed in, so that tests need no waiting.
+    lease_s
+        Seconds after which posted work that nobody has taken up is posted again.
 
     Attributes
     ----------
@@ -31,16 +34,19 @@ class Ledger:
         States and transitions.
     outbox
         Work that waits for the broker.
+    clock_shift
+        What to do when the system's clock was set.
     """
 
-    def __init__(self, url: str, clock: Clock = utc_now) -> None:
+    def __init__(self, url: str, clock: Clock = utc_now, lease_s: float = QUEUE_LEASE_S) -> None:
         self.clock = clock
-        self._database = Database(url, clock)
+        self._database = Database(url, clock, lease_s)
         self.intake = Intake(self._database)
         self.singles = Singles(self._database)
         self.cases = Cases(self._database)
         self.deliveries = Deliveries(self._database)
         self.outbox = Outbox(self._database)
+        self.clock_shift = ClockShift(self._database)
 
     def note(self, event: str, case_id: str | None = None, **detail: Any) -> None:
         """Append one line to the audit trail; JSON types only, free of patient data."""

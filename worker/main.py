@@ -81,7 +81,7 @@ def _release_orphans(settings: Settings, queues: Sequence[str]) -> None:
 
     Other queues are left alone: under systemd each unit sees its own processes only, and another's would look as if they had ended.
     """
-    ledger = Ledger(settings.database_url)
+    ledger = Ledger(settings.database_url, lease_s=settings.work.lease_s)
     try:
         for case in ledger.cases.held():
             ours = case.state in STAGE_OF and QUEUE_OF[STAGE_OF[case.state]] in queues

@@ -145,7 +145,7 @@ def _ledger(config_file: Path | None) -> Iterator[Ledger]:
         raise ConfigurationError(
             f"data_dir: there is no ledger in {settings.data_dir}; name the settings file of the running corewatch with --config"
         )
-    ledger = Ledger(settings.database_url)
+    ledger = Ledger(settings.database_url, lease_s=settings.work.lease_s)
     try:
         yield ledger
     finally:

@@ -21,7 +21,8 @@ from daemon.reconciler import Reconciler
 from daemon.refused_drops import RefusedDrops
 from daemon.retention import GIB, Retention
 from daemon.watch_inbox import RejectedDrop
-from ledger.cases import QUEUE_LEASE_S, Case
+from ledger.cases import Case
+from ledger.database import QUEUE_LEASE_S
 from ledger.store import Ledger
 from tests.support.spool import Sender, TestClock, head, send_all
 

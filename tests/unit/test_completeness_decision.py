@@ -234,3 +234,34 @@ def test_a_clock_that_was_set_back_does_not_complete_a_series() -> None:
 def test_instances_of_a_mixed_series_wait_for_the_idle_time() -> None:
     mixed = [*stack(20), replace(one(21), position_lps=None)]
     assert until(ask(mixed, 5)) == IDLE
+
+
+# what the sender promised ---------------------------------------------------------------------------------------------
+
+
+def test_what_a_c_find_answered_counts_like_the_number_in_the_images() -> None:
+    assert until(ask(stack(80), 5, expected=160)) == IDLE
+    assert isinstance(ask(stack(160), GRACE, expected=160, open_arrivals=True), Complete)
+    # the larger one counts: the PACS may be receiving the series itself
+    assert until(ask(stack(80, instances_in_series=160), 5, expected=80)) == IDLE
+    assert until(ask(stack(80, instances_in_series=80), 5, expected=160)) == IDLE
+
+
+def test_a_short_series_outwaits_the_idle_time_while_an_association_goes_on() -> None:
+    short = {"expected": 160, "short_wait_s": 60.0}
+    assert until(ask(stack(80), IDLE, open_arrivals=True, **short)) == 60.0
+    assert isinstance(ask(stack(80), 60.0, open_arrivals=True, **short), Complete)
+    assert isinstance(ask(stack(80), IDLE, **short), Complete), "nothing is open that could bring the rest"
+    assert isinstance(ask(stack(160), IDLE, open_arrivals=True, **short), Complete), "nothing is missing"
+    assert isinstance(ask(stack(80), IDLE, open_arrivals=True, expected=160, short_wait_s=1.0), Complete)
+
+
+@given(st.integers(1, 30), st.integers(0, 60), st.booleans(), st.floats(0, 1e6), st.floats(0, 200))
+def test_a_promise_never_makes_a_series_wait_for_ever(count: int, expected: int, is_open: bool, quiet: float, short: float) -> None:
+    answer = ask(stack(count), quiet, open_arrivals=is_open, expected=expected, short_wait_s=short)
+    if quiet >= max(IDLE, short):
+        assert isinstance(answer, Complete)
+    if isinstance(answer, Complete) and quiet < IDLE:
+        assert count >= expected, "nothing that is short of its promise is complete before the idle time"
+    if isinstance(answer, Wait):
+        assert quiet - 1e-5 < until(answer) <= max(IDLE, short) + 1e-5, "moments have microseconds"
