@@ -19,6 +19,7 @@ from daemon.reconciler import Reconciler
 from daemon.refused_drops import RefusedDrops
 from daemon.retention import Retention
 from daemon.watch_folder import WatchFolder
+from ledger.durable import make_folders
 from ledger.store import Ledger
 
 log = structlog.get_logger()
@@ -54,7 +55,7 @@ def serve(settings: Settings, publish: Publish, *, stop: StopRequest | None = No
         if threading.current_thread() is threading.main_thread():
             stack.enter_context(stop.on_signals())
         stack.enter_context(only_daemon(settings.data_dir))
-        settings.received_dir.mkdir(parents=True, exist_ok=True)
+        make_folders(settings.received_dir)
         ledger = Ledger(settings.database_url, lease_s=settings.work.lease_s)
         stack.callback(ledger.close)
         parts, watch = _parts(ledger, settings, publish)

@@ -10,7 +10,7 @@ import structlog
 
 from corewatch.states import CaseState
 from daemon.admission import FILES_GONE, Admission
-from ledger.durable import PARTIAL_SUFFIX
+from ledger.durable import PARTIAL_SUFFIX, make_folders
 from ledger.spool import ARRIVAL_FILE
 from ledger.store import Ledger
 
@@ -22,7 +22,7 @@ LEFT_OVER_AFTER = timedelta(minutes=2)
 
 def recover(ledger: Ledger, admission: Admission, received_dir: Path, now: datetime) -> None:
     """Bring spool and ledger into agreement."""
-    received_dir.mkdir(parents=True, exist_ok=True)
+    make_folders(received_dir)
     clear_left_overs(received_dir, ledger.intake.finished_arrivals(), now)
     end_singles(ledger, admission, now)
     _fail_without_files(ledger, admission, received_dir)

@@ -24,6 +24,7 @@ from daemon.watch_putaway import describe, put_away
 from daemon.watch_scan import PROCESSED, REJECTED, Drop, scan
 from daemon.watch_stability import Observation, StabilityTracker
 from daemon.watch_trouble import Trouble, free_bytes
+from ledger.durable import make_folders
 from ledger.spool import ArrivalWriter
 
 log = structlog.get_logger()
@@ -115,8 +116,8 @@ class Inbox:
     def prepare(self) -> None:
         """Make the folder and its two subfolders where they are missing; what fails is logged and tried again at every poll."""
         try:
-            for path in (self._folder.path, self._folder.path / PROCESSED, self._folder.path / REJECTED, self._received_dir):
-                path.mkdir(parents=True, exist_ok=True)
+            for path in (self._folder.path / PROCESSED, self._folder.path / REJECTED, self._received_dir):
+                make_folders(path)
         except OSError as error:
             self._trouble.enter("watch_folder_not_usable", str(error.strerror))
 

@@ -26,6 +26,7 @@ from dicom_listener.policy import AssociationPolicy, Rejection, Request, Resolve
 from dicom_listener.session import Session, Spool
 from dicom_listener.status import ASSOCIATION_ENDED, INTERNAL_ERROR, StorageStatus
 from dicom_listener.transport import prepare_connection, server_tls
+from ledger.durable import make_folders
 
 log = structlog.get_logger()
 
@@ -75,7 +76,7 @@ class StorageListener:
         listener = settings.listener
         received = settings.received_dir
         try:
-            received.mkdir(parents=True, exist_ok=True)
+            make_folders(received)
         except OSError as error:
             raise ConfigurationError(f"data_dir: {received} cannot be made: {error.strerror}") from error
         self._settings = listener

@@ -22,7 +22,7 @@ from pathlib import Path
 from corewatch.arrival import Arrival, ArrivalOutcome, ArrivalSource, Closing
 from corewatch.clock import Clock, utc_now
 from corewatch.identity import new_case_id
-from ledger.durable import sync_folder, write_durably
+from ledger.durable import make_folders, sync_folder, write_durably
 
 ARRIVAL_FILE = "arrival.json"
 CLOSED_FILE = "closed.json"
@@ -70,7 +70,8 @@ class ArrivalWriter:
         """
         arrival_id = f"{clock():%Y%m%dT%H%M%S}-{new_case_id()}"
         folder = received_dir / arrival_id
-        folder.mkdir(parents=True)
+        make_folders(received_dir)
+        folder.mkdir()
         sync_folder(received_dir)
         record = {
             "arrival_id": arrival_id,

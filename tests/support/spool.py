@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from corewatch.arrival import ArrivalOutcome, ArrivalSource
+from ledger.durable import make_folders
 from ledger.spool import ArrivalWriter, StoredFile
 
 START = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
@@ -76,7 +77,7 @@ class Sender:
     writer: ArrivalWriter = field(init=False)
 
     def __post_init__(self) -> None:
-        self.received.mkdir(parents=True, exist_ok=True)
+        make_folders(self.received)
         self.writer = ArrivalWriter.open(
             self.received, self.source, peer_ae_title=self.ae_title, peer_host="10.0.0.1", email=self.email, clock=self.clock
         )
