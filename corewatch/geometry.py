@@ -8,7 +8,7 @@ RAS
     NIfTI's world frame in mm: x grows to the patient's right, y to anterior, z to superior.
 network voxel
     Index (i, j, k) of the network's grid, axes L-A-S: i grows to the patient's left, j to anterior, k to superior, so `i < 73`
-    is the patient's RIGHT. Its RAS world is that of nilearn's bundled ICBM 2009a template.
+    is the patient's RIGHT. Its RAS world is that of nilearn's bundled ICBM 2009a template, and x = 0 lies at i = 71.5.
 
 Matrices are named `from_to_to`, are 4 x 4 float64, and act on column vectors (x, y, z, 1).
 """
@@ -30,12 +30,14 @@ NETWORK_VOXEL_ML: Final = 0.001
 """Volume of one voxel of the network's grid in mL."""
 
 MIDLINE_INDEX: Final = 73
-"""First index along i that belongs to the patient's left hemisphere."""
+"""First index along i that goes to the network as the patient's left hemisphere. The cut, at i = 72.5, lies 1 mm to the left of the
+midsagittal plane, as it did where the published weights were trained."""
 
 NETWORK_TO_RAS: Final[Matrix] = np.array(
-    [[-1.0, 0.0, 0.0, 72.0], [0.0, 1.0, 0.0, -108.0], [0.0, 0.0, 1.0, -52.0], [0.0, 0.0, 0.0, 1.0]]
+    [[-1.0, 0.0, 0.0, 71.5], [0.0, 1.0, 0.0, -108.0], [0.0, 0.0, 1.0, -52.0], [0.0, 0.0, 0.0, 1.0]]
 )
-"""Network voxel -> RAS mm of the ICBM 2009a template (the position that fits the published example patients)."""
+"""Network voxel -> RAS mm of the ICBM 2009a template (the position that fits the published template and patients; measured in
+docs/alignment.md)."""
 NETWORK_TO_RAS.setflags(write=False)
 
 LPS_TO_RAS: Final[Matrix] = np.diag([-1.0, -1.0, 1.0, 1.0])
