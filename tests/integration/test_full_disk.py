@@ -22,9 +22,9 @@ from tests.support.ward import Ward
 
 OUT_OF_RESOURCES = 0xA700
 SUCCESS = 0x0000
-SIDE = 128
-"""Of a slice: 33 KB."""
-DISK_MIB = 4
+SIDE = 256
+"""Of a slice: 131 KB."""
+DISK_MIB = 8
 BALLAST_MIB = 2
 
 
@@ -86,18 +86,18 @@ def test_the_listener_and_the_ledger_on_a_disk_that_runs_full(disk: SmallDisk) -
     refused: set[int] = set()
     with captured_logs(dicom_listener.disk) as logs, running(settings) as listener:
         association = associate(listener.port)
-        for number in range(1, 200):
+        for number in range(1, 80):
             (kept if store(association, number) == SUCCESS else refused).add(number)
             if number % 10 == 0 and not refused:
                 assembler.step(clock.tick(0.2))
-        assert 20 < len(kept) < 190
+        assert 20 < len(kept) < 75
         assert events(logs) == ["disk_nearly_full"], "said once, not with every image"
         disk.fill()
         with pytest.raises(OperationalError):
             ledger.note("a line that finds no room", text="x" * 500_000)
         disk.make_room()
-        assert {store(association, number) for number in refused if number <= min(refused) + 20} == {SUCCESS}
-        kept |= {n for n in refused if n <= min(refused) + 20}
+        assert {store(association, number) for number in refused if number <= min(refused) + 8} == {SUCCESS}
+        kept |= {n for n in refused if n <= min(refused) + 8}
         assert events(logs) == ["disk_nearly_full", "disk_usable_again"]
         association.release()
     for seconds in (0.2, 21.0, 0.2):
@@ -119,7 +119,7 @@ def test_the_reserve_is_kept_free(disk: SmallDisk) -> None:
     settings = listener_settings(disk.path, reserve_gib=reserve / 1024**3)
     with captured_logs(dicom_listener.disk) as logs, running(settings) as listener:
         association = associate(listener.port)
-        answers = [store(association, number) for number in range(1, 100)]
+        answers = [store(association, number) for number in range(1, 70)]
         association.release()
     assert set(answers) == {SUCCESS, OUT_OF_RESOURCES}
     assert answers == sorted(answers), "once it says no, it says no until there is room"
