@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from config.section import AeTitle, Port, Section, TlsFiles
+from config.section import AeTitle, Domain, EmailAddress, Port, Section, TlsFiles
 
 
 class Peer(Section):
@@ -43,7 +43,7 @@ class WatchedFolder(Section):
     """A folder that people or programs drop files into."""
 
     path: Path
-    email: tuple[str, ...] = ()
+    email: tuple[EmailAddress, ...] = ()
     """Who gets the results of what is dropped here, besides the general list."""
 
 
@@ -57,3 +57,20 @@ class WatchSettings(Section):
     """A file counts as written when size and time of change have stood still for so long."""
     rescan_s: float = Field(5.0, gt=0)
     """File events are only hints: the folders are read anew this often."""
+    incomplete_s: float = Field(600.0, ge=0)
+    """A zip without its end, or a CD of which files are missing that its DICOMDIR names, may still be on its way: it is waited for
+    as long as this after its last change."""
+    recipient_domains: tuple[Domain, ...] = ()
+    """Domains that a recipients file in a drop (`email.txt`) may name, besides those of the addresses in these settings."""
+    max_instance_mib: float = Field(2048, gt=0)
+    """Largest DICOM file that is read; a slice has half a MiB, a multi-frame series of thousands less than this."""
+    max_aligned_mib: float = Field(256, gt=0)
+    """Largest `.nii.gz` that is read; a head on the network's grid has 28 MiB at most (float64)."""
+    max_files: int = Field(100_000, ge=1)
+    """Most files of one drop, a zip's included."""
+    max_depth: int = Field(32, ge=1)
+    """Most folders within folders; what lies deeper is left out."""
+    max_zip_gib: float = Field(16, gt=0)
+    """Most that a zip may hold after unpacking. Nothing is unpacked to the disk; it is read file by file."""
+    max_zip_ratio: float = Field(200, gt=1)
+    """Most that a zip may unpack to, in sizes of its own. CT compresses to a half or a third."""

@@ -11,6 +11,10 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 _AE_TITLE = r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$"
 AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=_AE_TITLE)]
 """PS3.5 6.2: at most 16 characters, no backslash, no control characters; spaces inside only."""
+_DOMAIN = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?"
+Domain = Annotated[str, Field(pattern=rf"^{_DOMAIN}$")]
+EmailAddress = Annotated[str, Field(max_length=320, pattern=rf"^[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{_DOMAIN}$")]
+"""A mailbox without a display name (RFC 5321 4.1.2, without quoted names)."""
 
 
 class Section(BaseModel):

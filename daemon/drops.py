@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from corewatch.arrival import ArrivalOutcome
+from daemon.drop_limits import LIMITS, DropLimits
+from daemon.media_index import LARGEST_INDEX_BYTES, count_missing, is_index, missing_reason, referenced_files
+from daemon.recipients import LARGEST_RECIPIENTS_BYTES, is_recipients, read_recipients
 from daemon.watch_content import AlignedFile, InstanceFile, LeftOut, may_be_of_use, read_content, size_problem, unknown_reason
-from daemon.watch_members import DropRejected, Member, is_recipients, members
-from daemon.watch_scan import Drop
+from daemon.watch_members import DropIncomplete, DropRejected, Member, members, read_file
+from daemon.watch_scan import Drop, EntryKind
 from ledger.spool import ArrivalWriter
 
-_ADDRESS = re.compile(r"[^@\s,;:<>\"()\[\]\\]{1,64}@[A-Za-z0-9.-]{1,255}")
-MOST_RECIPIENTS = 20
-LARGEST_RECIPIENTS_BYTES = 64 * 1024
+INDEX_ONLY = "It is the index of a CD without its images; drop the whole CD as one folder or zip."
 
 OpenArrival = Callable[[Sequence[str]], ArrivalWriter]
 """Opens an arrival for these recipients."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakingRules:
+    """How drops are taken.
+
+    Attributes
+    ----------
+    limits
+        What is read of them.
+    domains
+        Those that their recipients files may name.
+    """
+
+    limits: DropLimits = LIMITS
+    domains: frozenset[str] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +58,17 @@ class TakenDrop:
     left_out: tuple[LeftOut, ...]
 
 
-def take(drops: Iterable[Drop], open_arrival: OpenArrival) -> TakenDrop:
+def take(drops: Iterable[Drop], open_arrival: OpenArrival, rules: TakingRules, *, final: bool) -> TakenDrop:
     """Store everything of use in `drops` as one arrival (aligned heads as one each) and close it.
 
     Opens an arrival only once there is something to store. When it returns, all is durable and the originals may be moved. A crash
     before they are moved means that the same bytes are taken once more: the same instances in a second arrival, which the ledger
     recognises as duplicates.
+
+    Parameters
+    ----------
+    final
+        Take it although files are missing that its index names; otherwise `DropIncomplete` says so, before anything is stored.
 
     Raises
     ------
@@ -58,10 +79,14 @@ def take(drops: Iterable[Drop], open_arrival: OpenArrival) -> TakenDrop:
     OSError
         The spool cannot be written; likewise.
     """
-    taking = _Taking(open_arrival)
+    in_order = sorted(drops, key=lambda d: not is_recipients(d.name))
+    if not final:
+        for drop in in_order:
+            _check_media(drop)
+    taking = _Taking(open_arrival, rules)
     try:
-        for drop in drops:
-            for member in members(drop):
+        for drop in in_order:
+            for member in members(drop, rules.limits):
                 taking.add(member)
         return taking.finish()
     except BaseException:
@@ -69,11 +94,25 @@ def take(drops: Iterable[Drop], open_arrival: OpenArrival) -> TakenDrop:
         raise
 
 
+def _check_media(drop: Drop) -> None:
+    """Raise `DropIncomplete` where a dropped medium lacks files that its index names."""
+    if not drop.is_folder:
+        return
+    for entry in drop.entries:
+        if is_index(entry.name) and entry.kind is EntryKind.FILE and entry.size <= LARGEST_INDEX_BYTES:
+            missing = count_missing(referenced_files(entry.name, read_file(entry)), (e.name for e in drop.entries))
+            if missing:
+                raise DropIncomplete(missing_reason(missing))
+
+
 class _Taking:
     """The state of one `take`."""
 
-    def __init__(self, open_arrival: OpenArrival) -> None:
+    def __init__(self, open_arrival: OpenArrival, rules: TakingRules) -> None:
         self._open_arrival = open_arrival
+        self._rules = rules
+        self._seen: set[str] = set()
+        self._indexes: dict[str, frozenset[str]] = {}
         self._recipients: list[str] = []
         self._writer: ArrivalWriter | None = None
         self._arrivals: list[str] = []
@@ -81,18 +120,21 @@ class _Taking:
         self._instances = self._duplicates = self._aligned = 0
 
     def add(self, member: Member | LeftOut) -> None:
+        self._seen.add(member.name)
         if isinstance(member, LeftOut):
             self._left_out.append(member)
+        elif self._is_index(member):
+            return
         elif is_recipients(member.name) and member.size > LARGEST_RECIPIENTS_BYTES:
             self._left_out.append(LeftOut(member.name, "It is too long for a list of recipients."))
         elif is_recipients(member.name):
-            addresses, problems = read_recipients(member.read())
-            self._recipients += [a for a in addresses if a not in self._recipients]
-            self._left_out += [LeftOut(member.name, p) for p in problems]
+            read = read_recipients(member.read(), self._rules.domains)
+            self._recipients += [a for a in read.addresses if a not in self._recipients]
+            self._left_out += [LeftOut(member.name, p) for p in read.problems]
         elif not may_be_of_use(member.name, member.head):
             # not read whole: a film of many gigabytes may lie beside the images
             self._left_out.append(LeftOut(member.name, unknown_reason(member.name)))
-        elif (problem := size_problem(member.name, member.size)) is not None:
+        elif (problem := size_problem(member.name, member.size, self._rules.limits)) is not None:
             self._left_out.append(LeftOut(member.name, problem))
         else:
             self._add_content(read_content(member.name, member.read()))
@@ -100,8 +142,10 @@ class _Taking:
     def finish(self) -> TakenDrop:
         if self._writer is not None:
             self._writer.close(ArrivalOutcome.RELEASED)
+        missing = {name: count_missing(files, self._seen) for name, files in self._indexes.items()}
+        self._left_out += [LeftOut(name, missing_reason(count)) for name, count in missing.items() if count]
         if not self._arrivals:
-            raise DropRejected(_common_reason(self._left_out), self._left_out)
+            raise DropRejected(INDEX_ONLY if self._indexes else _common_reason(self._left_out), self._left_out)
         return TakenDrop(tuple(self._arrivals), self._instances, self._duplicates, self._aligned, tuple(self._left_out))
 
     def abort(self) -> None:
@@ -109,6 +153,14 @@ class _Taking:
             # a disk that is full refuses this too; the arrival then ends by idle time
             with suppress(OSError):
                 self._writer.close(ArrivalOutcome.ABORTED)
+
+    def _is_index(self, member: Member) -> bool:
+        if not is_index(member.name) or member.size > LARGEST_INDEX_BYTES:
+            return False
+        named = referenced_files(member.name, member.read())
+        if named:
+            self._indexes[member.name] = named
+        return bool(named)
 
     def _add_content(self, content: InstanceFile | AlignedFile | LeftOut | None) -> None:
         if isinstance(content, LeftOut):
@@ -126,20 +178,6 @@ class _Taking:
             stored = self._writer.store_instance(content.sop_instance_uid, content.chunks)
             self._instances += not stored.duplicate
             self._duplicates += stored.duplicate
-
-
-def read_recipients(data: bytes) -> tuple[list[str], list[str]]:
-    """Return the addresses in a recipients file, one a line, and what is wrong with the other lines.
-
-    Empty lines and lines that begin with `#` do not count.
-    """
-    lines = [line.strip() for line in data.decode("utf-8-sig", "replace").splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
-    addresses = [line for line in lines if _ADDRESS.fullmatch(line)]
-    problems = [f"{len(lines) - len(addresses)} of its lines are not e-mail addresses."] if len(addresses) < len(lines) else []
-    if len(addresses) > MOST_RECIPIENTS:
-        problems.append(f"Only its first {MOST_RECIPIENTS} addresses are used.")
-    return addresses[:MOST_RECIPIENTS], problems
 
 
 def _common_reason(left_out: Sequence[LeftOut]) -> str:

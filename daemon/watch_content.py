@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
 from pydicom import dcmread
-from pydicom.dataset import FileMetaDataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import (
     ExplicitVRBigEndian,
@@ -17,17 +19,20 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
+from conversion.elements import DEFLATED
 from conversion.nifti import check_aligned
 from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
+from daemon.drop_limits import DropLimits
 
 HEAD_BYTES = 132
 """Enough of a file to see what it may be: DICOM's preamble and prefix (PS3.10 7.1)."""
 ALIGNED_SUFFIX = ".nii.gz"
-LARGEST_INSTANCE_BYTES = 2 * 1024**3
-"""Of one DICOM file, which is read whole; a slice has half a megabyte, a multi-frame series of thousands less than this."""
-LARGEST_ALIGNED_BYTES = 256 * 1024**2
-"""Of one `.nii.gz`; a head on the network's grid has 28 MB at most (float64)."""
+_SOP_INSTANCE_UID = 0x00080018
+_META_WITHIN = 1024
+"""The meta header's transfer syntax stands within these bytes of a file."""
+_UIDS_WITHIN = 65_536
+"""Bytes of a deflated data set that are inflated: its UIDs come within its first few elements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +73,10 @@ def read_content(name: str, data: bytes) -> InstanceFile | AlignedFile | LeftOut
     return _read_dicom(name, data)
 
 
-def size_problem(name: str, size: int) -> str | None:
+def size_problem(name: str, size: int, limits: DropLimits) -> str | None:
     """What speaks against reading a file of `size` bytes whole; None where nothing does."""
     is_aligned = name.lower().endswith(ALIGNED_SUFFIX)
-    largest = LARGEST_ALIGNED_BYTES if is_aligned else LARGEST_INSTANCE_BYTES
+    largest = limits.aligned_bytes if is_aligned else limits.instance_bytes
     if size <= largest:
         return None
     return f"The file is too large: it has {size / 1024**2:,.0f} MB, and {largest / 1024**2:,.0f} MB are allowed."
@@ -108,7 +113,10 @@ def _starts_like_bare_dicom(head: bytes) -> bool:
 
 def _read_dicom(name: str, data: bytes) -> InstanceFile | LeftOut | None:
     try:
-        dataset = dcmread(BytesIO(data), force=True, specific_tags=["SOPClassUID", "SOPInstanceUID"], stop_before_pixels=True)
+        dataset = _deflated_start(data)
+        if dataset is None:
+            tags = ["SOPClassUID", "SOPInstanceUID"]
+            dataset = dcmread(BytesIO(data), force=True, specific_tags=tags, stop_before_pixels=True)
         meta = dataset.file_meta
         sop_class = str(dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
         sop_instance = str(dataset.get("SOPInstanceUID") or meta.get("MediaStorageSOPInstanceUID") or "")
@@ -119,6 +127,24 @@ def _read_dicom(name: str, data: bytes) -> InstanceFile | LeftOut | None:
         return InstanceFile(sop_instance, (*_missing_header(dataset, data, sop_class, sop_instance), data))
     except Exception as error:  # whatever pydicom raises on bytes from anywhere: the file is unreadable, the others go on
         return LeftOut(name, f"The file cannot be read as DICOM ({type(error).__name__}).")
+
+
+def _deflated_start(data: bytes) -> Dataset | None:
+    """The first elements of a deflated file (PS3.5 A.5) with its meta header; None where it is not deflated.
+
+    pydicom would inflate all of it, and half a megabyte inflates to any size.
+    """
+    if data[128:132] != b"DICM" or DEFLATED.encode() not in data[132:_META_WITHIN]:
+        return None
+    stream = BytesIO(data)
+    stream.seek(132)
+    meta = FileMetaDataset(read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2))
+    if str(meta.get("TransferSyntaxUID", "")) != DEFLATED:
+        return None
+    start = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[stream.tell() :], _UIDS_WITHIN)
+    dataset = read_dataset(BytesIO(start), False, True, stop_when=lambda tag, _vr, _length: tag > _SOP_INSTANCE_UID)
+    dataset.file_meta = meta
+    return dataset
 
 
 def _missing_header(dataset: Any, data: bytes, sop_class: str, sop_instance: str) -> tuple[bytes, ...]:

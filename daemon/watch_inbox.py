@@ -14,12 +14,14 @@ import structlog
 
 from config.intake import WatchedFolder
 from config.settings import Settings
-from conversion.media import LIMITS
 from corewatch.arrival import ArrivalSource
 from corewatch.clock import Clock
-from daemon.drops import TakenDrop, take
-from daemon.watch_content import ALIGNED_SUFFIX, LARGEST_INSTANCE_BYTES, LeftOut
-from daemon.watch_members import DropChanged, DropRejected
+from daemon.drop_limits import DropLimits
+from daemon.drops import TakenDrop, TakingRules, take
+from daemon.recipients import allowed_domains, is_recipients
+from daemon.watch_content import LeftOut
+from daemon.watch_groups import Group, group
+from daemon.watch_members import PERMISSIONS_REMEDY, DropChanged, DropIncomplete, DropRejected
 from daemon.watch_putaway import describe, put_away
 from daemon.watch_scan import PROCESSED, REJECTED, Drop, scan
 from daemon.watch_stability import Observation, StabilityTracker
@@ -98,7 +100,8 @@ class Inbox:
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
         self._folder = folder
-        self._settle_s = settings.watch.settle_s
+        self._settle_s, self._incomplete_s = settings.watch.settle_s, settings.watch.incomplete_s
+        self._rules = TakingRules(DropLimits.of(settings.watch), allowed_domains(settings))
         self._received_dir = settings.received_dir
         self._reserve = int(settings.listener.reserve_gib * 1024**3)
         self._on_rejected = on_rejected
@@ -109,6 +112,8 @@ class Inbox:
         self._failures: dict[str, int] = {}
         self._done: dict[str, Hashable] = {}
         """Signatures of drops that were dealt with but could not be moved: not to be taken again and again."""
+        self._incomplete: dict[str, Hashable] = {}
+        """Signatures of drops of which a part is missing that may still come."""
         self._not_before = -inf
         self._refused: list[_Refused] = []
         """Of the group that is being taken."""
@@ -132,44 +137,40 @@ class Inbox:
 
     def _poll(self, now: float) -> bool:
         try:
-            found = scan(self._folder.path)
+            found = scan(self._folder.path, self._rules.limits)
         except OSError as error:
             self._trouble.enter("watch_folder_not_usable", str(error.strerror))
             self.prepare()
             return False
         present = {d.name: d.signature for d in found}
         self._done = {name: signature for name, signature in self._done.items() if present.get(name) == signature}
+        self._incomplete = {name: signature for name, signature in self._incomplete.items() if present.get(name) == signature}
         self._failures = {name: count for name, count in self._failures.items() if name in present}
         drops = [d for d in found if d.name not in self._done]
         settled = self._tracker.observe(now, {d.name: Observation(d.signature, self._patience(d)) for d in drops})
-        groups, waiting = self._groups(drops, settled, now)
-        for group in groups:
-            self._take(group, now)
+        plan = group(drops, settled, lambda name: self._tracker.still_for(name, now), self._settle_s + LOOSE_PATIENCE_S)
+        for one in plan.groups:
+            self._take(one, now)
             self._reject_refused()
-        return waiting
+        return plan.waiting
 
     def _patience(self, drop: Drop) -> float:
+        if drop.name in self._incomplete:
+            return max(self._incomplete_s, self._settle_s)
         return max(UNFINISHED_SETTLE_S, self._settle_s) if drop.unfinished else self._settle_s
 
-    def _groups(self, drops: Sequence[Drop], settled: frozenset[str], now: float) -> tuple[list[list[Drop]], bool]:
-        """Groups of drops to take now, each to become one arrival, and whether any drop still waits."""
-        groups = [[d] for d in drops if d.name in settled and not _is_loose(d)]
-        loose = [d for d in drops if d.name in settled and _is_loose(d)]
-        unsettled = [d for d in drops if d.name not in settled]
-        others_come = any(_is_loose(d) and not d.unfinished for d in unsettled)
-        if loose and others_come and max(self._tracker.still_for(d.name, now) for d in loose) < self._settle_s + LOOSE_PATIENCE_S:
-            return groups, True
-        return ([*groups, loose] if loose else groups), bool(unsettled)
-
-    def _take(self, group: Sequence[Drop], now: float) -> None:
+    def _take(self, group: Group, now: float) -> None:
         try:
-            if self._free(self._received_dir) - sum(_most_bytes(d) for d in group) < self._reserve:
+            if self._free(self._received_dir) - sum(self._most_bytes(d) for d in group) < self._reserve:
                 self._trouble.enter("disk_nearly_full", "drops stay where they are until there is room")
                 self._not_before = now + RETRY_S
                 return
-            self._finish(group, take(group, self._open_arrival))
+            final = any(d.name in self._incomplete for d in group)
+            self._finish(group, take(group, self._open_arrival, self._rules, final=final))
         except DropChanged:
             self._try_again(group, now)
+        except DropIncomplete as incomplete:
+            self._wait_or_reject(group, incomplete, now)
         except DropRejected as rejected:
             self._reject_group(group, rejected, now)
         except OSError as error:
@@ -182,7 +183,16 @@ class Inbox:
             log.error("drop_failed", error=type(error).__name__, where=f"{Path(frame.filename).name}:{frame.lineno}")
             self._reject_group(group, DropRejected(f"It could not be processed ({type(error).__name__}); see the log."), now)
 
-    def _try_again(self, group: Sequence[Drop], now: float) -> None:
+    def _wait_or_reject(self, group: Group, incomplete: DropIncomplete, now: float) -> None:
+        """The first time: be patient, since an upload may pause. What still lacks its end then will not get one."""
+        if any(d.name in self._incomplete for d in group):
+            self._reject_group(group, incomplete, now)
+            return
+        for drop in (d for d in group if not is_recipients(d.name)):
+            self._incomplete[drop.name] = drop.signature
+            log.info("drop_incomplete", folder=str(self._folder.path), drop=drop_id(drop.name), waits_s=self._incomplete_s)
+
+    def _try_again(self, group: Group, now: float) -> None:
         for drop in group:
             self._tracker.restart(drop.name, now)
             self._failures[drop.name] = self._failures.get(drop.name, 0) + 1
@@ -194,14 +204,14 @@ class Inbox:
         for drop in group:  # one by one: the others must not suffer for the one that cannot be read
             self._take([drop], now)
 
-    def _reject_group(self, group: Sequence[Drop], rejected: DropRejected, now: float) -> None:
+    def _reject_group(self, group: Group, rejected: DropRejected, now: float) -> None:
         if len(group) == 1:
             self._refused.append(_Refused(group[0], rejected.reason, rejected.left_out))
             return
         for drop in group:  # one by one, so that each is judged for itself
             self._take([drop], now)
 
-    def _finish(self, group: Sequence[Drop], taken: TakenDrop) -> None:
+    def _finish(self, group: Group, taken: TakenDrop) -> None:
         log.info(
             "drop_taken",
             folder=str(self._folder.path),
@@ -213,13 +223,19 @@ class Inbox:
             left_out=len(taken.left_out),
         )
         unused = {item.name: item for item in taken.left_out}
+        about = {d.name for d in group if is_recipients(d.name)}
+        alone = len(group) == len(about) + 1
         for drop in group:
-            if len(group) > 1 and drop.name in unused:
+            if drop.name in about:
+                left_out = tuple(item for item in taken.left_out if item.name == drop.name)
+            elif alone:
+                left_out = tuple(item for item in taken.left_out if item.name not in about)
+            elif drop.name in unused:
                 self._refused.append(_Refused(drop, unused[drop.name].reason))
+                continue
             else:
-                self._put_away(
-                    drop, PROCESSED, "These files were left out; the rest was taken.", [] if len(group) > 1 else taken.left_out
-                )
+                left_out = ()
+            self._put_away(drop, PROCESSED, "These files were left out; the rest was taken.", left_out)
 
     def _reject_refused(self) -> None:
         """Report what was refused of a group, as one: a copied CD has many files beside its images, and one person dropped them."""
@@ -253,8 +269,14 @@ class Inbox:
                 drop=drop_id(drop.name),
                 to=where,
                 error=str(error.strerror),
-                remedy="move it away by hand; it is not taken again unless it changes or the program restarts",
+                remedy=_remedy(error),
             )
+
+    def _most_bytes(self, drop: Drop) -> int:
+        """Bytes that the spool may need for a drop: files that are too large to be taken do not count."""
+        limits = self._rules.limits
+        largest = limits.archive.total_bytes if drop.name.lower().endswith(".zip") else limits.instance_bytes
+        return sum(e.size for e in drop.entries if e.size <= largest)
 
     def _open_arrival(self, recipients: Sequence[str]) -> ArrivalWriter:
         email = dict.fromkeys([*self._folder.email, *recipients])
@@ -277,15 +299,7 @@ def _reason_of(refused: Sequence[_Refused]) -> str:
     return f"{len(refused)} files could not be taken; the reason of each lies beside it in the folder of rejected files."
 
 
-def _most_bytes(drop: Drop) -> int:
-    """Bytes that the spool may need for a drop: files that are too large to be taken do not count."""
-    return sum(
-        e.size
-        for e in drop.entries
-        if e.size <= (LIMITS.total_bytes if e.name.lower().endswith(".zip") else LARGEST_INSTANCE_BYTES)
-    )
-
-
-def _is_loose(drop: Drop) -> bool:
-    """Whether it is one of possibly many files of one series; archives and aligned heads are complete in themselves."""
-    return not drop.is_folder and not drop.name.lower().endswith((".zip", ALIGNED_SUFFIX))
+def _remedy(error: OSError) -> str:
+    """What to do where a drop cannot be moved."""
+    by_hand = "move it away by hand; it is not taken again unless it changes or the program restarts"
+    return f"{by_hand}. {PERMISSIONS_REMEDY}" if isinstance(error, PermissionError) else by_hand

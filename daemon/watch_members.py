@@ -11,13 +11,22 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import IO
 
-from conversion.media import DAMAGED, LIMITS, ZIP_ERRORS, Limits, check_entries, is_link
+from conversion.media import DAMAGED, ZIP_ERRORS, Limits, check_entries, is_link
 from corewatch.errors import CorewatchError, NotAnalysed, RetryLater
+from daemon.drop_limits import LIMITS, DropLimits
+from daemon.media_index import is_index
+from daemon.recipients import is_recipients
 from daemon.watch_content import HEAD_BYTES, LeftOut
 from daemon.watch_scan import Drop, Entry, EntryKind, is_hidden, is_partial
 
-RECIPIENTS_FILE = "email.txt"
-"""In a dropped folder or zip: addresses that get its results too, one a line."""
+PERMISSIONS_REMEDY = (
+    "It belongs to another user: let corewatch's user in (chmod -R g+rwX, or once for all a default ACL on the watched folder: "
+    "setfacl -m d:u:corewatch:rwX), then drop it again."
+)
+UNFINISHED_ZIP = "The zip has no end: it was not written or uploaded completely."
+_END_OF_ZIP = b"PK\x05\x06"
+_END_WITHIN = 65_557
+"""The end record has 22 bytes, then a comment of 65,535 at most (APPNOTE 4.3.16)."""
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 _ZIP_ERRORS = (*ZIP_ERRORS, OSError)
 
@@ -39,6 +48,10 @@ class DropRejected(CorewatchError):
         self.left_out = tuple(left_out)
 
 
+class DropIncomplete(DropRejected):
+    """A part of the drop is missing that may still come: it is waited for, then the drop is refused or taken without it."""
+
+
 class DropChanged(RetryLater):
     """The drop changed while it was read: it was not settled after all, and is looked at again later."""
 
@@ -53,40 +66,46 @@ class Member:
     read: Callable[[], bytes]
 
 
-def is_recipients(name: str) -> bool:
-    """Whether this is the recipients file of a drop."""
-    return name.rpartition("/")[2].lower() == RECIPIENTS_FILE
+def _first(name: str) -> int:
+    """What is read first: who gets the results, then what says which files there are to be."""
+    return 0 if is_recipients(name) else 1 if is_index(name) else 2
 
 
-def members(drop: Drop) -> Iterator[Member | LeftOut]:
-    """Every file of a drop, the recipients file first; those that cannot be taken come as `LeftOut` with the reason.
+def members(drop: Drop, limits: DropLimits = LIMITS) -> Iterator[Member | LeftOut]:
+    """Every file of a drop, recipients and index first; those that cannot be taken come as `LeftOut` with the reason.
 
     Raises
     ------
     DropRejected
-        It is a zip that is damaged, encrypted, or made to do harm.
+        It holds too many files, or is a zip that is damaged, encrypted, or made to do harm.
+    DropIncomplete
+        It is a zip that lacks its end.
     DropChanged
         A file is not the one that was seen when the folder was scanned.
     """
-    for entry in sorted(drop.entries, key=lambda e: not is_recipients(e.name)):
-        if entry.kind is not EntryKind.FILE:
+    if drop.too_many:
+        raise DropRejected(f"It holds more than {limits.files:,} files; the settings (watch.max_files) allow no more.")
+    for entry in sorted(drop.entries, key=lambda e: _first(e.name)):
+        if entry.kind is EntryKind.UNREADABLE:
+            yield LeftOut(entry.name, f"It is a folder that may not be read. {PERMISSIONS_REMEDY}")
+        elif entry.kind is not EntryKind.FILE:
             yield LeftOut(entry.name, f"It is a {entry.kind}, which is never followed or read.")
         elif is_partial(entry.name):
             yield LeftOut(entry.name, "Its name says that it was never written to its end.")
         else:
-            yield from _file_members(entry, loose=not drop.is_folder)
+            yield from _file_members(entry, limits, loose=not drop.is_folder)
 
 
-def _file_members(entry: Entry, loose: bool) -> Iterator[Member | LeftOut]:
+def _file_members(entry: Entry, limits: DropLimits, *, loose: bool) -> Iterator[Member | LeftOut]:
     try:
         head = read_file(entry, HEAD_BYTES)
     except PermissionError:
-        yield LeftOut(entry.name, "The file may not be read: its permissions are missing.")
+        yield LeftOut(entry.name, f"The file may not be read: its permissions are missing. {PERMISSIONS_REMEDY}")
         return
     if not head.startswith(ZIP_MAGIC):
         yield Member(entry.name, entry.size, head, partial(read_file, entry))
     elif loose:
-        yield from zip_members(entry)
+        yield from zip_members(entry, limits)
     else:
         yield LeftOut(entry.name, "A zip within a folder is not unpacked; drop it by itself.")
 
@@ -130,27 +149,42 @@ def open_entry(entry: Entry) -> IO[bytes]:
     return stream
 
 
-def zip_members(entry: Entry) -> Iterator[Member | LeftOut]:
+def zip_members(entry: Entry, limits: DropLimits = LIMITS) -> Iterator[Member | LeftOut]:
     """The files of a zip, read one at a time from the archive itself.
 
     Raises
     ------
     DropRejected
         The archive is damaged, encrypted, or made to do harm.
+    DropIncomplete
+        It has no end: it may still be on its way.
     """
+    if entry.size > limits.archive.total_bytes:
+        raise DropRejected(f"The zip is too large: {limits.archive.total_bytes / 1024**3:g} GiB are allowed (watch.max_zip_gib).")
     with open_entry(entry) as stream:
+        if not has_end(stream):
+            raise DropIncomplete(UNFINISHED_ZIP)
         try:
             with zipfile.ZipFile(stream) as archive:
                 infos = [i for i in archive.infolist() if not i.is_dir()]
-                check_archive(infos, entry.size)
-                for info in sorted(infos, key=lambda i: not is_recipients(i.filename)):
+                check_archive(infos, entry.size, limits.archive)
+                for info in sorted(infos, key=lambda i: _first(i.filename)):
                     if not any(is_hidden(part) for part in PurePosixPath(info.filename).parts):
                         yield _zip_member(archive, info)
         except _ZIP_ERRORS as error:
             raise DropRejected(DAMAGED) from error
 
 
-def check_archive(infos: list[zipfile.ZipInfo], archive_bytes: int, limits: Limits = LIMITS) -> None:
+def has_end(stream: IO[bytes]) -> bool:
+    """Whether a zip has the record that ends it (APPNOTE 4.3.16), which is written last."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size - _END_WITHIN))
+    found = _END_OF_ZIP in stream.read(_END_WITHIN)
+    stream.seek(0)
+    return found
+
+
+def check_archive(infos: list[zipfile.ZipInfo], archive_bytes: int, limits: Limits = LIMITS.archive) -> None:
     """Refuse archives that are made to do harm, going by their table of contents.
 
     Raises
@@ -160,7 +194,7 @@ def check_archive(infos: list[zipfile.ZipInfo], archive_bytes: int, limits: Limi
     """
     for info in infos:
         path = PurePosixPath(info.filename.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        if path.is_absolute() or ".." in path.parts or ":" in info.filename.split("/")[0]:
             raise DropRejected("The zip holds names that lead out of its own folder.")
         if is_link(info):
             raise DropRejected("The zip holds symbolic links.")

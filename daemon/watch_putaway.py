@@ -40,7 +40,12 @@ def put_away(path: Path, folder: Path, note: str | None, now: datetime) -> Path:
 
 def describe(reason: str, left_out: Sequence[LeftOut]) -> str:
     """The text of a note: the reason, and what was found file by file."""
-    return "\n".join([reason, *(f"- {item.name}: {item.reason}" for item in left_out), ""])
+    return "\n".join([reason, *(f"- {printable(item.name)}: {item.reason}" for item in left_out), ""])
+
+
+def printable(name: str) -> str:
+    """A name without control characters: one with a line break must not write lines of its own."""
+    return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else repr(c)[1:-1] for c in name)
 
 
 def _free_name(folder: Path, name: str) -> Path:

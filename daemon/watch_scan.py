@@ -7,12 +7,17 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
+
+from daemon.drop_limits import LIMITS, DropLimits
 
 PROCESSED = "processed"
 REJECTED = "rejected"
 PARTIAL_SUFFIXES = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".download", "~")
 """Ends of the names that copying programs use until a file is whole (WinSCP, rsync, browsers, editors)."""
+MOST_LISTED = 1_000_000
+"""Entries of one folder that are looked at: a listing must not take all memory."""
 
 
 class EntryKind(StrEnum):
@@ -22,6 +27,7 @@ class EntryKind(StrEnum):
     LINK = "symbolic link"
     SPECIAL = "pipe, socket or device"
     UNREADABLE = "unreadable folder"
+    TOO_DEEP = "folder within too many folders"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,8 @@ class Drop:
     entries: tuple[Entry, ...]
     unfinished: bool
     """A file in it is still being written, going by its name, or is empty."""
+    too_many: bool = False
+    """It holds more files than are allowed; `entries` are the first ones that were found."""
 
     @property
     def name(self) -> str:
@@ -79,7 +87,7 @@ def is_partial(name: str) -> bool:
     return name.lower().endswith(PARTIAL_SUFFIXES)
 
 
-def scan(folder: Path) -> list[Drop]:
+def scan(folder: Path, limits: DropLimits = LIMITS) -> list[Drop]:
     """All drops in a watched folder, sorted by name.
 
     Hidden and partial names are not drops, nor is a folder without files: it may be about to be filled.
@@ -95,30 +103,37 @@ def scan(folder: Path) -> list[Drop]:
             if is_hidden(item.name) or is_partial(item.name) or item.name in (PROCESSED, REJECTED):
                 continue
             is_folder = item.is_dir(follow_symlinks=False)
-            found = _walk(item, "") if is_folder else _entry(item, item.name)
-            entries = tuple(sorted(found, key=lambda e: e.name))
+            found = list(islice(_walk(item, limits.depth) if is_folder else _entry(item, item.name), limits.files + 1))
+            too_many = len(found) > limits.files
+            entries = tuple(sorted(found[: limits.files], key=lambda e: e.name))
             if entries:
-                drops.append(Drop(Path(item.path), is_folder, entries, any(_unfinished(e) for e in entries)))
+                drops.append(Drop(Path(item.path), is_folder, entries, any(_unfinished(e) for e in entries), too_many))
     return sorted(drops, key=lambda d: d.name)
 
 
-def _walk(folder: os.DirEntry[str], prefix: str) -> Iterator[Entry]:
-    try:
-        with os.scandir(folder.path) as listing:
-            items = list(listing)
-    except FileNotFoundError:
-        return  # moved away since it was listed
-    except OSError:
-        yield Entry(Path(folder.path), prefix or folder.name, EntryKind.UNREADABLE, 0, 0)
-        return
-    for item in items:
-        name = f"{prefix}/{item.name}" if prefix else item.name
-        if is_hidden(item.name):
+def _walk(top: os.DirEntry[str], depth: int) -> Iterator[Entry]:
+    """All files below a folder. A list of folders, not recursion: whoever makes folders decides how deep they go."""
+    folders = [(top.path, "", depth)]
+    while folders:
+        path, prefix, left = folders.pop()
+        try:
+            with os.scandir(path) as listing:
+                items = list(islice(listing, MOST_LISTED))
+        except FileNotFoundError:
+            continue  # moved away since it was listed
+        except OSError:
+            yield Entry(Path(path), prefix or top.name, EntryKind.UNREADABLE, 0, 0)
             continue
-        if item.is_dir(follow_symlinks=False):
-            yield from _walk(item, name)
-        else:
-            yield from _entry(item, name)
+        for item in items:
+            name = f"{prefix}/{item.name}" if prefix else item.name
+            if is_hidden(item.name):
+                continue
+            if not item.is_dir(follow_symlinks=False):
+                yield from _entry(item, name)
+            elif left > 1:
+                folders.append((item.path, name, left - 1))
+            else:
+                yield Entry(Path(item.path), name, EntryKind.TOO_DEEP, 0, 0)
 
 
 def _entry(item: os.DirEntry[str], name: str) -> Iterator[Entry]:

@@ -21,7 +21,9 @@ STAMP = "20260102T030405Z-"
 class Ward:
     """A watched folder with its spool, and a clock that the test moves."""
 
-    def __init__(self, folder: Path, on_rejected: Callable[[RejectedDrop], None] | None = None, free: int = 10**12) -> None:
+    def __init__(
+        self, folder: Path, on_rejected: Callable[[RejectedDrop], None] | None = None, free: int = 10**12, **watch: Any
+    ) -> None:
         self.path = folder / "inbox"
         self.free = free
         self.rejected: list[RejectedDrop] = []
@@ -29,7 +31,7 @@ class Ward:
         watched = WatchedFolder(path=self.path, email=("ward@hospital.example",))
         self.settings = Settings(
             data_dir=folder / "data",
-            watch=WatchSettings(folders=(watched,), settle_s=SETTLE_S),
+            watch=WatchSettings(folders=(watched,), settle_s=SETTLE_S, **watch),
             listener=ListenerSettings(reserve_gib=0),
         )
         self.inbox = Inbox(watched, self.settings, on_rejected or self.rejected.append, lambda: NOW, lambda _path: self.free)

@@ -13,7 +13,7 @@ import pytest
 
 import daemon.watch_inbox
 from corewatch.geometry import NETWORK_SHAPE, NETWORK_TO_RAS
-from daemon.watch_content import LARGEST_ALIGNED_BYTES, LARGEST_INSTANCE_BYTES
+from daemon.drop_limits import LIMITS
 from daemon.watch_inbox import LOOSE_PATIENCE_S, UNFINISHED_SETTLE_S, drop_id
 from tests.support.listener import captured_logs
 from tests.support.ward import NOW, SETTLE_S, STAMP, Ward, image
@@ -224,8 +224,8 @@ def huge(path: Path, start: bytes, size: int) -> None:
 @pytest.mark.parametrize(
     ("name", "start", "size"),
     [
-        ("film.dcm", bytes(128) + b"DICM", LARGEST_INSTANCE_BYTES + 1),
-        ("head.nii.gz", b"\x1f\x8b", LARGEST_ALIGNED_BYTES + 1),
+        ("film.dcm", bytes(128) + b"DICM", LIMITS.instance_bytes + 1),
+        ("head.nii.gz", b"\x1f\x8b", LIMITS.aligned_bytes + 1),
         ("disk.img", b"", 10**12),
         ("all.zip", b"PK\x03\x04", 10**12),
     ],
@@ -244,7 +244,7 @@ def test_a_file_that_is_too_large_is_refused_and_stops_no_other(ward: Ward, name
 def test_a_file_that_is_too_large_is_left_out_of_a_folder(ward: Ward) -> None:
     (ward.path / "series").mkdir()
     (ward.path / "series" / "1").write_bytes(image(1))
-    huge(ward.path / "series" / "film.dcm", bytes(128) + b"DICM", LARGEST_INSTANCE_BYTES + 1)
+    huge(ward.path / "series" / "film.dcm", bytes(128) + b"DICM", LIMITS.instance_bytes + 1)
     huge(ward.path / "series" / "email.txt", b"me@example.org", 10**9)
     ward.settle()
     assert [(a["files"], a["email"]) for a in ward.arrivals()] == [([image(1)], ["ward@hospital.example"])]
@@ -253,8 +253,8 @@ def test_a_file_that_is_too_large_is_left_out_of_a_folder(ward: Ward) -> None:
     assert "email.txt: It is too long" in note
 
 
-def test_a_file_that_is_too_large_is_left_out_of_a_zip(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.watch_content.LARGEST_INSTANCE_BYTES", len(image(1)))
+def test_a_file_that_is_too_large_is_left_out_of_a_zip(tmp_path: Path) -> None:
+    ward = Ward(tmp_path, max_instance_mib=len(image(1)) / 1024**2)
     with zipfile.ZipFile(ward.path / "case.zip", "w") as archive:
         archive.writestr("1", image(1))
         archive.writestr("2", image(2) + bytes(1000))

@@ -200,8 +200,8 @@ def test_a_drop_that_is_taken_away_meanwhile_is_no_trouble(ward: Ward, monkeypat
     path.write_bytes(image(1))
     real = daemon.watch_inbox.take
 
-    def take_and_lose(group: list[Drop], open_arrival: Any) -> Any:
-        taken = real(group, open_arrival)
+    def take_and_lose(group: list[Drop], *args: Any, **kwargs: Any) -> Any:
+        taken = real(group, *args, **kwargs)
         path.unlink()
         return taken
 
