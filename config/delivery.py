@@ -33,6 +33,14 @@ class FolderDestination(Section):
     path: Path = Path("./results")
 
 
+class MailList(Section):
+    """Recipients with a `when` of their own; they get one message together and see each other's addresses."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
+    to: tuple[str, ...] = Field(min_length=1)
+    when: Literal["always", "positive", "never"] = "always"
+
+
 class EmailDestination(Section):
     """The stroke team's and the operators' mail."""
 
@@ -47,6 +55,9 @@ class EmailDestination(Section):
     operators: tuple[str, ...] = ()
     """Gets what was not analysed and what failed. Empty: the stroke team's list gets it."""
     when: Literal["always", "positive", "never"] = "always"
+    """Which results the list `to` gets: all, alerts alone, or none."""
+    lists: tuple[MailList, ...] = ()
+    """More lists for results. Who stands in several gets one mail."""
     patient_fields: tuple[str, ...] = ()
     """DICOM keywords (such as PatientID) that may stand in the mail's body. Never in its subject."""
     authority: Path | None = None
@@ -82,6 +93,9 @@ class DeliverSettings(Section):
     @model_validator(mode="after")
     def _names_are_unique(self) -> DeliverSettings:
         names = [p.name for p in self.pacs]
+        lists = [one.name for one in self.email.lists] if self.email else []
+        if len(set(lists)) != len(lists) or {"team", "sender", "operators"} & set(lists):
+            raise ValueError("each of email.lists needs a name of its own, other than team, sender and operators")
         if len(set(names)) != len(names) or {"folder", "email", "operators"} & set(names):
             raise ValueError("each PACS needs a name of its own, other than folder, email and operators")
         return self

@@ -10,6 +10,7 @@ from ledger.clockshift import ClockShift
 from ledger.database import QUEUE_LEASE_S, Database, record
 from ledger.deliveries import Deliveries
 from ledger.intake import Intake
+from ledger.letters import Letters
 from ledger.outbox import Outbox
 from ledger.singles import Singles
 
@@ -32,6 +33,8 @@ class Ledger:
         Arrivals and instances; files that are no instance of a series.
     cases, deliveries
         States and transitions.
+    letters
+        Who has which mail.
     outbox
         Work that waits for the broker.
     clock_shift
@@ -45,6 +48,7 @@ class Ledger:
         self.singles = Singles(self._database)
         self.cases = Cases(self._database)
         self.deliveries = Deliveries(self._database)
+        self.letters = Letters(self._database)
         self.outbox = Outbox(self._database)
         self.clock_shift = ClockShift(self._database)
 

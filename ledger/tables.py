@@ -168,3 +168,22 @@ audit = Table(
     Column("detail", JSON, nullable=False),
     Index("audit_by_case", "case_id"),
 )
+
+# mails: one row per event (a case's end, a digest, a level of escalation) and recipient; see `corewatch.letters`
+letters = Table(
+    "letters",
+    metadata,
+    Column("event_key", String(32), primary_key=True),
+    Column("recipient", String(320), primary_key=True),
+    Column("about", String(16), nullable=False),  # the case's id, or the digest's
+    Column("destination", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("message_id", String(320), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("begun_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("detail", Text, nullable=False),
+    Index("letters_by_about", "about"),
+    Index("letters_by_time", "destination", "ended_at"),
+)

@@ -34,6 +34,8 @@ class ReportedCase:
         (SOP Class UID, SOP Instance UID) of every instance that the result was made from.
     extra_recipients
         Mail addresses that belong to where this case came in, besides the general list.
+    study_uid
+        Study Instance UID of the source; None where the input was no DICOM.
     """
 
     case_id: str
@@ -45,6 +47,7 @@ class ReportedCase:
     source_header: Path | None = None
     source_instances: tuple[tuple[str, str], ...] = ()
     extra_recipients: tuple[str, ...] = ()
+    study_uid: str | None = None
 
     def __post_init__(self) -> None:
         if self.received_at.tzinfo is None or self.analysed_at.tzinfo is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -30,15 +31,45 @@ def _templates() -> Environment:
     )
 
 
-def message_id(case: ReportedCase, purpose: str, recipients: Sequence[str], sender: str) -> str:
-    """Message-ID (RFC 5322 3.6.4) that a repeat of the same mail has again, so that mail servers and readers recognise it.
+def event_key(case: ReportedCase, purpose: str) -> str:
+    """What a mail tells of, as a hash: the same for a repeat, and for nothing else.
 
     A case that ended without a finding, was started anew by an operator and ended so again has another end to tell of.
     """
     end = [] if case.problem is None else [case.analysed_at.astimezone(UTC).isoformat()]
-    text = "\n".join([case.case_id, str(case.revision), purpose, *end, *sorted(recipients)])
-    domain = sender.rpartition("@")[2].strip("<> ") or "corewatch.invalid"
-    return f"<{hashlib.sha256(text.encode()).hexdigest()[:32]}@{domain}>"
+    return _digest("\n".join([case.case_id, str(case.revision), purpose, *end]))
+
+
+def message_id(key: str, recipients: str, sender: str) -> str:
+    """Message-ID (RFC 5322, 3.6.4) that a repeat has again, so that mail servers and readers recognise it.
+
+    Parameters
+    ----------
+    key
+        Of the event.
+    recipients
+        Name of the recipients' list: each list gets a message of its own.
+    """
+    return f"<{_digest(key + chr(10) + recipients)}@{domain_of(sender)}>"
+
+
+def thread_id(study_uid: str, key: bytes, sender: str) -> str:
+    """Message-ID under which mail readers gather all mails of one study.
+
+    No message bears it; readers gather those that refer to it all the same. A keyed hash: who knows UIDs of studies cannot tell
+    which one it is.
+    """
+    digest = hmac.new(key, b"thread\n" + study_uid.encode(), hashlib.sha256).hexdigest()
+    return f"<study-{digest[:32]}@{domain_of(sender)}>"
+
+
+def domain_of(sender: str) -> str:
+    """The right side of the Message-IDs of this sender."""
+    return sender.rpartition("@")[2].strip("<> ") or "corewatch.invalid"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def facts(case: ReportedCase) -> tuple[tuple[str, str], ...]:
@@ -65,6 +96,9 @@ def compose(
     sent_at: datetime,
     summary_png: bytes | None,
     patient: Sequence[tuple[str, str]] = (),
+    thread: str | None = None,
+    link: str | None = None,
+    repeated: bool = False,
 ) -> EmailMessage:
     """Make one mail.
 
@@ -74,6 +108,12 @@ def compose(
         (DICOM keyword, value) that the settings name; for the body alone.
     summary_png
         The summary page; None where there is none.
+    thread
+        Message-ID that gathers the mails of a study, see `thread_id`.
+    link
+        Address of the case's page.
+    repeated
+        Perhaps the recipients have it already: a copy under the same Message-ID.
     """
     finding = None if case.failed else case.result.finding
     message = EmailMessage()
@@ -84,6 +124,11 @@ def compose(
     message["Date"] = format_datetime(sent_at)
     message["Message-ID"] = message_id
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office replies
+    if thread is not None:
+        message["In-Reply-To"] = thread
+        message["References"] = thread
+    if repeated:
+        message["X-Corewatch-Repeated"] = "yes"
     message["X-Corewatch-Case"] = f"{case.case_id}; revision={case.revision}"
     if (finding is not None and finding.alert) or case.failed:
         message["Importance"] = "high"
@@ -99,6 +144,9 @@ def compose(
         "facts": facts(case),
         "patient": tuple(patient),
         "label": RESEARCH_LABEL,
+        "link": link,
+        "link_words": "Acknowledge this alert" if finding is not None and finding.alert else "Open the case",
+        "repeated": repeated,
         "image": "summary" if summary_png is not None else None,
     }
     message.set_content(_templates().get_template("mail.txt").render(values))

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import smtplib
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import EmailMessage
+from email.policy import SMTP, SMTPUTF8
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from corewatch.errors import OperatorNeeded, RetryLater
+
+END_OF_DATA_LIMIT_S: Final = 120.0
+"""How long the answer to a whole message is waited for at least: a server that is still busy with it would deliver it all the same
+(RFC 1047; RFC 5321, 4.5.3.2.6)."""
+
+_OK: Final = 250
+_TAKEN: Final = (250, 251)
+_SEND_CONTENT: Final = 354
+_CLOSING: Final = 421
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +96,78 @@ def session(server: MailServer) -> Iterator[smtplib.SMTP]:
             connection.close()
 
 
-def submit(connection: smtplib.SMTP, message: EmailMessage, sender: str, recipients: Sequence[str]) -> tuple[Refusal, ...]:
-    """Submit one message; the recipients that were refused, all of them or some."""
+def submit(
+    connection: smtplib.SMTP,
+    message: EmailMessage,
+    sender: str,
+    recipients: Sequence[str],
+    begin: Callable[[tuple[str, ...]], None] = lambda _taken: None,
+) -> tuple[Refusal, ...]:
+    """Submit one message; the recipients that were refused, all of them or some.
+
+    Parameters
+    ----------
+    begin
+        Called with the recipients that the server takes the message for, when it is ready for the content and before the first byte
+        of it goes out. Where it raises, the content is not sent.
+
+    Raises
+    ------
+    smtplib.SMTPException, OSError
+        The connection broke off. After `begin` was called nobody knows whether the server has the message.
+    """
+    connection.ehlo_or_helo_if_needed()
+    content, options = _flatten(connection, message, (sender, *recipients))
+    code, words = connection.mail(sender, options)
+    if code != _OK:
+        return _refused_all(connection, recipients, code, words)
+    refused, taken = [], []
+    for recipient in recipients:
+        code, words = connection.rcpt(recipient)
+        if code in _TAKEN:
+            taken.append(recipient)
+        else:
+            refused.append(Refusal(recipient, code, _text(words)))
+    if not taken:
+        connection.rset()
+        return tuple(refused)
+    code, words = connection.docmd("DATA")
+    if code != _SEND_CONTENT:
+        return (*refused, *_refused_all(connection, taken, code, words))
     try:
-        refused = connection.send_message(message, from_addr=sender, to_addrs=list(recipients))
-    except smtplib.SMTPRecipientsRefused as error:
-        refused = error.recipients
-    return tuple(Refusal(recipient, code, _text(words)) for recipient, (code, words) in sorted(refused.items()))
+        begin(tuple(taken))
+    except BaseException:
+        connection.close()  # an unfinished message is discarded (RFC 5321, 4.1.1.4)
+        raise
+    if connection.sock is not None:
+        connection.sock.settimeout(max(END_OF_DATA_LIMIT_S, connection.timeout))
+    connection.send(content)
+    code, words = connection.getreply()
+    if code != _OK:
+        return (*refused, *_refused_all(connection, taken, code, words))
+    return tuple(refused)
+
+
+def _refused_all(connection: smtplib.SMTP, recipients: Sequence[str], code: int, words: bytes | str) -> tuple[Refusal, ...]:
+    if code == _CLOSING:
+        connection.close()
+    else:
+        connection.rset()
+    return tuple(Refusal(recipient, code, _text(words)) for recipient in recipients)
+
+
+def _flatten(connection: smtplib.SMTP, message: EmailMessage, addresses: Sequence[str]) -> tuple[bytes, list[str]]:
+    """The message as it goes over the wire, its end included, and the options of MAIL.
+
+    Addresses beyond ASCII need SMTPUTF8 (RFC 6531).
+    """
+    international = not all(address.isascii() for address in addresses)
+    if international and not connection.has_extn("smtputf8"):
+        raise smtplib.SMTPNotSupportedError("one of the addresses is not ASCII, and the server does not offer SMTPUTF8")
+    content = message.as_bytes(policy=SMTPUTF8 if international else SMTP)
+    content = re.sub(rb"(?m)^\.", b"..", content)  # RFC 5321, 4.5.2
+    end = b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n"
+    return content + end, ["SMTPUTF8", "BODY=8BITMIME"] if international else []
 
 
 def _connect(server: MailServer) -> smtplib.SMTP:

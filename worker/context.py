@@ -31,9 +31,8 @@ class WorkerContext:
     @classmethod
     def open(cls, settings: Settings) -> WorkerContext:
         """Connect to the ledger and set up the destinations; models are loaded on demand or by `Detectors.warm_up`."""
-        return cls(
-            settings, Ledger(settings.database_url, lease_s=settings.work.lease_s), Detectors(settings), destinations_of(settings)
-        )
+        ledger = Ledger(settings.database_url, lease_s=settings.work.lease_s)
+        return cls(settings, ledger, Detectors(settings), destinations_of(settings, ledger.letters))
 
     def folder(self, case_id: str) -> CaseFolder:
         """The folder of a case."""

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 from config.delivery import EmailDestination as EmailSettings
 from config.delivery import PacsDestination as PacsSettings
+from config.keys import own_key
 from config.section import TlsFiles as TlsSettings
 from config.settings import Settings
 from outputs.destinations.base import Destination
-from outputs.destinations.email import EmailParameters
+from outputs.destinations.email import EmailParameters, MailList
 from outputs.destinations.folder import FolderParameters
 from outputs.destinations.pacs import PacsParameters
+from outputs.destinations.receipts import Receipts
 from outputs.destinations.registry import DestinationParameters, build_destinations
 from outputs.smtp import MailServer
 from outputs.storage_scu import TlsFiles
 
 
-def destinations_of(settings: Settings) -> dict[str, Destination]:
-    """All destinations by name; see `outputs.destinations.registry.build_destinations`."""
+def destinations_of(settings: Settings, receipts: Receipts | None = None) -> dict[str, Destination]:
+    """All destinations by name; see `outputs.destinations.registry.build_destinations`.
+
+    Without `receipts` they are good for connection tests.
+    """
     deliver = settings.deliver
     return build_destinations(
         DestinationParameters(
             pacs=tuple(_pacs(p, settings.listener.ae_title) for p in deliver.pacs),
             folder=None if deliver.folder is None else FolderParameters(deliver.folder.path),
-            email=None if deliver.email is None else _email(deliver.email),
-        )
+            email=None
+            if deliver.email is None
+            else _email(deliver.email, b"" if receipts is None else own_key(settings.data_dir, "mail threads")),
+        ),
+        receipts=receipts,
     )
 
 
@@ -41,7 +49,7 @@ def _pacs(pacs: PacsSettings, listener_ae_title: str) -> PacsParameters:
     )
 
 
-def _email(email: EmailSettings) -> EmailParameters:
+def _email(email: EmailSettings, thread_key: bytes) -> EmailParameters:
     server = MailServer(
         host=email.host,
         port=email.port,
@@ -57,6 +65,8 @@ def _email(email: EmailSettings) -> EmailParameters:
         to=email.to,
         operators=email.operators,
         when=email.when,
+        lists=tuple(MailList(one.name, one.to, one.when) for one in email.lists),
+        thread_key=thread_key,
         patient_fields=email.patient_fields,
     )
 

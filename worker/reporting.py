@@ -57,6 +57,7 @@ def reported_case(case: Case, history: list[HistoryLine], deliveries: list[Deliv
         source_header=folder.source_header if folder.source_header.exists() else None,
         source_instances=() if prepared is None else prepared.source_instances,
         extra_recipients=case.email,
+        study_uid=case.study_uid,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from corewatch.errors import CorewatchError
 from outputs.case import ReportedCase
 
 
@@ -23,6 +24,10 @@ class Delivered:
 
     detail: str
     at: datetime
+
+
+class NothingToDeliver(CorewatchError):
+    """The delivery is no longer wanted: an alert was acknowledged while its escalation was on the way."""
 
 
 class Destination(Protocol):
@@ -47,6 +52,8 @@ class Destination(Protocol):
             A passing fault.
         OperatorNeeded
             Trying again cannot help before a person has changed something.
+        NothingToDeliver
+            It is no longer wanted.
         """
 
     def check(self) -> str | None:

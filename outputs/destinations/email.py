@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from typing import Literal
 
-from corewatch.errors import CorewatchError, OperatorNeeded, RetryLater
+from corewatch.errors import CorewatchError
+from corewatch.letters import Event, LetterKind
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered
-from outputs.destinations.receipts import Receipts
-from outputs.mail import compose, message_id
-from outputs.smtp import MailServer, Refusal, session, submit
+from outputs.destinations.receipts import MemoryReceipts, Receipts
+from outputs.mail import compose, event_key, message_id, thread_id
+from outputs.posting import Letter, Postman
+from outputs.smtp import MailServer, session
 from outputs.source import named_fields, read_header
+
+When = Literal["always", "positive", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class MailList:
+    """Recipients who get one message together: they see each other's addresses."""
+
+    name: str
+    to: tuple[str, ...]
+    when: When = "always"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,72 +40,71 @@ class EmailParameters:
     to: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
     """Empty: the list `to` gets what was not analysed, too."""
-    when: Literal["always", "positive", "never"] = "always"
+    when: When = "always"
+    lists: tuple[MailList, ...] = ()
+    """Lists besides `to`, each with a `when` of its own."""
     patient_fields: tuple[str, ...] = ()
     """DICOM keywords that may stand in the body, never in the subject."""
+    thread_key: bytes = b""
+    """Key of the hash that gathers the mails of a study."""
+    link: Callable[[str, str], str] | None = None
+    """(case id, name of the list) -> address of the case's page."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Letter:
-    """A message and those of its recipients who have not taken it yet."""
-
-    identity: str
-    message: EmailMessage
-    missing: tuple[str, ...]
-
-
-class _MailDestination(ABC):
-    """What both kinds of mail share: composing, sending, and remembering who has it."""
+class MailDestination(ABC):
+    """What all kinds of mail share: composing, sending, and remembering who has it."""
 
     name: str
 
-    def __init__(self, parameters: EmailParameters, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        parameters: EmailParameters,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        receipts: Receipts | None = None,
+    ) -> None:
         self._mail = parameters
         self._clock = clock
+        self._receipts = MemoryReceipts() if receipts is None else receipts
 
     @abstractmethod
-    def _lists(self, case: ReportedCase) -> list[tuple[str, ...]]:
-        """One message for each of these lists."""
+    def lists(self, case: ReportedCase) -> tuple[MailList, ...]:
+        """Who hears of this case, each recipient once; one message for each of these lists."""
+
+    @abstractmethod
+    def kind(self, case: ReportedCase) -> LetterKind:
+        """What the mail is for."""
+
+    def event(self, case: ReportedCase) -> Event:
+        """What the mail tells of."""
+        return Event(event_key(case, self.name), case.case_id, self.name, self.kind(case))
 
     def deliver(self, case: ReportedCase) -> Delivered:
         """Send one message per recipient list, to those who have not taken it yet."""
-        receipts = Receipts(case.folder.path / f"{self.name}-receipts.json")
-        letters = self._letters(case, receipts)
-        if not letters:
-            return Delivered("all recipients have it already", self._clock())
-        refused: list[Refusal] = []
-        taken: dict[str, frozenset[str]] = {}
-        try:
-            with session(self._mail.server) as connection:
-                for letter in letters:
-                    refusals = submit(connection, letter.message, self._mail.sender, letter.missing)
-                    taken[letter.identity] = frozenset(letter.missing) - {refusal.recipient for refusal in refusals}
-                    refused += refusals
-        finally:
-            for identity, recipients in taken.items():
-                receipts.add(identity, recipients)
-        self._judge(refused)
-        count = sum(map(len, taken.values()))
-        return Delivered(f"taken by {self._mail.server} for {count} recipient{'s' if count != 1 else ''}", self._clock())
+        event = self.event(case)
+        letters = [self._letter(case, event, recipients) for recipients in self.lists(case)]
+        posted = Postman(self._mail.server, self._mail.sender, self._receipts).post(letters)
+        return Delivered(f"{self._mail.server}: {posted}", self._clock())
 
-    def _letters(self, case: ReportedCase, receipts: Receipts) -> list[_Letter]:
-        letters = []
-        for recipients in self._lists(case):
-            identity = message_id(case, self.name, recipients, self._mail.sender)
-            accepted = receipts.accepted(identity)
-            missing = tuple(recipient for recipient in recipients if recipient not in accepted)
-            if missing:
-                message = compose(
-                    case,
-                    sender=self._mail.sender,
-                    recipients=recipients,
-                    message_id=identity,
-                    sent_at=self._clock(),
-                    summary_png=_summary(case),
-                    patient=self._patient(case),
-                )
-                letters.append(_Letter(identity, message, missing))
-        return letters
+    def _letter(self, case: ReportedCase, event: Event, recipients: MailList) -> Letter:
+        identity = message_id(event.key, recipients.name, self._mail.sender)
+        thread = None if case.study_uid is None else thread_id(case.study_uid, self._mail.thread_key, self._mail.sender)
+        link = None if self._mail.link is None else self._mail.link(case.case_id, recipients.name)
+
+        def make(repeated: bool) -> EmailMessage:
+            return compose(
+                case,
+                sender=self._mail.sender,
+                recipients=recipients.to,
+                message_id=identity,
+                sent_at=self._clock(),
+                summary_png=_summary(case),
+                patient=self._patient(case),
+                thread=thread,
+                link=link,
+                repeated=repeated,
+            )
+
+        return Letter(event, identity, recipients.to, make)
 
     def check(self) -> str | None:
         """Connect, secure, log in, NOOP."""
@@ -103,41 +115,46 @@ class _MailDestination(ABC):
             return str(error)
         return None
 
-    def _judge(self, refused: list[Refusal]) -> None:
-        if not refused:
-            return
-        words = "; ".join(f"{refusal.recipient}: {refusal.code} {refusal.words}" for refusal in refused)
-        if any(refusal.temporary for refusal in refused):
-            raise RetryLater(f"{self._mail.server} refused recipients for now: {words}")
-        raise OperatorNeeded(f"{self._mail.server} refused recipients: {words}; check the addresses, the others have the mail")
-
     def _patient(self, case: ReportedCase) -> tuple[tuple[str, str], ...]:
         if not self._mail.patient_fields or case.source_header is None:
             return ()
         return named_fields(read_header(case.source_header), self._mail.patient_fields)
 
 
-class EmailDestination(_MailDestination):
+class EmailDestination(MailDestination):
     """Results to the stroke team, and to whoever belongs to where the case came in."""
 
     name = "email"
 
     def applies(self, case: ReportedCase) -> str | None:
         """Skip what has no finding, and what the settings do not want mailed."""
-        finding = case.result.finding
-        if finding is None or case.failed:
+        if case.result.finding is None or case.failed:
             return "no finding: the operators' mail tells it"
-        if self._mail.when == "never":
+        if self.lists(case):
+            return None
+        known = [one for one in self._all(case) if one.to]
+        if not known:
+            return "no recipients (deliver.email.to is empty)"
+        if all(one.when == "never" for one in known):
             return "mail is switched off (deliver.email.when: never)"
-        if self._mail.when == "positive" and not finding.alert:
-            return "no alert, and only alerts are mailed (deliver.email.when: positive)"
-        return None if self._lists(case) else "no recipients (deliver.email.to is empty)"
+        return "no alert, and only alerts are mailed (deliver.email.when: positive)"
 
-    def _lists(self, case: ReportedCase) -> list[tuple[str, ...]]:
-        return _disjoint(self._mail.to, case.extra_recipients)
+    def lists(self, case: ReportedCase) -> tuple[MailList, ...]:
+        """The stroke team's lists that want this finding."""
+        alert = case.result.finding is not None and case.result.finding.alert
+        return disjoint(one for one in self._all(case) if one.when == "always" or (one.when == "positive" and alert))
+
+    def _all(self, case: ReportedCase) -> tuple[MailList, ...]:
+        mail = self._mail
+        return (MailList("team", mail.to, mail.when), *mail.lists, MailList("sender", case.extra_recipients, mail.when))
+
+    def kind(self, case: ReportedCase) -> LetterKind:
+        """An alert, or a result without one."""
+        finding = case.result.finding
+        return LetterKind.ALERT if finding is not None and finding.alert else LetterKind.RESULT
 
 
-class OperatorsDestination(_MailDestination):
+class OperatorsDestination(MailDestination):
     """What was not analysed and what failed, to the operators and to whoever belongs to where the case came in."""
 
     name = "operators"
@@ -146,17 +163,28 @@ class OperatorsDestination(_MailDestination):
         """Skip what was analysed."""
         if case.result.finding is not None and not case.failed:
             return "analysed: nothing for the operators"
-        return None if self._lists(case) else "no recipients (deliver.email.operators and .to are empty)"
+        return None if self.lists(case) else "no recipients (deliver.email.operators and .to are empty)"
 
-    def _lists(self, case: ReportedCase) -> list[tuple[str, ...]]:
-        return _disjoint(self._mail.operators or self._mail.to, case.extra_recipients)
+    def lists(self, case: ReportedCase) -> tuple[MailList, ...]:
+        """The operators, and who sent it."""
+        general = MailList("operators", self._mail.operators or self._mail.to)
+        return disjoint((general, MailList("sender", case.extra_recipients)))
+
+    def kind(self, case: ReportedCase) -> LetterKind:
+        """A notice."""
+        return LetterKind.NOTICE
 
 
-def _disjoint(general: tuple[str, ...], extra: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Both lists without repeats; empty ones left out."""
-    first = tuple(dict.fromkeys(general))
-    second = tuple(recipient for recipient in dict.fromkeys(extra) if recipient not in first)
-    return [recipients for recipients in (first, second) if recipients]
+def disjoint(lists: Iterable[MailList]) -> tuple[MailList, ...]:
+    """The same lists, each recipient in the first of them only; empty ones left out."""
+    seen: set[str] = set()
+    found = []
+    for one in lists:
+        to = tuple(recipient for recipient in dict.fromkeys(one.to) if recipient.casefold() not in seen)
+        seen |= {recipient.casefold() for recipient in to}
+        if to:
+            found.append(replace(one, to=to))
+    return tuple(found)
 
 
 def _summary(case: ReportedCase) -> bytes | None:

@@ -1,34 +1,45 @@
-"""Which recipients have taken which mail: kept in the case's folder, so that a repeat reaches only those who lack it."""
+"""Where it is remembered which recipient has which mail. In the programs that is the ledger."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from outputs.files import write_atomically
+from corewatch.letters import Event, LetterState, Receipt
 
 
-class Receipts:
-    """Accepted recipients by Message-ID, in one small JSON file."""
+class Receipts(Protocol):
+    """A durable memory of mails; every method returns only when what it did would outlive a power cut."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def known(self, event: Event) -> Mapping[str, Receipt]:
+        """What is known of this event's mails, by recipient."""
 
-    def accepted(self, message_id: str) -> frozenset[str]:
-        """Addresses that a server has taken this message for."""
-        return frozenset(self._read().get(message_id, ()))
+    def begin(self, event: Event, message_id: str, recipients: Sequence[str]) -> str | None:
+        """The content is about to go out: `sending`, and one attempt more. Returns why it must not, or None."""
 
-    def add(self, message_id: str, recipients: frozenset[str]) -> None:
-        """Record more of them, durably."""
-        if not recipients:
-            return
-        data = self._read()
-        data[message_id] = sorted(recipients.union(data.get(message_id, ())))
-        write_atomically(self._path, json.dumps(data, indent=1).encode())
+    def end(self, event: Event, recipients: Sequence[str], state: LetterState, detail: str = "") -> None:
+        """What became of it."""
 
-    def _read(self) -> dict[str, list[str]]:
-        try:
-            data = json.loads(self._path.read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return data if isinstance(data, dict) else {}
+
+class MemoryReceipts:
+    """A memory for as long as the object lives: for connection tests, and as the model that the ledger's is compared with."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, str], Receipt] = {}
+
+    def known(self, event: Event) -> Mapping[str, Receipt]:
+        """What is known of this event's mails, by recipient."""
+        return {recipient: receipt for (key, recipient), receipt in self._rows.items() if key == event.key}
+
+    def begin(self, event: Event, message_id: str, recipients: Sequence[str]) -> str | None:
+        """The content is about to go out."""
+        for recipient in recipients:
+            before = self._rows.get((event.key, recipient), Receipt(LetterState.SENDING, 0))
+            self._rows[event.key, recipient] = Receipt(LetterState.SENDING, before.attempts + 1)
+        return None
+
+    def end(self, event: Event, recipients: Sequence[str], state: LetterState, detail: str = "") -> None:
+        """What became of it."""
+        for recipient in recipients:
+            before = self._rows.get((event.key, recipient), Receipt(state, 0))
+            self._rows[event.key, recipient] = Receipt(state, before.attempts)

@@ -10,6 +10,7 @@ from outputs.destinations.base import Destination
 from outputs.destinations.email import EmailDestination, EmailParameters, OperatorsDestination
 from outputs.destinations.folder import FolderDestination, FolderParameters
 from outputs.destinations.pacs import PacsDestination, PacsParameters
+from outputs.destinations.receipts import Receipts
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +23,16 @@ class DestinationParameters:
 
 
 def build_destinations(
-    parameters: DestinationParameters, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    parameters: DestinationParameters,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    receipts: Receipts | None = None,
 ) -> dict[str, Destination]:
     """The destinations by name: each PACS under its own, then ``folder``, ``email`` (results) and ``operators`` (what has none).
+
+    Parameters
+    ----------
+    receipts
+        Where it is remembered who has which mail; None: for as long as the destinations live.
 
     Raises
     ------
@@ -35,7 +43,8 @@ def build_destinations(
     if parameters.folder is not None:
         built.append(FolderDestination(parameters.folder, clock))
     if parameters.email is not None:
-        built += [EmailDestination(parameters.email, clock), OperatorsDestination(parameters.email, clock)]
+        kinds = (EmailDestination, OperatorsDestination)
+        built += [kind(parameters.email, clock, receipts) for kind in kinds]
     by_name = {destination.name: destination for destination in built}
     if len(by_name) != len(built):
         raise ValueError("two destinations have the same name")

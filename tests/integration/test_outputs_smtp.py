@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,10 @@ from typing import Any
 import pytest
 
 from corewatch.errors import OperatorNeeded, RetryLater
-from outputs.destinations.email import EmailDestination, EmailParameters, OperatorsDestination
+from outputs.destinations.email import EmailDestination, EmailParameters, MailList, OperatorsDestination
+from outputs.destinations.receipts import MemoryReceipts, Receipts
 from outputs.smtp import MailServer
+from tests.support.proxy import Cut, Passage, proxy
 from tests.support.results import PATIENT_ID, clock, make_case, not_analysed
 from tests.support.smtp import PASSWORD, USER, smtp_server
 from tests.support.storage import Certificates, make_certificates
@@ -26,9 +30,18 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("pki"))
 
 
-def team(port: int, *, to: tuple[str, ...] = TEAM, patient: tuple[str, ...] = (), **server: Any) -> EmailDestination:
+def team(
+    port: int,
+    *,
+    to: tuple[str, ...] = TEAM,
+    patient: tuple[str, ...] = (),
+    lists: tuple[MailList, ...] = (),
+    receipts: Receipts | None = None,
+    **server: Any,
+) -> EmailDestination:
     how: dict[str, Any] = {"host": "127.0.0.1", "port": port, "security": "none", "timeout_s": 5.0}
-    return EmailDestination(EmailParameters(MailServer(**(how | server)), FROM, to=to, patient_fields=patient), clock)
+    parameters = EmailParameters(MailServer(**(how | server)), FROM, to=to, patient_fields=patient, lists=lists)
+    return EmailDestination(parameters, clock, receipts)
 
 
 def test_one_message_per_list(tmp_path: Path) -> None:
@@ -88,6 +101,47 @@ def test_a_stranger_s_certificate_gets_no_mail(tmp_path: Path, certificates: Cer
     assert mailbox.mails == []
 
 
+def test_a_certificate_of_another_name_gets_no_mail(
+    tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its authority is trusted, but it was made for localhost."""
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **more: real("127.0.0.1", *rest, **more))
+    with smtp_server(tls=certificates.server_context(mutual=False)) as mailbox:
+        to = team(mailbox.port, host="mail.clinic.example", security="starttls", authority=certificates.authority)
+        with pytest.raises(OperatorNeeded, match=r"certificate .* cannot be trusted"):
+            to.deliver(make_case(tmp_path / "case"))
+        team(mailbox.port, host="localhost", authority=certificates.authority, security="starttls").deliver(
+            make_case(tmp_path / "right name")
+        )
+    assert mailbox.encrypted == [True]
+
+
+def strip_starttls(_passage: Passage, data: bytes) -> bytes:
+    return re.sub(rb"250([- ])STARTTLS", rb"250\1X-NOTHING", data)
+
+
+def test_starttls_that_is_stripped_on_the_way_gets_neither_mail_nor_password(tmp_path: Path, certificates: Certificates) -> None:
+    said = bytearray()
+
+    def listen(_passage: Passage, data: bytes) -> bytes:
+        said.extend(data)
+        return data
+
+    secure = {"security": "starttls", "authority": certificates.authority, "user": USER, "password": PASSWORD}
+    with (
+        smtp_server(tls=certificates.server_context(mutual=False), auth=True) as mailbox,
+        proxy(mailbox.port, listen, strip_starttls) as between,
+    ):
+        team(mailbox.port, **secure).deliver(make_case(tmp_path / "undisturbed"))
+        with pytest.raises(OperatorNeeded, match=r"deliver\.email"):
+            team(between.port, **secure).deliver(make_case(tmp_path / "case"))
+    assert len(mailbox.mails) == 1
+    assert b"ehlo" in bytes(said).lower()
+    assert b"AUTH" not in said
+    assert b"MAIL" not in said
+
+
 def test_starttls_never_falls_back_to_clear_text(tmp_path: Path) -> None:
     with smtp_server() as mailbox, pytest.raises(OperatorNeeded, match=r"deliver\.email"):
         team(mailbox.port, security="starttls").deliver(make_case(tmp_path / "case"))
@@ -138,13 +192,14 @@ def test_refusals_are_sorted_by_their_code(fault: dict[str, Any], error: type[Ex
 def test_partly_refused_reaches_the_others_once(reply: str, error: type[Exception], tmp_path: Path) -> None:
     """The repeat goes to the one who lacks it, under the same Message-ID, and to nobody else."""
     case = make_case(tmp_path / "case")
+    receipts = MemoryReceipts()
     with smtp_server() as mailbox:
         mailbox.refuse = {TEAM[1]: reply}
         with pytest.raises(error, match=TEAM[1]):
-            team(mailbox.port).deliver(case)
+            team(mailbox.port, receipts=receipts).deliver(case)
         mailbox.refuse = {}
-        team(mailbox.port).deliver(case)
-        again = team(mailbox.port).deliver(case)
+        team(mailbox.port, receipts=receipts).deliver(case)
+        again = team(mailbox.port, receipts=receipts).deliver(case)
     assert [recipients for recipients, _ in mailbox.mails] == [TEAM[:1], TEAM[1:]]
     assert len({message["Message-ID"] for _, message in mailbox.mails}) == 1
     assert "already" in again.detail
@@ -173,3 +228,87 @@ def test_operators_get_the_reason(tmp_path: Path) -> None:
     assert recipients == ("it@clinic.example",)
     assert "too thick" in message.as_string()
     assert "not analysed" in str(message["Subject"])
+
+
+def test_each_list_has_its_own_when(tmp_path: Path) -> None:
+    lists = (
+        MailList("night", ("night@clinic.example", TEAM[0].upper()), "positive"),
+        MailList("study", ("study@clinic.example",), "always"),
+        MailList("off", ("off@clinic.example",), "never"),
+    )
+    with smtp_server() as mailbox:
+        team(mailbox.port, lists=lists).deliver(make_case(tmp_path / "alert"))
+        alert = [recipients for recipients, _ in mailbox.mails]
+        mailbox.mails.clear()
+        team(mailbox.port, lists=lists).deliver(make_case(tmp_path / "calm", core_ml=3.0, alert=False))
+        calm = [recipients for recipients, _ in mailbox.mails]
+    assert alert == [TEAM, ("night@clinic.example",), ("study@clinic.example",)], "who is in two lists gets one mail"
+    assert calm == [TEAM, ("study@clinic.example",)]
+
+
+def test_one_list_refused_for_good_does_not_hold_up_the_next(tmp_path: Path) -> None:
+    receipts = MemoryReceipts()
+    lists = (MailList("night", ("night@clinic.example",)),)
+    with smtp_server() as mailbox:
+        mailbox.refuse = dict.fromkeys(TEAM, "550 no such user")
+        with pytest.raises(OperatorNeeded, match=TEAM[0]):
+            team(mailbox.port, lists=lists, receipts=receipts).deliver(make_case(tmp_path / "case"))
+    assert [recipients for recipients, _ in mailbox.mails] == [("night@clinic.example",)]
+
+
+def cut_when_taken(passage: Passage, data: bytes) -> bytes:
+    """The server has the message; its answer does not get through."""
+    if bytes(passage.said).endswith(b"\r\n.\r\n"):
+        raise Cut
+    return data
+
+
+@pytest.mark.parametrize(("alert", "copies"), [(True, 3), (False, 1)])
+def test_when_no_answer_comes_an_alert_is_repeated_and_a_result_is_not(alert: bool, copies: int, tmp_path: Path) -> None:
+    case = make_case(tmp_path / "case", core_ml=30.0 if alert else 3.0, alert=alert)
+    receipts = MemoryReceipts()
+    with smtp_server() as mailbox, proxy(mailbox.port, from_server=cut_when_taken) as between:
+        to = team(between.port, receipts=receipts)
+        for _ in range(copies):
+            with pytest.raises(RetryLater):
+                to.deliver(case)
+        last = to.deliver(case)
+        assert to.deliver(case).detail.endswith("already")
+    assert "not known whether 2 recipients have it" in last.detail
+    assert len(mailbox.mails) == copies
+    assert len({message["Message-ID"] for _, message in mailbox.mails}) == 1
+    assert [message["X-Corewatch-Repeated"] for _, message in mailbox.mails] == [None, "yes", "yes"][:copies]
+
+
+def test_a_connection_that_breaks_before_the_content_leaves_no_doubt(tmp_path: Path) -> None:
+    case = make_case(tmp_path / "case", core_ml=3.0, alert=False)
+    receipts = MemoryReceipts()
+    left = [b"DATA", b"RCPT", b"MAIL"]
+
+    def cut(_passage: Passage, data: bytes) -> bytes:
+        if left and data.upper().startswith(left[-1]):
+            left.pop()
+            raise Cut
+        return data
+
+    with smtp_server() as mailbox, proxy(mailbox.port, cut) as between:
+        to = team(between.port, receipts=receipts)
+        for _ in range(3):
+            with pytest.raises(RetryLater):
+                to.deliver(case)
+        to.deliver(case)
+    assert left == []
+    assert len(mailbox.mails) == 1
+
+
+def test_lines_that_begin_with_a_dot_arrive_whole(tmp_path: Path) -> None:
+    case = not_analysed(make_case(tmp_path / "case"))
+    case = dataclasses.replace(case, result=dataclasses.replace(case.result, detail=".\n..dots\n.\nQUIT"))
+    with smtp_server() as mailbox:
+        server = MailServer("127.0.0.1", mailbox.port, "none")
+        OperatorsDestination(EmailParameters(server, FROM, to=TEAM), clock).deliver(case)
+    ((_, message),) = mailbox.mails
+    body = message.get_body(("plain",))
+    assert body is not None
+    assert "..dots" in body.get_content()
+    assert "QUIT" in body.get_content()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+from datetime import timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from corewatch import RESEARCH_LABEL
 from corewatch.findings import Side
 from outputs.case import ReportedCase
-from outputs.mail import compose, message_id
+from outputs.mail import compose, event_key, message_id, thread_id
 from tests.support.results import NOW, PATIENT_ID, failed, make_case, not_analysed
 
 PNG = b"\x89PNG\r\n\x1a\n-the-page-"
@@ -133,10 +135,34 @@ def test_html_is_escaped(tmp_path: Path) -> None:
 def test_message_id_is_the_same_for_a_repeat_and_for_nothing_else(tmp_path: Path) -> None:
     case = make_case(tmp_path)
     later = dataclasses.replace(case, result=dataclasses.replace(case.result, revision=2))
-    lists = (("a@x.example", "b@x.example"), ("a@x.example",))
-    ids = {
-        message_id(c, purpose, to, "s@clinic.example") for c in (case, later) for purpose in ("email", "operators") for to in lists
-    }
+    keys = [event_key(c, purpose) for c in (case, later) for purpose in ("email", "operators")]
+    ids = {message_id(key, to, "s@clinic.example") for key in keys for to in ("team", "night")}
     assert len(ids) == 8
-    assert message_id(case, "email", lists[0], "s@clinic.example") == message_id(case, "email", lists[0][::-1], "s@clinic.example")
+    assert keys[0] == event_key(make_case(tmp_path), "email")
     assert all(identity.endswith("@clinic.example>") for identity in ids)
+
+
+def test_an_end_that_came_again_is_another_event(tmp_path: Path) -> None:
+    case = not_analysed(make_case(tmp_path))
+    again = dataclasses.replace(case, analysed_at=case.analysed_at + timedelta(minutes=5))
+    assert event_key(case, "operators") != event_key(again, "operators")
+
+
+def test_mails_of_a_study_are_gathered_and_do_not_name_it(tmp_path: Path) -> None:
+    key, uid = b"k" * 32, "1.2.826.0.1.1"
+    thread = thread_id(uid, key, "s@clinic.example")
+    message = mail(make_case(tmp_path), thread=thread)
+    assert message["References"] == message["In-Reply-To"] == thread
+    assert uid not in message.as_string()
+    others = {thread_id("1.2.826.0.1.9", key, "s@clinic.example"), thread_id(uid, b"l" * 32, "s@clinic.example")}
+    assert thread not in others
+    assert hashlib.sha256(uid.encode()).hexdigest()[:32] not in thread, "a hash without a key could be looked up"
+
+
+def test_a_link_and_the_mark_of_a_copy(tmp_path: Path) -> None:
+    linked = mail(make_case(tmp_path), link="https://cw.example/a/x.y-z", repeated=True)
+    assert linked["X-Corewatch-Repeated"] == "yes"
+    for body in both(linked):
+        assert "https://cw.example/a/x.y-z" in body
+        assert "Sent again" in body
+    assert all("Sent again" not in body and "https" not in body for body in both(mail(make_case(tmp_path))))

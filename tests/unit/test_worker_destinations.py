@@ -21,7 +21,7 @@ PACS = {"name": "main", "ae_title": "PACS", "host": "h", "port": 104}
 
 def test_what_the_settings_say_of_a_pacs_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[DestinationParameters] = []
-    monkeypatch.setattr(worker.destinations, "build_destinations", lambda parameters: seen.append(parameters) or {})
+    monkeypatch.setattr(worker.destinations, "build_destinations", lambda parameters, **_: seen.append(parameters) or {})
     said = {
         **PACS,
         "our_ae_title": "CW",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from corewatch.errors import OperatorNeeded
 from corewatch.states import DeliveryState
 from outputs.case import ReportedCase
-from outputs.destinations.base import Destination
+from outputs.destinations.base import Destination, NothingToDeliver
 
 
 def deliver(case: ReportedCase, destination: Destination | None) -> tuple[DeliveryState, str]:
@@ -27,4 +27,7 @@ def deliver(case: ReportedCase, destination: Destination | None) -> tuple[Delive
     reason = destination.applies(case)
     if reason is not None:
         return DeliveryState.SKIPPED, reason
-    return DeliveryState.SENT, destination.deliver(case).detail
+    try:
+        return DeliveryState.SENT, destination.deliver(case).detail
+    except NothingToDeliver as why:
+        return DeliveryState.SKIPPED, str(why)

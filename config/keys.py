@@ -1,0 +1,50 @@
+"""Keys of this installation's own: made once, kept in the data folder, readable by the owner only."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+from corewatch.errors import ConfigurationError
+
+_FILE: Final = "own.key"
+_BYTES: Final = 32
+
+
+def own_key(data_dir: Path, purpose: str) -> bytes:
+    """A key of 32 bytes for one purpose: the same for every program that works on this data folder.
+
+    Raises
+    ------
+    ConfigurationError
+        The file is there and holds no key.
+    """
+    path = data_dir / _FILE
+    if not path.exists():
+        _make(path)
+    held = path.read_bytes()
+    if len(held) != _BYTES:
+        raise ConfigurationError(f"{path} should hold {_BYTES} bytes; remove it, and links in mails that are out become invalid")
+    return hmac.new(held, purpose.encode(), hashlib.sha256).digest()
+
+
+def _make(path: Path) -> None:
+    """Several programs may do so at once: the first one's stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.partial")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return
+    finally:
+        temporary.unlink()

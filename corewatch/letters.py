@@ -1,0 +1,97 @@
+"""Who has which mail: one row per event and recipient, and what to do with a row that is found again. Pure.
+
+SMTP cannot promise "exactly once": between the moment the server has the whole message and the moment its answer is written down
+here, nobody knows whether it was taken (RFC 1047). A row says `sending` in that time, and only then. What a later attempt does with
+such a row depends on what the mail is for, see `what_next`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class LetterKind(StrEnum):
+    """What a mail is for."""
+
+    ALERT = "alert"
+    """A positive finding: somebody must act."""
+    RESULT = "result"
+    """A finding without an alert."""
+    NOTICE = "notice"
+    """A case without a finding: somebody must read the images without one."""
+    DIGEST = "digest"
+    """Many cases in one mail."""
+    ESCALATION = "escalation"
+    """An alert that nobody has acknowledged, to the next list."""
+
+
+class LetterState(StrEnum):
+    """Where the mail of one recipient is."""
+
+    SENDING = "sending"
+    """Written down after the server was ready for the message (354) and before its first byte went out."""
+    ACCEPTED = "accepted"
+    """The server answered the end of the message with 250."""
+    REFUSED = "refused"
+    """The server said no, to the recipient or to the message: it has not got it."""
+    UNKNOWN = "unknown"
+    """Perhaps the server has it; it is not sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a mail tells of: the key, together with the recipient, under which it is remembered.
+
+    Attributes
+    ----------
+    key
+        Hash of case, revision, purpose and end: the same for a repeat, whoever stands in the lists by then.
+    about
+        The case's id, or the digest's.
+    destination
+        Name of the destination that sends it.
+    """
+
+    key: str
+    about: str
+    destination: str
+    kind: LetterKind
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What is known of one recipient: the state, and how often the message's content was on its way."""
+
+    state: LetterState
+    attempts: int
+
+
+class Next(StrEnum):
+    """What to do for a recipient."""
+
+    SEND = "send"
+    REPEAT = "repeat"
+    """Send with the same Message-ID, marked: mail servers and readers can recognise the second copy."""
+    LEAVE = "leave"
+    """The recipient has it, or it was given up."""
+    GIVE_UP = "give_up"
+    """Perhaps the recipient has it: write down `unknown` and say so."""
+
+
+MUST_ARRIVE: Final = frozenset({LetterKind.ALERT, LetterKind.NOTICE, LetterKind.DIGEST, LetterKind.ESCALATION})
+"""Kinds of which a second copy is the smaller harm: somebody has to act upon them. A result without an alert is in the PACS and in
+the results folder as well; a second copy of it only makes people doubt what they see."""
+
+MOST_COPIES: Final = 3
+"""Copies of one mail at most: a server that takes messages and never answers must not fill a mailbox."""
+
+
+def what_next(receipt: Receipt | None, kind: LetterKind) -> Next:
+    """Decide for one recipient of a mail of this kind."""
+    if receipt is None or receipt.state is LetterState.REFUSED:
+        return Next.SEND
+    if receipt.state is LetterState.SENDING:
+        return Next.REPEAT if kind in MUST_ARRIVE and receipt.attempts < MOST_COPIES else Next.GIVE_UP
+    return Next.LEAVE

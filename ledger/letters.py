@@ -1,0 +1,97 @@
+"""Who has which mail: a row per event and recipient, written before the content goes out and after the server has answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from corewatch.letters import Event, LetterKind, LetterState, Receipt
+from ledger.database import Database, record
+from ledger.tables import cases, letters
+
+
+@dataclass(frozen=True, slots=True)
+class LetterRow:
+    """The mail of one recipient, for people who look it up."""
+
+    about: str
+    destination: str
+    kind: LetterKind
+    recipient: str
+    message_id: str
+    state: LetterState
+    attempts: int
+    begun_at: datetime | None
+    ended_at: datetime | None
+    detail: str
+
+
+class Letters:
+    """Satisfies `outputs.destinations.receipts.Receipts`. Each method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def known(self, event: Event) -> Mapping[str, Receipt]:
+        """What is known of this event's mails, by recipient."""
+        with self._database.reading() as connection:
+            rows = connection.execute(select(letters).where(letters.c.event_key == event.key))
+            return {row.recipient: Receipt(LetterState(row.state), row.attempts) for row in rows}
+
+    def of(self, about: str) -> list[LetterRow]:
+        """All mails about a case or a digest, in the order in which they began."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                select(letters).where(letters.c.about == about).order_by(letters.c.begun_at, letters.c.recipient)
+            )
+            return [
+                LetterRow(
+                    row.about, row.destination, LetterKind(row.kind), row.recipient, row.message_id, LetterState(row.state),
+                    row.attempts, row.begun_at, row.ended_at, row.detail,
+                )
+                for row in rows
+            ]  # fmt: skip
+
+    def begin(self, event: Event, message_id: str, recipients: Sequence[str]) -> str | None:
+        """The content is about to go out; committed before this returns."""
+        now = self._database.clock()
+        with self._database.transaction() as connection:
+            for recipient in recipients:
+                row = letters.c.event_key == event.key, letters.c.recipient == recipient
+                values = {"state": LetterState.SENDING, "begun_at": now, "ended_at": None, "detail": "", "message_id": message_id}
+                begun = update(letters).where(*row).values(attempts=letters.c.attempts + 1, **values)
+                if not connection.execute(begun).rowcount:
+                    connection.execute(insert(letters).values(**_columns(event), recipient=recipient, attempts=1, **values))
+            _record(connection, now, "letter.sending", event, recipients)
+        return None
+
+    def end(self, event: Event, recipients: Sequence[str], state: LetterState, detail: str = "") -> None:
+        """What became of it."""
+        if not recipients:
+            return
+        now = self._database.clock()
+        with self._database.transaction() as connection:
+            for recipient in recipients:
+                row = letters.c.event_key == event.key, letters.c.recipient == recipient
+                values = {"state": state, "ended_at": now, "detail": detail}
+                if not connection.execute(update(letters).where(*row).values(**values)).rowcount:
+                    new = {**_columns(event), **values, "recipient": recipient, "attempts": 0, "message_id": ""}
+                    connection.execute(insert(letters).values(new))
+            _record(connection, now, f"letter.{state}", event, recipients, **({"why": detail} if detail else {}))
+
+
+def _columns(event: Event) -> dict[str, str]:
+    return {"event_key": event.key, "about": event.about, "destination": event.destination, "kind": str(event.kind)}
+
+
+def _record(connection: Connection, at: datetime, name: str, event: Event, recipients: Sequence[str], **more: str) -> None:
+    about_a_case = connection.scalar(select(cases.c.case_id).where(cases.c.case_id == event.about)) is not None
+    what: dict[str, Any] = {"destination": event.destination, "kind": str(event.kind), "to": list(recipients), **more}
+    if about_a_case:
+        record(connection, at, name, event.about, **what)
+    else:
+        record(connection, at, name, digest=event.about, **what)

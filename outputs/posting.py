@@ -1,0 +1,127 @@
+"""Bringing letters to the mail server so that each recipient gets each of them once, as far as SMTP allows.
+
+See `corewatch.letters` for what is remembered, and for what is done when nobody knows whether a mail was taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from email.message import EmailMessage
+from functools import partial
+
+from corewatch.errors import OperatorNeeded, RetryLater
+from corewatch.letters import Event, LetterState, Next, what_next
+from outputs.destinations.base import NothingToDeliver
+from outputs.destinations.receipts import Receipts
+from outputs.smtp import MailServer, Refusal, session, submit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Letter:
+    """One message to one list of recipients.
+
+    Attributes
+    ----------
+    compose
+        Makes the message; True: perhaps the recipients have it already.
+    """
+
+    event: Event
+    message_id: str
+    recipients: tuple[str, ...]
+    compose: Callable[[bool], EmailMessage]
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """How many recipients got something now, and of how many nobody knows."""
+
+    taken: int
+    unknown: int
+
+    def __str__(self) -> str:
+        words = f"taken for {_count(self.taken)}" if self.taken else "all recipients have it already"
+        return words + (f"; not known whether {_count(self.unknown)} have it, and not sent again" if self.unknown else "")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Turn:
+    """A letter and those who are to get it now."""
+
+    letter: Letter
+    recipients: tuple[str, ...]
+    repeated: bool
+
+
+class Postman:
+    """Sends letters over one connection, and remembers who has them."""
+
+    def __init__(self, server: MailServer, sender: str, receipts: Receipts) -> None:
+        self._server = server
+        self._sender = sender
+        self._receipts = receipts
+
+    def post(self, letters: Sequence[Letter]) -> Posted:
+        """Send what is missing; a letter that is refused stops no other.
+
+        Raises
+        ------
+        RetryLater, OperatorNeeded
+            Somebody has not got it; the others are remembered.
+        NothingToDeliver
+            It must not be sent any more.
+        """
+        unknown = sum(self._give_up(letter) for letter in letters)
+        turns = [turn for letter in letters for turn in self._turns(letter)]
+        if not turns:
+            return Posted(0, unknown)
+        taken, refused = 0, list[Refusal]()
+        with session(self._server) as connection:
+            for turn in turns:
+                event, letter = turn.letter.event, turn.letter
+                message = letter.compose(turn.repeated)
+                refusals = submit(connection, message, self._sender, turn.recipients, partial(self._begin, letter))
+                for refusal in refusals:
+                    why = f"{refusal.code} {refusal.words}"
+                    self._receipts.end(event, [refusal.recipient], LetterState.REFUSED, why)
+                accepted = sorted(set(turn.recipients) - {refusal.recipient for refusal in refusals})
+                self._receipts.end(event, accepted, LetterState.ACCEPTED)
+                taken += len(accepted)
+                refused += refusals
+        self._judge(refused)
+        return Posted(taken, unknown)
+
+    def _begin(self, letter: Letter, recipients: tuple[str, ...]) -> None:
+        withdrawn = self._receipts.begin(letter.event, letter.message_id, recipients)
+        if withdrawn is not None:
+            raise NothingToDeliver(withdrawn)
+
+    def _turns(self, letter: Letter) -> list[_Turn]:
+        """At most two: those who lack it, and those who perhaps have it."""
+        known = self._receipts.known(letter.event)
+        found: list[_Turn] = []
+        for step in (Next.SEND, Next.REPEAT):
+            to = tuple(r for r in letter.recipients if what_next(known.get(r), letter.event.kind) is step)
+            if to:
+                found.append(_Turn(letter, to, step is Next.REPEAT))
+        return found
+
+    def _give_up(self, letter: Letter) -> int:
+        known = self._receipts.known(letter.event)
+        lost = [r for r in letter.recipients if what_next(known.get(r), letter.event.kind) is Next.GIVE_UP]
+        if lost:
+            self._receipts.end(letter.event, lost, LetterState.UNKNOWN, "the connection or the worker ended before the answer came")
+        return len(lost)
+
+    def _judge(self, refused: Sequence[Refusal]) -> None:
+        if not refused:
+            return
+        words = "; ".join(f"{refusal.recipient}: {refusal.code} {refusal.words}" for refusal in refused)
+        if any(refusal.temporary for refusal in refused):
+            raise RetryLater(f"{self._server} refused recipients for now: {words}")
+        raise OperatorNeeded(f"{self._server} refused recipients: {words}; check the addresses, the others have the mail")
+
+
+def _count(recipients: int) -> str:
+    return f"{recipients} recipient{'s' if recipients != 1 else ''}"
