@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
 
 from cli.main import SECTIONS
-from config.delivery import DeliverSettings, PacsDestination
 from config.settings import Settings, WorkSettings
 from corewatch.reasons import Reason
 
@@ -52,21 +52,24 @@ def keys(model: type[BaseModel], prefix: str = "") -> set[str]:
     found = set()
     for name, field in model.model_fields.items():
         found.add(prefix + (field.alias or name))
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found |= keys(field.annotation, f"{prefix}{name}.")
+        for inner in sections(field.annotation):
+            found |= keys(inner, f"{prefix}{field.alias or name}.")
     return found
+
+
+def sections(annotation: Any) -> list[type[BaseModel]]:
+    """The sections in a type, also within lists and where null may stand instead."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in sections(part)]
 
 
 @pytest.mark.parametrize("page", HAND_WRITTEN, ids=lambda p: p.name)
 def test_settings_that_are_named_exist(page: Path) -> None:
-    known = (
-        keys(Settings)
-        | {f"deliver.{k}" for k in DeliverSettings.model_fields}
-        | {f"deliver.pacs.{k}" for k in PacsDestination.model_fields}
-    )
+    known = keys(Settings)
     known |= {"work.*_limit_s"} if any(k.endswith("_limit_s") for k in WorkSettings.model_fields) else set()
-    sections = "|".join(Settings.model_fields)
-    named = {word for word in quoted(page) if re.fullmatch(rf"({sections})(\.[a-z_*]+)+", word)}
+    first = "|".join(Settings.model_fields)
+    named = {word for word in quoted(page) if re.fullmatch(rf"({first})(\.[a-z_*]+)+", word)}
     files = {word for word in named if (ROOT / word).exists()}
     assert named - files - known == set()
 
