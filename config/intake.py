@@ -31,7 +31,13 @@ class ListenerSettings(Section):
     tls: TlsFiles | None = None
     """TLS 1.2 or later with client certificates; null: plain."""
     max_associations: int = Field(32, ge=1)
-    """Associations at the same time, per process."""
+    """Associations at the same time, shared among the processes; one more is asked to come again."""
+    max_associations_per_peer: int | None = Field(16, ge=1)
+    """How many of them one address may have, so that it leaves room for others; null: all. Shared among the processes too."""
+    max_instances_per_s_per_peer: float | None = Field(None, gt=0)
+    """Images a second that one address may send to each process: its answers are delayed, nothing is refused. Null: no limit."""
+    max_instance_mib: int = Field(4096, ge=1)
+    """A larger data set is passed over and answered with 0xA702. Memory does not grow with it: images are written as they come."""
     idle_timeout_s: float = Field(60.0, gt=0)
     """An association without traffic for so long is ended, so that a dead peer does not hold a series open."""
     max_pdu_bytes: int = Field(262_144, ge=4096)

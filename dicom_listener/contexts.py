@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from pydicom import uid
-from pynetdicom import AllStoragePresentationContexts, build_context, register_uid
-from pynetdicom.presentation import PresentationContext
-from pynetdicom.service_class import StorageServiceClass
-from pynetdicom.sop_class import Verification
+from pynetdicom import AllStoragePresentationContexts
+
+from dicom_listener.negotiation import Offer
 
 DECODABLE: Mapping[str, str] = MappingProxyType(
     {
@@ -73,11 +72,7 @@ EXTRA_SOP_CLASSES: Mapping[str, str] = MappingProxyType(
 """Private and retired objects that archives route along with CT studies; pynetdicom knows the present standard's only."""
 
 
-def supported_contexts() -> list[PresentationContext]:
-    """Verification and every storage SOP class, each with its transfer syntaxes in order of preference."""
-    for sop_class, keyword in EXTRA_SOP_CLASSES.items():
-        register_uid(sop_class, keyword, StorageServiceClass)
-    storage = [str(c.abstract_syntax) for c in AllStoragePresentationContexts] + list(EXTRA_SOP_CLASSES)
-    contexts = [build_context(Verification, [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian])]
-    contexts += [build_context(c, list(DECODABLE if c in ANALYSED_SOP_CLASSES else ANY_ENCODING)) for c in storage]
-    return contexts
+def storage_offers() -> tuple[Offer, ...]:
+    """Every storage SOP class, each with its transfer syntaxes in order of preference."""
+    classes = [str(c.abstract_syntax) for c in AllStoragePresentationContexts] + list(EXTRA_SOP_CLASSES)
+    return tuple(Offer(c, tuple(DECODABLE if c in ANALYSED_SOP_CLASSES else ANY_ENCODING)) for c in classes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -13,18 +12,18 @@ from pydicom.filereader import read_dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from corewatch.identity import derived_uid
+from dicom_listener.dimse import is_uid
 from dicom_listener.status import NO_UID, NOT_DICOM, WRONG_SOP_CLASS, WRONG_SOP_INSTANCE, StorageStatus
 
 _SOP_CLASS_UID = 0x00080016
 _SOP_INSTANCE_UID = 0x00080018
-_HEAD_BYTES = 65_536
+HEAD_BYTES = 65_536
 """How much of a data set is looked at: (0008,0018) comes within its first few elements, since elements are sorted by tag."""
 
 IMPLEMENTATION_CLASS_UID = derived_uid("corewatch", None, "implementation-class")
 IMPLEMENTATION_VERSION = "COREWATCH"
 """Implementation Class UID and Version Name. No version number: an image sent again after an update must get the same bytes."""
 
-_UID = re.compile(r"[0-9.]{1,64}")
 _SHORT_ELEMENT = struct.Struct("<HH2sH")
 _LONG_ELEMENT = struct.Struct("<HH2s2xL")
 
@@ -39,8 +38,11 @@ class StoreRequest:
 
 
 def check_instance(request: StoreRequest, data: memoryview) -> StorageStatus | None:
-    """Return None where the data set is the object that the request announces, else the answer to give."""
-    if not _UID.fullmatch(request.sop_class_uid) or not _UID.fullmatch(request.sop_instance_uid):
+    """Return None where the data set is the object that the request announces, else the answer to give.
+
+    `data` is its beginning: `HEAD_BYTES`, or all of it.
+    """
+    if not is_uid(request.sop_class_uid) or not is_uid(request.sop_instance_uid):
         return NO_UID
     try:
         found = _first_uids(data, request.transfer_syntax_uid)
@@ -83,9 +85,9 @@ def _element(number: int, vr: bytes, value: bytes) -> bytes:
 
 def _first_uids(data: memoryview, transfer_syntax_uid: str) -> dict[int, str]:
     if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
-        head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _HEAD_BYTES)
+        head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, HEAD_BYTES)
     else:
-        head = bytes(data[:_HEAD_BYTES])
+        head = bytes(data[:HEAD_BYTES])
     dataset = read_dataset(
         BytesIO(head),
         is_implicit_VR=transfer_syntax_uid == ImplicitVRLittleEndian,

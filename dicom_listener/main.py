@@ -27,9 +27,8 @@ def serve(settings: Settings) -> None:
         listener = StorageListener(settings)
         _run(listener)
         return
-    share = -(-settings.listener.max_associations // processes)
     # made before any process or thread: all processes accept from this one socket, so whichever is idle takes the next sender
-    listener = StorageListener(settings, max_associations=share)
+    listener = StorageListener(settings, processes=processes)
     listener.announce()
     supervise(listener.run_until, processes, STOP_SIGNALS)
 

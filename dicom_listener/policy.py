@@ -29,6 +29,7 @@ class Rejection(Enum):
     NOT_LOOPBACK = ("listener.peers is empty, so only programs on this machine may send", 1, 1, 3)
     TOO_MANY = ("listener.max_associations are open", 2, 3, 2)
     """Transient: the sender is expected to try again."""
+    TOO_MANY_OF_PEER = ("listener.max_associations_per_peer are open from this address", 2, 3, 2)
     STOPPING = ("the listener is stopping", 2, 3, 1)
 
     @property
@@ -62,19 +63,24 @@ class AssociationPolicy:
         Allowed pairs of AE title and host; a host is an address, a network (`10.1.2.0/24`) or a name. Programs on this machine
         (loopback) may always send, under any AE title: an administrator can try the
         listener from the machine itself.
+    max_per_peer
+        Associations at the same time from one address; None: as many as there are.
     """
 
     ae_title: str
     peers: Sequence[Peer]
     max_associations: int
+    max_per_peer: int | None = None
 
-    def decide(self, request: Request, open_associations: int, resolve: Resolver) -> Rejection | None:
+    def decide(self, request: Request, open_associations: int, resolve: Resolver, open_of_peer: int = 0) -> Rejection | None:
         """Return None to accept, else the first rule that speaks against it.
 
         Parameters
         ----------
         open_associations
             How many are open already, this one not counted.
+        open_of_peer
+            How many of them come from the same address.
         """
         if request.application_context != APPLICATION_CONTEXT:
             return Rejection.APPLICATION_CONTEXT
@@ -83,7 +89,15 @@ class AssociationPolicy:
         refused = self._check_peer(request, resolve)
         if refused is not None:
             return refused
-        return Rejection.TOO_MANY if open_associations >= self.max_associations else None
+        return self.check_room(open_associations, open_of_peer)
+
+    def check_room(self, open_associations: int, open_of_peer: int) -> Rejection | None:
+        """The rules that depend on how many are open."""
+        if open_associations >= self.max_associations:
+            return Rejection.TOO_MANY
+        if self.max_per_peer is not None and open_of_peer >= self.max_per_peer:
+            return Rejection.TOO_MANY_OF_PEER
+        return None
 
     def _check_peer(self, request: Request, resolve: Resolver) -> Rejection | None:
         address = parse_address(request.address)

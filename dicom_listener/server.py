@@ -1,51 +1,47 @@
-"""The Storage SCP: pynetdicom's upper layer, our rules and our spool."""
+"""The listener: a port, the associations that came through it, and who may open one."""
 
 from __future__ import annotations
 
-import logging
+import select
 import socket
 import threading
 import time
-import traceback
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from pynetdicom import AE, _config, evt
-from pynetdicom.transport import ThreadedAssociationServer
 
 from config.settings import Settings
 from config.stopping import StopRequest
-from corewatch.arrival import ArrivalOutcome
 from corewatch.clock import Clock, utc_now
 from corewatch.errors import ConfigurationError
-from dicom_listener.contexts import supported_contexts
+from dicom_listener.association import NEGOTIATION_TIMEOUT_S, Association, Terms
+from dicom_listener.connection import Connection
 from dicom_listener.disk import DiskGuard
-from dicom_listener.instance import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION, StoreRequest
+from dicom_listener.instance import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from dicom_listener.negotiation import AssociateRequest
+from dicom_listener.pace import Hush, Pace
 from dicom_listener.policy import AssociationPolicy, Rejection, Request, Resolver
-from dicom_listener.session import Session, Spool
-from dicom_listener.status import ASSOCIATION_ENDED, INTERNAL_ERROR, StorageStatus
-from dicom_listener.transport import prepare_connection, server_tls
+from dicom_listener.port import bind, resolve_host
+from dicom_listener.services import Service, Verification
+from dicom_listener.session import Spool, Storage
+from dicom_listener.tls import ServerTls
 from ledger.durable import make_folders
 
 log = structlog.get_logger()
 
 ACCEPT_POLL_S = 0.25
 """How often the accepting thread looks whether it should stop, and which associations have ended."""
-NEGOTIATION_TIMEOUT_S = 15.0
-"""A connection that has not asked for an association by then is closed."""
 STOP_TIMEOUT_S = 20.0
 """How long open associations may go on after the listener was asked to stop."""
-BACKLOG = 128
-"""Connections that wait to be accepted; a PACS opens several at once."""
+YIELD_S = 0.001
+"""Processes that share the port let one that has fewer connections go first: each waits so long for every connection it has."""
+MOST_WAITING = 128
+"""Connections that have not asked for an association yet; beyond that new ones are closed at once."""
+MOST_WAITING_OF_HOST = 24
+"""As many of them from one address, so that one that opens connections and says nothing does not keep others out."""
 
-
-def resolve_host(name: str) -> frozenset[str]:
-    """Addresses of a host name from the system's resolver; empty where it has none."""
-    try:
-        return frozenset(str(entry[4][0]) for entry in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM))
-    except (OSError, UnicodeError):
-        return frozenset()
+MIB = 2**20
 
 
 class StorageListener:
@@ -55,8 +51,10 @@ class StorageListener:
     ----------
     settings
         `settings.listener` and `settings.received_dir` are used.
-    max_associations
-        How many at once; None: `settings.listener.max_associations`.
+    processes
+        How many share the port, each with an equal part of what `settings.listener` allows.
+    services
+        Further ones.
 
     Raises
     ------
@@ -68,7 +66,8 @@ class StorageListener:
         self,
         settings: Settings,
         *,
-        max_associations: int | None = None,
+        processes: int = 1,
+        services: Sequence[Service] = (),
         guard: DiskGuard | None = None,
         resolve: Resolver = resolve_host,
         clock: Clock = utc_now,
@@ -80,26 +79,40 @@ class StorageListener:
         except OSError as error:
             raise ConfigurationError(f"data_dir: {received} cannot be made: {error.strerror}") from error
         self._settings = listener
-        self._spool = Spool(received, guard or DiskGuard(received, listener.reserve_gib), clock)
-        self._policy = AssociationPolicy(listener.ae_title, listener.peers, max_associations or listener.max_associations)
+        spool = Spool(received, guard or DiskGuard(received, listener.reserve_gib), clock, listener.max_instance_mib * MIB)
+        rate = listener.max_instances_per_s_per_peer
+        self._paced = None if rate is None else Pace(rate)
+        self._terms = Terms.of(
+            (Verification(), Storage(spool, self._pace), *services),
+            listener.max_pdu_bytes,
+            listener.idle_timeout_s,
+            (IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION),
+        )
+        per_peer = listener.max_associations_per_peer
+        self._policy = AssociationPolicy(
+            listener.ae_title,
+            listener.peers,
+            _share(listener.max_associations, processes),
+            None if per_peer is None else _share(per_peer, processes),
+        )
+        self._shared_port = processes > 1
         self._resolve = resolve
+        self._hush = Hush()
         self._lock = threading.Lock()
-        self._connections: set[Any] = set()
-        self._sessions: dict[Any, Session] = {}
+        self._threads: dict[Association, threading.Thread] = {}
+        self._admitted: set[Association] = set()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._server = self._bind()
-
-    @property
-    def port(self) -> int:
+        self._tls = None if listener.tls is None else ServerTls(listener.tls)
+        self._socket = bind(listener.host, listener.port)
+        self.port = int(self._socket.getsockname()[1])
         """The port that is listened on, also where the settings say 0 (any free one)."""
-        return int(self._server.server_address[1])
 
     @property
     def open_associations(self) -> int:
         """Associations that are open now."""
         with self._lock:
-            return len(self._sessions)
+            return len(self._admitted)
 
     def start(self) -> None:
         """Begin to accept, in a thread of its own."""
@@ -133,151 +146,113 @@ class StorageListener:
         if self._thread is not None:
             self._thread.join()
         # only our copy of the descriptor: other processes that share the port go on listening
-        self._server.socket.close()
+        self._socket.close()
         deadline = time.monotonic() + timeout_s
         while self.open_associations and time.monotonic() < deadline:
             time.sleep(0.02)
-            self._sweep()
         with self._lock:
-            rest, connections = list(self._sessions), list(self._connections)
+            admitted, rest = set(self._admitted), dict(self._threads)
         for association in rest:
-            log.warning("association_aborted", reason="the listener stops", peer_host=association.requestor.address)
+            if association in admitted:
+                log.warning("association_aborted", reason="the listener stops", peer_host=association.host)
             association.abort()
-        for association in connections:
-            _wake(association)
-        for association in connections:
-            if association.ident is not None:
-                association.join()
-        self._sweep()
+        for thread in rest.values():
+            thread.join()
 
-    def _bind(self) -> Any:
-        settings = self._settings
-        # the standard handlers render every message as text, wanted or not; what matters is logged here
-        _config.LOG_HANDLER_LEVEL = "none"
-        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
-        entity = AE(ae_title=settings.ae_title)
-        entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-        entity.implementation_version_name = IMPLEMENTATION_VERSION
-        entity.maximum_pdu_size = settings.max_pdu_bytes
-        entity.maximum_associations = 2**31  # our own rule counts established associations, not mere connections
-        entity.acse_timeout = NEGOTIATION_TIMEOUT_S
-        entity.dimse_timeout = settings.idle_timeout_s
-        entity.network_timeout = settings.idle_timeout_s
-        try:
-            server = entity.make_server(
-                (settings.host, settings.port),
-                contexts=supported_contexts(),
-                ssl_context=None if settings.tls is None else server_tls(settings.tls),
-                evt_handlers=[
-                    (evt.EVT_CONN_OPEN, self._on_connection),
-                    (evt.EVT_REQUESTED, self._on_request),
-                    (evt.EVT_C_STORE, self._on_store),
-                    (evt.EVT_RELEASED, self._on_end, [ArrivalOutcome.RELEASED]),
-                    (evt.EVT_ABORTED, self._on_end, [ArrivalOutcome.ABORTED]),
-                    (evt.EVT_CONN_CLOSE, self._on_disconnection),
-                ],
-                server_class=ThreadedAssociationServer,
+    def admit(self, association: Association, request: AssociateRequest) -> Rejection | None:
+        """Count the association in, or say why not."""
+        asked = Request(request.calling_ae_title, request.called_ae_title, association.host, request.application_context)
+        rejection = self._decide(association, asked)
+        if rejection is not None:
+            self._say(
+                "association_rejected",
+                rejection.explanation,
+                association.host,
+                peer_ae_title=asked.calling_ae_title,
+                called_ae_title=asked.called_ae_title,
             )
-        except OSError as error:
-            raise ConfigurationError(
-                f"listener: cannot listen on {settings.host}:{settings.port}: {error.strerror or error}; is the port in use?"
-            ) from error
-        server.timeout = ACCEPT_POLL_S
-        # with several processes on one port another one may take the connection first: do not wait for the next
-        server.socket.settimeout(ACCEPT_POLL_S)
-        server.socket.listen(BACKLOG)
-        return server
+        return rejection
 
-    def _accept(self) -> None:
-        while not self._stopping.is_set():
-            self._server.handle_request()
-            self._sweep()
-
-    def _sweep(self) -> None:
-        """Close what ended without an event, such as an association whose thread died."""
+    def leave(self, association: Association) -> None:
+        """It has ended."""
         with self._lock:
-            dead = [a for a in self._connections if a.ident is not None and not a.is_alive()]
-            self._connections.difference_update(dead)
-            sessions = [self._sessions.pop(a) for a in dead if a in self._sessions]
-        for session in sessions:
-            session.close(ArrivalOutcome.ABORTED)
+            self._admitted.discard(association)
 
-    def _on_connection(self, event: Any) -> None:
-        prepare_connection(event.assoc.dul.socket, self._settings.idle_timeout_s, self._settings.max_pdu_bytes + 6)
-        with self._lock:
-            self._connections.add(event.assoc)
+    def fault(self, host: str, reason: str) -> None:
+        """A peer broke the rules of TLS or of the upper layer."""
+        self._say("connection_refused", reason, host)
 
-    def _on_disconnection(self, event: Any) -> None:
-        _wake(event.assoc)
-
-    def _on_request(self, event: Any) -> None:
-        association = event.assoc
-        requestor = association.requestor
-        primitive = requestor.primitive
-        request = Request(
-            calling_ae_title=str(primitive.calling_ae_title),
-            called_ae_title=str(primitive.called_ae_title),
-            address=str(requestor.address),
-            application_context=str(primitive.application_context_name),
-        )
-        rejection = self._admit(association, request)
-        if rejection is None:
-            return
-        log.warning(
-            "association_rejected",
-            reason=rejection.explanation,
-            peer_ae_title=request.calling_ae_title.strip(),
-            peer_host=request.address,
-            called_ae_title=request.called_ae_title.strip(),
-        )
-        association.acse.send_reject(*rejection.codes)
-        association.kill()
-
-    def _admit(self, association: Any, request: Request) -> Rejection | None:
+    def _decide(self, association: Association, asked: Request) -> Rejection | None:
         if self._stopping.is_set():
             return Rejection.STOPPING
         # names are resolved without the lock: a slow name server must not hold up other senders
-        rejection = self._policy.decide(request, self.open_associations, self._resolve)
+        rejection = self._policy.decide(asked, 0, self._resolve)
         if rejection is not None:
             return rejection
         with self._lock:
-            if len(self._sessions) >= self._policy.max_associations:
-                return Rejection.TOO_MANY
-            self._sessions[association] = Session(self._spool, request.calling_ae_title.strip(), request.address)
-        return None
+            rejection = self._policy.check_room(len(self._admitted), sum(a.host == association.host for a in self._admitted))
+            if rejection is None:
+                self._admitted.add(association)
+        return rejection
 
-    def _on_store(self, event: Any) -> Any:
-        status = self._store(event)
-        return status.code if status.success else status.to_dataset()
+    def _accept(self) -> None:
+        self._socket.setblocking(False)
+        while not self._stopping.is_set():
+            self._sweep()
+            if not select.select([self._socket], [], [], ACCEPT_POLL_S)[0]:
+                continue
+            if self._shared_port:
+                time.sleep(YIELD_S * len(self._threads))
+            try:
+                accepted, address = self._socket.accept()
+            except BlockingIOError:
+                continue  # another process was faster
+            except OSError as error:
+                self._say("cannot_accept", error.strerror or type(error).__name__, "")
+                time.sleep(ACCEPT_POLL_S)
+                continue
+            self._serve(accepted, str(address[0]))
 
-    def _store(self, event: Any) -> StorageStatus:
+    def _serve(self, accepted: socket.socket, host: str) -> None:
         with self._lock:
-            session = self._sessions.get(event.assoc)
-        if session is None:
-            return ASSOCIATION_ENDED
-        message = event.request
-        request = StoreRequest(
-            sop_class_uid=str(message.AffectedSOPClassUID or ""),
-            sop_instance_uid=str(message.AffectedSOPInstanceUID or ""),
-            transfer_syntax_uid=str(event.context.transfer_syntax),
-        )
+            waiting = [a.host for a in self._threads if a not in self._admitted]
+        if len(waiting) >= MOST_WAITING or waiting.count(host) >= MOST_WAITING_OF_HOST:
+            accepted.close()
+            self.fault(host, "too many connections that ask for nothing")
+            return
         try:
-            return session.store(request, message.DataSet.getbuffer())
-        except Exception as error:
-            # a defect of ours must not pass for success nor end the association; where it happened is logged, but not the
-            # message, which may quote the data set
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            log.error("store_failed", error=type(error).__name__, where=f"{Path(frame.filename).name}:{frame.lineno}")
-            return INTERNAL_ERROR
-
-    def _on_end(self, event: Any, outcome: ArrivalOutcome) -> None:
+            if self._tls is not None:
+                # the handshake is the association's own business: a silent client must not keep others waiting
+                accepted = self._tls.current().wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
+            connection = Connection(accepted, self._settings.max_pdu_bytes, NEGOTIATION_TIMEOUT_S)
+            association = Association(connection, host, self._terms, self)
+            thread = threading.Thread(target=association.run, name=f"association-{host}")
+            thread.start()
+        except (OSError, RuntimeError) as error:  # the peer is gone again, or there is no room for one more thread
+            accepted.close()
+            self._say("cannot_serve", type(error).__name__, host)
+            return
         with self._lock:
-            session = self._sessions.pop(event.assoc, None)
-        if session is not None:
-            session.close(outcome)
+            self._threads[association] = thread
+
+    def _sweep(self) -> None:
+        with self._lock:
+            for association in [a for a, thread in self._threads.items() if not thread.is_alive()]:
+                del self._threads[association]
+
+    def _pace(self, host: str) -> None:
+        if self._paced is None:
+            return
+        with self._lock:
+            seconds = self._paced.wait_s(host, time.monotonic())
+        self._stopping.wait(seconds)
+
+    def _say(self, event: str, reason: str, host: str, **details: Any) -> None:
+        with self._lock:
+            held_back = self._hush.says(time.monotonic(), event, reason, host)
+        if held_back is not None:
+            log.warning(event, reason=reason, peer_host=host, not_logged_before=held_back, **details)
 
 
-def _wake(association: Any) -> None:
-    """Let the thread of a connection that ended before it asked for an association end too, not only after its time limit."""
-    if association.requestor.primitive is None:
-        association.dul.to_user_queue.put(None)
+def _share(whole: int, processes: int) -> int:
+    return -(-whole // processes)

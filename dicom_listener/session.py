@@ -1,10 +1,9 @@
-"""One association's arrival: opened with its first image, closed with the association."""
+"""The storage service: one association's arrival, opened with its first image, closed with the association."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,91 +11,127 @@ import structlog
 
 from corewatch.arrival import ArrivalOutcome, ArrivalSource
 from corewatch.clock import Clock
+from dicom_listener.contexts import storage_offers
+from dicom_listener.dimse import CommandField, Tag
 from dicom_listener.disk import DiskGuard
-from dicom_listener.instance import StoreRequest, check_instance, file_header
-from dicom_listener.status import ASSOCIATION_ENDED, OUT_OF_RESOURCES, SUCCESS, StorageStatus
-from ledger.spool import ArrivalWriter
+from dicom_listener.instance import HEAD_BYTES, StoreRequest, check_instance, file_header
+from dicom_listener.negotiation import Offer
+from dicom_listener.services import Reply, Request, Sender
+from dicom_listener.status import INTERNAL_ERROR, OUT_OF_RESOURCES, SUCCESS, TOO_LARGE, StorageStatus
+from ledger.spool import ArrivalWriter, IncomingInstance
 
 log = structlog.get_logger()
+
+LOOK_EVERY = 8 * 2**20
+"""Bytes of one image between two looks at the free disk."""
+
+Pacer = Callable[[str], None]
+"""Waits until a sender, by its address, may have its next answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spool:
-    """Where sessions write, and what they need for it."""
+    """Where sessions write, and what they need for it.
+
+    Attributes
+    ----------
+    max_instance
+        Bytes of the largest image that is taken.
+    """
 
     received_dir: Path
     guard: DiskGuard
     clock: Clock
+    max_instance: int = 2**62
+
+
+class Storage:
+    """C-STORE (PS3.4 Annex B)."""
+
+    commands = frozenset({int(CommandField.C_STORE_RQ)})
+    failure = INTERNAL_ERROR.reply()
+
+    def __init__(self, spool: Spool, pace: Pacer = lambda _host: None) -> None:
+        self._spool = spool
+        self._pace = pace
+
+    def offers(self) -> tuple[Offer, ...]:
+        """Every storage SOP class."""
+        return storage_offers()
+
+    def open(self, sender: Sender) -> Session:
+        """A new association sends images."""
+        return Session(self._spool, sender, self._pace)
 
 
 class Session:
-    """Stores what one association sends.
+    """Stores what one association sends."""
 
-    `store` runs in the association's thread, `close` there or in the thread that stops the listener; a lock keeps them apart.
-    """
-
-    def __init__(self, spool: Spool, peer_ae_title: str, peer_host: str) -> None:
-        self._spool = spool
-        self._peer_ae_title = peer_ae_title
-        self._peer_host = peer_host
-        self._lock = threading.Lock()
+    def __init__(self, spool: Spool, sender: Sender, pace: Pacer = lambda _host: None) -> None:
+        self.spool = spool
+        self._sender = sender
+        self._pace = pace
         self._writer: ArrivalWriter | None = None
-        self._closed = False
         self._opened_at = time.monotonic()
         self._stored = self._duplicates = self._refused = 0
 
-    def store(self, request: StoreRequest, data: memoryview) -> StorageStatus:
-        """Store one instance and return the answer; `SUCCESS` only after it survives a power loss."""
-        with self._lock:
-            status = check_instance(request, data) or self._write(request, [file_header(request), data])
-            if not status.success:
-                self._refused += 1
-            return status
+    def begin(self, request: Request) -> IncomingImage:
+        """A C-STORE-RQ has come."""
+        command = request.command
+        return IncomingImage(
+            self,
+            StoreRequest(
+                sop_class_uid=command.uid(Tag.AFFECTED_SOP_CLASS_UID),
+                sop_instance_uid=command.uid(Tag.AFFECTED_SOP_INSTANCE_UID),
+                transfer_syntax_uid=request.context.transfer_syntax,
+            ),
+        )
+
+    def begin_instance(self, sop_instance_uid: str) -> IncomingInstance:
+        """A file for an image that is what it says, in the arrival's folder.
+
+        Raises
+        ------
+        OSError
+            The data folder cannot be written.
+        """
+        if self._writer is None:
+            self._writer = self._open()
+        return self._writer.begin_instance(sop_instance_uid)
+
+    def count(self, *, duplicate: bool) -> None:
+        """An image was stored."""
+        self._stored += not duplicate
+        self._duplicates += duplicate
+
+    def answer(self, status: StorageStatus) -> Reply:
+        """The answer to an image, once the sender may have it."""
+        self._refused += not status.success
+        self._pace(self._sender.host)
+        return status.reply()
 
     def close(self, outcome: ArrivalOutcome) -> None:
-        """End the arrival; does nothing where no image came or it has ended before."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            if self._writer is None:
-                if self._refused:
-                    self._log_end(outcome, arrival=None)
-                return
-            try:
-                self._writer.close(outcome)
-            except OSError as error:
-                # the images are safe; without its record of closing the arrival counts as open and ends by idle time
-                self._spool.guard.failed(error)
-            self._log_end(outcome, arrival=self._writer.folder.name)
-
-    def _write(self, request: StoreRequest, chunks: Sequence[bytes | memoryview]) -> StorageStatus:
-        if self._closed:
-            return ASSOCIATION_ENDED
-        guard = self._spool.guard
+        """End the arrival; there is none where no image came."""
+        if self._writer is None:
+            if self._refused:
+                self._log_end(outcome, arrival=None)
+            return
         try:
-            if not guard.admits(sum(len(c) for c in chunks)):
-                return OUT_OF_RESOURCES
-            if self._writer is None:
-                self._writer = self._open()
-            stored = self._writer.store_instance(request.sop_instance_uid, chunks)
+            self._writer.close(outcome)
         except OSError as error:
-            guard.failed(error)
-            return OUT_OF_RESOURCES
-        guard.stored()
-        self._stored += not stored.duplicate
-        self._duplicates += stored.duplicate
-        return SUCCESS
+            # the images are safe; without its record of closing the arrival counts as open and ends by idle time
+            self.spool.guard.failed(error)
+        self._log_end(outcome, arrival=self._writer.folder.name)
 
     def _open(self) -> ArrivalWriter:
         writer = ArrivalWriter.open(
-            self._spool.received_dir,
+            self.spool.received_dir,
             ArrivalSource.C_STORE,
-            peer_ae_title=self._peer_ae_title,
-            peer_host=self._peer_host,
-            clock=self._spool.clock,
+            peer_ae_title=self._sender.ae_title,
+            peer_host=self._sender.host,
+            clock=self.spool.clock,
         )
-        log.info("arrival_opened", arrival=writer.folder.name, peer_ae_title=self._peer_ae_title, peer_host=self._peer_host)
+        log.info("arrival_opened", arrival=writer.folder.name, peer_ae_title=self._sender.ae_title, peer_host=self._sender.host)
         return writer
 
     def _log_end(self, outcome: ArrivalOutcome, arrival: str | None) -> None:
@@ -108,6 +143,98 @@ class Session:
             duplicates=self._duplicates,
             refused=self._refused,
             seconds=round(time.monotonic() - self._opened_at, 3),
-            peer_ae_title=self._peer_ae_title,
-            peer_host=self._peer_host,
+            peer_ae_title=self._sender.ae_title,
+            peer_host=self._sender.host,
         )
+
+
+class IncomingImage:
+    """One image on its way to the disk.
+
+    Only its beginning is ever held in memory, until it shows that the data set is the object that the request announces; the rest
+    goes to the file as it comes. From the first reason to refuse it on, what comes is passed over.
+    """
+
+    def __init__(self, session: Session, request: StoreRequest) -> None:
+        self._session = session
+        self._request = request
+        self._head = bytearray()
+        self._file: IncomingInstance | None = None
+        self._refusal: StorageStatus | None = None
+        self._size = 0
+        self._looked_at = 0
+
+    def write(self, fragment: memoryview) -> None:
+        """The next piece of the data set."""
+        if self._refusal is not None:
+            return
+        self._size += len(fragment)
+        if self._size > self._session.spool.max_instance:
+            self._refuse(TOO_LARGE)
+        elif self._file is not None:
+            self._append(self._file, fragment)
+        elif not self._head and len(fragment) >= HEAD_BYTES:
+            self._start(fragment)
+        else:
+            self._head += fragment
+            if len(self._head) >= HEAD_BYTES:
+                self._start(memoryview(self._head))
+
+    def finish(self) -> Reply:
+        """The data set is whole. `SUCCESS` only after it survives a power loss."""
+        if self._refusal is None and self._file is None:
+            self._start(memoryview(self._head))
+        if self._refusal is None and self._file is not None:
+            self._keep(self._file)
+        return self._session.answer(self._refusal or SUCCESS)
+
+    def discard(self) -> None:
+        """The rest does not come."""
+        if self._file is not None:
+            self._file.discard()
+
+    def _start(self, head: memoryview) -> None:
+        status = check_instance(self._request, head)
+        if status is not None:
+            self._refuse(status)
+            return
+        guard = self._session.spool.guard
+        try:
+            if not guard.admits(len(head)):
+                self._refuse(OUT_OF_RESOURCES)
+                return
+            self._file = self._session.begin_instance(self._request.sop_instance_uid)
+            self._file.write(file_header(self._request))
+            self._file.write(head)
+        except OSError as error:
+            guard.failed(error)
+            self._refuse(OUT_OF_RESOURCES)
+
+    def _append(self, file: IncomingInstance, fragment: memoryview) -> None:
+        guard = self._session.spool.guard
+        try:
+            if self._size - self._looked_at > LOOK_EVERY:
+                self._looked_at = self._size
+                if not guard.admits(LOOK_EVERY):
+                    self._refuse(OUT_OF_RESOURCES)
+                    return
+            file.write(fragment)
+        except OSError as error:
+            guard.failed(error)
+            self._refuse(OUT_OF_RESOURCES)
+
+    def _keep(self, file: IncomingInstance) -> None:
+        guard = self._session.spool.guard
+        try:
+            stored = file.keep()
+        except OSError as error:
+            guard.failed(error)
+            self._refuse(OUT_OF_RESOURCES)
+            return
+        guard.stored()
+        self._session.count(duplicate=stored.duplicate)
+
+    def _refuse(self, status: StorageStatus) -> None:
+        self._refusal = status
+        self._head = bytearray()
+        self.discard()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pydicom.dataset import Dataset
+from dicom_listener.services import Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,9 @@ class StorageStatus:
         """Whether the sender may forget the image: it is durable here."""
         return self.code == 0x0000
 
-    def to_dataset(self) -> Dataset:
-        """The status elements of the response."""
-        dataset = Dataset()
-        dataset.Status = self.code
-        if self.comment:
-            dataset.ErrorComment = self.comment
-        return dataset
+    def reply(self) -> Reply:
+        """As the answer to a C-STORE."""
+        return Reply(self.code, self.comment)
 
 
 SUCCESS = StorageStatus(0x0000, "", "Nothing: the image is on disk under its final name and survives a power loss.")
@@ -49,7 +45,11 @@ OUT_OF_RESOURCES = StorageStatus(
     "Keep the image and send again later (most senders do so by themselves). Tell the operator of corewatch: its disk is full or "
     "cannot be written.",
 )
-ASSOCIATION_ENDED = StorageStatus(0xA701, "out of resources: association ended", "Send again over a new association.")
+TOO_LARGE = StorageStatus(
+    0xA702,
+    "out of resources: larger than listener.max_instance_mib",
+    "Do not send again unchanged: the object is larger than the operator of corewatch allows.",
+)
 WRONG_SOP_CLASS = StorageStatus(
     0xA900,
     "SOP class of the data set is not that of the request",
@@ -77,5 +77,5 @@ INTERNAL_ERROR = StorageStatus(
     "Keep the image; tell the operator of corewatch, whose log holds the cause.",
 )
 
-ALL = (SUCCESS, OUT_OF_RESOURCES, ASSOCIATION_ENDED, WRONG_SOP_CLASS, NO_UID, WRONG_SOP_INSTANCE, NOT_DICOM, INTERNAL_ERROR)
+ALL = (SUCCESS, OUT_OF_RESOURCES, TOO_LARGE, WRONG_SOP_CLASS, NO_UID, WRONG_SOP_INSTANCE, NOT_DICOM, INTERNAL_ERROR)
 """Every answer that a C-STORE can get here."""

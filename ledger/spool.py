@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from pathlib import Path
 from corewatch.arrival import Arrival, ArrivalOutcome, ArrivalSource, Closing
 from corewatch.clock import Clock, utc_now
 from corewatch.identity import new_case_id
-from ledger.durable import make_folders, sync_folder, write_durably
+from ledger.durable import PartialFile, make_folders, sync_folder, write_durably
 
 ARRIVAL_FILE = "arrival.json"
 CLOSED_FILE = "closed.json"
@@ -96,17 +96,28 @@ class ArrivalWriter:
         OSError
             Nothing was stored; the sender must be told so.
         """
-        digest = hashlib.sha256()
-        for chunk in chunks:
-            digest.update(chunk)
-        content = digest.hexdigest()
+        instance = self.begin_instance(sop_instance_uid)
+        try:
+            for chunk in chunks:
+                instance.write(chunk)
+        except BaseException:
+            instance.discard()
+            raise
+        return instance.keep()
+
+    def begin_instance(self, sop_instance_uid: str) -> IncomingInstance:
+        """Begin to store one DICOM file that arrives piece by piece.
+
+        Raises
+        ------
+        OSError
+            The folder cannot be written.
+        """
         uid_hash = hashlib.sha256(sop_instance_uid.encode()).hexdigest()[:20]
-        path = self.folder / f"{uid_hash}-{content[:20]}{INSTANCE_SUFFIX}"
-        if path.exists():
-            return StoredFile(path, content, duplicate=True)
-        write_durably(path, chunks)
-        self._stored += 1
-        return StoredFile(path, content, duplicate=False)
+        return IncomingInstance(self.folder, uid_hash, self._count)
+
+    def _count(self, stored: StoredFile) -> None:
+        self._stored += not stored.duplicate
 
     def store_aligned(self, chunks: Sequence[bytes | memoryview]) -> StoredFile:
         """Store an already aligned head (the bytes of a `.nii.gz`); it is the only file of its arrival.
@@ -128,6 +139,45 @@ class ArrivalWriter:
         """Write down that the arrival has ended; nothing is stored after that."""
         record = {"closed_at": self._clock().isoformat(), "outcome": str(outcome), "stored": self._stored}
         write_durably(self.folder / CLOSED_FILE, [json.dumps(record).encode()])
+
+
+class IncomingInstance:
+    """A DICOM file (preamble, meta header and dataset) while it arrives: hashed and written as it comes, held nowhere.
+
+    Raises
+    ------
+    OSError
+        From every method: nothing was stored; the sender must be told so.
+    """
+
+    def __init__(self, folder: Path, uid_hash: str, count: Callable[[StoredFile], None]) -> None:
+        self._folder = folder
+        self._uid_hash = uid_hash
+        self._count = count
+        self._digest = hashlib.sha256()
+        self._file = PartialFile(folder / f"{uid_hash}{INSTANCE_SUFFIX}")
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Append a piece."""
+        self._file.write(chunk)
+        self._digest.update(chunk)
+
+    def keep(self) -> StoredFile:
+        """Store it: after return it survives a power loss."""
+        content = self._digest.hexdigest()
+        path = self._folder / f"{self._uid_hash}-{content[:20]}{INSTANCE_SUFFIX}"
+        duplicate = path.exists()
+        if duplicate:
+            self._file.discard()
+        else:
+            self._file.keep_as(path)
+        stored = StoredFile(path, content, duplicate)
+        self._count(stored)
+        return stored
+
+    def discard(self) -> None:
+        """Give it up: nothing is stored."""
+        self._file.discard()
 
 
 def read_arrival(folder: Path) -> Arrival | None:

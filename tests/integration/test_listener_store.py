@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from pydicom import dcmread, uid
 
+import dicom_listener.association
 import dicom_listener.policy
 import dicom_listener.server
 import dicom_listener.session
@@ -233,12 +234,12 @@ def test_a_defect_of_ours_is_no_success_and_is_logged_without_its_message(tmp_pa
         raise RuntimeError("Secret^Name")
 
     monkeypatch.setattr(dicom_listener.session, "check_instance", broken)
-    with running(listener_settings(tmp_path)) as listener, captured_logs(dicom_listener.server) as logs:
+    with running(listener_settings(tmp_path)) as listener, captured_logs(dicom_listener.association) as logs:
         association = associate(listener.port)
         assert send(association, 1) == [0xC211]
         assert association.is_established
         association.release()
-    assert [e["event"] for e in logs] == ["store_failed"]
+    assert [e["event"] for e in logs] == ["service_failed"]
     assert "Secret" not in repr(logs)
 
 

@@ -2,28 +2,19 @@ from __future__ import annotations
 
 from pydicom import uid
 from pynetdicom import AllStoragePresentationContexts
-from pynetdicom.service_class import StorageServiceClass
-from pynetdicom.sop_class import uid_to_service_class
 
 from conversion.headers import supported_transfer_syntaxes
-from dicom_listener.contexts import ANALYSED_SOP_CLASSES, ANY_ENCODING, DECODABLE, EXTRA_SOP_CLASSES, supported_contexts
+from dicom_listener.contexts import ANALYSED_SOP_CLASSES, ANY_ENCODING, DECODABLE, EXTRA_SOP_CLASSES, storage_offers
 
 
 def by_class() -> dict[str, list[str]]:
-    return {str(c.abstract_syntax): [str(t) for t in c.transfer_syntax] for c in supported_contexts()}
+    return {offer.sop_class: list(offer.transfer_syntaxes) for offer in storage_offers()}
 
 
 def test_every_storage_class_is_accepted_once() -> None:
-    contexts = supported_contexts()
-    assert len({c.abstract_syntax for c in contexts}) == len(contexts)
-    expected = {c.abstract_syntax for c in AllStoragePresentationContexts} | set(EXTRA_SOP_CLASSES) | {"1.2.840.10008.1.1"}
-    assert set(by_class()) == expected
+    assert len(by_class()) == len(storage_offers())
+    assert set(by_class()) == {c.abstract_syntax for c in AllStoragePresentationContexts} | set(EXTRA_SOP_CLASSES)
     assert by_class().keys() >= ANALYSED_SOP_CLASSES
-
-
-def test_every_accepted_class_has_a_service() -> None:
-    for sop_class in set(by_class()) - {"1.2.840.10008.1.1"}:
-        assert uid_to_service_class(sop_class) is StorageServiceClass
 
 
 def test_what_is_analysed_comes_in_decodable_syntaxes_only() -> None:

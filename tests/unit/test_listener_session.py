@@ -7,18 +7,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from corewatch.arrival import ArrivalOutcome
 from dicom_listener import disk as disk_module
 from dicom_listener import session as session_module
+from dicom_listener.dimse import Command, Tag
 from dicom_listener.disk import GIB, DiskGuard
-from dicom_listener.instance import StoreRequest
+from dicom_listener.instance import HEAD_BYTES
+from dicom_listener.negotiation import Context
+from dicom_listener.services import Request, Sender
 from dicom_listener.session import Session, Spool
-from dicom_listener.status import ASSOCIATION_ENDED, OUT_OF_RESOURCES, SUCCESS, WRONG_SOP_CLASS
+from dicom_listener.status import ALL, NOT_DICOM, OUT_OF_RESOURCES, SUCCESS, TOO_LARGE, WRONG_SOP_CLASS, StorageStatus
 from ledger.spool import instance_files
 from tests.support.listener import captured_logs, ct_slice, file_bytes
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+MOST = 2**20
 
 
 class Disk:
@@ -37,15 +43,30 @@ def disk() -> Disk:
 
 @pytest.fixture
 def session(tmp_path: Path, disk: Disk) -> Session:
-    return Session(Spool(tmp_path, DiskGuard(tmp_path, 2, disk), lambda: NOW), "PACS", "10.0.0.7")
+    return Session(Spool(tmp_path, DiskGuard(tmp_path, 2, disk), lambda: NOW, max_instance=MOST), Sender("PACS", "10.0.0.7"))
 
 
-def message(number: int = 1) -> tuple[StoreRequest, memoryview]:
-    dataset = ct_slice(number)
-    data = file_bytes(dataset)
-    meta = data.index(b"\x08\x00\x16\x00")
-    request = StoreRequest(str(dataset.SOPClassUID), str(dataset.SOPInstanceUID), str(dataset.file_meta.TransferSyntaxUID))
-    return request, memoryview(data)[meta:]
+def data_set(number: int, size: int = 8) -> bytes:
+    data = file_bytes(ct_slice(number, size=size))
+    return data[data.index(b"\x08\x00\x16\x00") :]
+
+
+def request(number: int, sop_class: str = CTImageStorage) -> Request:
+    uid = str(ct_slice(number).SOPInstanceUID)
+    command = Command({Tag.AFFECTED_SOP_CLASS_UID: sop_class.encode(), Tag.AFFECTED_SOP_INSTANCE_UID: uid.encode()})
+    return Request(command, Context(1, CTImageStorage, ExplicitVRLittleEndian))
+
+
+def store(
+    session: Session, number: int = 1, *, size: int = 8, piece: int = 2**20, sop_class: str = CTImageStorage
+) -> StorageStatus:
+    """Send slice `number` in pieces; returns the answer."""
+    data = memoryview(data_set(number, size))
+    image = session.begin(request(number, sop_class))
+    for start in range(0, len(data), piece):
+        image.write(data[start : start + piece])
+    reply = image.finish()
+    return next(s for s in ALL if (s.code, s.comment) == (reply.status, reply.comment))
 
 
 def fail_with(number: int):
@@ -61,7 +82,7 @@ def test_nothing_is_left_where_no_image_came(session: Session, tmp_path: Path) -
 
 
 def test_images_of_one_association_are_one_arrival(session: Session, tmp_path: Path) -> None:
-    assert [session.store(*message(n)) for n in (1, 2, 3, 3)] == [SUCCESS] * 4
+    assert [store(session, n) for n in (1, 2, 3, 3)] == [SUCCESS] * 4
     session.close(ArrivalOutcome.RELEASED)
     (folder,) = tmp_path.iterdir()
     assert len(instance_files(folder)) == 3
@@ -73,14 +94,47 @@ def test_images_of_one_association_are_one_arrival(session: Session, tmp_path: P
     }
 
 
-def test_the_first_end_counts(session: Session, tmp_path: Path) -> None:
-    session.store(*message())
-    session.close(ArrivalOutcome.ABORTED)
-    session.close(ArrivalOutcome.RELEASED)
+@pytest.mark.parametrize("piece", [7, 4096, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 1, 2**20])
+def test_the_pieces_it_comes_in_make_no_difference(session: Session, tmp_path: Path, piece: int) -> None:
+    assert store(session, 1, size=256, piece=piece) is SUCCESS
     (folder,) = tmp_path.iterdir()
-    assert json.loads((folder / "closed.json").read_bytes())["outcome"] == "aborted"
-    assert session.store(*message(2)) is ASSOCIATION_ENDED
-    assert len(instance_files(folder)) == 1
+    (file,) = instance_files(folder)
+    assert file.read_bytes().endswith(data_set(1, 256))
+    assert dcmread(file) == ct_slice(1, size=256)
+
+
+def test_an_image_that_is_not_whole_leaves_nothing(session: Session, tmp_path: Path) -> None:
+    store(session, 1)
+    image = session.begin(request(2))
+    image.write(memoryview(data_set(2, 300)))
+    image.discard()
+    (folder,) = tmp_path.iterdir()
+    assert sorted(f.suffix for f in folder.iterdir()) == [".dcm", ".json"]
+
+
+def test_too_large_an_image_is_refused_and_leaves_nothing(session: Session, tmp_path: Path) -> None:
+    assert store(session, 1, size=1024, piece=100_000) is TOO_LARGE, "2 MiB"
+    assert list(tmp_path.rglob("*.partial")) == []
+    assert store(session, 1, size=700, piece=100_000) is SUCCESS
+
+
+def test_a_long_image_is_never_held_in_memory(session: Session, tmp_path: Path) -> None:
+    """What has come is on the disk at once, but for its beginning."""
+    image = session.begin(request(1))
+    image.write(memoryview(data_set(1, 400)))
+    for size in (400_000, 500_000, 600_000):
+        image.write(memoryview(bytes(100_000)))
+        (partial,) = tmp_path.rglob("*.partial")
+        assert partial.stat().st_size > size
+    image.discard()
+
+
+def test_garbage_is_refused_before_a_file_is_made(session: Session, tmp_path: Path) -> None:
+    image = session.begin(request(1))
+    image.write(memoryview(b"\xff" * 100_000))
+    assert list(tmp_path.iterdir()) == []
+    image.write(memoryview(b"\xff" * 100_000))
+    assert image.finish().status == NOT_DICOM.code
 
 
 @pytest.mark.parametrize("call", ["fsync", "write", "open"])
@@ -88,18 +142,39 @@ def test_the_first_end_counts(session: Session, tmp_path: Path) -> None:
 def test_a_fault_of_the_disk_is_answered_and_leaves_no_image(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
-    assert session.store(*message(1)) is SUCCESS
+    assert store(session, 1) is SUCCESS
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fail_with(number))
-        assert session.store(*message(2)) is OUT_OF_RESOURCES
+        assert store(session, 2) is OUT_OF_RESOURCES
     (folder,) = tmp_path.iterdir()
     assert len(instance_files(folder)) == 1
-    assert session.store(*message(2)) is SUCCESS
+    assert store(session, 2) is SUCCESS
     assert len(instance_files(folder)) == 2
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_fault_in_the_middle_of_an_image_leaves_nothing(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    store(session, 1)
+    real, written = os.write, 0
+
+    def write(descriptor: int, data: memoryview) -> int:
+        nonlocal written
+        written += len(data)
+        if written > 200_000:
+            raise OSError(number, os.strerror(number))
+        return real(descriptor, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        assert store(session, 2, size=512, piece=50_000) is OUT_OF_RESOURCES
+    assert list(tmp_path.rglob("*.partial")) == []
+    assert store(session, 2, size=512, piece=50_000) is SUCCESS
+
+
 def test_a_fault_when_the_folder_is_synced_is_no_success(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session.store(*message(1))
+    store(session, 1)
     real, calls = os.fsync, []
 
     def second_fails(descriptor: int) -> None:
@@ -109,37 +184,39 @@ def test_a_fault_when_the_folder_is_synced_is_no_success(session: Session, tmp_p
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", second_fails)
-    assert session.store(*message(2)) is OUT_OF_RESOURCES
+    assert store(session, 2) is OUT_OF_RESOURCES
+    (folder,) = tmp_path.iterdir()
+    assert len(instance_files(folder)) == 1, "the next try must not take it for stored"
+    assert store(session, 2) is SUCCESS
+    assert len(calls) == 4, "file and folder again"
 
 
 def test_below_the_reserve_nothing_is_written(session: Session, tmp_path: Path, disk: Disk) -> None:
     disk.free = 2 * GIB
-    assert session.store(*message()) is OUT_OF_RESOURCES
+    assert store(session) is OUT_OF_RESOURCES
     assert list(tmp_path.iterdir()) == []
     disk.free = 3 * GIB
-    assert session.store(*message()) is SUCCESS
+    assert store(session) is SUCCESS
 
 
 def test_a_shortage_is_logged_once_not_for_every_image(session: Session, disk: Disk) -> None:
     with captured_logs(disk_module, session_module) as logs:
         disk.free = 0
         for n in range(5):
-            session.store(*message(n))
+            store(session, n)
         disk.free = 10 * GIB
-        session.store(*message(1))
-        session.store(*message(2))
+        store(session, 1)
+        store(session, 2)
         disk.free = 0
-        session.store(*message(3))
+        store(session, 3)
     events = [e["event"] for e in logs if "disk" in e["event"]]
     assert events == ["disk_nearly_full", "disk_usable_again", "disk_nearly_full"]
 
 
 def test_refused_images_are_counted_in_the_log_without_patient_data(session: Session) -> None:
-    request, data = message()
-    wrong = StoreRequest("1.2.840.10008.5.1.4.1.1.4", request.sop_instance_uid, request.transfer_syntax_uid)
     with captured_logs(disk_module, session_module) as logs:
-        assert session.store(wrong, data) is WRONG_SOP_CLASS
-        session.store(request, data)
+        assert store(session, sop_class="1.2.840.10008.5.1.4.1.1.4") is WRONG_SOP_CLASS
+        store(session)
         session.close(ArrivalOutcome.RELEASED)
     closed = next(e for e in logs if e["event"] == "arrival_closed")
     assert (closed["stored"], closed["refused"], closed["outcome"]) == (1, 1, "released")
@@ -147,7 +224,7 @@ def test_refused_images_are_counted_in_the_log_without_patient_data(session: Ses
 
 
 def test_an_end_that_cannot_be_written_is_no_crash(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session.store(*message())
+    store(session)
     monkeypatch.setattr(os, "fsync", fail_with(errno.ENOSPC))
     session.close(ArrivalOutcome.RELEASED)
     (folder,) = tmp_path.iterdir()

@@ -16,6 +16,5 @@ def test_every_answer_fits_the_standard_and_helps(status: StorageStatus) -> None
     assert len(status.comment) <= 64, "Error Comment is LO"
     assert status.advice.endswith(".")
     assert status.success == (status is SUCCESS)
-    dataset = status.to_dataset()
-    assert dataset.Status == status.code
-    assert dataset.get("ErrorComment", "") == status.comment
+    reply = status.reply()
+    assert (reply.status, reply.comment) == (status.code, status.comment)

@@ -1,0 +1,141 @@
+"""The TCP side of an association: PDUs out of a byte stream, with limits on their length and on time."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from typing import NamedTuple
+
+from dicom_listener.pdu import HEADER, AbortReason, PduType, PeerFault
+
+LONGEST_REQUEST = 262_144
+"""Bytes of the longest PDU other than P-DATA-TF: 128 contexts with forty transfer syntaxes each, and a Kerberos ticket besides."""
+_DRAIN_BYTES = 65_536
+
+_TYPES = frozenset(PduType)
+
+
+class Pdu(NamedTuple):
+    """One PDU without its header. `body` is valid until the next one is read."""
+
+    kind: PduType
+    body: memoryview
+
+
+class Connection:
+    """One accepted TCP connection.
+
+    Reads as much as has come, up to two PDUs, into one buffer that lasts as long as the connection: no byte of an image is copied
+    between the kernel and the file, and a peer cannot make the buffer grow. Acknowledges what it reads at once: a sender with
+    Nagle's algorithm holds back the end of every image until then, 40 ms.
+
+    Parameters
+    ----------
+    longest_data
+        Bytes of the longest P-DATA-TF, as it is negotiated.
+    """
+
+    def __init__(self, sock: socket.socket, longest_data: int, patience_s: float) -> None:
+        self._sock = sock
+        self._longest_data = longest_data
+        self._buffer = bytearray(2 * (max(longest_data, LONGEST_REQUEST) + HEADER.size))
+        self._view = memoryview(self._buffer)
+        self._start = self._end = 0
+        self._patience_s = patience_s
+        sock.settimeout(patience_s)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def be_patient(self, seconds: float) -> None:
+        """Wait so long for a PDU to begin, and then for it to be whole."""
+        self._patience_s = seconds
+        self._sock.settimeout(seconds)
+
+    def handshake(self) -> None:
+        """Agree on TLS, where it is wanted.
+
+        Raises
+        ------
+        OSError
+            The peer has no certificate of our authority, or no TLS.
+        """
+        if isinstance(self._sock, ssl.SSLSocket):
+            self._sock.do_handshake()
+
+    def read(self) -> Pdu | None:
+        """The next PDU; None where the peer has closed the connection between two.
+
+        Raises
+        ------
+        PeerFault
+            It is of no known type, or longer than was negotiated.
+        OSError
+            The connection broke, or the peer is silent or too slow.
+        """
+        if self._start == self._end:
+            self._start = self._end = 0
+        if not self._fill(HEADER.size):
+            return None
+        kind, length = HEADER.unpack_from(self._buffer, self._start)
+        if kind not in _TYPES:
+            raise PeerFault("a PDU is of no known type", AbortReason.UNRECOGNISED_PDU)
+        if length > (self._longest_data if kind == PduType.DATA else LONGEST_REQUEST):
+            raise PeerFault("a PDU is longer than was negotiated")
+        self._fill(HEADER.size + length)
+        start = self._start + HEADER.size
+        self._start = start + length
+        return Pdu(PduType(kind), self._view[start : self._start])
+
+    def send(self, data: bytes) -> None:
+        """Send it all.
+
+        Raises
+        ------
+        OSError
+            The connection broke, or the peer does not take it.
+        """
+        self._sock.sendall(data)
+
+    def drain(self, seconds: float) -> None:
+        """Let the peer close the connection first, as who asked for an association must (PS3.8 9.2, state 13); not for ever."""
+        deadline = time.monotonic() + seconds
+        try:
+            self._sock.settimeout(seconds)
+            for _ in range(64):
+                if time.monotonic() > deadline or not self._sock.recv(_DRAIN_BYTES):
+                    return
+        except OSError:
+            return
+
+    def interrupt(self) -> None:
+        """Make a `read` that waits end as if the peer had closed. From any thread."""
+        try:
+            # not the method of an SSLSocket, which takes its TLS away while the other thread uses it
+            socket.socket.shutdown(self._sock, socket.SHUT_RD)
+        except OSError:
+            return  # it is closed already
+
+    def close(self) -> None:
+        """Close the connection. Does nothing the second time."""
+        self._sock.close()
+
+    def _fill(self, count: int) -> bool:
+        """Have `count` bytes from `_start` on; False where the peer closed before the first of them."""
+        if self._start + count > len(self._buffer):
+            left = self._end - self._start
+            self._view[:left] = bytes(self._view[self._start : self._end])
+            self._start, self._end = 0, left
+        deadline = time.monotonic() + self._patience_s
+        while self._end - self._start < count:
+            received = self._sock.recv_into(self._view[self._end :])
+            if not received:
+                if self._start == self._end:
+                    return False
+                raise ConnectionError("the connection ended within a PDU")
+            self._end += received
+            # the kernel forgets this wish, so that it is made again and again
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            if time.monotonic() > deadline:
+                raise TimeoutError("the peer is too slow")
+        return True

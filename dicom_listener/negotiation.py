@@ -1,0 +1,243 @@
+"""A-ASSOCIATE-RQ in, A-ASSOCIATE-AC out (PS3.8 9.3.2, 9.3.3; PS3.7 Annex D).
+
+Read by hand and in one pass: these bytes come from whoever can reach the port, before anybody knows who that is. Items and user
+information that are not known are passed over, as PS3.8 9.3.1 asks.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from dicom_listener.pdu import HEADER, PduType, PeerFault
+
+_ITEM = struct.Struct(">BxH")
+_FIXED = struct.Struct(">HH16s16s32s")
+"""Protocol version, reserved, called and calling AE title, reserved."""
+_MAX_LENGTH = struct.Struct(">L")
+
+APPLICATION_CONTEXT_ITEM = 0x10
+CONTEXT_RQ_ITEM = 0x20
+CONTEXT_AC_ITEM = 0x21
+ABSTRACT_SYNTAX_ITEM = 0x30
+TRANSFER_SYNTAX_ITEM = 0x40
+USER_INFORMATION_ITEM = 0x50
+MAX_LENGTH_ITEM = 0x51
+IMPLEMENTATION_CLASS_ITEM = 0x52
+ROLE_ITEM = 0x54
+IMPLEMENTATION_VERSION_ITEM = 0x55
+
+ACCEPTED, NO_SUCH_ABSTRACT_SYNTAX, NO_SUCH_TRANSFER_SYNTAX = 0, 3, 4
+"""Results of a presentation context (PS3.8 Table 9-18)."""
+_LEAST_PDU = 1024
+"""A peer that takes less at a time cannot be answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A SOP class that is accepted.
+
+    Attributes
+    ----------
+    transfer_syntaxes
+        In order of preference: from what the peer proposes in one context, the first is taken.
+    peer_may_be_scp
+        Whether the peer may ask, by role selection, to be the SCP (PS3.7 D.3.3.4).
+    """
+
+    sop_class: str
+    transfer_syntaxes: tuple[str, ...]
+    peer_may_be_scp: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A presentation context that the peer proposes."""
+
+    context_id: int
+    abstract_syntax: str
+    transfer_syntaxes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AssociateRequest:
+    """What an A-ASSOCIATE-RQ says.
+
+    Attributes
+    ----------
+    titles
+        Bytes 11-74 of the PDU, which the answer repeats untested: both AE titles and a reserved field.
+    max_pdu
+        Longest P-DATA-TF that the peer takes; 0: any.
+    roles
+        SOP class -> whether the peer wants to be its SCU, its SCP.
+    """
+
+    called_ae_title: str
+    calling_ae_title: str
+    application_context: str
+    proposals: tuple[Proposal, ...]
+    max_pdu: int
+    roles: Mapping[str, tuple[bool, bool]]
+    titles: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """An accepted presentation context."""
+
+    context_id: int
+    sop_class: str
+    transfer_syntax: str
+
+
+def decode_request(body: memoryview) -> AssociateRequest:
+    """Read the body of an A-ASSOCIATE-RQ.
+
+    Raises
+    ------
+    PeerFault
+        It is not one.
+    """
+    if len(body) < _FIXED.size:
+        raise PeerFault("an A-ASSOCIATE-RQ is too short")
+    version, _, called, calling, _ = _FIXED.unpack_from(body)
+    if not version & 1:
+        raise PeerFault("an A-ASSOCIATE-RQ has another protocol version")
+    application_context, max_pdu = "", 0
+    proposals: dict[int, Proposal] = {}
+    roles: dict[str, tuple[bool, bool]] = {}
+    for kind, value in _items(body[_FIXED.size :]):
+        if kind == APPLICATION_CONTEXT_ITEM:
+            application_context = _uid(value)
+        elif kind == CONTEXT_RQ_ITEM:
+            proposal = _proposal(value)
+            if proposal.context_id in proposals:
+                raise PeerFault("a presentation context ID comes twice")
+            proposals[proposal.context_id] = proposal
+        elif kind == USER_INFORMATION_ITEM:
+            for sub_kind, sub_value in _items(value):
+                if sub_kind == MAX_LENGTH_ITEM and len(sub_value) == _MAX_LENGTH.size:
+                    (max_pdu,) = _MAX_LENGTH.unpack(sub_value)
+                elif sub_kind == ROLE_ITEM:
+                    sop_class, wanted = _role(sub_value)
+                    roles[sop_class] = wanted
+    if 0 < max_pdu < _LEAST_PDU:
+        raise PeerFault("the peer's longest PDU is too short to answer")
+    return AssociateRequest(
+        _title(called), _title(calling), application_context, tuple(proposals.values()), max_pdu, roles, bytes(body[4:68])
+    )
+
+
+def negotiate(request: AssociateRequest, offers: Mapping[str, Offer]) -> tuple[tuple[Context, ...], dict[int, int]]:
+    """The accepted contexts, and why each of the others is refused (context ID -> result)."""
+    accepted: list[Context] = []
+    refused: dict[int, int] = {}
+    for proposal in request.proposals:
+        offer = offers.get(proposal.abstract_syntax)
+        if offer is None:
+            refused[proposal.context_id] = NO_SUCH_ABSTRACT_SYNTAX
+            continue
+        chosen = next((t for t in offer.transfer_syntaxes if t in proposal.transfer_syntaxes), None)
+        if chosen is None:
+            refused[proposal.context_id] = NO_SUCH_TRANSFER_SYNTAX
+        else:
+            accepted.append(Context(proposal.context_id, proposal.abstract_syntax, chosen))
+    return tuple(accepted), refused
+
+
+def encode_acceptance(
+    request: AssociateRequest,
+    offers: Mapping[str, Offer],
+    *,
+    max_pdu: int,
+    implementation: tuple[str, str],
+) -> tuple[bytes, tuple[Context, ...]]:
+    """The A-ASSOCIATE-AC for a request, and the contexts that it accepts.
+
+    `implementation` is our Implementation Class UID and Version Name.
+    """
+    accepted, refused = negotiate(request, offers)
+    results = {c.context_id: (ACCEPTED, c.transfer_syntax) for c in accepted}
+    results |= {context_id: (result, "") for context_id, result in refused.items()}
+    contexts = b"".join(_result_item(p.context_id, *results[p.context_id]) for p in request.proposals)
+    sop_classes = {c.sop_class for c in accepted}
+    user = (
+        _item(MAX_LENGTH_ITEM, _MAX_LENGTH.pack(max_pdu))
+        + _text_item(IMPLEMENTATION_CLASS_ITEM, implementation[0])
+        + b"".join(
+            _role_item(sop_class, scu=scu, scp=scp and offers[sop_class].peer_may_be_scp)
+            for sop_class, (scu, scp) in request.roles.items()
+            if sop_class in sop_classes
+        )
+        + _text_item(IMPLEMENTATION_VERSION_ITEM, implementation[1])
+    )
+    body = (
+        struct.pack(">HH", 1, 0)
+        + request.titles
+        + _text_item(APPLICATION_CONTEXT_ITEM, request.application_context)
+        + contexts
+        + _item(USER_INFORMATION_ITEM, user)
+    )
+    return HEADER.pack(PduType.ASSOCIATE_AC, len(body)) + body, accepted
+
+
+def _items(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    position, end = 0, len(data)
+    while position < end:
+        if end - position < _ITEM.size:
+            raise PeerFault("an item of an A-ASSOCIATE-RQ ends within its header")
+        kind, length = _ITEM.unpack_from(data, position)
+        start = position + _ITEM.size
+        position = start + length
+        if position > end:
+            raise PeerFault("an item of an A-ASSOCIATE-RQ is longer than what holds it")
+        yield kind, data[start:position]
+
+
+def _proposal(value: memoryview) -> Proposal:
+    if len(value) < 4 or not value[0] % 2:
+        raise PeerFault("a presentation context has no proper ID")
+    abstract_syntax = ""
+    transfer_syntaxes: list[str] = []
+    for kind, text in _items(value[4:]):
+        if kind == ABSTRACT_SYNTAX_ITEM:
+            abstract_syntax = _uid(text)
+        elif kind == TRANSFER_SYNTAX_ITEM:
+            transfer_syntaxes.append(_uid(text))
+    return Proposal(value[0], abstract_syntax, tuple(transfer_syntaxes))
+
+
+def _role(value: memoryview) -> tuple[str, tuple[bool, bool]]:
+    length = int.from_bytes(value[:2], "big")
+    if len(value) != length + 4:
+        raise PeerFault("a role selection item has another length than it says")
+    return _uid(value[2:-2]), (bool(value[-2]), bool(value[-1]))
+
+
+def _uid(value: memoryview) -> str:
+    """As text; what is no UID matches none of ours. Some senders pad with a zero byte, as in a data set."""
+    return bytes(value).rstrip(b"\0 ").decode("ascii", "replace")
+
+
+def _title(value: bytes) -> str:
+    return value.decode("ascii", "replace").strip(" \0")
+
+
+def _item(kind: int, value: bytes) -> bytes:
+    return _ITEM.pack(kind, len(value)) + value
+
+
+def _text_item(kind: int, text: str) -> bytes:
+    return _item(kind, text.encode("ascii"))
+
+
+def _result_item(context_id: int, result: int, transfer_syntax: str) -> bytes:
+    # where it is refused the transfer syntax means nothing, but must be there (PS3.8 9.3.3.2)
+    return _item(CONTEXT_AC_ITEM, bytes((context_id, 0, result, 0)) + _text_item(TRANSFER_SYNTAX_ITEM, transfer_syntax))
+
+
+def _role_item(sop_class: str, *, scu: bool, scp: bool) -> bytes:
+    uid = sop_class.encode("ascii")
+    return _item(ROLE_ITEM, len(uid).to_bytes(2, "big") + uid + bytes((scu, scp)))
