@@ -87,7 +87,38 @@ def associate(port: int, sop_classes: list[str] | None = None, **keywords: Any) 
     syntaxes = keywords.pop("transfer_syntaxes", [ExplicitVRLittleEndian])
     for sop_class in sop_classes or [CTImageStorage]:
         entity.add_requested_context(sop_class, syntaxes)
-    return entity.associate("127.0.0.1", port, ae_title=keywords.pop("called", "COREWATCH"), **keywords)
+    association = entity.associate("127.0.0.1", port, ae_title=keywords.pop("called", "COREWATCH"), **keywords)
+    association._reactor_checkpoint = Checkpoint()
+    return association
+
+
+class Checkpoint:
+    """Where an association's own thread waits while a message is sent, closed only when that thread really waits.
+
+    pynetdicom's can be passed once more after it was closed; the thread then takes a quick answer for itself, and the sender waits
+    for it in vain.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._passable, self._waiting = True, False
+
+    def set(self) -> None:
+        with self._changed:
+            self._passable, self._waiting = True, False
+            self._changed.notify_all()
+
+    def clear(self) -> None:
+        with self._changed:
+            self._passable = False
+            self._changed.wait_for(lambda: self._waiting, timeout=5)
+
+    def wait(self) -> None:
+        with self._changed:
+            while not self._passable:
+                self._waiting = True
+                self._changed.notify_all()
+                self._changed.wait()
 
 
 def send(association: Any, *numbers: int) -> list[int]:
