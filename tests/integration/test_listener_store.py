@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import socket
-import ssl
 import struct
 import threading
 from pathlib import Path
@@ -16,11 +14,8 @@ import pytest
 from pydicom import dcmread, uid
 
 import dicom_listener.association
-import dicom_listener.policy
 import dicom_listener.server
 import dicom_listener.session
-from config.intake import Peer
-from config.section import TlsFiles
 from corewatch.errors import ConfigurationError
 from dicom_listener.server import StorageListener
 from dicom_listener.status import NOT_DICOM, OUT_OF_RESOURCES, WRONG_SOP_CLASS
@@ -36,7 +31,6 @@ from tests.support.listener import (
     send,
 )
 from tests.support.net import wait_for
-from tests.support.storage import make_certificates
 
 
 def test_what_is_sent_is_stored_as_it_was(tmp_path: Path) -> None:
@@ -243,62 +237,6 @@ def test_a_defect_of_ours_is_no_success_and_is_logged_without_its_message(tmp_pa
     assert "Secret" not in repr(logs)
 
 
-PACS = Peer(ae_title="PACS", host="10.1.2.3")
-
-
-@pytest.mark.parametrize(
-    ("peers", "address", "calling", "called", "expected"),
-    [
-        ((), "127.0.0.1", "ANYONE", "COREWATCH", None),
-        ((), "127.0.0.1", "ANYONE", "OTHER", (1, 1, 7)),
-        ((PACS,), "127.0.0.1", "ANYONE", "COREWATCH", None),
-        ((), "10.1.2.3", "PACS", "COREWATCH", (1, 1, 3)),
-        ((PACS,), "10.1.2.3", "PACS", "COREWATCH", None),
-        ((PACS,), "10.1.2.3", "OTHER", "COREWATCH", (1, 1, 3)),
-        ((PACS,), "10.1.2.4", "PACS", "COREWATCH", (1, 1, 3)),
-    ],
-)
-def test_who_may_send(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    peers: tuple[Peer, ...],
-    address: str,
-    calling: str,
-    called: str,
-    expected: tuple[int, int, int] | None,
-) -> None:
-    # the connection is loopback's; the listener takes it for one from `address`
-    monkeypatch.setattr(
-        dicom_listener.policy, "parse_address", lambda text: ipaddress.ip_address(address if text == "127.0.0.1" else text)
-    )
-    with running(listener_settings(tmp_path, peers=peers)) as listener, captured_logs(dicom_listener.server) as logs:
-        association = associate(listener.port, calling=calling, called=called)
-        assert association.is_established == (expected is None)
-        if expected is None:
-            association.release()
-        else:
-            answer = association.acceptor.primitive
-            assert (answer.result, answer.result_source, answer.diagnostic) == expected
-            (event,) = logs
-            assert event["event"] == "association_rejected"
-            assert (event["peer_ae_title"], event["peer_host"]) == (calling, "127.0.0.1")
-
-
-def test_one_more_than_allowed_is_asked_to_come_again(tmp_path: Path) -> None:
-    with running(listener_settings(tmp_path, max_associations=2)) as listener:
-        first, second = associate(listener.port), associate(listener.port)
-        third = associate(listener.port)
-        assert third.is_rejected
-        answer = third.acceptor.primitive
-        assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 2)
-        first.release()
-        wait_for("a place", lambda: listener.open_associations == 1)
-        fourth = associate(listener.port)
-        assert fourth.is_established
-        second.release()
-        fourth.release()
-
-
 @pytest.mark.parametrize(
     ("sop_class", "offered", "accepted"),
     [
@@ -366,24 +304,6 @@ def test_a_port_in_use_is_said_plainly(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}"):
             StorageListener(listener_settings(tmp_path, port=port))
-
-
-def test_mutual_tls(tmp_path: Path) -> None:
-    made = make_certificates(tmp_path / "certificates")
-    tls = TlsFiles(certificate=made.server[0], key=made.server[1], authority=made.authority)
-    settings = listener_settings(tmp_path, tls=tls, idle_timeout_s=5)
-    trusting = ssl.create_default_context(cafile=str(made.authority))
-    known = ssl.create_default_context(cafile=str(made.authority))
-    known.load_cert_chain(*map(str, made.client))
-    with running(settings) as listener:
-        # a client that connects and says nothing must not keep others out
-        with socket.create_connection(("127.0.0.1", listener.port)):
-            association = associate(listener.port, tls_args=(known, "localhost"))
-            assert send(association, 1, 2) == [0, 0]
-            association.release()
-        assert not associate(listener.port, tls_args=(trusting, "localhost")).is_established, "without a certificate"
-        assert not associate(listener.port).is_established, "without TLS"
-        assert closing(arrivals(settings)[0])["stored"] == 2
 
 
 def test_the_log_holds_no_patient_data(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""Who may send, and how much at once: the listener in this process, against a Storage SCU."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+import pytest
+
+import dicom_listener.policy
+import dicom_listener.server
+from config.intake import Peer
+from tests.support.listener import associate, captured_logs, listener_settings, running
+from tests.support.net import wait_for
+
+PACS = Peer(ae_title="PACS", host="10.1.2.3")
+
+
+@pytest.mark.parametrize(
+    ("peers", "address", "calling", "called", "expected"),
+    [
+        ((), "127.0.0.1", "ANYONE", "COREWATCH", None),
+        ((), "127.0.0.1", "ANYONE", "OTHER", (1, 1, 7)),
+        ((PACS,), "127.0.0.1", "ANYONE", "COREWATCH", None),
+        ((), "10.1.2.3", "PACS", "COREWATCH", (1, 1, 3)),
+        ((PACS,), "10.1.2.3", "PACS", "COREWATCH", None),
+        ((PACS,), "10.1.2.3", "OTHER", "COREWATCH", (1, 1, 3)),
+        ((PACS,), "10.1.2.4", "PACS", "COREWATCH", (1, 1, 3)),
+    ],
+)
+def test_who_may_send(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    peers: tuple[Peer, ...],
+    address: str,
+    calling: str,
+    called: str,
+    expected: tuple[int, int, int] | None,
+) -> None:
+    # the connection is loopback's; the listener takes it for one from `address`
+    monkeypatch.setattr(
+        dicom_listener.policy, "parse_address", lambda text: ipaddress.ip_address(address if text == "127.0.0.1" else text)
+    )
+    with running(listener_settings(tmp_path, peers=peers)) as listener, captured_logs(dicom_listener.server) as logs:
+        association = associate(listener.port, calling=calling, called=called)
+        assert association.is_established == (expected is None)
+        if expected is None:
+            association.release()
+        else:
+            answer = association.acceptor.primitive
+            assert (answer.result, answer.result_source, answer.diagnostic) == expected
+            (event,) = logs
+            assert event["event"] == "association_rejected"
+            assert (event["peer_ae_title"], event["peer_host"]) == (calling, "127.0.0.1")
+
+
+def test_one_more_than_allowed_is_asked_to_come_again(tmp_path: Path) -> None:
+    with running(listener_settings(tmp_path, max_associations=2)) as listener:
+        first, second = associate(listener.port), associate(listener.port)
+        third = associate(listener.port)
+        assert third.is_rejected
+        answer = third.acceptor.primitive
+        assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 2)
+        first.release()
+        wait_for("a place", lambda: listener.open_associations == 1)
+        fourth = associate(listener.port)
+        assert fourth.is_established
+        second.release()
+        fourth.release()
