@@ -22,6 +22,11 @@ class CaseFolder:
         return self.path / "aligned.nii.gz"
 
     @property
+    def aligned_sidecar(self) -> Path:
+        """What `aligned` is and how to get from it to the scanner and back (JSON)."""
+        return self.path / "aligned.json"
+
+    @property
     def core_map(self) -> Path:
         """Core map on the network's grid, 0-100, uint8."""
         return self.path / "core_map.nii.gz"
@@ -35,6 +40,11 @@ class CaseFolder:
     def summary(self) -> Path:
         """The page that is looked at first."""
         return self.path / "summary.png"
+
+    @property
+    def qc(self) -> Path:
+        """How the head was aligned, for people to look at; only where it was asked for."""
+        return self.path / "qc.png"
 
     @property
     def result(self) -> Path:

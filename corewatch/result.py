@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from corewatch import RESEARCH_LABEL
 from corewatch.errors import NotAnalysed
 from corewatch.findings import Finding
@@ -69,6 +71,7 @@ class Result:
             if self.lps_to_voxel is None
             else {
                 "matrix_lps_mm_to_voxel": self.lps_to_voxel.tolist(),
+                "matrix_voxel_to_lps_mm": np.linalg.inv(self.lps_to_voxel).tolist(),
                 "score": None if quality is None else round(quality.score, 4),
                 "midline_mm": None if quality is None else round(quality.midline_mm, 3),
                 "midline_degrees": None if quality is None else round(quality.midline_degrees, 3),

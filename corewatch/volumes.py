@@ -81,3 +81,19 @@ class AlignedHead:
         # L-A-S is left-handed, so the placement is looked at in RAS: there a mirrored or scaled head shows
         if self.lps_to_voxel is not None and not is_rigid(NETWORK_TO_RAS @ self.lps_to_voxel):
             raise ValueError("the placement of an aligned head is a rotation and a shift, nothing else")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surface:
+    """A closed surface on the network's grid.
+
+    Attributes
+    ----------
+    depth_mm
+        float32, signed distance from the surface in mm, negative inside, on a coarse grid of its own.
+    network_to_index
+        Network voxel -> index in `depth_mm`.
+    """
+
+    depth_mm: NDArray[np.float32]
+    network_to_index: Matrix

@@ -80,16 +80,11 @@ class Canvas:
         """Put a colour picture with its upper left corner at (x, y)."""
         self.image.paste(Image.fromarray(picture), (x, y))
 
-    def letters(self, x: int, y: int, width: int, height: int, size: int) -> None:
-        """R, L, A and P at the edges of a slice picture in radiological convention."""
+    def letters(self, x: int, y: int, width: int, height: int, size: int, names: str = "RLAP") -> None:
+        """Directions at the left, right, upper and lower edge of a slice picture; by default those of an axial one."""
         face = font(size, bold=True)
-        places = (
-            ("R", 4, height / 2, "lm"),
-            ("L", width - 4, height / 2, "rm"),
-            ("A", width / 2, 2, "ma"),
-            ("P", width / 2, height - 2, "md"),
-        )
-        for letter, dx, dy, anchor in places:
+        places = ((4, height / 2, "lm"), (width - 4, height / 2, "rm"), (width / 2, 2, "ma"), (width / 2, height - 2, "md"))
+        for letter, (dx, dy, anchor) in zip(names, places, strict=True):
             self.draw.text((x + dx, y + dy), letter, fill=CAUTION, font=face, anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
 
     def research_label(self, y: int, height: int, size: int) -> None:

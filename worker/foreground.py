@@ -7,7 +7,7 @@ import tempfile
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -23,9 +23,11 @@ from corewatch.reasons import Reason
 from corewatch.result import Result, Timings
 from corewatch.selection import Rejected, Selected, select
 from corewatch.states import CaseState
+from corewatch.volumes import AlignedHead
 from outputs.case import ReportedCase
 from worker.casefiles import Found, Prepared
 from worker.detectors import Detectors
+from worker.inspection import alignment_view, write_alignment_page
 from worker.progress import Progress, silent
 from worker.stages.detect import detect
 from worker.stages.prepare import AlignedSource, DicomSource, prepare
@@ -51,6 +53,7 @@ def run_case(
     *,
     aligned: bool = False,
     model: str | None = None,
+    qc: bool = False,
     progress: Progress = silent,
     clock: Clock = utc_now,
 ) -> Result:
@@ -67,6 +70,8 @@ def run_case(
         `given` must be an aligned NIfTI file, whatever its name.
     model
         Name of the model; None: that of the rule or of the settings.
+    qc
+        Draw `qc.png` too, which shows how the head was aligned, also where its alignment is not trusted.
 
     Returns
     -------
@@ -80,17 +85,24 @@ def run_case(
     if not given.exists():
         raise ConfigurationError(f"{given} does not exist")
     case = _Case(new_case_id(), CaseFolder(out), settings, clock, clock())
+    _clear(case.folder, given)
+    minimum_score = settings.work.min_alignment_score
     with tempfile.TemporaryDirectory(prefix="corewatch-") as scratch:
         try:
             chosen = _input(given, Path(scratch), settings, aligned=aligned)
             case.key, case.series_uid = chosen.key, chosen.series_uid
-            case.prepared = prepare(chosen.source, case.folder, minimum_score=settings.work.min_alignment_score, progress=progress)
+            case.prepared = prepare(
+                chosen.source, case.folder, minimum_score=minimum_score, progress=progress, look=case.heads.append
+            )
             progress("estimating the core")
             detector = Detectors(settings).get(model or chosen.model)
             case.found = detect(case.folder, detector, alert_ml=settings.model.alert_ml, clock=clock)
         except NotAnalysed as error:
             case.error = error
         progress("drawing the pages")
+        for head in case.heads if qc else ():
+            view = alignment_view(head.hu, head.quality, minimum_score)
+            write_alignment_page(case.folder, case.case_id, view, None if case.error is None else str(case.error))
         return render(case.reported()).result
 
 
@@ -108,6 +120,7 @@ class _Case:
     prepared: Prepared | None = None
     found: Found | None = None
     error: NotAnalysed | None = None
+    heads: list[AlignedHead] = field(default_factory=list)
 
     def reported(self) -> ReportedCase:
         """The case as its pages show it."""
@@ -138,6 +151,14 @@ class _Case:
             source_header=self.folder.source_header if has_source else None,
             source_instances=() if prepared is None else prepared.source_instances,
         )
+
+
+def _clear(folder: CaseFolder, given: Path) -> None:
+    """Remove what an earlier run left, so that no file of another case stands beside this one's; never what is to be analysed."""
+    volumes = (folder.aligned, folder.aligned_sidecar, folder.core_map, folder.core_map_native, folder.qc)
+    for path in (*volumes, folder.prepared, folder.finding, folder.source_header):
+        if path.exists() and not path.samefile(given):
+            path.unlink()
 
 
 def _input(given: Path, scratch: Path, settings: Settings, *, aligned: bool) -> Input:

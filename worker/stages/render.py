@@ -41,4 +41,10 @@ def write_result(result: Result, folder: CaseFolder) -> None:
 
 
 def _volumes(folder: CaseFolder) -> dict[str, Path]:
-    return {"aligned": folder.aligned, "core_map": folder.core_map, "core_map_native": folder.core_map_native}
+    return {
+        "aligned": folder.aligned,
+        "aligned_sidecar": folder.aligned_sidecar,
+        "core_map": folder.core_map,
+        "core_map_native": folder.core_map_native,
+        "qc": folder.qc,
+    }
