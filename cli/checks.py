@@ -53,7 +53,8 @@ def listener(settings: Settings) -> Iterator[Check]:
     if _can_bind(ours.host, ours.port):
         yield Check.ok(subject, f"{where}: the port is free, the listener does not run")
         return
-    from outputs.storage_scu import TlsFiles, echo
+    from outputs.association import TlsFiles
+    from outputs.storage_scu import echo
 
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(ours.host, ours.host)
     tls = None if ours.tls is None else TlsFiles(ours.tls.certificate, ours.tls.key, ours.tls.authority)

@@ -3,6 +3,7 @@
 case:      receiving -> queued -> prepared -> detected -> delivering -> delivered
 ends:      not_analysed, failed, superseded (besides delivered)
 delivery:  pending -> sending -> sent;  pending|sending -> refused (an operator must look), skipped (does not apply)
+           sending -> awaiting -> pending: stored, and to be confirmed; with the answer the delivery is looked at again
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ class DeliveryState(StrEnum):
 
     PENDING = "pending"
     SENDING = "sending"
+    AWAITING = "awaiting"
+    """A PACS has stored it and was asked to confirm that it keeps it (storage commitment); its answer may take hours."""
     SENT = "sent"
     REFUSED = "refused"
     """Attempts are used up or the destination said no for good: an operator must look."""
@@ -89,7 +92,8 @@ class DeliveryState(StrEnum):
 _D = DeliveryState
 DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
     _D.PENDING: frozenset({_D.SENDING, _D.SKIPPED, _D.REFUSED}),
-    _D.SENDING: frozenset({_D.SENT, _D.PENDING, _D.REFUSED, _D.SKIPPED, _D.SENDING}),
+    _D.SENDING: frozenset({_D.SENT, _D.AWAITING, _D.PENDING, _D.REFUSED, _D.SKIPPED, _D.SENDING}),
+    _D.AWAITING: frozenset({_D.PENDING}),
     _D.SENT: frozenset(),
     _D.REFUSED: frozenset({_D.PENDING}),
     _D.SKIPPED: frozenset(),

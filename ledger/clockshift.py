@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select, update
 
 from corewatch.states import DELIVERY_ENDS, ENDS
 from ledger.database import Database, record
-from ledger.tables import audit, cases, deliveries, outbox
+from ledger.tables import audit, cases, commitments_asked, commitments_owed, deliveries, outbox
 
 SLACK = timedelta(seconds=60)
 """Clocks of several hosts that share a database differ by less."""
@@ -32,6 +32,7 @@ class ClockShift:
         with self._database.transaction() as connection:
             self._shift_cases(connection, jump, still_ran)
             self._shift_deliveries(connection, jump, still_ran)
+            self._shift_commitments(connection, jump, still_ran)
             waiting = connection.execute(
                 select(outbox.c.id, outbox.c.not_before).where(outbox.c.published_at.is_(None), outbox.c.not_before > still_ran)
             ).all()
@@ -60,3 +61,18 @@ class ClockShift:
             mine = (deliveries.c.case_id == row.case_id) & (deliveries.c.destination == row.destination)
             moved = {c.name: None if (at := getattr(row, c.name)) is None else at + jump for c in columns}
             connection.execute(update(deliveries).where(mine).values(moved))
+
+    def _shift_commitments(self, connection: Connection, jump: timedelta, still_ran: datetime) -> None:
+        asked, owed = commitments_asked.c, commitments_owed.c
+        for row in connection.execute(
+            select(asked.transaction_uid, asked.asked_at, asked.deadline).where(
+                asked.reported_at.is_(None), asked.deadline > still_ran
+            )
+        ).all():
+            moved = {"asked_at": row.asked_at + jump, "deadline": row.deadline + jump}
+            connection.execute(update(commitments_asked).where(asked.transaction_uid == row.transaction_uid).values(moved))
+        for row in connection.execute(
+            select(owed.id, owed.asked_at, owed.next_attempt_at).where(owed.next_attempt_at > still_ran)
+        ).all():
+            moved = {"asked_at": row.asked_at + jump, "next_attempt_at": row.next_attempt_at + jump}
+            connection.execute(update(commitments_owed).where(owed.id == row.id).values(moved))

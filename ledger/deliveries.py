@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, or_, select, update
 
 from corewatch.messages import Work
-from corewatch.states import CaseState, DeliveryState, Stage, check_delivery_transition
+from corewatch.states import DELIVERY_ENDS, CaseState, DeliveryState, Stage, check_delivery_transition
 from ledger.cases import Cases
 from ledger.database import Database, post, record
 from ledger.tables import cases, deliveries
@@ -160,7 +160,7 @@ class Deliveries:
         if case_state != CaseState.DELIVERING:
             return False
         states = {_D(s) for s in connection.scalars(select(deliveries.c.state).where(deliveries.c.case_id == case_id))}
-        if states & {_D.PENDING, _D.SENDING}:
+        if states - DELIVERY_ENDS:
             return False
         if _D.REFUSED not in states:
             return self._cases.advance_in(connection, case_id, CaseState.DELIVERING, CaseState.DELIVERED)

@@ -7,6 +7,8 @@ from typing import Any
 from corewatch.clock import Clock, utc_now
 from ledger.cases import Cases
 from ledger.clockshift import ClockShift
+from ledger.commitments_asked import CommitmentsAsked
+from ledger.commitments_owed import CommitmentsOwed
 from ledger.database import QUEUE_LEASE_S, Database, record
 from ledger.deliveries import Deliveries
 from ledger.intake import Intake
@@ -35,6 +37,8 @@ class Ledger:
         States and transitions.
     letters
         Who has which mail.
+    commitments_asked, commitments_owed
+        Storage commitment that a PACS was asked for, and that we were asked for.
     outbox
         Work that waits for the broker.
     clock_shift
@@ -49,6 +53,8 @@ class Ledger:
         self.cases = Cases(self._database)
         self.deliveries = Deliveries(self._database)
         self.letters = Letters(self._database)
+        self.commitments_asked = CommitmentsAsked(self._database)
+        self.commitments_owed = CommitmentsOwed(self._database)
         self.outbox = Outbox(self._database)
         self.clock_shift = ClockShift(self._database)
 

@@ -145,6 +145,39 @@ deliveries = Table(
     Index("deliveries_by_state", "state"),
 )
 
+# storage commitment that we asked a PACS for; a delivery may take several transactions
+commitments_asked = Table(
+    "commitments_asked",
+    metadata,
+    Column("transaction_uid", String(64), primary_key=True),
+    Column("case_id", String(16), ForeignKey("cases.case_id"), nullable=False),
+    Column("destination", String(64), nullable=False),
+    Column("instances", JSON, nullable=False),  # SOP Instance UIDs
+    Column("asked_at", UtcDateTime, nullable=False),
+    Column("deadline", UtcDateTime, nullable=False),
+    Column("reported_at", UtcDateTime),
+    Column("committed", JSON),  # SOP Instance UIDs
+    Column("failed", JSON),  # pairs of SOP Instance UID and Failure Reason
+    Index("commitments_asked_by_delivery", "case_id", "destination"),
+)
+
+# storage commitment that others asked us for, and whether they have our answer
+commitments_owed = Table(
+    "commitments_owed",
+    metadata,
+    Column("id", String(64), primary_key=True),  # of who asked, and the transaction
+    Column("transaction_uid", String(64), nullable=False),
+    Column("peer_ae_title", String(16), nullable=False),
+    Column("peer_host", String(255), nullable=False),
+    Column("instances", JSON, nullable=False),  # pairs of SOP Class UID and SOP Instance UID
+    Column("asked_at", UtcDateTime, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_attempt_at", UtcDateTime),  # null: over
+    Column("ended_at", UtcDateTime),
+    Column("detail", Text, nullable=False, default=""),
+    Index("commitments_owed_waiting", "next_attempt_at"),
+)
+
 outbox = Table(
     "outbox",
     metadata,

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import logging
-import socket
-import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, _config, build_context, evt
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
+from pynetdicom import _config, build_context
 from pynetdicom.sop_class import Verification
 
 from corewatch.errors import OperatorNeeded, RetryLater
-
-_LOG = logging.getLogger(__name__)
+from outputs.association import DEFAULT_MAX_PDU, PeerAddress, TlsFiles, associated
 
 # Files go out in fragments as they lie on disk. Process-wide in pynetdicom, and nothing else in corewatch calls send_c_store.
 _config.STORE_SEND_CHUNKED_DATASET = True
-
-DEFAULT_MAX_PDU: Final = 262_144
-"""Bytes of one P-DATA-TF PDU that we take; the peer says what it takes."""
 
 MAX_CONTEXTS: Final = 128
 """Presentation contexts of one association: odd numbers up to 255 (PS3.8 9.3.2.2)."""
@@ -35,33 +37,8 @@ MAX_CONTEXTS: Final = 128
 _NATIVE: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 _REENCODABLE: Final = frozenset({ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian})
 """Not the retired big endian: the words of its pixel data would have to be swapped."""
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """Our certificate and key, and the authority that the peer's certificate must come from (PEM)."""
-
-    certificate: Path
-    key: Path
-    authority: Path
-    check_hostname: bool = False
-    """DICOM nodes are known by the site's authority (PS3.15 B.12) and often reached by address, so names are not compared."""
-
-
-@dataclass(frozen=True, slots=True)
-class PeerAddress:
-    """An application entity on the network, and how we call it."""
-
-    host: str
-    port: int
-    called_ae: str
-    calling_ae: str
-    timeout_s: float = 30.0
-    tls: TlsFiles | None = None
-    max_pdu: int = DEFAULT_MAX_PDU
-
-    def __str__(self) -> str:
-        return f"{self.called_ae} at {self.host}:{self.port}"
+_LOSSLESS: Final = frozenset({RLELossless, JPEG2000Lossless, JPEGLSLossless, JPEGLossless, JPEGLosslessSV1})
+"""Decoded for a peer that takes native objects only."""
 
 
 class StoreResult(StrEnum):
@@ -86,6 +63,7 @@ class StoreOutcome:
     """
 
     path: Path
+    sop_class_uid: str
     sop_instance_uid: str
     result: StoreResult
     status: int | None
@@ -140,8 +118,8 @@ def send_files(
 ) -> tuple[StoreOutcome, ...]:
     """Send DICOM files by C-STORE, in their own SOP classes and transfer syntaxes, over one association.
 
-    A native (uncompressed) file is re-encoded where the peer takes another native transfer syntax only; a compressed file is never
-    decoded.
+    Where the peer takes native (uncompressed) transfer syntaxes only, a native or losslessly compressed file is re-encoded on the
+    way, its pixels unchanged; a file that was compressed with losses is never decoded.
 
     Parameters
     ----------
@@ -166,7 +144,7 @@ def send_files(
     outcomes: list[StoreOutcome] = []
     for batch in _batches(files):
         wanted = _contexts(batch)
-        with _association(peer, [build_context(sop_class, syntax) for sop_class, syntax in wanted]) as association:
+        with associated(peer, [build_context(sop_class, syntax) for sop_class, syntax in wanted]) as association:
             taken = {(cx.abstract_syntax, cx.transfer_syntax[0]) for cx in association.accepted_contexts}
             for number, file in enumerate(batch, start=1):
                 outcome = _send_one(association, peer, file, taken, number)
@@ -179,12 +157,17 @@ def send_files(
 def echo(*, host: str, port: int, called_ae: str, calling_ae: str, timeout_s: float = 10.0, tls: TlsFiles | None = None) -> None:
     """C-ECHO: returns if the peer answers, raises as `send_files` does if not."""
     peer = PeerAddress(host, port, called_ae, calling_ae, timeout_s, tls)
-    with _association(peer, [build_context(Verification, syntax) for syntax in _NATIVE]) as association:
+    with associated(peer, [build_context(Verification, syntax) for syntax in _NATIVE]) as association:
         status = association.send_c_echo()
         if "Status" not in status:
             raise RetryLater(f"{peer} did not answer the C-ECHO within {timeout_s:g} s; look at its log and load")
         if status.Status != 0x0000:
             raise OperatorNeeded(f"{peer} answered the C-ECHO with status 0x{status.Status:04X}; ask its operator")
+
+
+def instance_uid(path: Path) -> str:
+    """SOP Instance UID of a DICOM file, from its file meta information; raises as `send_files`."""
+    return str(_read_meta(path).sop_instance)
 
 
 def _read_meta(path: Path) -> _File:
@@ -198,10 +181,17 @@ def _read_meta(path: Path) -> _File:
 
 
 def _proposed(file: _File) -> tuple[UID, ...]:
-    """Transfer syntaxes that the file can go out in: its own, and for a native one the two that every peer knows."""
-    if file.transfer_syntax not in _REENCODABLE:
+    """Transfer syntaxes that the file can go out in: its own, and where nothing is lost the two that every peer knows."""
+    if file.transfer_syntax not in _REENCODABLE | _LOSSLESS:
         return (file.transfer_syntax,)
     return tuple(dict.fromkeys((file.transfer_syntax, *_NATIVE)))
+
+
+def _native(file: _File) -> Dataset:
+    dataset = dcmread(file.path)
+    if file.transfer_syntax in _LOSSLESS:
+        dataset.decompress(generate_instance_uid=False)  # the same pixels are the same instance (PS3.5 A.4)
+    return dataset
 
 
 def _contexts(files: Sequence[_File]) -> list[tuple[UID, UID]]:
@@ -225,104 +215,21 @@ def _batches(files: Sequence[_File]) -> Iterator[list[_File]]:
 
 
 def _send_one(association: Any, peer: PeerAddress, file: _File, taken: set[tuple[Any, Any]], message_id: int) -> StoreOutcome:
-    uid = str(file.sop_instance)
+    names = (file.path, str(file.sop_class), str(file.sop_instance))
     syntax = next((s for s in _proposed(file) if (file.sop_class, s) in taken), None)
     if syntax is None:
         words = f"the peer does not take {file.sop_class.name} in {file.transfer_syntax.name}"
-        return StoreOutcome(file.path, uid, StoreResult.FAILED, None, words)
+        return StoreOutcome(*names, StoreResult.FAILED, None, words)
     try:
-        data = file.path if syntax == file.transfer_syntax else dcmread(file.path)
+        data = file.path if syntax == file.transfer_syntax else _native(file)
         status = association.send_c_store(data, msg_id=message_id % 65535 + 1, priority=0)
     except RuntimeError:
         raise RetryLater(f"{peer} ended the association before {file.path.name}; look at its log") from None
-    except (ValueError, AttributeError, OSError) as error:
-        raise OperatorNeeded(f"{file.path.name} cannot be encoded for {peer}: {type(error).__name__}") from None
+    except (ValueError, AttributeError, NotImplementedError, OSError) as error:
+        raise OperatorNeeded(
+            f"{file.path.name} cannot be encoded for {peer} ({type(error).__name__}); let it take {file.transfer_syntax.name}"
+        ) from None
     if "Status" not in status:
         raise RetryLater(f"{peer} broke off or did not answer within {peer.timeout_s:g} s; look at its log and load")
     result, words, temporary = classify_status(status.Status)
-    return StoreOutcome(file.path, uid, result, status.Status, words, temporary)
-
-
-@contextmanager
-def _association(peer: PeerAddress, contexts: list[Any]) -> Iterator[Any]:
-    """An established association; released on the way out, aborted where something was raised."""
-    ae = AE(ae_title=peer.calling_ae)
-    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = peer.timeout_s
-    connected: list[bool] = []
-
-    def on_open(event: Any) -> None:
-        connected.append(True)
-        _no_delay(event)
-
-    tls_args = _tls(peer)
-    try:
-        association = ae.associate(
-            peer.host,
-            peer.port,
-            contexts=contexts,
-            ae_title=peer.called_ae,
-            max_pdu=peer.max_pdu,
-            tls_args=tls_args,
-            evt_handlers=[(evt.EVT_CONN_OPEN, on_open)],
-        )
-    except OSError as error:
-        raise RetryLater(f"{peer} cannot be reached ({error}); check the host name and the network") from None
-    if not association.is_established:
-        raise _refusal(association, peer, bool(connected))
-    _serve_nothing(association)
-    try:
-        yield association
-    except BaseException:
-        if association.is_established:
-            association.abort()
-        raise
-    if association.is_established:
-        association.release()
-
-
-def _serve_nothing(association: Any) -> None:
-    """Keep pynetdicom's reactor from taking an answer that `send_c_store` waits for.
-
-    The reactor of a requestor looks for requests of the peer, and pauses while something is sent. A reactor that was preempted just
-    behind its pause (`Association._run_reactor`) takes the peer's answer for a request and drops it: about once in 10 000 instances
-    on a busy machine, and then the send waits until it times out. An SCU serves no requests, so its reactor need not look.
-    """
-    take = association.dimse.get_msg
-    association.dimse.get_msg = lambda block=False: take(block=True) if block else (None, None)
-
-
-def _no_delay(event: Any) -> None:
-    """Small PDUs (commands, answers) leave at once: without this each C-STORE waits for Nagle's algorithm."""
-    wrapper = event.assoc.dul.socket
-    if wrapper is not None and wrapper.socket is not None:
-        wrapper.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _tls(peer: PeerAddress) -> tuple[ssl.SSLContext, str] | None:
-    if peer.tls is None:
-        return None
-    try:
-        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(peer.tls.authority))
-        context.check_hostname = peer.tls.check_hostname
-        context.load_cert_chain(str(peer.tls.certificate), str(peer.tls.key))
-    except (OSError, ssl.SSLError) as error:
-        raise OperatorNeeded(f"the TLS files for {peer} cannot be used ({error}); check certificate, key and authority") from None
-    return context, peer.host
-
-
-def _refusal(association: Any, peer: PeerAddress, connected: bool) -> RetryLater | OperatorNeeded:
-    """The error for an association that was not established."""
-    if association.is_rejected:
-        answer = association.acceptor.primitive
-        reason = f"{peer} rejected the association: {answer.reason_str}"
-        if answer.result == 0x02:  # rejected-transient, PS3.8 9.3.4
-            return RetryLater(f"{reason}; it is busy, no action needed unless this lasts")
-        return OperatorNeeded(f"{reason}; make it know our AE title {peer.calling_ae!r} and check the AE title we call")
-    if association.rejected_contexts:
-        names = sorted({UID(cx.abstract_syntax).name for cx in association.rejected_contexts})
-        return OperatorNeeded(f"{peer} does not take {', '.join(names)}; allow these SOP classes there")
-    if connected:
-        return RetryLater(
-            f"{peer} did not answer the association request within {peer.timeout_s:g} s or broke off; look at its log"
-        )
-    return RetryLater(f"{peer} cannot be reached; check host, port, firewall" + (" and TLS on both sides" if peer.tls else ""))
+    return StoreOutcome(*names, result, status.Status, words, temporary)

@@ -7,6 +7,7 @@ from config.delivery import PacsDestination as PacsSettings
 from config.keys import own_key
 from config.section import TlsFiles as TlsSettings
 from config.settings import Settings
+from outputs.association import TlsFiles
 from outputs.destinations.base import Destination
 from outputs.destinations.email import EmailParameters, MailList
 from outputs.destinations.folder import FolderParameters
@@ -14,7 +15,6 @@ from outputs.destinations.pacs import PacsParameters
 from outputs.destinations.receipts import Receipts
 from outputs.destinations.registry import DestinationParameters, build_destinations
 from outputs.smtp import MailServer
-from outputs.storage_scu import TlsFiles
 
 
 def destinations_of(settings: Settings, receipts: Receipts | None = None) -> dict[str, Destination]:

@@ -1,16 +1,35 @@
-"""Delivery to a PACS by C-STORE."""
+"""Delivery to a PACS by C-STORE, and its word that it keeps the objects (storage commitment)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 
+from corewatch.commitment import Reference, Report
 from corewatch.errors import CorewatchError, OperatorNeeded, RetryLater
+from outputs.association import PeerAddress, TlsFiles
 from outputs.case import ReportedCase
+from outputs.commitment.scu import request_commitment
 from outputs.destinations.base import Delivered
-from outputs.storage_scu import StoreOutcome, StoreResult, TlsFiles, echo, send_files
+from outputs.destinations.objects import objects_of, why_not
+from outputs.storage_scu import StoreOutcome, StoreResult, echo, instance_uid, send_files
+
+
+@dataclass(frozen=True, slots=True)
+class CommitmentTerms:
+    """How storage commitment is asked for.
+
+    Attributes
+    ----------
+    wait_s
+        How long the association is kept open for the answer.
+    patience
+        After so long without an answer an operator must look.
+    """
+
+    wait_s: float
+    patience: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +47,12 @@ class PacsParameters:
     """Kinds of objects to send: what the names of the files in the case's `dicom/` begin with."""
     not_analysed: bool = False
     """Also send the page that says why a series was not analysed."""
+    commitment: CommitmentTerms | None = None
+
+    @property
+    def peer(self) -> PeerAddress:
+        """Its address on the network."""
+        return PeerAddress(self.host, self.port, self.ae_title, self.our_ae_title, self.timeout_s, self.tls)
 
 
 class PacsDestination:
@@ -42,25 +67,35 @@ class PacsDestination:
         """The PACS's own name."""
         return self._to.name
 
+    @property
+    def commitment(self) -> CommitmentTerms | None:
+        """How storage commitment is asked for; None: it is not."""
+        return self._to.commitment
+
     def applies(self, case: ReportedCase) -> str | None:
         """Skip what did not come as DICOM, what failed without a finding, and what was not analysed unless asked for."""
-        if case.result.finding is None and (case.failed or not self._to.not_analysed):
-            return "no finding: nothing for a PACS"
-        if case.source_header is None:
-            return "no DICOM source: there is no study that the result could join"
-        return None
+        return why_not(case, not_analysed=self._to.not_analysed)
 
     def deliver(self, case: ReportedCase) -> Delivered:
         """Send every object of the kinds asked for. The same objects again are the same instances, which a PACS keeps once."""
-        paths = _objects(case, self._to.objects)
+        delivered, _ = self.store(case)
+        return delivered
+
+    def store(self, case: ReportedCase, leave_out: Collection[str] = ()) -> tuple[Delivered, tuple[Reference, ...]]:
+        """`deliver` without the SOP instances to leave out; says too which were sent."""
+        paths = [path for path in objects_of(case, self._to.objects) if not leave_out or instance_uid(path) not in leave_out]
         to = self._to
         outcomes = send_files(
             paths, host=to.host, port=to.port, called_ae=to.ae_title, calling_ae=to.our_ae_title, timeout_s=to.timeout_s, tls=to.tls
         )
         self._judge(outcomes)
-        warnings = sum(outcome.result is StoreResult.WARNING for outcome in outcomes)
-        detail = f"{len(outcomes)} objects stored by {to.ae_title} at {to.host}:{to.port}"
-        return Delivered(detail + (f", {warnings} with warnings" if warnings else ""), self._clock())
+        detail = f"{len(outcomes)} objects stored by {to.ae_title} at {to.host}:{to.port}{_warnings(outcomes)}"
+        return Delivered(detail, self._clock()), tuple(Reference(o.sop_class_uid, o.sop_instance_uid) for o in outcomes)
+
+    def ask_commitment(self, transaction_uid: str, references: Sequence[Reference]) -> Report | None:
+        """Ask it to commit what it has stored; None: the answer comes later, see `outputs.commitment.scu.request_commitment`."""
+        terms = self._to.commitment
+        return request_commitment(self._to.peer, transaction_uid, references, wait_s=0.0 if terms is None else terms.wait_s)
 
     def check(self) -> str | None:
         """C-ECHO."""
@@ -81,11 +116,13 @@ class PacsDestination:
         words = f"{self._to.ae_title} refused {len(failed)} of {len(outcomes)} objects: {worst.meaning} ({status})"
         if worst.temporary:
             raise RetryLater(f"{words}; look at its disk and load")
-        raise OperatorNeeded(f"{words}; look at its log and its rules for Secondary Capture")
+        raise OperatorNeeded(f"{words}; look at its log and its rules for these kinds of objects")
 
 
-def _objects(case: ReportedCase, kinds: tuple[str, ...]) -> tuple[Path, ...]:
-    paths = tuple(path for kind in kinds for path in sorted(case.folder.dicom.glob(f"{kind}-*.dcm")))
-    if not paths:
-        raise OperatorNeeded("the case's folder holds no DICOM objects of the kinds asked for; start its render stage anew")
-    return paths
+def _warnings(outcomes: Sequence[StoreOutcome]) -> str:
+    """What the PACS changed or left out, by status: (`, 2 with warnings: ...`)."""
+    warned = [outcome for outcome in outcomes if outcome.result is StoreResult.WARNING]
+    if not warned:
+        return ""
+    kinds = {outcome.status: outcome.meaning for outcome in warned if outcome.status is not None}
+    return f", {len(warned)} with warnings: " + "; ".join(f"{words} (0x{status:04X})" for status, words in sorted(kinds.items()))

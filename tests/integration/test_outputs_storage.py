@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,27 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.filereader import read_dataset
 from pydicom.uid import (
+    JPEG2000,
     CTImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     MRImageStorage,
+    RLELossless,
     SecondaryCaptureImageStorage,
 )
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 
 from corewatch.errors import OperatorNeeded, RetryLater
-from outputs import storage_scu
+from outputs import association, storage_scu
 from outputs.secondary_capture import Page, write
-from outputs.storage_scu import StoreOutcome, StoreResult, TlsFiles, classify_status, echo, send_files
+from outputs.storage_scu import StoreOutcome, StoreResult, classify_status, echo, send_files
 from tests.support.results import make_case
-from tests.support.storage import make_certificates, storage_scp
+from tests.support.storage import NATIVE, storage_scp
 
 ADDRESS = {"host": "127.0.0.1", "called_ae": "PACS", "calling_ae": "COREWATCH", "timeout_s": 5.0}
 
@@ -100,6 +104,32 @@ def test_native_files_are_reencoded_for_a_peer_with_one_native_syntax(tmp_path: 
     received.write_bytes(pacs.received[outcome.sop_instance_uid])
     ds = dcmread(received, force=True)
     assert ds.PixelData == dcmread(paths[0]).PixelData
+
+
+@pytest.mark.parametrize("taken", NATIVE)
+def test_lossless_files_are_decoded_for_a_peer_that_takes_native_ones_only(tmp_path: Path, taken: str) -> None:
+    [path] = ct_files(tmp_path, 1)
+    ds = dcmread(path)
+    pixels = np.arange(64 * 64, dtype="<u2").reshape(64, 64)
+    ds.PixelData = pixels.tobytes()
+    ds.compress(RLELossless, generate_instance_uid=False)
+    ds.save_as(path, enforce_file_format=True)
+    with storage_scp(syntaxes=(taken,)) as pacs:
+        (outcome,) = send_files([path], port=pacs.port, **ADDRESS)
+    assert outcome.result is StoreResult.ACCEPTED
+    assert pacs.syntaxes == {ds.SOPInstanceUID: taken}
+    received = read_dataset(BytesIO(pacs.received[ds.SOPInstanceUID]), taken == ImplicitVRLittleEndian, True)
+    assert received.PixelData == pixels.tobytes()
+    assert received.SOPInstanceUID == ds.SOPInstanceUID
+
+
+def test_what_was_compressed_with_losses_is_not_decoded(tmp_path: Path) -> None:
+    [path] = ct_files(tmp_path, 1, syntax=JPEG2000Lossless)
+    ds = dcmread(path)
+    ds.file_meta.TransferSyntaxUID = JPEG2000
+    ds.save_as(path, enforce_file_format=True)
+    with storage_scp() as pacs, pytest.raises(OperatorNeeded, match="does not take CT Image Storage"):
+        send_files([path], port=pacs.port, **ADDRESS)
 
 
 def test_big_endian_is_not_reencoded(tmp_path: Path) -> None:
@@ -230,13 +260,13 @@ def test_an_exception_in_progress_aborts(tmp_path: Path) -> None:
 
 def test_small_pdus_leave_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options: list[int] = []
-    set_no_delay = storage_scu._no_delay
+    set_no_delay = association._no_delay
 
     def record(event: evt.Event) -> None:
         set_no_delay(event)
         options.append(event.assoc.dul.socket.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
-    monkeypatch.setattr(storage_scu, "_no_delay", record)
+    monkeypatch.setattr(association, "_no_delay", record)
     with storage_scp() as pacs:
         echo(port=pacs.port, **ADDRESS)
     assert options
@@ -264,15 +294,15 @@ class _Preempted(threading.Event):
 
 def test_the_reactor_takes_no_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The order of events under which pynetdicom's reactor runs off with the answer to a C-STORE."""
-    serve_nothing = storage_scu._serve_nothing
+    serve_nothing = association._serve_nothing
     checkpoints: list[_Preempted] = []
 
-    def preempt(association: Any) -> None:
-        serve_nothing(association)
-        checkpoints.append(_Preempted(association))
-        association._reactor_checkpoint = checkpoints[-1]
+    def preempt(made: Any) -> None:
+        serve_nothing(made)
+        checkpoints.append(_Preempted(made))
+        made._reactor_checkpoint = checkpoints[-1]
 
-    monkeypatch.setattr(storage_scu, "_serve_nothing", preempt)
+    monkeypatch.setattr(association, "_serve_nothing", preempt)
     with storage_scp() as pacs:
         outcomes = send_files(ct_files(tmp_path, 5), port=pacs.port, **ADDRESS)
     assert [outcome.result for outcome in outcomes] == [StoreResult.ACCEPTED] * 5
@@ -282,28 +312,6 @@ def test_the_reactor_takes_no_answers(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_echo_needs_verification() -> None:
     with storage_scp(verification=False) as pacs, pytest.raises(OperatorNeeded, match="Verification"):
         echo(port=pacs.port, **ADDRESS)
-
-
-def test_tls_both_ways(tmp_path: Path) -> None:
-    certificates = make_certificates(tmp_path / "pki")
-    with storage_scp(context=certificates.server_context()) as pacs:
-        outcomes = send_files(ct_files(tmp_path / "ct"), port=pacs.port, tls=certificates.tls, **ADDRESS)
-        assert {outcome.result for outcome in outcomes} == {StoreResult.ACCEPTED}
-        echo(port=pacs.port, tls=certificates.tls, **ADDRESS)
-
-
-def test_tls_with_a_stranger_sends_nothing(tmp_path: Path) -> None:
-    ours, theirs = make_certificates(tmp_path / "ours"), make_certificates(tmp_path / "theirs")
-    with storage_scp(context=theirs.server_context(mutual=False)) as pacs:
-        with pytest.raises(RetryLater, match="TLS on both sides"):
-            send_files(ct_files(tmp_path / "ct"), port=pacs.port, tls=ours.tls, **ADDRESS)
-        assert pacs.count == 0
-
-
-def test_tls_files_that_are_missing_are_for_the_operator(tmp_path: Path) -> None:
-    absent = TlsFiles(tmp_path / "c.pem", tmp_path / "k.pem", tmp_path / "ca.pem")
-    with pytest.raises(OperatorNeeded, match="TLS files"):
-        echo(port=1, tls=absent, **ADDRESS)
 
 
 @pytest.mark.parametrize(

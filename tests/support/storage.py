@@ -15,7 +15,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittle
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 
-from outputs.storage_scu import TlsFiles
+from outputs.association import TlsFiles
 
 NATIVE = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 STORED = (SecondaryCaptureImageStorage, CTImageStorage)

@@ -1,0 +1,149 @@
+"""Storage commitment that we asked a PACS for: every transaction, its answer, and the delivery that waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from corewatch.commitment import Asked, Report
+from corewatch.messages import Work
+from corewatch.states import DeliveryState, Stage, check_delivery_transition
+from ledger.database import Database, post, record
+from ledger.tables import commitments_asked, deliveries
+
+_D = DeliveryState
+
+
+class CommitmentsAsked:
+    """Reading and moving transactions. Each method is one transaction of the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def of(self, case_id: str, destination: str) -> list[Asked]:
+        """Transactions of a delivery since it was planned (or an operator started it anew), oldest first."""
+        asked = commitments_asked.c
+        with self._database.reading() as connection:
+            mine = (deliveries.c.case_id == case_id) & (deliveries.c.destination == destination)
+            planned_at = connection.scalar(select(deliveries.c.planned_at).where(mine))
+            rows = connection.execute(
+                select(commitments_asked)
+                .where(asked.case_id == case_id, asked.destination == destination, asked.asked_at >= planned_at)
+                .order_by(asked.asked_at, asked.transaction_uid)
+            )
+            return [_asked(row) for row in rows]
+
+    def open(self, transaction_uid: str, case_id: str, destination: str, instances: Sequence[str], deadline: datetime) -> None:
+        """Write a transaction down, before the PACS hears of it: its answer may come at once."""
+        now = self._database.clock()
+        with self._database.transaction() as connection:
+            connection.execute(
+                insert(commitments_asked).values(
+                    transaction_uid=transaction_uid,
+                    case_id=case_id,
+                    destination=destination,
+                    instances=list(instances),
+                    asked_at=now,
+                    deadline=deadline,
+                )
+            )
+            record(connection, now, "commitment.asked", case_id, destination=destination, objects=len(instances))
+
+    def wait(self, transaction_uid: str, detail: str) -> bool:
+        """Let the delivery, which is `sending`, wait for the answer; False where it need not: the answer is here already."""
+        check_delivery_transition(_D.SENDING, _D.AWAITING)
+        now = self._database.clock()
+        with self._database.transaction() as connection:
+            row = connection.execute(_by_uid(transaction_uid)).one()
+            moved = connection.execute(
+                update(deliveries)
+                .where(_delivery_of(row) & (deliveries.c.state == _D.SENDING))
+                .values(
+                    state=_D.AWAITING,
+                    attempts=deliveries.c.attempts - 1,  # it has not failed
+                    detail=detail,
+                    lease_until=row.deadline,
+                )
+            ).rowcount
+            if not moved:
+                return False
+            record(connection, now, "delivery.awaiting", row.case_id, destination=row.destination, detail=detail)
+            if row.reported_at is not None:
+                self._wake(connection, row, now)
+            return row.reported_at is None
+
+    def report(self, report: Report) -> bool:
+        """Write an answer down and look at its delivery again; False where nobody asked, or it was answered before."""
+        now = self._database.clock()
+        with self._database.transaction() as connection:
+            moved = connection.execute(
+                update(commitments_asked)
+                .where(
+                    commitments_asked.c.transaction_uid == report.transaction_uid,
+                    commitments_asked.c.reported_at.is_(None),
+                )
+                .values(
+                    reported_at=now,
+                    committed=[r.sop_instance_uid for r in report.committed],
+                    failed=[[f.reference.sop_instance_uid, f.reason] for f in report.failed],
+                )
+            ).rowcount
+            if not moved:
+                return False
+            row = connection.execute(_by_uid(report.transaction_uid)).one()
+            record(
+                connection,
+                now,
+                "commitment.reported",
+                row.case_id,
+                destination=row.destination,
+                committed=len(report.committed),
+                failed=len(report.failed),
+            )
+            self._wake(connection, row, now)
+            return True
+
+    def expire(self, now: datetime) -> int:
+        """Look again at deliveries whose answer did not come in time; returns how many."""
+        check_delivery_transition(_D.AWAITING, _D.PENDING)
+        with self._database.reading() as connection:
+            late: Sequence[Row[Any]] = connection.execute(
+                select(deliveries.c.case_id, deliveries.c.destination).where(
+                    deliveries.c.state == _D.AWAITING, deliveries.c.lease_until <= now
+                )
+            ).all()
+        for row in late:
+            with self._database.transaction() as connection:
+                self._wake(connection, row, now)
+        return len(late)
+
+    def _wake(self, connection: Connection, row: Row[Any], now: datetime) -> None:
+        check_delivery_transition(_D.AWAITING, _D.PENDING)
+        moved = connection.execute(
+            update(deliveries)
+            .where(_delivery_of(row) & (deliveries.c.state == _D.AWAITING))
+            .values(state=_D.PENDING, lease_until=now + self._database.queue_lease)
+        ).rowcount
+        if moved:
+            post(connection, now, Work(Stage.DELIVER, row.case_id, row.destination))
+
+
+def _by_uid(transaction_uid: str) -> Any:
+    return select(commitments_asked).where(commitments_asked.c.transaction_uid == transaction_uid)
+
+
+def _delivery_of(row: Row[Any]) -> Any:
+    return (deliveries.c.case_id == row.case_id) & (deliveries.c.destination == row.destination)
+
+
+def _asked(row: Row[Any]) -> Asked:
+    return Asked(
+        transaction_uid=row.transaction_uid,
+        instances=tuple(row.instances),
+        deadline=row.deadline,
+        committed=None if row.reported_at is None else frozenset(row.committed),
+        failed=tuple((uid, reason) for uid, reason in row.failed or ()),
+    )

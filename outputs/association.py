@@ -1,0 +1,236 @@
+"""An association that we ask for: peer address, TLS, and errors sorted by what a person can do about them (PS3.8, PS3.15 B.12)."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pydicom.uid import UID
+from pynetdicom import AE, build_role, evt
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
+
+from corewatch.errors import OperatorNeeded, RetryLater
+
+DEFAULT_MAX_PDU: Final = 262_144
+"""Bytes of one P-DATA-TF PDU that we take; the peer says what it takes."""
+
+_EVENT_POLL_S: Final = 0.2
+"""An association that the peer has ended is noticed within this time."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Our certificate and key, and the authority that the peer's certificate must come from (PEM)."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+    check_hostname: bool = False
+    """DICOM nodes are known by the site's authority (PS3.15 B.12) and often reached by address, so names are not compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAddress:
+    """An application entity on the network, and how we call it."""
+
+    host: str
+    port: int
+    called_ae: str
+    calling_ae: str
+    timeout_s: float = 30.0
+    tls: TlsFiles | None = None
+    max_pdu: int = DEFAULT_MAX_PDU
+
+    def __str__(self) -> str:
+        return f"{self.called_ae} at {self.host}:{self.port}"
+
+
+@contextmanager
+def associated(
+    peer: PeerAddress, contexts: list[Any], *, as_scp: Sequence[str] = (), handlers: Sequence[tuple[Any, Any]] = ()
+) -> Iterator[Any]:
+    """An established association; released on the way out, aborted where something was raised.
+
+    Parameters
+    ----------
+    as_scp
+        SOP classes for which we ask to be the SCP, besides being the requestor (PS3.7 D.3.3.4).
+    handlers
+        pynetdicom's event handlers.
+
+    Raises
+    ------
+    RetryLater
+        The peer could not be reached or is busy.
+    OperatorNeeded
+        The peer refused the association or our certificate for good, or its certificate is not to be trusted.
+    """
+    ae = AE(ae_title=peer.calling_ae)
+    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = peer.timeout_s
+    connected: list[bool] = []
+
+    def on_open(event: Any) -> None:
+        connected.append(True)
+        _no_delay(event)
+
+    context = None if peer.tls is None else client_context(peer.tls, str(peer))
+    try:
+        association = ae.associate(
+            peer.host,
+            peer.port,
+            contexts=contexts,
+            ae_title=peer.called_ae,
+            max_pdu=peer.max_pdu,
+            tls_args=None if context is None else (context, peer.host),
+            ext_neg=[build_role(sop_class, scp_role=True) for sop_class in as_scp],
+            evt_handlers=[(evt.EVT_CONN_OPEN, on_open), *handlers],
+        )
+    except OSError as error:
+        raise RetryLater(f"{peer} cannot be reached ({error}); check the host name and the network") from None
+    if not association.is_established:
+        if context is not None and context.fault is not None:
+            raise _distrust(context.fault, peer)
+        raise _refusal(association, peer, bool(connected))
+    _serve_nothing(association)
+    try:
+        yield association
+    except BaseException:
+        if association.is_established:
+            association.abort()
+        raise
+    if association.is_established:
+        association.release()
+
+
+def _serve_nothing(association: Any) -> None:
+    """Keep pynetdicom's reactor from taking an answer that a request waits for.
+
+    The reactor of a requestor looks for requests of the peer, and pauses while something is sent. A reactor that was preempted just
+    behind its pause (`Association._run_reactor`) takes the peer's answer for a request and drops it: about once in 10 000 instances
+    on a busy machine, and then the request waits until it times out. So the reactor does not look; what the peer asks for is
+    served by whoever waits, see `serve_events`.
+    """
+    take = association.dimse.get_msg
+    association.dimse.get_msg = lambda block=False: take(block=True) if block else (None, None)
+
+
+def serve_events(association: Any) -> None:
+    """Let requests of the peer be served while an answer is waited for: an event report may overtake the answer to an action."""
+    take = association.dimse.get_msg
+
+    def get_msg(block: bool = False) -> Any:
+        while True:
+            context_id, message = take(block=block)
+            if not isinstance(message, N_EVENT_REPORT) or not message.is_valid_request:
+                return context_id, message
+            association._serve_request(message, context_id)
+
+    association.dimse.get_msg = get_msg
+
+
+def wait_for_events(association: Any, seconds: float, done: Callable[[], bool]) -> None:
+    """Serve requests of the peer until `done`, the peer has left, or the time is over."""
+    deadline = time.monotonic() + seconds
+    usual = association.dimse_timeout
+    try:
+        while association.is_established and not done() and (left := deadline - time.monotonic()) > 0:
+            association.dimse_timeout = min(left, _EVENT_POLL_S)
+            association.dimse.get_msg(block=True)
+    finally:
+        association.dimse_timeout = usual
+
+
+def _no_delay(event: Any) -> None:
+    """Small PDUs (commands, answers) leave at once: without this each C-STORE waits for Nagle's algorithm."""
+    wrapper = event.assoc.dul.socket
+    if wrapper is not None and wrapper.socket is not None:
+        wrapper.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+class _ClientContext(ssl.SSLContext):
+    """Remembers what TLS failed for: pynetdicom tells only that there is no association."""
+
+    fault: ssl.SSLError | None = None
+
+
+class _RememberingSocket(ssl.SSLSocket):
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except ssl.SSLError as error:
+            _remember(self.context, error)
+            raise
+
+    def read(self, *arguments: Any) -> Any:
+        # in TLS 1.3 the peer's word about our certificate comes after the handshake
+        try:
+            return super().read(*arguments)
+        except ssl.SSLError as error:
+            _remember(self.context, error)
+            raise
+
+
+def _remember(context: ssl.SSLContext, error: ssl.SSLError) -> None:
+    if isinstance(context, _ClientContext) and context.fault is None:
+        context.fault = error
+
+
+def client_context(files: TlsFiles, peer: str) -> _ClientContext:
+    """TLS 1.2 or later towards `peer`, whose certificate must come from the authority of the files.
+
+    Raises
+    ------
+    OperatorNeeded
+        A file is missing or is not what it should be.
+    """
+    context = _ClientContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslsocket_class = _RememberingSocket
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = files.check_hostname
+    try:
+        context.load_verify_locations(cafile=str(files.authority))
+        context.load_cert_chain(str(files.certificate), str(files.key))
+    except (OSError, ssl.SSLError) as error:
+        raise OperatorNeeded(f"the TLS files for {peer} cannot be used ({error}); check certificate, key and authority") from None
+    return context
+
+
+def _distrust(fault: ssl.SSLError, peer: PeerAddress) -> RetryLater | OperatorNeeded:
+    """The error for a TLS connection that did not come about."""
+    if isinstance(fault, ssl.SSLCertVerificationError):
+        return OperatorNeeded(
+            f"{peer}: its TLS certificate is not to be trusted ({fault.verify_message}); renew it there, or correct tls.authority"
+        )
+    reason = (fault.reason or "").lower().replace("_", " ")
+    if "alert" in reason:
+        return OperatorNeeded(
+            f"{peer} refused our TLS certificate or settings ({reason}); let it trust the authority of tls.certificate, and see "
+            "that the certificate is still valid and that both sides allow TLS 1.2 or later"
+        )
+    if fault.reason in {"WRONG_VERSION_NUMBER", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"}:
+        return OperatorNeeded(f"{peer} does not speak TLS 1.2 or later on this port; use its TLS port, or set tls: null")
+    return RetryLater(f"{peer} broke off the TLS handshake ({reason or 'connection closed'}); look at its log")
+
+
+def _refusal(association: Any, peer: PeerAddress, connected: bool) -> RetryLater | OperatorNeeded:
+    """The error for an association that was not established."""
+    if association.is_rejected:
+        answer = association.acceptor.primitive
+        reason = f"{peer} rejected the association: {answer.reason_str}"
+        if answer.result == 0x02:  # rejected-transient, PS3.8 9.3.4
+            return RetryLater(f"{reason}; it is busy, no action needed unless this lasts")
+        return OperatorNeeded(f"{reason}; make it know our AE title {peer.calling_ae!r} and check the AE title we call")
+    if association.rejected_contexts:
+        names = sorted({UID(cx.abstract_syntax).name for cx in association.rejected_contexts})
+        return OperatorNeeded(f"{peer} does not take {', '.join(names)}; allow these SOP classes there")
+    if connected:
+        return RetryLater(
+            f"{peer} did not answer the association request within {peer.timeout_s:g} s or broke off; look at its log"
+        )
+    return RetryLater(f"{peer} cannot be reached; check host, port, firewall" + (" and TLS on both sides" if peer.tls else ""))

@@ -1,0 +1,112 @@
+"""Asking a PACS to commit what it has stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
+from pynetdicom import build_context, evt
+from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+
+from corewatch.commitment import Reference, Report
+from corewatch.errors import OperatorNeeded, RetryLater
+from outputs.association import PeerAddress, associated, serve_events, wait_for_events
+from outputs.commitment.messages import REQUEST, decode_report, encode_report, encode_request
+
+SYNTAXES: Final = [ImplicitVRLittleEndian, ExplicitVRLittleEndian]
+_PASSING: Final = frozenset({0x0110, 0x0131, 0x0210, 0x0213})
+"""Statuses of an N-ACTION (PS3.7 10.1.4.1.10) that may pass: processing failure, duplicates, resource limitation."""
+
+
+def new_transaction_uid() -> str:
+    """A Transaction UID that nobody can guess: whoever knows it is believed to be the PACS that was asked."""
+    return str(generate_uid(prefix=None))
+
+
+def request_commitment(peer: PeerAddress, transaction_uid: str, references: Sequence[Reference], *, wait_s: float) -> Report | None:
+    """Ask `peer` to commit objects that it has stored.
+
+    Parameters
+    ----------
+    wait_s
+        How long the association is kept open for the answer, in seconds. Many a PACS answers later, on an association of its own.
+
+    Returns
+    -------
+    The answer, or None: it will come later.
+
+    Raises
+    ------
+    RetryLater
+        The peer could not be reached, is busy, or did not take the request.
+    OperatorNeeded
+        The peer does not offer storage commitment, or refused for good.
+    """
+    reports: list[Report] = []
+
+    def on_report(event: Any) -> int:
+        return take_report(event.event_information, reports.append)
+
+    context = build_context(StorageCommitmentPushModel, SYNTAXES)
+    with associated(peer, [context], handlers=[(evt.EVT_N_EVENT_REPORT, on_report)]) as association:
+        serve_events(association)
+        try:
+            status, _ = association.send_n_action(
+                encode_request(transaction_uid, references),
+                REQUEST,
+                StorageCommitmentPushModel,
+                StorageCommitmentPushModelInstance,
+            )
+        except RuntimeError:
+            raise RetryLater(f"{peer} ended the association before it was asked for storage commitment; look at its log") from None
+        if "Status" not in status:
+            raise RetryLater(
+                f"{peer} did not answer the request for storage commitment within {peer.timeout_s:g} s; look at its log"
+            )
+        if status.Status != 0x0000:
+            words = f"{peer} refused storage commitment with status 0x{status.Status:04X}"
+            raise (
+                RetryLater(f"{words}; look at its log")
+                if status.Status in _PASSING
+                else OperatorNeeded(f"{words}; look at its log, or set commitment: false")
+            )
+        wait_for_events(association, wait_s, lambda: any(r.transaction_uid == transaction_uid for r in reports))
+    return next((r for r in reports if r.transaction_uid == transaction_uid), None)
+
+
+def take_report(information: Dataset, keep: Callable[[Report], object]) -> int:
+    """Decode the Event Information of an N-EVENT-REPORT and hand it on; returns the status to answer with."""
+    try:
+        keep(decode_report(information))
+    except (ValueError, TypeError, AttributeError):
+        return 0x0115  # invalid argument value (PS3.7 C.5.14)
+    return 0x0000
+
+
+def send_report(peer: PeerAddress, report: Report) -> None:
+    """Answer a peer that asked us for storage commitment, on an association of our own, as its SCP (PS3.4 J.3.3).
+
+    Raises
+    ------
+    RetryLater
+        The peer could not be reached, is busy, or did not take the answer.
+    OperatorNeeded
+        The peer does not take answers on an association of ours.
+    """
+    context = build_context(StorageCommitmentPushModel, SYNTAXES)
+    information, event_type = encode_report(report)
+    with associated(peer, [context], as_scp=[StorageCommitmentPushModel]) as association:
+        if not association.accepted_contexts[0].as_scp:
+            raise OperatorNeeded(f"{peer} did not let us be the SCP of storage commitment (role selection); allow it there")
+        try:
+            status, _ = association.send_n_event_report(
+                information, event_type, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+            )
+        except RuntimeError:
+            raise RetryLater(f"{peer} ended the association before it had the answer; look at its log") from None
+    if "Status" not in status:
+        raise RetryLater(f"{peer} did not acknowledge the answer within {peer.timeout_s:g} s; look at its log")
+    if status.Status != 0x0000:
+        raise RetryLater(f"{peer} answered the N-EVENT-REPORT with status 0x{status.Status:04X}; look at its log")

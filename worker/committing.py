@@ -1,0 +1,48 @@
+"""A delivery that ends only when the PACS has confirmed that it keeps every object."""
+
+from __future__ import annotations
+
+import structlog
+
+from corewatch.commitment import Committed, NotCommitted, judge
+from corewatch.errors import OperatorNeeded
+from outputs.case import ReportedCase
+from outputs.commitment.scu import new_transaction_uid
+from outputs.destinations.pacs import CommitmentTerms, PacsDestination
+from worker.context import WorkerContext
+
+log = structlog.get_logger()
+
+
+def deliver_committed(
+    context: WorkerContext, case: ReportedCase, destination: PacsDestination, terms: CommitmentTerms
+) -> str | None:
+    """Do the next step: send what is not committed and ask for it, or see what was answered.
+
+    Returns
+    -------
+    A line for the record when everything is committed; None while the delivery waits for the answer.
+
+    Raises
+    ------
+    RetryLater
+        The PACS cannot take the objects, or the request, now.
+    OperatorNeeded
+        The PACS refuses, does not keep the objects, or did not answer in time.
+    """
+    asked, now = context.ledger.commitments_asked, context.ledger.clock()
+    step = judge(asked.of(case.case_id, destination.name), now)
+    if isinstance(step, Committed):
+        return f"{step.count} objects stored and committed"
+    if isinstance(step, NotCommitted):
+        raise OperatorNeeded(step.why)
+    delivered, references = destination.store(case, step.leave_out)
+    transaction_uid = new_transaction_uid()
+    uids = [reference.sop_instance_uid for reference in references]
+    asked.open(transaction_uid, case.case_id, destination.name, uids, context.ledger.clock() + terms.patience)
+    report = destination.ask_commitment(transaction_uid, references)
+    if report is not None:
+        asked.report(report)
+    waits = asked.wait(transaction_uid, f"{delivered.detail}; waits for storage commitment")
+    log.info("stored, commitment asked for", objects=len(references), answered=not waits)
+    return None
