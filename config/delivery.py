@@ -24,6 +24,13 @@ class PacsDestination(Section):
     """Kinds of objects this PACS gets; `sc`: Secondary Captures."""
     not_analysed: bool = False
     """Also send the page that says why a series was not analysed. What no rule takes for a CTA head stays out of the PACS."""
+    commitment: bool = False
+    """Ask it to confirm that it keeps what it has stored (storage commitment); only then is the result `sent`. It answers on the
+    same association or on one of its own to our listener, so that `listener.peers` must name it."""
+    commitment_wait_s: float = Field(2.0, ge=0)
+    """How long that association is kept open for the answer, for a PACS that answers on no other."""
+    commitment_patience_h: float = Field(24.0, gt=0)
+    """After so long without an answer an operator must look."""
     timeout_s: float = Field(30.0, gt=0)
 
 

@@ -15,6 +15,8 @@ class Peer(Section):
 
     ae_title: AeTitle
     host: str
+    port: Port | None = None
+    """Where its own storage SCP listens. Needed to answer a peer that asks for storage commitment."""
 
 
 class ListenerSettings(Section):

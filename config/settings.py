@@ -118,6 +118,11 @@ class Settings(Section):
         return self.data_dir / "received"
 
     @property
+    def commitment_dir(self) -> Path:
+        """What the listener hears of storage commitment, until the daemon has it in the ledger."""
+        return self.data_dir / "commitment"
+
+    @property
     def cases_dir(self) -> Path:
         """One folder per case."""
         return self.data_dir / "cases"

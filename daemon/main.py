@@ -12,6 +12,7 @@ from config.settings import Settings
 from config.stopping import StopRequest
 from daemon.assembler import Assembler
 from daemon.clockwatch import NONE, ClockWatch
+from daemon.commitment import Commitment, send_over_network
 from daemon.dispatcher import Dispatcher, Publish
 from daemon.lock import only_daemon
 from daemon.parts import Part
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 ASSEMBLE_EVERY_S = 0.2
 PUBLISH_EVERY_S = 0.2
 RECONCILE_EVERY_S = 5.0
+COMMITMENT_EVERY_S = 1.0
 CLEAR_EVERY_S = 3600.0
 WAKE_EVERY_S = 3600.0
 
@@ -75,6 +77,7 @@ def _parts(ledger: Ledger, settings: Settings, publish: Publish) -> tuple[list[P
     dispatcher = Dispatcher(ledger.outbox, publish)
     assembler, retention = Assembler(ledger, settings), Retention(ledger, settings)
     reconciler, refused = Reconciler(ledger), RefusedDrops(ledger, settings)
+    commitment = Commitment(ledger, settings, send_over_network(settings))
 
     clocks = {name: ClockWatch() for name in ("assembler", "reconciler", "retention")}
 
@@ -102,6 +105,7 @@ def _parts(ledger: Ledger, settings: Settings, publish: Publish) -> tuple[list[P
         dispatching,
         Part("assembler", assemble, ASSEMBLE_EVERY_S, due_in_s=assembler.due_in_s, after=dispatching),
         Part("reconciler", reconcile, RECONCILE_EVERY_S, after=dispatching),
+        Part("commitment", commitment.step, COMMITMENT_EVERY_S, after=dispatching),
         Part("retention", clear, CLEAR_EVERY_S),
     ]
     return parts, WatchFolder(settings, refused.report)

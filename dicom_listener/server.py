@@ -16,6 +16,7 @@ from config.stopping import StopRequest
 from corewatch.clock import Clock, utc_now
 from corewatch.errors import ConfigurationError
 from dicom_listener.association import NEGOTIATION_TIMEOUT_S, Association, Terms
+from dicom_listener.commitment import StorageCommitment
 from dicom_listener.connection import Connection
 from dicom_listener.disk import DiskGuard
 from dicom_listener.instance import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
@@ -26,6 +27,7 @@ from dicom_listener.port import bind, resolve_host
 from dicom_listener.services import Service, Verification
 from dicom_listener.session import Spool, Storage
 from dicom_listener.tls import ServerTls
+from ledger.commitment_inbox import CommitmentInbox
 from ledger.durable import make_folders
 
 log = structlog.get_logger()
@@ -83,7 +85,12 @@ class StorageListener:
         rate = listener.max_instances_per_s_per_peer
         self._paced = None if rate is None else Pace(rate)
         self._terms = Terms.of(
-            (Verification(), Storage(spool, self._pace), *services),
+            (
+                Verification(),
+                Storage(spool, self._pace),
+                StorageCommitment(CommitmentInbox(settings.commitment_dir), clock),
+                *services,
+            ),
             listener.max_pdu_bytes,
             listener.idle_timeout_s,
             (IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION),

@@ -27,8 +27,7 @@ class CommitmentsAsked:
         """Transactions of a delivery since it was planned (or an operator started it anew), oldest first."""
         asked = commitments_asked.c
         with self._database.reading() as connection:
-            mine = (deliveries.c.case_id == case_id) & (deliveries.c.destination == destination)
-            planned_at = connection.scalar(select(deliveries.c.planned_at).where(mine))
+            planned_at = connection.scalar(select(deliveries.c.planned_at).where(_delivery(case_id, destination)))
             rows = connection.execute(
                 select(commitments_asked)
                 .where(asked.case_id == case_id, asked.destination == destination, asked.asked_at >= planned_at)
@@ -60,7 +59,7 @@ class CommitmentsAsked:
             row = connection.execute(_by_uid(transaction_uid)).one()
             moved = connection.execute(
                 update(deliveries)
-                .where(_delivery_of(row) & (deliveries.c.state == _D.SENDING))
+                .where(_delivery(row.case_id, row.destination) & (deliveries.c.state == _D.SENDING))
                 .values(
                     state=_D.AWAITING,
                     attempts=deliveries.c.attempts - 1,  # it has not failed
@@ -72,7 +71,7 @@ class CommitmentsAsked:
                 return False
             record(connection, now, "delivery.awaiting", row.case_id, destination=row.destination, detail=detail)
             if row.reported_at is not None:
-                self._wake(connection, row, now)
+                self._wake(connection, row.case_id, row.destination, now)
             return row.reported_at is None
 
     def report(self, report: Report) -> bool:
@@ -103,40 +102,40 @@ class CommitmentsAsked:
                 committed=len(report.committed),
                 failed=len(report.failed),
             )
-            self._wake(connection, row, now)
+            self._wake(connection, row.case_id, row.destination, now)
             return True
 
     def expire(self, now: datetime) -> int:
         """Look again at deliveries whose answer did not come in time; returns how many."""
         check_delivery_transition(_D.AWAITING, _D.PENDING)
         with self._database.reading() as connection:
-            late: Sequence[Row[Any]] = connection.execute(
+            late = connection.execute(
                 select(deliveries.c.case_id, deliveries.c.destination).where(
                     deliveries.c.state == _D.AWAITING, deliveries.c.lease_until <= now
                 )
             ).all()
         for row in late:
             with self._database.transaction() as connection:
-                self._wake(connection, row, now)
+                self._wake(connection, row.case_id, row.destination, now)
         return len(late)
 
-    def _wake(self, connection: Connection, row: Row[Any], now: datetime) -> None:
+    def _wake(self, connection: Connection, case_id: str, destination: str, now: datetime) -> None:
         check_delivery_transition(_D.AWAITING, _D.PENDING)
         moved = connection.execute(
             update(deliveries)
-            .where(_delivery_of(row) & (deliveries.c.state == _D.AWAITING))
+            .where(_delivery(case_id, destination) & (deliveries.c.state == _D.AWAITING))
             .values(state=_D.PENDING, lease_until=now + self._database.queue_lease)
         ).rowcount
         if moved:
-            post(connection, now, Work(Stage.DELIVER, row.case_id, row.destination))
+            post(connection, now, Work(Stage.DELIVER, case_id, destination))
 
 
 def _by_uid(transaction_uid: str) -> Any:
     return select(commitments_asked).where(commitments_asked.c.transaction_uid == transaction_uid)
 
 
-def _delivery_of(row: Row[Any]) -> Any:
-    return (deliveries.c.case_id == row.case_id) & (deliveries.c.destination == row.destination)
+def _delivery(case_id: str, destination: str) -> Any:
+    return (deliveries.c.case_id == case_id) & (deliveries.c.destination == destination)
 
 
 def _asked(row: Row[Any]) -> Asked:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import structlog
-
 from corewatch.commitment import Committed, NotCommitted, judge
 from corewatch.errors import OperatorNeeded
+from corewatch.states import DeliveryState
 from outputs.case import ReportedCase
 from outputs.commitment.scu import new_transaction_uid
 from outputs.destinations.pacs import CommitmentTerms, PacsDestination
 from worker.context import WorkerContext
 
-log = structlog.get_logger()
-
 
 def deliver_committed(
     context: WorkerContext, case: ReportedCase, destination: PacsDestination, terms: CommitmentTerms
-) -> str | None:
+) -> tuple[DeliveryState, str]:
     """Do the next step: send what is not committed and ask for it, or see what was answered.
 
     Returns
     -------
-    A line for the record when everything is committed; None while the delivery waits for the answer.
+    `sent` when everything is committed, `awaiting` while the answer is waited for; and a line for the record.
 
     Raises
     ------
@@ -33,7 +30,7 @@ def deliver_committed(
     asked, now = context.ledger.commitments_asked, context.ledger.clock()
     step = judge(asked.of(case.case_id, destination.name), now)
     if isinstance(step, Committed):
-        return f"{step.count} objects stored and committed"
+        return DeliveryState.SENT, f"{step.count} objects stored and committed"
     if isinstance(step, NotCommitted):
         raise OperatorNeeded(step.why)
     delivered, references = destination.store(case, step.leave_out)
@@ -43,6 +40,6 @@ def deliver_committed(
     report = destination.ask_commitment(transaction_uid, references)
     if report is not None:
         asked.report(report)
-    waits = asked.wait(transaction_uid, f"{delivered.detail}; waits for storage commitment")
-    log.info("stored, commitment asked for", objects=len(references), answered=not waits)
-    return None
+    detail = f"{delivered.detail}; waits for storage commitment"
+    asked.wait(transaction_uid, detail)
+    return DeliveryState.AWAITING, detail

@@ -13,6 +13,9 @@ from corewatch.states import ENDS, CaseState, DeliveryState, Stage
 from ledger.cases import Case
 from ledger.deliveries import Delivery
 from outputs.case import ReportedCase
+from outputs.destinations.base import Destination
+from outputs.destinations.pacs import PacsDestination
+from worker.committing import deliver_committed
 from worker.context import WorkerContext
 from worker.running import describe, frames
 from worker.stages.deliver import deliver
@@ -41,17 +44,24 @@ def run_delivery(context: WorkerContext, case_id: str, destination: str, *, rede
             _end(context, case, destination, DeliveryState.REFUSED, gone)
             return
         try:
-            outcome, detail = deliver(_rendered(context, case), context.destinations.get(destination))
+            outcome, detail = _bring(context, _rendered(context, case), context.destinations.get(destination))
         except OperatorNeeded as error:
             log.error("delivery refused", why=str(error))
             _end(context, case, destination, DeliveryState.REFUSED, str(error))
         except Exception as error:
             _again_or_refuse(context, case, delivery, error)
         else:
-            _end(context, case, destination, outcome, detail)
+            if outcome is not DeliveryState.AWAITING:  # then the ledger has it already
+                _end(context, case, destination, outcome, detail)
             log.info("delivery done", outcome=str(outcome), detail=detail)
     finally:
         structlog.contextvars.clear_contextvars()
+
+
+def _bring(context: WorkerContext, case: ReportedCase, destination: Destination | None) -> tuple[DeliveryState, str]:
+    if isinstance(destination, PacsDestination) and destination.commitment is not None and destination.applies(case) is None:
+        return deliver_committed(context, case, destination, destination.commitment)
+    return deliver(case, destination)
 
 
 def _rendered(context: WorkerContext, case: Case) -> ReportedCase:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from config.delivery import EmailDestination as EmailSettings
 from config.delivery import PacsDestination as PacsSettings
 from config.keys import own_key
@@ -11,7 +13,7 @@ from outputs.association import TlsFiles
 from outputs.destinations.base import Destination
 from outputs.destinations.email import EmailParameters, MailList
 from outputs.destinations.folder import FolderParameters
-from outputs.destinations.pacs import PacsParameters
+from outputs.destinations.pacs import CommitmentTerms, PacsParameters
 from outputs.destinations.receipts import Receipts
 from outputs.destinations.registry import DestinationParameters, build_destinations
 from outputs.smtp import MailServer
@@ -46,6 +48,9 @@ def _pacs(pacs: PacsSettings, listener_ae_title: str) -> PacsParameters:
         tls=_tls(pacs.tls),
         objects=pacs.objects,
         not_analysed=pacs.not_analysed,
+        commitment=(
+            CommitmentTerms(pacs.commitment_wait_s, timedelta(hours=pacs.commitment_patience_h)) if pacs.commitment else None
+        ),
     )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
-from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 from pynetdicom import build_context, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
@@ -46,8 +45,8 @@ def request_commitment(peer: PeerAddress, transaction_uid: str, references: Sequ
     """
     reports: list[Report] = []
 
-    def on_report(event: Any) -> int:
-        return take_report(event.event_information, reports.append)
+    def on_report(event: Any) -> tuple[int, None]:
+        return _take_report(event, reports), None
 
     context = build_context(StorageCommitmentPushModel, SYNTAXES)
     with associated(peer, [context], handlers=[(evt.EVT_N_EVENT_REPORT, on_report)]) as association:
@@ -62,9 +61,7 @@ def request_commitment(peer: PeerAddress, transaction_uid: str, references: Sequ
         except RuntimeError:
             raise RetryLater(f"{peer} ended the association before it was asked for storage commitment; look at its log") from None
         if "Status" not in status:
-            raise RetryLater(
-                f"{peer} did not answer the request for storage commitment within {peer.timeout_s:g} s; look at its log"
-            )
+            raise RetryLater(f"{peer} did not answer the request for commitment within {peer.timeout_s:g} s; look at its log")
         if status.Status != 0x0000:
             words = f"{peer} refused storage commitment with status 0x{status.Status:04X}"
             raise (
@@ -76,11 +73,11 @@ def request_commitment(peer: PeerAddress, transaction_uid: str, references: Sequ
     return next((r for r in reports if r.transaction_uid == transaction_uid), None)
 
 
-def take_report(information: Dataset, keep: Callable[[Report], object]) -> int:
-    """Decode the Event Information of an N-EVENT-REPORT and hand it on; returns the status to answer with."""
+def _take_report(event: Any, reports: list[Report]) -> int:
+    """Keep what an N-EVENT-REPORT says; returns the status to answer with."""
     try:
-        keep(decode_report(information))
-    except (ValueError, TypeError, AttributeError):
+        reports.append(decode_report(event.event_information))
+    except Exception:  # whatever a stranger's bytes make a decoder raise
         return 0x0115  # invalid argument value (PS3.7 C.5.14)
     return 0x0000
 

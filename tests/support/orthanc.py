@@ -14,8 +14,8 @@ from tests.support.net import answers, free_port, wait_for
 class Orthanc:
     """Debian's Orthanc on free ports, with an empty store; ask it through its REST interface."""
 
-    def __init__(self, binary: str, folder: Path) -> None:
-        self.http, self.dicom = free_port(), free_port()
+    def __init__(self, binary: str, folder: Path, *, plugins: tuple[str, ...] = (), **others: Any) -> None:
+        self.http, self.dicom = free_port(), int(others.get("DicomPort", 0)) or free_port()
         self.ae_title = "ORTHANC"
         settings = {
             "Name": "test",
@@ -29,8 +29,8 @@ class Orthanc:
             "AuthenticationEnabled": False,
             "RemoteAccessAllowed": False,
             "OverwriteInstances": True,
-            "Plugins": [],
-        }
+            "Plugins": list(plugins),
+        } | others
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "orthanc.json"
         file.write_text(json.dumps(settings))
@@ -42,6 +42,22 @@ class Orthanc:
         """GET a resource as JSON."""
         with urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=20) as answer:
             return json.loads(answer.read())
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Any other request, with JSON both ways."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        with urlopen(
+            Request(f"http://127.0.0.1:{self.http}{path}", data=data, method=method, headers=headers), timeout=20
+        ) as answer:
+            content = answer.read()
+            return json.loads(content) if content else None
+
+    def upload(self, path: Path) -> None:
+        """Put a DICOM file into its store."""
+        request = Request(f"http://127.0.0.1:{self.http}/instances", data=path.read_bytes(), method="POST")
+        with urlopen(request, timeout=20):
+            pass
 
     def picture(self, instance: str) -> bytes:
         """Orthanc's own rendering of an instance as PNG."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pydicom
@@ -12,6 +13,7 @@ from config.settings import Settings
 from corewatch.casefolder import CaseFolder
 from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
+from outputs.destinations.pacs import CommitmentTerms
 from outputs.destinations.registry import DestinationParameters
 from tests.support_conversion import stack, write
 from worker.stages.prepare import DicomSource, prepare
@@ -29,14 +31,18 @@ def test_what_the_settings_say_of_a_pacs_reaches_it(monkeypatch: pytest.MonkeyPa
         "objects": ["sc"],
         "not_analysed": True,
         "tls": {"certificate": "c", "key": "k", "authority": "a"},
+        "commitment": True,
+        "commitment_wait_s": 3.0,
+        "commitment_patience_h": 12.0,
     }
     settings = Settings.model_validate({"deliver": {"pacs": [said]}})
     assert set(said) == set(type(settings.deliver.pacs[0]).model_fields), "a new key needs a place here and in the destination"
     worker.destinations.destinations_of(settings)
     [pacs] = seen[0].pacs
     for key, value in said.items():
-        if key != "tls":
+        if key != "tls" and not key.startswith("commitment"):
             assert getattr(pacs, key) == (tuple(value) if isinstance(value, list) else value), key
+    assert pacs.commitment == CommitmentTerms(3.0, timedelta(hours=12))
     assert pacs.tls is not None
     assert (pacs.tls.certificate, pacs.tls.key, pacs.tls.authority) == (Path("c"), Path("k"), Path("a"))
 

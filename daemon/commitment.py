@@ -1,0 +1,141 @@
+"""Storage commitment in the daemon: answers from a PACS wake the deliveries that wait for them, and who asked us is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import structlog
+
+from config.intake import Peer
+from config.settings import Settings
+from corewatch.commitment import NO_SUCH_OBJECT, Failure, Reference, Report
+from corewatch.errors import CorewatchError
+from ledger.commitment_inbox import CommitmentInbox, HeardReport, HeardRequest
+from ledger.commitments_owed import Owed
+from ledger.store import Ledger
+
+log = structlog.get_logger()
+
+SendReport = Callable[[Peer, Report], None]
+"""Brings an answer to a peer; raises `CorewatchError` where it is not taken."""
+
+SETTLE = timedelta(seconds=30)
+"""What is not known so long after it was asked for is not here: an image that was just stored gets its row within a second."""
+
+FIRST_WAIT = timedelta(seconds=10)
+LONGEST_WAIT = timedelta(hours=1)
+GIVEN_UP_AFTER = timedelta(hours=48)
+"""A peer that cannot be reached is tried again after as long as has passed since it asked, within these bounds."""
+
+SEND_TIMEOUT_S = 10.0
+"""Longest wait for a peer that we answer."""
+
+CLASS_CONFLICT = 0x0119
+"""Failure Reason: class-instance conflict (PS3.3 C.14.1.1)."""
+
+
+class Commitment:
+    """One look at everything that has to do with storage commitment. Used by one thread.
+
+    Parameters
+    ----------
+    send
+        Brings an answer to a peer.
+    """
+
+    def __init__(self, ledger: Ledger, settings: Settings, send: SendReport) -> None:
+        self._ledger = ledger
+        self._inbox = CommitmentInbox(settings.commitment_dir)
+        self._received = settings.received_dir
+        self._peers = settings.listener.peers
+        self._send = send
+
+    def step(self, now: datetime) -> int:
+        """Take in what the listener heard, look at deliveries that waited too long, answer who asked; returns how much was done."""
+        return self._take_in() + self._ledger.commitments_asked.expire(now) + self._answer_all(now)
+
+    def _take_in(self) -> int:
+        done = 0
+        for path, heard in self._inbox.heard():
+            if isinstance(heard, HeardRequest):
+                self._ledger.commitments_owed.add(
+                    heard.transaction_uid, heard.peer_ae_title, heard.peer_host, heard.references, heard.at
+                )
+            elif isinstance(heard, HeardReport):
+                if not self._ledger.commitments_asked.report(heard.report):
+                    log.warning("an answer on storage commitment that nobody waits for", peer=heard.peer_ae_title)
+            else:
+                log.error("a record of storage commitment is damaged", file=path.name)
+                path.rename(path.with_suffix(".damaged"))
+                continue
+            path.unlink()  # the ledger has it
+            done += 1
+        return done
+
+    def _answer_all(self, now: datetime) -> int:
+        away: set[str] = set()
+        return sum(self._answer(owed, now, away) for owed in self._ledger.commitments_owed.due(now))
+
+    def _answer(self, owed: Owed, now: datetime, away: set[str]) -> bool:
+        ledger = self._ledger.commitments_owed
+        report = self._report(owed)
+        if any(f.reason == NO_SUCH_OBJECT for f in report.failed) and now - owed.asked_at < SETTLE:
+            ledger.postpone(owed, now + timedelta(seconds=1), "waits for the images to be taken in", counts=False)
+            return False
+        peer = next((p for p in self._peers if p.ae_title == owed.peer_ae_title and p.port is not None), None)
+        why = "listener.peers has no port for it" if peer is None else "it could not be reached just now"
+        if peer is not None and owed.peer_ae_title not in away:  # one that is down holds up the others once only
+            try:
+                self._send(peer if "/" not in peer.host else peer.model_copy(update={"host": owed.peer_host}), report)
+            except CorewatchError as error:
+                why = str(error)
+                away.add(owed.peer_ae_title)
+            else:
+                ledger.end(owed, "answered", f"{len(report.committed)} objects committed, {len(report.failed)} not")
+                log.info("commitment answered", peer=owed.peer_ae_title, committed=len(report.committed), failed=len(report.failed))
+                return True
+        waited = now - owed.asked_at
+        if waited >= GIVEN_UP_AFTER:
+            ledger.end(owed, "given_up", why)
+            log.error("an answer on storage commitment was given up", peer=owed.peer_ae_title, why=why)
+            return False
+        wait = min(max(FIRST_WAIT, waited), LONGEST_WAIT)
+        ledger.postpone(owed, now + wait, why)
+        log.warning(
+            "an answer on storage commitment was not delivered; it is tried again",
+            peer=owed.peer_ae_title,
+            why=why,
+            wait_s=wait.total_seconds(),
+        )
+        return False
+
+    def _report(self, owed: Owed) -> Report:
+        """What we can promise: only what is in the ledger, and on the disk."""
+        kept = self._ledger.commitments_owed.kept([r.sop_instance_uid for r in owed.references])
+        committed: list[Reference] = []
+        failed: list[Failure] = []
+        for reference in owed.references:
+            found = kept.get(reference.sop_instance_uid)
+            if found is None or not (self._received / found.path).is_file():
+                failed.append(Failure(reference, NO_SUCH_OBJECT))
+            elif found.sop_class_uid != reference.sop_class_uid:
+                failed.append(Failure(reference, CLASS_CONFLICT))
+            else:
+                committed.append(reference)
+        return Report(owed.transaction_uid, tuple(committed), tuple(failed))
+
+
+def send_over_network(settings: Settings) -> SendReport:
+    """Answers go out over associations of our own, under the listener's AE title and with its TLS files."""
+
+    def send(peer: Peer, report: Report) -> None:
+        # imported when first needed: most sites are never asked
+        from outputs.association import PeerAddress, TlsFiles
+        from outputs.commitment.scu import send_report
+
+        files = settings.listener.tls
+        tls = None if files is None else TlsFiles(files.certificate, files.key, files.authority)
+        send_report(PeerAddress(peer.host, peer.port or 0, peer.ae_title, settings.listener.ae_title, SEND_TIMEOUT_S, tls), report)
+
+    return send

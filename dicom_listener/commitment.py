@@ -1,0 +1,95 @@
+"""Storage commitment at the listener: requests of others and answers to ours, written down before they are answered (PS3.4 J.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Final
+
+import structlog
+from pydicom import uid
+from pydicom.filereader import read_dataset
+from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+
+from corewatch.arrival import ArrivalOutcome
+from corewatch.clock import Clock
+from dicom_listener.dimse import CommandField, Tag
+from dicom_listener.negotiation import Offer
+from dicom_listener.services import PROCESSING_FAILURE, RESOURCE_LIMITATION, Collected, Incoming, Reply, Request, Sender
+from ledger.commitment_inbox import CommitmentInbox, Heard, HeardReport, HeardRequest
+from outputs.commitment.messages import ALL_COMMITTED, REQUEST, SOME_FAILED, decode_report, decode_request
+
+log = structlog.get_logger()
+
+NO_SUCH_INSTANCE: Final = Reply(0x0112, "not the storage commitment instance")
+NO_SUCH_EVENT: Final = Reply(0x0113, "no such event type")
+NO_SUCH_ACTION: Final = Reply(0x0123, "no such action type")
+DISK_TROUBLE: Final = Reply(RESOURCE_LIMITATION, "out of resources: disk full or not writable")
+INVALID_ARGUMENT: Final = 0x0115
+"""Answers of PS3.7 C.5."""
+
+
+class StorageCommitment:
+    """N-ACTION as SCP, N-EVENT-REPORT as SCU. 0x0000 only after what the peer said survives a power loss; the daemon acts on it.
+
+    It has no state, so that one service serves all associations.
+    """
+
+    commands = frozenset({int(CommandField.N_ACTION_RQ), int(CommandField.N_EVENT_REPORT_RQ)})
+    failure = PROCESSING_FAILURE
+
+    def __init__(self, inbox: CommitmentInbox, clock: Clock) -> None:
+        self._inbox = inbox
+        self._clock = clock
+
+    def offers(self) -> Sequence[Offer]:
+        """The Push Model; a PACS that answers us asks to be its SCP (PS3.7 D.3.3.4)."""
+        syntaxes = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian)
+        return (Offer(StorageCommitmentPushModel, syntaxes, peer_may_be_scp=True),)
+
+    def open(self, sender: Sender) -> _Handler:
+        """A handler that knows who speaks."""
+        return _Handler(self._inbox, self._clock, sender)
+
+
+class _Handler:
+    def __init__(self, inbox: CommitmentInbox, clock: Clock, sender: Sender) -> None:
+        self._inbox = inbox
+        self._clock = clock
+        self._sender = sender
+
+    def begin(self, request: Request) -> Incoming:
+        return Collected(request, self._answer)
+
+    def close(self, outcome: ArrivalOutcome) -> None:
+        pass
+
+    def _answer(self, request: Request, data: bytes) -> Reply:
+        command = request.command
+        is_action = command.field == CommandField.N_ACTION_RQ
+        instance = command.uid(Tag.REQUESTED_SOP_INSTANCE_UID if is_action else Tag.AFFECTED_SOP_INSTANCE_UID)
+        kind_tag = Tag.ACTION_TYPE_ID if is_action else Tag.EVENT_TYPE_ID
+        kind = command.number(kind_tag)
+        if instance != StorageCommitmentPushModelInstance:
+            return NO_SUCH_INSTANCE
+        if kind is None or kind not in ({REQUEST} if is_action else {ALL_COMMITTED, SOME_FAILED}):
+            return NO_SUCH_ACTION if is_action else NO_SUCH_EVENT
+        try:
+            heard = self._decode(data, request.context.transfer_syntax, is_action=is_action)
+        except Exception as error:  # whatever a stranger's bytes make a decoder raise; only our own words go back
+            words = str(error)[:64] if type(error) is ValueError else "the data set cannot be read"
+            return Reply(INVALID_ARGUMENT, words)
+        try:
+            self._inbox.put(heard)
+        except OSError as error:
+            log.error("commitment_not_written", error=error.strerror or type(error).__name__)
+            return DISK_TROUBLE
+        log.info("commitment_heard", what=type(heard).__name__, peer_ae_title=heard.peer_ae_title, peer_host=heard.peer_host)
+        return Reply(0x0000, elements={kind_tag: kind})
+
+    def _decode(self, data: bytes, transfer_syntax: str, *, is_action: bool) -> Heard:
+        dataset = read_dataset(BytesIO(data), transfer_syntax == uid.ImplicitVRLittleEndian, is_little_endian=True)
+        who, now = (self._sender.ae_title, self._sender.host), self._clock()
+        if is_action:
+            return HeardRequest(*who, *decode_request(dataset), now)
+        return HeardReport(*who, decode_report(dataset), now)
