@@ -27,6 +27,8 @@ class WorkerContext:
     ledger: Ledger
     detectors: Detectors
     destinations: dict[str, Destination] = field(default_factory=dict)
+    has_model: bool = True
+    """Whether the model of the settings is loaded, in a worker that must have one."""
 
     @classmethod
     def open(cls, settings: Settings) -> WorkerContext:

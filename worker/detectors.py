@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import structlog
 
 from config.settings import Settings
@@ -33,7 +31,6 @@ class Detectors:
         wanted = name or self._settings.model.name
         if wanted not in self._loaded:
             model = self._settings.model
-            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's greetings at start are no news
             try:
                 self._loaded[wanted] = load_detector(
                     wanted,
@@ -41,16 +38,21 @@ class Detectors:
                     device=model.device,
                     perturbations=model.perturbations if model.spread else 0,
                 )
-            except (ConfigurationError, OSError) as error:
+            except (ConfigurationError, OSError, ImportError) as error:
                 log.error("model cannot be loaded", model=wanted, why=str(error))
                 raise NotAnalysed(Reason.MODEL_MISSING, f"{wanted}: {error}") from error
         return self._loaded[wanted]
 
-    def warm_up(self) -> None:
-        """Load and trace the model of the settings now; a failure is logged, and told again by every case that needs it."""
+    def warm_up(self) -> str | None:
+        """Load and trace the model of the settings now; returns what is wrong, for people, or None. What is wrong is logged too."""
         try:
             detector = self.get(None)
-        except NotAnalysed:
-            return
-        detector.warm_up()
+            detector.warm_up()
+        except NotAnalysed as error:
+            return error.detail
+        except Exception as error:  # TensorFlow's own, for example a device without memory: whatever it is, there is no model
+            log.exception("model cannot be traced")
+            self._loaded.clear()
+            return f"{self._settings.model.name}: {type(error).__name__}"
         log.info("model ready", model=detector.identity.name, version=detector.identity.version)
+        return None

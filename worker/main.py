@@ -12,21 +12,25 @@ from celery import signals
 from config.logging import configure_logging
 from config.settings import Settings
 from corewatch.errors import ConfigurationError
-from corewatch.states import STAGE_OF
+from corewatch.states import STAGE_OF, Stage
 from jobs.app import make_app
 from jobs.names import QUEUE_OF, QUEUES
 from ledger.store import Ledger
 from worker.context import WorkerContext, holder_is_gone
+from worker.readiness import ModelKeeper, ModelStatus, gated
 from worker.tasks import register
 
 log = structlog.get_logger()
+
+DETECT = QUEUE_OF[Stage.DETECT]
 
 
 def serve(settings: Settings, broker_url: str, queues: Sequence[str]) -> None:
     """Run a worker until it is told to stop (SIGTERM: finish what is running, then end).
 
     The parent process never imports TensorFlow: each child loads it after the fork and loads its model before its first task, so a
-    child that is killed at its hard time limit takes nothing with it.
+    child that is killed at its hard time limit takes nothing with it. Without its model it takes no work from `detect` (see
+    `worker.readiness`).
 
     Parameters
     ----------
@@ -46,13 +50,16 @@ def serve(settings: Settings, broker_url: str, queues: Sequence[str]) -> None:
     _release_orphans(settings, queues)
     app = make_app(broker_url, settings.work.limits)
     held: list[WorkerContext] = []
+    status = ModelStatus()
+    if DETECT in queues:
+        gated(app, status, DETECT)
     register(app, lambda: held[0])
 
     def open_context(**_: Any) -> None:
         configure_logging(settings.log, f"worker-{'-'.join(queues)}")
         held[:] = [WorkerContext.open(settings)]
-        if "detect" in queues:
-            held[0].detectors.warm_up()
+        if DETECT in queues:
+            held[0].has_model = ModelKeeper(status, held[0].detectors.warm_up).load()
 
     signals.worker_process_init.connect(open_context, weak=False)
     signals.setup_logging.connect(lambda **_: None, weak=False)  # ours is set up already
@@ -73,7 +80,7 @@ def serve(settings: Settings, broker_url: str, queues: Sequence[str]) -> None:
 def _processes(settings: Settings, queues: Sequence[str]) -> int:
     """Processes of this worker: the detect queue gets one, for the device belongs to one model."""
     wanted = {"prepare": settings.work.prepare_processes, "detect": 1, "deliver": settings.work.deliver_processes}
-    return 1 if "detect" in queues else max(wanted[q] for q in queues)
+    return 1 if DETECT in queues else max(wanted[q] for q in queues)
 
 
 def _release_orphans(settings: Settings, queues: Sequence[str]) -> None:

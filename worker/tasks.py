@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from celery import Celery, Task
+from celery.exceptions import Reject
 
 from corewatch.states import CaseState, Stage
 from jobs.names import task_name
@@ -28,6 +30,9 @@ def register(app: Celery, context: Callable[[], WorkerContext]) -> None:
 
     def detect_case(self: Task, case_id: str) -> None:
         held = context()
+        if not held.has_model:  # taken before the queue was closed
+            time.sleep(GIVE_BACK_S)
+            raise Reject("there is no model", requeue=True)
         run_stage(held, case_id, CaseState.PREPARED, _detect, _to(held, CaseState.DETECTED), redelivered=again(self))
 
     def render_case(self: Task, case_id: str) -> None:
@@ -41,6 +46,9 @@ def register(app: Celery, context: Callable[[], WorkerContext]) -> None:
     for stage, body in bodies.items():
         app.task(body, name=task_name(stage), bind=True)
 
+
+GIVE_BACK_S = 1.0
+"""A message that comes while there is no model is given back after this wait, so that it does not fly round and round."""
 
 OPERATORS = "operators"
 """The destination that hears of what ends without a finding; a result does not go there."""

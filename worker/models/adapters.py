@@ -11,6 +11,7 @@ import numpy as np
 from worker.models.core_map import core_map
 from worker.models.detector import Head, Network, Reading
 from worker.models.hemispheres import HEMISPHERE_SHAPE, split
+from worker.models.processor import tune
 from worker.models.weights import read_weights
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class DeepSymNetAdapter:
     def load(self, weights: Path, device: Device) -> Network:
         """Load the network; TensorFlow is imported here."""
         sound = read_weights(weights)
+        tune()
         from worker.models.deepsymnet import DeepSymNet  # here, so that programs which only list models need no TensorFlow
 
         return DeepSymNetNetwork(DeepSymNet(sound, device))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -125,7 +128,9 @@ class ModelDetector:
         if not self._perturbations:
             return None
         # The identity's volume is known already.
-        copies = [perturbed(hu, p) for p in self._perturbations if not p.is_identity]
+        displaced = [p for p in self._perturbations if not p.is_identity]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # interpolation holds no lock
+            copies = list(pool.map(partial(perturbed, hu), displaced))
         return interval([core_ml, *(_volume(v) for v in self._network.core_volumes(copies))])
 
 

@@ -18,6 +18,9 @@ LEFT, RIGHT = 0, 1
 HU_SCALE: Final = 100.0
 """HU that becomes 1.0 at the network's input."""
 
+_SCALED: Final = (np.arange(256) / HU_SCALE).astype(np.float16).astype(np.float32)
+"""What becomes of each whole HU; looking it up takes half the time."""
+
 
 def split(hu: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
     """Cut an aligned head into the network's inputs.
@@ -33,7 +36,7 @@ def split(hu: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
         Shape (2, 73, 182, 133): left, then right mirrored, so that index 0 of the second axis touches the midline in both.
         HU / 100, rounded through float16 as the published code does.
     """
-    scaled = (hu / HU_SCALE).astype(np.float16).astype(np.float32)
+    scaled = _SCALED[hu] if hu.dtype == np.uint8 else (hu / HU_SCALE).astype(np.float16).astype(np.float32)
     return np.stack([scaled[MIDLINE_INDEX:], scaled[:MIDLINE_INDEX][::-1]])
 
 

@@ -1,0 +1,120 @@
+"""The detect worker over many cases, over cases that hang it or shoot it, and without its model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from corewatch.reasons import Reason
+from corewatch.states import CaseState
+from tests.support.detect_worker import HANGS
+from tests.support.detecting import DetectSite, computing_child, has_tensorflow
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+TENSORFLOW = "quick-tensorflow"
+MIB = 1024**2
+MANY = 500
+SETTLED_AFTER = 100
+"""Cases after which a worker has everything that it keeps."""
+
+MAY_GROW_MIB = 24
+"""A tenth of a core map (3.4 MiB) kept per case would show as three times as much."""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Callable[..., DetectSite]]:
+    made: list[DetectSite] = []
+
+    def make(**settings: object) -> DetectSite:
+        made.append(DetectSite(tmp_path, **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_memory_is_flat_over_many_cases_and_the_parent_never_loads_tensorflow(site: Callable[..., DetectSite]) -> None:
+    here = site()
+    here.install(adapter=TENSORFLOW)
+    here.prepared(MANY)
+
+    def detected() -> int:
+        return sum(1 for _ in here.settings.cases_dir.glob("*/finding.json"))
+
+    with here.worker() as parent:
+        while here.dispatch():
+            pass
+        here.wait("the first cases", lambda: detected() >= SETTLED_AFTER, 120)
+        child = computing_child(parent)
+        assert child is not None
+        settled, of_parent = child.memory_info().rss, parent.memory_info().rss
+        here.wait("all cases", lambda: detected() == MANY, 200)
+        assert computing_child(parent) == child, here.tail()
+        assert (child.memory_info().rss - settled) / MIB < MAY_GROW_MIB
+        assert (parent.memory_info().rss - of_parent) / MIB < MAY_GROW_MIB
+        assert not has_tensorflow(parent)
+    assert set(here.states().values()) == {CaseState.DETECTED}
+
+
+def test_a_hung_case_is_killed_tried_again_and_failed_and_the_worker_lives_on(site: Callable[..., DetectSite]) -> None:
+    here = site(work={"detect_limit_s": 1, "attempts": 2})
+    here.install(adapter=TENSORFLOW)
+    [hung] = here.prepared(first_voxel=HANGS)
+
+    with here.worker() as parent:
+        here.wait("TensorFlow", lambda: computing_child(parent))
+        children = [computing_child(parent)]
+        for _attempt in range(2):
+            here.dispatch()
+            here.wait("another child", lambda: computing_child(parent) not in (None, *children))
+            assert here.states()[hung] is CaseState.PREPARED
+            assert here.reconcile(ahead_s=3600) == 1
+            children.append(computing_child(parent))
+        here.dispatch()
+        here.wait("the case to fail", lambda: here.states()[hung] is CaseState.FAILED)
+        [next_one] = here.prepared()
+        here.dispatch()
+        here.wait("the next case", lambda: here.states()[next_one] is CaseState.DETECTED)
+        assert not has_tensorflow(parent)
+    case = here.ledger.cases.get(hung)
+    assert case is not None
+    assert "given up after 2 attempts" in case.detail
+
+
+def test_a_worker_takes_work_only_while_it_has_its_model(site: Callable[..., DetectSite]) -> None:
+    here = site()
+    [case_id] = here.prepared()
+    [special] = here.prepared(model="another")
+
+    with here.worker() as parent:
+        here.dispatch()
+        here.wait("the log to say so", lambda: "no model, so this worker takes no work" in here.tail())
+        here.wait("the log to say so again", lambda: "still no model" in here.tail())
+        assert here.consumed() == set()
+        assert here.waiting_messages() == 2
+        assert set(here.states().values()) == {CaseState.PREPARED}
+        manifest = here.install()
+        here.wait("the waiting case", lambda: here.states()[case_id] is CaseState.DETECTED)
+        assert here.consumed() == {"detect"}
+        here.wait("the other model's case", lambda: here.states()[special] is CaseState.NOT_ANALYSED)
+
+        weights = here.settings.models_dir / manifest.name / manifest.weights
+        kept = weights.read_bytes()
+        weights.write_bytes(b"broken")
+        [child] = parent.children()
+        child.kill()
+        here.wait("the queue to be closed", lambda: here.consumed() == set())
+        [late] = here.prepared()
+        here.dispatch()
+        weights.write_bytes(kept)
+        here.wait("the late case", lambda: here.states()[late] is CaseState.DETECTED)
+    other, done = here.ledger.cases.get(special), here.ledger.cases.get(case_id)
+    assert other is not None
+    assert other.reason is Reason.MODEL_MISSING
+    assert done is not None
+    assert done.attempts <= 1, "waiting is no attempt"
+    assert "exited with" not in here.log.read_text(), "a child that makes room for the next try alarms nobody"

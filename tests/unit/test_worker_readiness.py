@@ -1,0 +1,105 @@
+"""The queue is open while the model is loaded, and a missing model is told: clock, queue and monitor are the test's."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker import readiness
+from worker.readiness import HEARTBEAT_S, ModelKeeper, ModelStatus, QueueGate, Readiness
+
+
+class Queue:
+    """What the gate did, in order."""
+
+    def __init__(self) -> None:
+        self.status = ModelStatus()
+        self.done: list[str] = []
+        self.gate = QueueGate(
+            self.status,
+            open_queue=lambda: self.done.append("open"),
+            close_queue=lambda: self.done.append("close"),
+            show_missing=lambda: self.done.append("missing"),
+            show_found=lambda: self.done.append("found"),
+        )
+
+
+def test_the_queue_opens_once_the_model_is_ready_and_closes_with_it() -> None:
+    queue = Queue()
+    for now, (state, expected) in enumerate(
+        [
+            (Readiness.LOADING, []),
+            (Readiness.READY, ["open"]),
+            (Readiness.READY, ["open"]),
+            (Readiness.LOADING, ["open", "close"]),
+            (Readiness.READY, ["open", "close", "open"]),
+        ]
+    ):
+        queue.status.write(state)
+        queue.gate.look(float(now))
+        assert queue.done == expected
+
+
+def test_a_missing_model_is_shown_at_every_heartbeat_until_it_is_found() -> None:
+    queue = Queue()
+    queue.status.write(Readiness.MISSING, "no such model")
+    for second in range(int(3 * HEARTBEAT_S)):
+        queue.gate.look(float(second))
+    assert queue.done == ["missing"] * 3
+
+    queue.status.write(Readiness.LOADING)  # the next try: nothing is known yet
+    queue.gate.look(100.0)
+    assert queue.done == ["missing"] * 3
+    queue.status.write(Readiness.READY)
+    queue.gate.look(101.0)
+    assert queue.done == ["missing"] * 3 + ["open", "found"]
+
+
+@given(steps=st.lists(st.tuples(st.sampled_from(list(Readiness)), st.floats(0.1, 400)), max_size=30))
+def test_whatever_happens_the_queue_is_open_exactly_while_the_model_is_ready(steps: list[tuple[Readiness, float]]) -> None:
+    queue, now = Queue(), 0.0
+    for state, wait in steps:
+        now += wait
+        queue.status.write(state, "?")
+        queue.gate.look(now)
+        moves = [move for move in queue.done if move in ("open", "close")]
+        assert moves == ["open", "close"] * (len(moves) // 2) + ["open"] * (len(moves) % 2)
+        assert (len(moves) % 2 == 1) == (state is Readiness.READY)
+
+
+def test_what_a_child_writes_its_parent_reads() -> None:
+    status = ModelStatus()
+    child = multiprocessing.get_context("fork").Process(target=status.write, args=(Readiness.MISSING, "kein Modell für ü"))
+    child.start()
+    child.join(30)
+
+    assert (status.readiness, status.problem) == (Readiness.MISSING, "kein Modell für ü")
+
+
+def test_a_long_problem_is_cut_at_a_whole_character() -> None:
+    status = ModelStatus()
+    status.write(Readiness.MISSING, "ü" * 5000)
+
+    assert len(status.problem) > 900
+    assert set(status.problem) == {"ü"}
+
+
+def test_a_child_with_its_model_stays() -> None:
+    status, ended = ModelStatus(), threading.Event()
+
+    assert ModelKeeper(status, lambda: None, end=lambda _code: ended.set()).load()
+    assert status.readiness is Readiness.READY
+    assert not ended.is_set()
+
+
+def test_a_child_without_its_model_makes_room_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "RETRY_S", 0.0)
+    status, ended = ModelStatus(), threading.Event()
+
+    assert not ModelKeeper(status, lambda: "weights are gone", end=lambda _code: ended.set()).load()
+    assert (status.readiness, status.problem) == (Readiness.MISSING, "weights are gone")
+    assert ended.wait(30)
