@@ -101,6 +101,7 @@ def test_a_worker_takes_work_only_while_it_has_its_model(site: Callable[..., Det
         here.wait("the waiting case", lambda: here.states()[case_id] is CaseState.DETECTED)
         assert here.consumed() == {"detect"}
         here.wait("the other model's case", lambda: here.states()[special] is CaseState.NOT_ANALYSED)
+        assert "exited with" not in here.log.read_text(), "a child that makes room for the next try alarms nobody"
 
         weights = here.settings.models_dir / manifest.name / manifest.weights
         kept = weights.read_bytes()
@@ -117,4 +118,3 @@ def test_a_worker_takes_work_only_while_it_has_its_model(site: Callable[..., Det
     assert other.reason is Reason.MODEL_MISSING
     assert done is not None
     assert done.attempts <= 1, "waiting is no attempt"
-    assert "exited with" not in here.log.read_text(), "a child that makes room for the next try alarms nobody"
