@@ -34,6 +34,26 @@ class PacsDestination(Section):
     timeout_s: float = Field(30.0, gt=0)
 
 
+class DicomwebDestination(Section):
+    """An archive that gets the results over the web (STOW-RS)."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
+    url: str = Field(pattern=r"^https?://[^\s?#]+$")
+    """Address of the DICOMweb service, up to and without `/studies`."""
+    user: str | None = None
+    password: SecretStr | None = None
+    authority: Path | None = None
+    """PEM of the authority of the server's certificate; None: the public ones."""
+    certificate: Path | None = None
+    """Our own certificate (PEM), for a server that asks for one."""
+    key: Path | None = None
+    objects: tuple[Literal["sc"], ...] = Field(("sc",), min_length=1)
+    """Kinds of objects this archive gets, as for a PACS."""
+    not_analysed: bool = False
+    """Also send the page that says why a series was not analysed, as for a PACS."""
+    timeout_s: float = Field(30.0, gt=0)
+
+
 class FolderDestination(Section):
     """Where finished cases are copied to."""
 
@@ -76,6 +96,7 @@ class DeliverSettings(Section):
     """Where results go."""
 
     pacs: tuple[PacsDestination, ...] = ()
+    dicomweb: tuple[DicomwebDestination, ...] = ()
     folder: FolderDestination | None = FolderDestination()
     email: EmailDestination | None = None
     give_up_h: float = Field(48.0, gt=0)
@@ -88,21 +109,25 @@ class DeliverSettings(Section):
     """The longest wait."""
 
     @property
+    def _archives(self) -> tuple[PacsDestination | DicomwebDestination, ...]:
+        return (*self.pacs, *self.dicomweb)
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """Destinations that hear of a case that ends without a finding (`not_analysed` or `failed`)."""
         return (("folder",) if self.folder else ()) + (("operators",) if self.email else ())
 
     @property
     def not_analysed_notices(self) -> tuple[str, ...]:
-        """Those, and each PACS that wants the page of a case that a stage ends `not_analysed`."""
-        return self.notices + tuple(pacs.name for pacs in self.pacs if pacs.not_analysed)
+        """Those, and each PACS or archive that wants the page of a case that a stage ends `not_analysed`."""
+        return self.notices + tuple(archive.name for archive in self._archives if archive.not_analysed)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> DeliverSettings:
-        names = [p.name for p in self.pacs]
+        names = [archive.name for archive in self._archives]
         lists = [one.name for one in self.email.lists] if self.email else []
         if len(set(lists)) != len(lists) or {"team", "sender", "operators"} & set(lists):
             raise ValueError("each of email.lists needs a name of its own, other than team, sender and operators")
         if len(set(names)) != len(names) or {"folder", "email", "operators"} & set(names):
-            raise ValueError("each PACS needs a name of its own, other than folder, email and operators")
+            raise ValueError("each of pacs and dicomweb needs a name of its own, other than folder, email and operators")
         return self

@@ -165,9 +165,10 @@ def echo(*, host: str, port: int, called_ae: str, calling_ae: str, timeout_s: fl
             raise OperatorNeeded(f"{peer} answered the C-ECHO with status 0x{status.Status:04X}; ask its operator")
 
 
-def instance_uid(path: Path) -> str:
-    """SOP Instance UID of a DICOM file, from its file meta information; raises as `send_files`."""
-    return str(_read_meta(path).sop_instance)
+def file_identity(path: Path) -> tuple[str, str]:
+    """SOP Class and SOP Instance UID of a DICOM file, from its file meta information; raises as `send_files`."""
+    file = _read_meta(path)
+    return str(file.sop_class), str(file.sop_instance)
 
 
 def _read_meta(path: Path) -> _File:

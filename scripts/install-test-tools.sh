@@ -8,6 +8,7 @@ need() { # COMMAND PACKAGE
     PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 || case " $missing " in *" $2 "*) ;; *) missing="$missing $2" ;; esac
 }
 need Orthanc orthanc
+ls /usr/share/orthanc/plugins/libOrthancDicomWeb.so* >/dev/null 2>&1 || need libOrthancDicomWeb orthanc-dicomweb
 need dcmsend dcmtk
 need dciodvfy dicom3tools
 need redis-server redis-server

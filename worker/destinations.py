@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from config.delivery import DicomwebDestination as DicomwebSettings
 from config.delivery import EmailDestination as EmailSettings
 from config.delivery import PacsDestination as PacsSettings
 from config.keys import own_key
@@ -11,12 +12,14 @@ from config.section import TlsFiles as TlsSettings
 from config.settings import Settings
 from outputs.association import TlsFiles
 from outputs.destinations.base import Destination
+from outputs.destinations.dicomweb import DicomwebParameters
 from outputs.destinations.email import EmailParameters, MailList
 from outputs.destinations.folder import FolderParameters
 from outputs.destinations.pacs import CommitmentTerms, PacsParameters
 from outputs.destinations.receipts import Receipts
 from outputs.destinations.registry import DestinationParameters, build_destinations
 from outputs.smtp import MailServer
+from outputs.stow import WebServer
 
 
 def destinations_of(settings: Settings, receipts: Receipts | None = None) -> dict[str, Destination]:
@@ -28,6 +31,7 @@ def destinations_of(settings: Settings, receipts: Receipts | None = None) -> dic
     return build_destinations(
         DestinationParameters(
             pacs=tuple(_pacs(p, settings.listener.ae_title) for p in deliver.pacs),
+            dicomweb=tuple(_dicomweb(archive) for archive in deliver.dicomweb),
             folder=None if deliver.folder is None else FolderParameters(deliver.folder.path),
             email=None
             if deliver.email is None
@@ -52,6 +56,19 @@ def _pacs(pacs: PacsSettings, listener_ae_title: str) -> PacsParameters:
             CommitmentTerms(pacs.commitment_wait_s, timedelta(hours=pacs.commitment_patience_h)) if pacs.commitment else None
         ),
     )
+
+
+def _dicomweb(archive: DicomwebSettings) -> DicomwebParameters:
+    server = WebServer(
+        url=archive.url,
+        user=archive.user,
+        password=None if archive.password is None else archive.password.get_secret_value(),
+        authority=archive.authority,
+        certificate=archive.certificate,
+        key=archive.key,
+        timeout_s=archive.timeout_s,
+    )
+    return DicomwebParameters(archive.name, server, archive.objects, archive.not_analysed)
 
 
 def _email(email: EmailSettings, thread_key: bytes) -> EmailParameters:

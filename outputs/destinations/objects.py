@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from corewatch.errors import OperatorNeeded
+from corewatch.errors import OperatorNeeded, RetryLater
 from outputs.case import ReportedCase
+from outputs.storage_scu import StoreOutcome, StoreResult
 
 
 def why_not(case: ReportedCase, *, not_analysed: bool) -> str | None:
@@ -32,3 +34,30 @@ def objects_of(case: ReportedCase, kinds: tuple[str, ...]) -> tuple[Path, ...]:
     if not paths:
         raise OperatorNeeded("the case's folder holds no DICOM objects of the kinds asked for; start its render stage anew")
     return paths
+
+
+def judge(outcomes: Sequence[StoreOutcome], who: str) -> None:
+    """Raise where `who` has not stored them all; a lasting refusal outweighs a passing one: waiting would hide it.
+
+    Raises
+    ------
+    RetryLater, OperatorNeeded
+    """
+    failed = [outcome for outcome in outcomes if outcome.result is StoreResult.FAILED]
+    if not failed:
+        return
+    worst = next((outcome for outcome in failed if not outcome.temporary), failed[0])
+    status = "no status" if worst.status is None else f"status 0x{worst.status:04X}"
+    words = f"{who} refused {len(failed)} of {len(outcomes)} objects: {worst.meaning} ({status})"
+    if worst.temporary:
+        raise RetryLater(f"{words}; look at its disk and load")
+    raise OperatorNeeded(f"{words}; look at its log and its rules for these kinds of objects")
+
+
+def warnings(outcomes: Sequence[StoreOutcome]) -> str:
+    """What an archive changed or left out, by status: `, 2 with warnings: ...`; empty where there is nothing to say."""
+    warned = [outcome for outcome in outcomes if outcome.result is StoreResult.WARNING]
+    if not warned:
+        return ""
+    kinds = {outcome.status: outcome.meaning for outcome in warned if outcome.status is not None}
+    return f", {len(warned)} with warnings: " + "; ".join(f"{words} (0x{status:04X})" for status, words in sorted(kinds.items()))

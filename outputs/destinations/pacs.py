@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from corewatch.commitment import Reference, Report
-from corewatch.errors import CorewatchError, OperatorNeeded, RetryLater
+from corewatch.errors import CorewatchError
 from outputs.association import PeerAddress, TlsFiles
 from outputs.case import ReportedCase
 from outputs.commitment.scu import request_commitment
 from outputs.destinations.base import Delivered
-from outputs.destinations.objects import objects_of, why_not
-from outputs.storage_scu import StoreOutcome, StoreResult, echo, instance_uid, send_files
+from outputs.destinations.objects import judge, objects_of, warnings, why_not
+from outputs.storage_scu import echo, file_identity, send_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +83,13 @@ class PacsDestination:
 
     def store(self, case: ReportedCase, leave_out: Collection[str] = ()) -> tuple[Delivered, tuple[Reference, ...]]:
         """`deliver` without the SOP instances to leave out; says too which were sent."""
-        paths = [path for path in objects_of(case, self._to.objects) if not leave_out or instance_uid(path) not in leave_out]
+        paths = [path for path in objects_of(case, self._to.objects) if not leave_out or file_identity(path)[1] not in leave_out]
         to = self._to
         outcomes = send_files(
             paths, host=to.host, port=to.port, called_ae=to.ae_title, calling_ae=to.our_ae_title, timeout_s=to.timeout_s, tls=to.tls
         )
-        self._judge(outcomes)
-        detail = f"{len(outcomes)} objects stored by {to.ae_title} at {to.host}:{to.port}{_warnings(outcomes)}"
+        judge(outcomes, to.ae_title)
+        detail = f"{len(outcomes)} objects stored by {to.ae_title} at {to.host}:{to.port}{warnings(outcomes)}"
         return Delivered(detail, self._clock()), tuple(Reference(o.sop_class_uid, o.sop_instance_uid) for o in outcomes)
 
     def ask_commitment(self, transaction_uid: str, references: Sequence[Reference]) -> Report | None:
@@ -105,24 +105,3 @@ class PacsDestination:
         except CorewatchError as error:
             return str(error)
         return None
-
-    def _judge(self, outcomes: tuple[StoreOutcome, ...]) -> None:
-        failed = [outcome for outcome in outcomes if outcome.result is StoreResult.FAILED]
-        if not failed:
-            return
-        # a lasting refusal outweighs a passing one: waiting would hide it
-        worst = next((outcome for outcome in failed if not outcome.temporary), failed[0])
-        status = "not sent" if worst.status is None else f"status 0x{worst.status:04X}"
-        words = f"{self._to.ae_title} refused {len(failed)} of {len(outcomes)} objects: {worst.meaning} ({status})"
-        if worst.temporary:
-            raise RetryLater(f"{words}; look at its disk and load")
-        raise OperatorNeeded(f"{words}; look at its log and its rules for these kinds of objects")
-
-
-def _warnings(outcomes: Sequence[StoreOutcome]) -> str:
-    """What the PACS changed or left out, by status: (`, 2 with warnings: ...`)."""
-    warned = [outcome for outcome in outcomes if outcome.result is StoreResult.WARNING]
-    if not warned:
-        return ""
-    kinds = {outcome.status: outcome.meaning for outcome in warned if outcome.status is not None}
-    return f", {len(warned)} with warnings: " + "; ".join(f"{words} (0x{status:04X})" for status, words in sorted(kinds.items()))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from outputs.destinations.base import Destination
+from outputs.destinations.dicomweb import DicomwebDestination, DicomwebParameters
 from outputs.destinations.email import EmailDestination, EmailParameters, OperatorsDestination
 from outputs.destinations.folder import FolderDestination, FolderParameters
 from outputs.destinations.pacs import PacsDestination, PacsParameters
@@ -18,6 +19,7 @@ class DestinationParameters:
     """Everything that results are delivered to."""
 
     pacs: tuple[PacsParameters, ...] = ()
+    dicomweb: tuple[DicomwebParameters, ...] = ()
     folder: FolderParameters | None = None
     email: EmailParameters | None = None
 
@@ -27,7 +29,7 @@ def build_destinations(
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     receipts: Receipts | None = None,
 ) -> dict[str, Destination]:
-    """The destinations by name: each PACS under its own, then ``folder``, ``email`` (results) and ``operators`` (what has none).
+    """The destinations by name: each PACS and archive under its own, then ``folder``, ``email`` and ``operators`` (no result).
 
     Parameters
     ----------
@@ -40,6 +42,7 @@ def build_destinations(
         If two destinations have the same name.
     """
     built: list[Destination] = [PacsDestination(pacs, clock) for pacs in parameters.pacs]
+    built += [DicomwebDestination(archive, clock) for archive in parameters.dicomweb]
     if parameters.folder is not None:
         built.append(FolderDestination(parameters.folder, clock))
     if parameters.email is not None:

@@ -17,17 +17,20 @@ from corewatch.errors import OperatorNeeded, RetryLater
 from corewatch.findings import Side
 from outputs.case import ReportedCase
 from outputs.destinations.base import Destination
+from outputs.destinations.dicomweb import DicomwebParameters
 from outputs.destinations.email import EmailParameters
 from outputs.destinations.folder import COMPLETE, FolderParameters
 from outputs.destinations.pacs import PacsDestination, PacsParameters
 from outputs.destinations.registry import DestinationParameters, build_destinations
 from outputs.secondary_capture import Page, write
 from outputs.smtp import MailServer
+from outputs.stow import WebServer
+from tests.support.dicomweb import dicomweb_server
 from tests.support.results import PATIENT_ID, PATIENT_NAME, clock, failed, make_case, not_analysed
 from tests.support.smtp import smtp_server
 from tests.support.storage import storage_scp
 
-NAMES = ("archive", "folder", "email", "operators")
+NAMES = ("archive", "web", "folder", "email", "operators")
 
 
 @dataclass
@@ -48,11 +51,12 @@ def files(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def running_site(folder: Path, when: Any = "always", status: int = 0x0000, refusal: str | None = None) -> Iterator[Site]:
-    with storage_scp(lambda number: status) as pacs, smtp_server() as mailbox:
+    with storage_scp(lambda number: status) as pacs, smtp_server() as mailbox, dicomweb_server(lambda number: status) as web:
         mailbox.data_reply = refusal
         server = MailServer("127.0.0.1", mailbox.port, "none", timeout_s=5.0)
         parameters = DestinationParameters(
             pacs=(PacsParameters("archive", "PACS", "127.0.0.1", pacs.port, "COREWATCH", timeout_s=5.0),),
+            dicomweb=(DicomwebParameters("web", WebServer(web.url, timeout_s=5.0)),),
             folder=FolderParameters(folder / "results"),
             email=EmailParameters(server, "corewatch@x.example", to=("stroke@x.example",), operators=("it@x.example",), when=when),
         )
@@ -64,6 +68,7 @@ def running_site(folder: Path, when: Any = "always", status: int = 0x0000, refus
             build_destinations(parameters, clock),
             {
                 "archive": lambda: {uid: digest(data) for uid, data in pacs.received.items()},
+                "web": lambda: {uid: digest(data) for uid, data in web.received.items()},
                 "folder": lambda: files(folder / "results"),
                 "email": mails,
                 "operators": mails,
@@ -135,7 +140,7 @@ def test_an_unreachable_place_is_retried(name: str, tmp_path: Path) -> None:
     assert "check" in problem
 
 
-@pytest.mark.parametrize("name", ["archive", "email", "operators"])
+@pytest.mark.parametrize("name", ["archive", "web", "email", "operators"])
 @pytest.mark.parametrize(
     ("status", "refusal", "error"), [(0xA700, "452 full", RetryLater), (0xA900, "554 refused", OperatorNeeded)]
 )
@@ -156,15 +161,15 @@ CASES: dict[str, Callable[[Path], ReportedCase]] = {
 @pytest.mark.parametrize(
     ("kind", "when", "applying"),
     [
-        ("alert", "always", {"archive", "folder", "email"}),
-        ("alert", "positive", {"archive", "folder", "email"}),
-        ("alert", "never", {"archive", "folder"}),
-        ("no alert", "always", {"archive", "folder", "email"}),
-        ("no alert", "positive", {"archive", "folder"}),
+        ("alert", "always", {"archive", "web", "folder", "email"}),
+        ("alert", "positive", {"archive", "web", "folder", "email"}),
+        ("alert", "never", {"archive", "web", "folder"}),
+        ("no alert", "always", {"archive", "web", "folder", "email"}),
+        ("no alert", "positive", {"archive", "web", "folder"}),
         ("no DICOM", "always", {"folder", "email"}),
         ("not analysed", "always", {"folder", "operators"}),
         ("not analysed", "never", {"folder", "operators"}),
-        ("failed", "positive", {"archive", "folder", "operators"}),
+        ("failed", "positive", {"archive", "web", "folder", "operators"}),
     ],
 )
 def test_what_applies_to_what(kind: str, when: Any, applying: set[str], tmp_path: Path) -> None:
@@ -172,6 +177,7 @@ def test_what_applies_to_what(kind: str, when: Any, applying: set[str], tmp_path
     built = build_destinations(
         DestinationParameters(
             pacs=(PacsParameters("archive", "PACS", "h", 104, "C"),),
+            dicomweb=(DicomwebParameters("web", WebServer("http://h")),),
             folder=FolderParameters(tmp_path / "results"),
             email=EmailParameters(server, "a@x.example", to=("b@x.example",), when=when),
         )

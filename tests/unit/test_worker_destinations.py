@@ -13,8 +13,10 @@ from config.settings import Settings
 from corewatch.casefolder import CaseFolder
 from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
+from outputs.destinations.dicomweb import DicomwebParameters
 from outputs.destinations.pacs import CommitmentTerms
 from outputs.destinations.registry import DestinationParameters
+from outputs.stow import WebServer
 from tests.support_conversion import stack, write
 from worker.stages.prepare import DicomSource, prepare
 
@@ -45,6 +47,30 @@ def test_what_the_settings_say_of_a_pacs_reaches_it(monkeypatch: pytest.MonkeyPa
     assert pacs.commitment == CommitmentTerms(3.0, timedelta(hours=12))
     assert pacs.tls is not None
     assert (pacs.tls.certificate, pacs.tls.key, pacs.tls.authority) == (Path("c"), Path("k"), Path("a"))
+
+
+def test_what_the_settings_say_of_a_web_archive_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[DestinationParameters] = []
+    monkeypatch.setattr(worker.destinations, "build_destinations", lambda parameters, **_: seen.append(parameters) or {})
+    said = {
+        "name": "web",
+        "url": "https://archive.example/dicom-web",
+        "user": "u",
+        "password": "p",
+        "authority": "a",
+        "certificate": "c",
+        "key": "k",
+        "objects": ["sc"],
+        "not_analysed": True,
+        "timeout_s": 7.0,
+    }
+    settings = Settings.model_validate({"deliver": {"dicomweb": [said]}})
+    assert set(said) == set(type(settings.deliver.dicomweb[0]).model_fields), "a new key needs a place here and in the destination"
+    worker.destinations.destinations_of(settings)
+    [archive] = seen[0].dicomweb
+    server = WebServer(str(said["url"]), "u", "p", Path("a"), Path("c"), Path("k"), 7.0)
+    assert archive == DicomwebParameters("web", server, ("sc",), not_analysed=True)
+    assert settings.deliver.not_analysed_notices == ("folder", "web")
 
 
 def test_who_hears_of_what_ends_without_a_finding() -> None:
