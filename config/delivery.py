@@ -87,6 +87,12 @@ class EmailDestination(Section):
     """More lists for results. Who stands in several gets one mail."""
     patient_fields: tuple[str, ...] = ()
     """DICOM keywords (such as PatientID) that may stand in the mail's body. Never in its subject."""
+    max_per_hour: int = Field(30, ge=2)
+    """Mails to the stroke team, and as many to the operators, in any hour. What is too much for it goes out in one digest."""
+    digest_every_min: float = Field(15.0, gt=0)
+    """After a digest nothing but recent alerts goes out for so long."""
+    alert_alone_h: float = Field(12.0, ge=0)
+    """An alert whose last image is younger goes out alone and at once, however many there are."""
     authority: Path | None = None
     """PEM of the authority of the server's certificate; None: the system's."""
     timeout_s: float = Field(20.0, gt=0)

@@ -34,6 +34,8 @@ class Delivery:
     next_attempt_at: datetime | None
     detail: str
     sent_at: datetime | None
+    holder: str | None
+    digest: str | None
 
 
 class Deliveries:
@@ -102,8 +104,18 @@ class Deliveries:
             else:
                 record(connection, now, "delivery.skipped", case_id, destination=name, why=skip)
 
-    def begin(self, case_id: str, destination: str, *, lease_s: float, takeover: bool = False) -> Delivery | None:
-        """Claim a delivery; counts an attempt. None: it has an end already, or another worker is at it."""
+    def begin(
+        self, case_id: str, destination: str, *, lease_s: float, takeover: bool = False, holder: str | None = None
+    ) -> Delivery | None:
+        """Claim a delivery; counts an attempt. None: it has an end already, or another worker is at it.
+
+        Parameters
+        ----------
+        holder
+            Who sends (host and process), so that a worker that was killed is known as such.
+        takeover
+            Take it although another holder's lease runs on: the broker says that the other one is gone.
+        """
         now = self._database.clock()
         with self._database.transaction() as connection:
             mine = (deliveries.c.case_id == case_id) & (deliveries.c.destination == destination)
@@ -119,6 +131,7 @@ class Deliveries:
                     attempts=deliveries.c.attempts + 1,
                     lease_until=now + timedelta(seconds=lease_s),
                     next_attempt_at=None,
+                    holder=holder,
                 )
             ).rowcount
             if not moved:
@@ -146,7 +159,7 @@ class Deliveries:
             moved = connection.execute(
                 update(deliveries)
                 .where(mine & (deliveries.c.state == _D.SENDING))
-                .values(state=state, detail=detail, lease_until=None, sent_at=now if state is _D.SENT else None)
+                .values(state=state, detail=detail, lease_until=None, holder=None, sent_at=now if state is _D.SENT else None)
             ).rowcount
             if not moved:
                 return False
@@ -169,13 +182,17 @@ class Deliveries:
         self._post_new(connection, case_id, dict.fromkeys(notices))
         return True
 
-    def release(self, case_id: str, destination: str, *, why: str, not_before: datetime, counts: bool) -> bool:
+    def release(
+        self, case_id: str, destination: str, *, why: str, not_before: datetime, counts: bool, event: str = "delivery.failed"
+    ) -> bool:
         """Give a delivery back after a failed attempt; it is posted again for `not_before`.
 
         Parameters
         ----------
         counts
             Whether the attempt counts; one that the destination put off does not.
+        event
+            What it is called in the audit trail.
         """
         now = self._database.clock()
         with self._database.transaction() as connection:
@@ -186,14 +203,21 @@ class Deliveries:
                     state=_D.PENDING,
                     attempts=deliveries.c.attempts - (0 if counts else 1),
                     detail=why,
+                    holder=None,
                     next_attempt_at=not_before,
                     lease_until=not_before + self._database.queue_lease,
                 )
             ).rowcount
             if moved:
-                record(connection, now, "delivery.failed", case_id, destination=destination, why=why)
+                record(connection, now, event, case_id, destination=destination, why=why)
                 post(connection, now, Work(Stage.DELIVER, case_id, destination), not_before)
             return bool(moved)
+
+    def held(self) -> list[Delivery]:
+        """Deliveries that a worker has claimed."""
+        with self._database.reading() as connection:
+            rows = connection.execute(select(deliveries).where(deliveries.c.state == _D.SENDING, deliveries.c.holder.is_not(None)))
+            return [_delivery(row) for row in rows]
 
     def overdue(self, now: datetime) -> list[Delivery]:
         """Deliveries that nobody has taken up, or whose worker has vanished."""
@@ -208,15 +232,25 @@ class Deliveries:
             return [_delivery(row) for row in rows]
 
     def repost(self, delivery: Delivery) -> None:
-        """Post the delivery's work again. The next look comes twice as late, so that a long pause is no flood of messages."""
+        """Post the work of an overdue delivery again; one that a vanished worker was sending is free for the next.
+
+        The next look comes twice as late, so that a long pause is no flood of messages.
+        """
         now = self._database.clock()
         wait = max(self._database.queue_lease, now - delivery.planned_at)
         with self._database.transaction() as connection:
-            connection.execute(
+            moved = connection.execute(
                 update(deliveries)
-                .where(deliveries.c.case_id == delivery.case_id, deliveries.c.destination == delivery.destination)
-                .values(lease_until=now + wait)
-            )
+                .where(
+                    deliveries.c.case_id == delivery.case_id,
+                    deliveries.c.destination == delivery.destination,
+                    deliveries.c.state == delivery.state,
+                    or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now),
+                )
+                .values(state=_D.PENDING, holder=None, lease_until=now + wait)
+            ).rowcount
+            if not moved:
+                return
             record(connection, now, "work.posted_again", delivery.case_id, stage="deliver", destination=delivery.destination)
             post(connection, now, Work(Stage.DELIVER, delivery.case_id, delivery.destination))
 

@@ -15,7 +15,7 @@ OLDEST: Final = 1
 """The first layout that was released."""
 
 ADDED_COLUMNS: Final[Mapping[int, tuple[Column[object], ...]]] = {
-    2: (),
+    2: (tables.deliveries.c.holder, tables.deliveries.c.digest),
 }
 """Layout -> the columns that it brought to tables of an earlier one. Each is nullable or has a server default, for the rows that
 are there already. New tables need no word here: the missing ones are made."""

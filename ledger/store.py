@@ -11,6 +11,7 @@ from ledger.commitments_asked import CommitmentsAsked
 from ledger.commitments_owed import CommitmentsOwed
 from ledger.database import QUEUE_LEASE_S, Database, record
 from ledger.deliveries import Deliveries
+from ledger.digests import Digests
 from ledger.intake import Intake
 from ledger.letters import Letters
 from ledger.outbox import Outbox
@@ -35,8 +36,8 @@ class Ledger:
         Arrivals and instances; files that are no instance of a series.
     cases, deliveries
         States and transitions.
-    letters
-        Who has which mail.
+    letters, digests
+        Who has which mail; many cases in one mail.
     commitments_asked, commitments_owed
         Storage commitment that a PACS was asked for, and that we were asked for.
     outbox
@@ -53,6 +54,7 @@ class Ledger:
         self.cases = Cases(self._database)
         self.deliveries = Deliveries(self._database)
         self.letters = Letters(self._database)
+        self.digests = Digests(self._database)
         self.commitments_asked = CommitmentsAsked(self._database)
         self.commitments_owed = CommitmentsOwed(self._database)
         self.outbox = Outbox(self._database)

@@ -142,6 +142,9 @@ deliveries = Table(
     Column("next_attempt_at", UtcDateTime),
     Column("detail", Text, nullable=False, default=""),
     Column("sent_at", UtcDateTime),
+    # who is sending, and the digest that it is a part of
+    Column("holder", String(128)),
+    Column("digest", String(16)),
     Index("deliveries_by_state", "state"),
 )
 
@@ -219,4 +222,16 @@ letters = Table(
     Column("detail", Text, nullable=False),
     Index("letters_by_about", "about"),
     Index("letters_by_time", "destination", "ended_at"),
+)
+
+# mails that took a place in the hour, see `corewatch.pacing`; older ones are forgotten
+mail_places = Table(
+    "mail_places",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("destination", String(64), nullable=False),
+    Column("about", String(16), nullable=False),  # the case's id, or the digest's
+    Column("digest", Boolean, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Index("mail_places_by_time", "destination", "at"),
 )

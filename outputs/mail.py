@@ -21,7 +21,8 @@ _IMAGE_NAME: Final = "summary.png"
 
 
 @lru_cache(maxsize=1)
-def _templates() -> Environment:
+def templates() -> Environment:
+    """The templates of mails, escaped where they are HTML."""
     return Environment(
         loader=PackageLoader("outputs"),
         autoescape=select_autoescape(("html",)),
@@ -38,6 +39,11 @@ def event_key(case: ReportedCase, purpose: str) -> str:
     """
     end = [] if case.problem is None else [case.analysed_at.astimezone(UTC).isoformat()]
     return _digest("\n".join([case.case_id, str(case.revision), purpose, *end]))
+
+
+def digest_key(digest: str, purpose: str, name: str, recipients: Sequence[str]) -> str:
+    """The same for a digest to one list: cases of several senders make several mails of one digest."""
+    return _digest("\n".join(["digest", digest, purpose, name, *recipients]))
 
 
 def message_id(key: str, recipients: str, sender: str) -> str:
@@ -149,8 +155,8 @@ def compose(
         "repeated": repeated,
         "image": "summary" if summary_png is not None else None,
     }
-    message.set_content(_templates().get_template("mail.txt").render(values))
-    message.add_alternative(_templates().get_template("mail.html").render(values), subtype="html")
+    message.set_content(templates().get_template("mail.txt").render(values))
+    message.add_alternative(templates().get_template("mail.html").render(values), subtype="html")
     html = message.get_body(("html",))
     if summary_png is not None and html is not None:
         html.add_related(summary_png, "image", "png", cid="<summary>", filename=_IMAGE_NAME, disposition="inline")

@@ -171,21 +171,24 @@ def _flatten(connection: smtplib.SMTP, message: EmailMessage, addresses: Sequenc
 
 
 def _connect(server: MailServer) -> smtplib.SMTP:
-    context = ssl.create_default_context(cafile=None if server.authority is None else str(server.authority))
     connection: smtplib.SMTP
     if server.security == "tls":
-        connection = smtplib.SMTP_SSL(server.host, server.port, timeout=server.timeout_s, context=context)
+        connection = smtplib.SMTP_SSL(server.host, server.port, timeout=server.timeout_s, context=_context(server))
     else:
         connection = smtplib.SMTP(server.host, server.port, timeout=server.timeout_s)
     try:
         if server.security == "starttls":
-            connection.starttls(context=context)
+            connection.starttls(context=_context(server))
         if server.user is not None:
             connection.login(server.user, server.password or "")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _context(server: MailServer) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=None if server.authority is None else str(server.authority))
 
 
 def _by_code(code: int, words: str, remedy: str) -> RetryLater | OperatorNeeded:

@@ -51,6 +51,11 @@ def holder_name() -> str:
     return f"{socket.gethostname()}/{os.getpid()}/{int(psutil.Process().create_time())}"
 
 
+def on_this_host(holder: str) -> bool:
+    """Whether a holder is, or was, a process of this host."""
+    return holder.rsplit("/", 2)[0] == socket.gethostname()
+
+
 def holder_is_gone(holder: str) -> bool:
     """Whether a holder of this host has ended; holders of other hosts are taken as alive."""
     try:

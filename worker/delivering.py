@@ -2,57 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import structlog
 
 from corewatch.errors import OperatorNeeded, RetryLater
 from corewatch.limits import VISIBILITY_MARGIN_S
-from corewatch.states import ENDS, CaseState, DeliveryState, Stage
+from corewatch.states import CaseState, DeliveryState, Stage
 from ledger.cases import Case
 from ledger.deliveries import Delivery
 from outputs.case import ReportedCase
 from outputs.destinations.base import Destination
 from outputs.destinations.pacs import PacsDestination
 from worker.committing import deliver_committed
-from worker.context import WorkerContext
+from worker.context import WorkerContext, holder_is_gone, holder_name, on_this_host
+from worker.digests import held_back
+from worker.ending import SUPERSEDED, end, rendered, waiting_time
 from worker.running import describe, frames
 from worker.stages.deliver import deliver
-from worker.stages.render import render, write_result
 
 log = structlog.get_logger()
-
-FOLDER = "folder"
 
 
 def run_delivery(context: WorkerContext, case_id: str, destination: str, *, redelivered: bool) -> None:
     """Bring one case to one destination; does nothing when that has an end already."""
     structlog.contextvars.bind_contextvars(case=case_id, destination=destination)
     try:
-        lease_s = context.settings.work.limits.hard_s(Stage.DELIVER) + VISIBILITY_MARGIN_S / 4
-        delivery = context.ledger.deliveries.begin(case_id, destination, lease_s=lease_s, takeover=redelivered)
+        delivery = _claim(context, case_id, destination, redelivered=redelivered)
         case = context.ledger.cases.get(case_id)
         if delivery is None or case is None:
             log.info("nothing to do: the delivery has an end or is being done")
             return
         if case.state is CaseState.SUPERSEDED:
-            _end(context, case, destination, DeliveryState.SKIPPED, "a later revision took this result's place")
+            end(context, case_id, destination, DeliveryState.SKIPPED, SUPERSEDED)
             return
         if delivery.attempts > context.settings.deliver.attempts:
             gone = f"given up after {context.settings.deliver.attempts} attempts; the worker ended each time"
-            _end(context, case, destination, DeliveryState.REFUSED, gone)
+            end(context, case_id, destination, DeliveryState.REFUSED, gone)
+            return
+        if held_back(context, case, delivery, lease_s(context), run_delivery):
             return
         try:
-            outcome, detail = _bring(context, _rendered(context, case), context.destinations.get(destination))
+            outcome, detail = _bring(context, rendered(context, case), context.destinations.get(destination))
         except OperatorNeeded as error:
             log.error("delivery refused", why=str(error))
-            _end(context, case, destination, DeliveryState.REFUSED, str(error))
+            end(context, case_id, destination, DeliveryState.REFUSED, str(error))
         except Exception as error:
             _again_or_refuse(context, case, delivery, error)
         else:
             if outcome is not DeliveryState.AWAITING:  # then the ledger has it already
-                _end(context, case, destination, outcome, detail)
+                end(context, case_id, destination, outcome, detail)
             log.info("delivery done", outcome=str(outcome), detail=detail)
     finally:
         structlog.contextvars.clear_contextvars()
@@ -64,12 +63,22 @@ def _bring(context: WorkerContext, case: ReportedCase, destination: Destination 
     return deliver(case, destination)
 
 
-def _rendered(context: WorkerContext, case: Case) -> ReportedCase:
-    """The case with its pages; a case that ended without a finding has none yet when its first notice goes out."""
-    reported = context.reported(case)
-    if case.state in ENDS and not reported.folder.result.exists():
-        return render(reported)
-    return reported
+def lease_s(context: WorkerContext) -> float:
+    """How long a claimed delivery is left to its worker."""
+    return context.settings.work.limits.hard_s(Stage.DELIVER) + VISIBILITY_MARGIN_S / 4
+
+
+def _claim(context: WorkerContext, case_id: str, destination: str, *, redelivered: bool) -> Delivery | None:
+    """A message that comes again says that its own worker is gone; the delivery may be another's, which lives and has it in a
+    digest."""
+    deliveries, me = context.ledger.deliveries, holder_name()
+    holder = next((d.holder for d in deliveries.of(case_id) if d.destination == destination), None)
+    takeover = redelivered and (holder is None or holder == me or not _lives_here(holder))
+    return deliveries.begin(case_id, destination, lease_s=lease_s(context), takeover=takeover, holder=me)
+
+
+def _lives_here(holder: str) -> bool:
+    return on_this_host(holder) and not holder_is_gone(holder)
 
 
 def _again_or_refuse(context: WorkerContext, case: Case, delivery: Delivery, error: Exception) -> None:
@@ -81,35 +90,8 @@ def _again_or_refuse(context: WorkerContext, case: Case, delivery: Delivery, err
     used_up = tried >= timedelta(hours=settings.give_up_h) if put_off else delivery.attempts >= settings.attempts
     if used_up:
         log.error("delivery given up", why=why, tried_s=tried.total_seconds())
-        _end(context, case, delivery.destination, DeliveryState.REFUSED, f"{why} (given up after {tried})")
+        end(context, case.case_id, delivery.destination, DeliveryState.REFUSED, f"{why} (given up after {tried})")
         return
-    wait = timedelta(seconds=min(max(settings.backoff_s, tried.total_seconds()), settings.backoff_max_s))
+    wait = waiting_time(settings, tried)
     log.warning("delivery failed, will be tried again", why=why, wait_s=wait.total_seconds(), trace=frames(error))
     context.ledger.deliveries.release(case.case_id, delivery.destination, why=why, not_before=now + wait, counts=not put_off)
-
-
-def _end(context: WorkerContext, case: Case, destination: str, state: DeliveryState, detail: str) -> None:
-    ended = context.ledger.deliveries.end(case.case_id, destination, state, detail=detail, notices=context.settings.deliver.notices)
-    if ended:
-        write_last_result(context, case.case_id)
-
-
-def write_last_result(context: WorkerContext, case_id: str) -> None:
-    """The case has ended: `result.json` gets its final state and times, in the case folder and in the results folder."""
-    case = context.ledger.cases.get(case_id)
-    if case is None:
-        return
-    reported = context.reported(case)
-    files = {p.stem.split(".")[0]: p.name for p in reported.folder.path.glob("*.nii.gz")}
-    files |= {"summary": reported.folder.summary.name, "result": reported.folder.result.name}
-    if reported.folder.dicom.is_dir():
-        files["dicom"] = reported.folder.dicom.name
-    reported = replace(reported, result=replace(reported.result, files=files))
-    write_result(reported.result, reported.folder)
-    folder = context.destinations.get(FOLDER)
-    if folder is None or folder.applies(reported) is not None:
-        return
-    try:
-        folder.deliver(reported)
-    except RetryLater as error:  # the result itself is there; only its last state and times are not
-        log.warning("the last result.json did not reach the results folder", why=str(error))

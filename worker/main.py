@@ -96,5 +96,12 @@ def _release_orphans(settings: Settings, queues: Sequence[str]) -> None:
                 why = "its worker ended"
                 ledger.cases.release(case.case_id, case.state, holder=case.holder, why=why, not_before=ledger.clock())
                 log.warning("taken back from a worker that ended", case=case.case_id)
+        if QUEUE_OF[Stage.DELIVER] not in queues:
+            return
+        for held in ledger.deliveries.held():
+            if held.holder is not None and holder_is_gone(held.holder):
+                now = ledger.clock()
+                ledger.deliveries.release(held.case_id, held.destination, why="its worker ended", not_before=now, counts=True)
+                log.warning("taken back from a worker that ended", case=held.case_id, destination=held.destination)
     finally:
         ledger.close()

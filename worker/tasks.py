@@ -14,7 +14,8 @@ from corewatch.states import CaseState, Stage
 from jobs.names import task_name
 from ledger.cases import Case
 from worker.context import WorkerContext
-from worker.delivering import run_delivery, write_last_result
+from worker.delivering import run_delivery
+from worker.ending import write_last_result
 from worker.running import Facts, next_work, run_stage
 from worker.stages.detect import detect
 from worker.stages.prepare import AlignedSource, DicomSource, prepare

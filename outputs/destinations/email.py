@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -14,7 +14,8 @@ from corewatch.letters import Event, LetterKind
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered
 from outputs.destinations.receipts import MemoryReceipts, Receipts
-from outputs.mail import compose, event_key, message_id, thread_id
+from outputs.digest import compose_digest
+from outputs.mail import compose, digest_key, event_key, message_id, thread_id
 from outputs.posting import Letter, Postman
 from outputs.smtp import MailServer, session
 from outputs.source import named_fields, read_header
@@ -55,6 +56,10 @@ class MailDestination(ABC):
     """What all kinds of mail share: composing, sending, and remembering who has it."""
 
     name: str
+    paced = True
+    """Its mails count in the hour, and may go into a digest."""
+    alerts = False
+    """Brings alerts, which go out alone while they are recent."""
 
     def __init__(
         self,
@@ -65,6 +70,10 @@ class MailDestination(ABC):
         self._mail = parameters
         self._clock = clock
         self._receipts = MemoryReceipts() if receipts is None else receipts
+
+    @abstractmethod
+    def applies(self, case: ReportedCase) -> str | None:
+        """None if the case is to be told of, else the reason to skip it."""
 
     @abstractmethod
     def lists(self, case: ReportedCase) -> tuple[MailList, ...]:
@@ -84,6 +93,32 @@ class MailDestination(ABC):
         letters = [self._letter(case, event, recipients) for recipients in self.lists(case)]
         posted = Postman(self._mail.server, self._mail.sender, self._receipts).post(letters)
         return Delivered(f"{self._mail.server}: {posted}", self._clock())
+
+    def deliver_together(self, digest: str, cases: Sequence[ReportedCase]) -> Delivered:
+        """Send one mail about many cases to each list that hears of any of them."""
+        groups: dict[MailList, list[ReportedCase]] = {}
+        for case in cases:
+            for one in self.lists(case):
+                groups.setdefault(replace(one, when="always"), []).append(case)
+        letters = [self._digest_letter(digest, recipients, group) for recipients, group in groups.items()]
+        posted = Postman(self._mail.server, self._mail.sender, self._receipts).post(letters)
+        return Delivered(f"{self._mail.server}: in digest {digest}, {posted}", self._clock())
+
+    def _digest_letter(self, digest: str, recipients: MailList, cases: Sequence[ReportedCase]) -> Letter:
+        key = digest_key(digest, self.name, recipients.name, recipients.to)
+        identity = message_id(key, recipients.name, self._mail.sender)
+
+        def make(repeated: bool) -> EmailMessage:
+            return compose_digest(
+                cases,
+                sender=self._mail.sender,
+                recipients=recipients.to,
+                message_id=identity,
+                sent_at=self._clock(),
+                repeated=repeated,
+            )
+
+        return Letter(Event(key, digest, self.name, LetterKind.DIGEST), identity, recipients.to, make)
 
     def _letter(self, case: ReportedCase, event: Event, recipients: MailList) -> Letter:
         identity = message_id(event.key, recipients.name, self._mail.sender)
@@ -125,6 +160,7 @@ class EmailDestination(MailDestination):
     """Results to the stroke team, and to whoever belongs to where the case came in."""
 
     name = "email"
+    alerts = True
 
     def applies(self, case: ReportedCase) -> str | None:
         """Skip what has no finding, and what the settings do not want mailed."""

@@ -101,6 +101,24 @@ def test_overdue_deliveries_are_posted_again(ledger: Ledger, clock: Clock) -> No
     assert len(ledger.deliveries.overdue(clock.now)) == 1
 
 
+def test_what_a_vanished_worker_was_sending_is_free_for_the_next(ledger: Ledger, clock: Clock) -> None:
+    """Its message is gone with it (the broker was wiped): nothing but the ledger knows."""
+    case_id = delivering(ledger, pacs=None)
+    assert ledger.deliveries.begin(case_id, "pacs", lease_s=60, holder="host/1/2") is not None
+    assert [d.holder for d in ledger.deliveries.held()] == ["host/1/2"]
+    clock.forward(200)
+    [late] = ledger.deliveries.overdue(clock.now)
+    ledger.deliveries.repost(late)
+    ledger.deliveries.repost(late)  # another look at the same time
+    again = ledger.deliveries.begin(case_id, "pacs", lease_s=60)
+    assert again is not None
+    assert again.attempts == 2
+    assert ledger.deliveries.begin(case_id, "pacs", lease_s=60) is None
+    clock.forward(1)
+    ledger.deliveries.repost(late)
+    assert ledger.deliveries.begin(case_id, "pacs", lease_s=60) is None, "what is being sent is not taken from its worker"
+
+
 def test_retry_of_a_delivery_keeps_what_was_sent(ledger: Ledger) -> None:
     case_id = delivering(ledger, pacs=None, email=None)
     ledger.deliveries.begin(case_id, "email", lease_s=60)

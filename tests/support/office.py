@@ -1,0 +1,103 @@
+"""The deliver queue without a broker: a real ledger, real destinations, and a clock that jumps from one due work to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+from config.settings import Settings
+from corewatch.arrival import Arrival, ArrivalSource
+from corewatch.findings import Finding, ModelIdentity, Side
+from corewatch.instance import Instance
+from corewatch.reasons import Reason
+from corewatch.states import CaseState, Stage
+from ledger.intake import IndexedFile
+from ledger.store import Ledger
+from tests.support.ledger import Clock
+from worker.casefiles import Found, Prepared
+from worker.context import WorkerContext
+from worker.delivering import run_delivery
+from worker.destinations import destinations_of
+from worker.detectors import Detectors
+
+
+@dataclass
+class Office:
+    """Makes cases that are ready to be told, and does the work that the outbox holds."""
+
+    context: WorkerContext
+    clock: Clock
+    made: int = 0
+    done: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.context.ledger
+
+    def _received(self) -> str:
+        self.made += 1
+        arrival = Arrival(f"a{self.made}", ArrivalSource.C_STORE, self.clock(), "SCANNER", "10.0.0.5")
+        self.ledger.intake.register(arrival)
+        uid = f"1.2.{self.made}"
+        header = Instance(f"{uid}.1", CTImageStorage, ExplicitVRLittleEndian, uid, f"9.{self.made}")
+        [case_id] = self.ledger.intake.take(arrival, [IndexedFile(f"a{self.made}/1.dcm", uid, self.clock(), header)]).opened
+        self.ledger.cases.advance(case_id, CaseState.RECEIVING, CaseState.QUEUED, case_key=f"key {self.made}")
+        return case_id
+
+    def found(self, core_ml: float, *names: str, **more: Any) -> str:
+        """A case with a finding, planned for these destinations."""
+        case_id = self._received()
+        folder = self.context.folder(case_id)
+        folder.path.mkdir(parents=True)
+        Prepared("1.2", (("1", "2"),), None, None, None, 0.5, 1.5).write(folder)
+        alert = core_ml >= 20
+        finding = Finding(core_ml, None, Side.LEFT, 0.9, alert, 20.0, False, ModelIdentity("m", "1", "0" * 64))
+        Found(finding, self.clock(), 1.0).write(folder)
+        folder.result.write_text("{}")
+        self.ledger.cases.advance(case_id, CaseState.QUEUED, CaseState.PREPARED)
+        facts = {"core_ml": core_ml, "side": "left", "alert": alert}
+        self.ledger.cases.advance(case_id, CaseState.PREPARED, CaseState.DETECTED, **facts)
+        self.ledger.deliveries.plan(case_id, CaseState.DETECTED, CaseState.DELIVERING, dict.fromkeys(names), **more)
+        return case_id
+
+    def not_analysed(self) -> str:
+        """A case that the operators are told of."""
+        case_id = self._received()
+        notices = {"operators": None}
+        self.ledger.deliveries.plan(
+            case_id, CaseState.QUEUED, CaseState.NOT_ANALYSED, notices, reason=Reason.TOO_FEW_SLICES, detail="It has 3."
+        )
+        return case_id
+
+    def work(self) -> int:
+        """Do what is due now; returns how much that was."""
+        count = 0
+        while due := self.ledger.outbox.due(self.clock(), limit=1000):
+            for posted in due:
+                self.ledger.outbox.mark_published(posted)
+                if posted.work.stage is Stage.DELIVER:
+                    assert posted.work.destination is not None
+                    self.done.append((posted.work.case_id, posted.work.destination))
+                    run_delivery(self.context, posted.work.case_id, posted.work.destination, redelivered=False)
+                    count += 1
+        return count
+
+    def work_for(self, hours: float, step_s: float = 60.0) -> None:
+        """Let time go by."""
+        end = self.clock.now + timedelta(hours=hours)
+        while self.clock.now < end:
+            self.work()
+            self.clock.forward(step_s)
+        self.work()
+
+
+def open_office(folder: Path, clock: Clock, deliver: dict[str, Any], url: str | None = None, **sections: Any) -> Office:
+    """An office with these settings under `deliver`."""
+    database = {} if url is None else {"database": {"url": url}}
+    settings = Settings.model_validate({"data_dir": str(folder), "deliver": {"folder": None, **deliver}, **database, **sections})
+    ledger = Ledger(settings.database_url, clock)
+    return Office(WorkerContext(settings, ledger, Detectors(settings), destinations_of(settings, ledger.letters)), clock)
