@@ -14,7 +14,7 @@ LONGEST_COMMAND_SET = 65_536
 """Bytes; the longest that the standard knows is a C-MOVE-RQ with some hundred."""
 
 _ELEMENT = struct.Struct("<HHL")
-_UID = re.compile(r"[0-9.]{1,64}")
+_UID = re.compile(r"[0-9][0-9.]{0,63}")
 
 
 class Tag(IntEnum):

@@ -5,10 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
-from io import BytesIO
 
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from corewatch.identity import derived_uid
@@ -17,6 +14,11 @@ from dicom_listener.status import NO_UID, NOT_DICOM, WRONG_SOP_CLASS, WRONG_SOP_
 
 _SOP_CLASS_UID = 0x00080016
 _SOP_INSTANCE_UID = 0x00080018
+_DELIMITERS = 0xFFFE
+_SEQUENCE_DELIMITATION = 0xFFFEE0DD
+_UNDEFINED = 0xFFFFFFFF
+_LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+"""Value representations with a length of four bytes (PS3.5 Table 7.1-1)."""
 HEAD_BYTES = 65_536
 """How much of a data set is looked at: (0008,0018) comes within its first few elements, since elements are sorted by tag."""
 
@@ -46,8 +48,8 @@ def check_instance(request: StoreRequest, data: memoryview) -> StorageStatus | N
         return NO_UID
     try:
         found = _first_uids(data, request.transfer_syntax_uid)
-    except (InvalidDicomError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, NotImplementedError, zlib.error):
-        return NOT_DICOM  # what pydicom raises on bytes that are no data set, and zlib on bytes that are not deflated
+    except (struct.error, ValueError, zlib.error):
+        return NOT_DICOM
     sop_class, sop_instance = found.get(_SOP_CLASS_UID, ""), found.get(_SOP_INSTANCE_UID, "")
     if not sop_class or not sop_instance:
         return NO_UID if found else NOT_DICOM
@@ -84,14 +86,49 @@ def _element(number: int, vr: bytes, value: bytes) -> bytes:
 
 
 def _first_uids(data: memoryview, transfer_syntax_uid: str) -> dict[int, str]:
+    """(0008,0016) and (0008,0018), as text, by tag.
+
+    By hand: a library that decodes quotes odd values in its warnings, and this is on the path of every image. Sequences before them
+    (Language Code Sequence) are walked through, however deep they are nested.
+
+    Raises
+    ------
+    struct.error, ValueError, zlib.error
+        The bytes end too early, or are no elements.
+    """
     if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
         head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, HEAD_BYTES)
     else:
         head = bytes(data[:HEAD_BYTES])
-    dataset = read_dataset(
-        BytesIO(head),
-        is_implicit_VR=transfer_syntax_uid == ImplicitVRLittleEndian,
-        is_little_endian=transfer_syntax_uid != ExplicitVRBigEndian,
-        stop_when=lambda tag, _vr, _length: tag > _SOP_INSTANCE_UID,
-    )
-    return {int(e.tag): str(e.value or "") for e in dataset}
+    order = ">" if transfer_syntax_uid == ExplicitVRBigEndian else "<"
+    implicit = [transfer_syntax_uid == ImplicitVRLittleEndian]
+    """Of the data set and of each sequence of undefined length that we are in."""
+    found: dict[int, str] = {}
+    position = 0
+    while position < len(head):
+        group, number = struct.unpack_from(f"{order}HH", head, position)
+        tag = group << 16 | number
+        if tag > _SOP_INSTANCE_UID and len(implicit) == 1:
+            break
+        vr, length, position = _length(head, position + 4, order, implicit=implicit[-1] or group == _DELIMITERS)
+        if tag == _SEQUENCE_DELIMITATION and len(implicit) > 1:
+            implicit.pop()
+        elif length != _UNDEFINED:
+            if tag in (_SOP_CLASS_UID, _SOP_INSTANCE_UID) and len(implicit) == 1:
+                found[tag] = head[position : position + length].rstrip(b"\0 ").decode("ascii", "replace")
+            position += length
+        elif group != _DELIMITERS:
+            implicit.append(implicit[-1] or vr == b"UN")  # PS3.5 6.2.2: such a UN is a sequence in Implicit VR
+    return found
+
+
+def _length(head: bytes, position: int, order: str, *, implicit: bool) -> tuple[bytes, int, int]:
+    """VR, length of the value, and where it begins (PS3.5 7.1)."""
+    if implicit:
+        return b"", *struct.unpack_from(f"{order}L", head, position), position + 4
+    vr = head[position : position + 2]
+    if not vr.isalpha():
+        raise ValueError("no value representation")
+    if vr in _LONG_VRS:
+        return vr, *struct.unpack_from(f"{order}L", head, position + 4), position + 8
+    return vr, *struct.unpack_from(f"{order}H", head, position + 2), position + 4

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dicom_listener.pdu import HEADER, PduType, PeerFault
+from dicom_listener.policy import APPLICATION_CONTEXT
 
 _ITEM = struct.Struct(">BxH")
 _FIXED = struct.Struct(">HH16s16s32s")
@@ -176,7 +177,7 @@ def encode_acceptance(
     body = (
         struct.pack(">HH", 1, 0)
         + request.titles
-        + _text_item(APPLICATION_CONTEXT_ITEM, request.application_context)
+        + _text_item(APPLICATION_CONTEXT_ITEM, APPLICATION_CONTEXT)
         + contexts
         + _item(USER_INFORMATION_ITEM, user)
     )

@@ -75,7 +75,7 @@ def fragments(body: memoryview) -> Iterator[Fragment]:
 
 def data(context_id: int, content: bytes, longest: int, *, command: bool) -> bytes:
     """A whole command set or data set as P-DATA-TF PDUs of at most `longest` bytes each (0: no limit)."""
-    room = (longest or len(content) + _PDV_HEADER.size) - _PDV_HEADER.size
+    room = longest - _PDV_HEADER.size if longest else max(1, len(content))
     pieces = [content[k : k + room] for k in range(0, len(content), room)] or [b""]
     out = bytearray()
     for number, piece in enumerate(pieces, 1):

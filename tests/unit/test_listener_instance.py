@@ -6,7 +6,7 @@ from io import BytesIO
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom import dcmread, uid
+from pydicom import Dataset, dcmread, uid
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
@@ -28,6 +28,11 @@ def encode(transfer_syntax: str, **changes: str) -> bytes:
     dataset = ct_slice()
     for keyword, value in changes.items():
         setattr(dataset, keyword, value)
+    return encoded(dataset, transfer_syntax)
+
+
+def encoded(dataset: Dataset, transfer_syntax: str) -> bytes:
+    """A data set as it travels."""
     del dataset.file_meta
     buffer = DicomBytesIO()
     buffer.is_little_endian = transfer_syntax != uid.ExplicitVRBigEndian
@@ -105,3 +110,27 @@ def test_only_the_beginning_of_a_bomb_is_inflated() -> None:
     bomb = deflate.compress(bytes(20_000_000)) + deflate.flush()
     assert len(bomb) < 100_000
     assert check_instance(request(uid.DeflatedExplicitVRLittleEndian), memoryview(bomb)) is not None
+
+
+@pytest.mark.parametrize("transfer_syntax", UNCOMPRESSED)
+@pytest.mark.parametrize("undefined", [True, False])
+def test_a_sequence_before_the_uids_is_walked_through(transfer_syntax: str, undefined: bool) -> None:
+    dataset = ct_slice()
+    inner, outer = Dataset(), Dataset()
+    # the same elements within the sequence are not the instance's
+    inner.SOPClassUID, inner.SOPInstanceUID = "1.2.3", "1.2.3.4"
+    outer.CodeValue, outer.EquivalentCodeSequence = "en", [inner, inner]
+    outer.SOPInstanceUID = "1.2.3.5"
+    dataset.LanguageCodeSequence = [outer]
+    for element in (dataset["LanguageCodeSequence"], outer["EquivalentCodeSequence"]):
+        element.is_undefined_length = undefined
+        for item in element.value:
+            item.is_undefined_length_sequence_item = undefined
+    assert check_instance(request(transfer_syntax), memoryview(encoded(dataset, transfer_syntax))) is None
+
+
+@given(data=st.binary(max_size=400), transfer_syntax=st.sampled_from(UNCOMPRESSED), keep=st.integers(0, 200))
+def test_a_damaged_instance_gets_an_answer(data: bytes, transfer_syntax: str, keep: int) -> None:
+    for candidate in (data, encode(transfer_syntax)[:keep] + data):
+        status = check_instance(request(transfer_syntax), memoryview(candidate))
+        assert status is None or not status.success
