@@ -29,9 +29,10 @@ from corewatch.result import Result
 from corewatch.states import CaseState
 from corewatch.volumes import AlignmentQuality
 from outputs.case import ReportedCase
+from outputs.dicom.encoding import Study
+from outputs.dicom.secondary_capture import Page, encode
 from outputs.overlay import render_overlays
 from outputs.report import png, write_report
-from outputs.secondary_capture import Page, encode
 from outputs.summary import render_not_analysed, render_summary
 
 
@@ -53,7 +54,7 @@ def main() -> None:
             "summary page as PNG": lambda: png(summary),
             "page of a case not analysed": lambda: render_not_analysed(case),
             f"{len(pages) - 1} overlay slices": lambda: list(render_overlays(case, hu, core_map)),
-            f"{len(pages)} Secondary Capture objects in memory": lambda: list(encode(case, pages)),
+            f"{len(pages)} Secondary Capture objects in memory": lambda: list(encode(Study.of(case), pages)),
             "whole report, fsynced": lambda: write_report(case, hu, core_map),
         }
         print(f"{'':45} {'wall':>9} {'processor':>11}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from config.section import AeTitle, Port, Section, TlsFiles
 
@@ -20,8 +20,10 @@ class PacsDestination(Section):
     our_ae_title: AeTitle | None = None
     """Calling AE title; None: the listener's."""
     tls: TlsFiles | None = None
-    objects: tuple[Literal["sc"], ...] = Field(("sc",), min_length=1)
-    """Kinds of objects this PACS gets; `sc`: Secondary Captures."""
+    objects: tuple[Literal["sc", "seg", "pmap", "sr", "kos"], ...] = Field(("sc", "seg", "sr"), min_length=1)
+    """Kinds of objects this PACS gets. `sc`: summary page and overlay slices as Secondary Captures; `seg`: outline of the core on
+    the source's slices as a Segmentation; `pmap`: the core map itself as a Parametric Map; `sr`: the figures as a structured report
+    (TID 1500); `kos`: a Key Object Selection that points at the summary page. What cannot be made for a case is left out."""
     not_analysed: bool = False
     """Also send the page that says why a series was not analysed. What no rule takes for a CTA head stays out of the PACS."""
     commitment: bool = False
@@ -47,11 +49,33 @@ class DicomwebDestination(Section):
     certificate: Path | None = None
     """Our own certificate (PEM), for a server that asks for one."""
     key: Path | None = None
-    objects: tuple[Literal["sc"], ...] = Field(("sc",), min_length=1)
+    objects: tuple[Literal["sc", "seg", "pmap", "sr", "kos"], ...] = Field(("sc", "seg", "sr"), min_length=1)
     """Kinds of objects this archive gets, as for a PACS."""
     not_analysed: bool = False
     """Also send the page that says why a series was not analysed, as for a PACS."""
     timeout_s: float = Field(30.0, gt=0)
+
+
+class ResultSeries(Section):
+    """How the series of our DICOM objects stand in a study."""
+
+    number: int = Field(9700, ge=1, le=2_000_000_000)
+    """Series Number of the Secondary Captures. Segmentation, map, report and key object follow at 20, 40, 60 and 80 more, a later
+    revision at 1 more."""
+    description: str = Field("{object} (research only)", max_length=64)
+    """What follows "corewatch ischemic core" in the Series Description, in ASCII; `{object}` stands for summary, segmentation, map,
+    report or key image. The beginning is fixed: by it results are known when the PACS sends them back."""
+    manufacturer: str = Field("corewatch", min_length=1, max_length=64, pattern=r"^[ -~]*$")
+    """Manufacturer of the result objects, in ASCII."""
+
+    @field_validator("description")
+    @classmethod
+    def _knows_its_field(cls, value: str) -> str:
+        try:
+            value.format(object="")
+        except (KeyError, IndexError, ValueError, AttributeError):
+            raise ValueError("knows the field {object} alone; a brace of its own is written twice") from None
+        return value
 
 
 class FolderDestination(Section):
@@ -105,6 +129,7 @@ class DeliverSettings(Section):
     dicomweb: tuple[DicomwebDestination, ...] = ()
     folder: FolderDestination | None = FolderDestination()
     email: EmailDestination | None = None
+    series: ResultSeries = ResultSeries()
     give_up_h: float = Field(48.0, gt=0)
     """A destination that is away is tried for so long, then an operator must look."""
     attempts: int = Field(8, ge=1)

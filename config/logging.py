@@ -18,6 +18,7 @@ from config.settings import LogSettings
 _QUIET = (
     "pydicom",
     "pynetdicom",
+    "highdicom",
     "PIL",
     "matplotlib",
     "h5py",

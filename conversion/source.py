@@ -13,18 +13,9 @@ from conversion.atomic import replacing
 from conversion.elements import open_dicom, read_header
 from conversion.slices import Slice, slices_of_file
 from corewatch.errors import NotAnalysed
+from corewatch.source import SourceImages, SourceSlice
 
 _SOP_CLASS_UID: Final = 0x00080016
-
-
-@dataclass(frozen=True, slots=True)
-class SourceSlice:
-    """One slice that a result can refer to. `frame` counts from 1 as in DICOM, 1 for a single-frame image."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    frame: int
-    position_lps: tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +27,13 @@ class SourceReference:
 
     study_uid: str
     series_uid: str
-    frame_of_reference_uid: str
-    slices: tuple[SourceSlice, ...]
+    images: SourceImages
     file: Path
+
+    @property
+    def slices(self) -> tuple[SourceSlice, ...]:
+        """The slices of the series."""
+        return self.images.slices
 
     @property
     def instances(self) -> tuple[tuple[str, str], ...]:
@@ -47,19 +42,24 @@ class SourceReference:
 
 
 def reference_to(slices: Sequence[Slice]) -> SourceReference:
-    """Reference to the slices of one series, in the order given; they all have a position."""
+    """Reference to the slices of one series, in the order given.
+
+    A checked series: its slices have a position each, and one orientation, spacing and size.
+    """
     first = slices[0].instance
-    return SourceReference(
-        first.study_uid,
-        first.series_uid,
-        first.frame_of_reference_uid,
-        tuple(
+    images = SourceImages(
+        frame_of_reference_uid=first.frame_of_reference_uid,
+        rows=first.rows or 0,
+        columns=first.columns or 0,
+        spacing_mm=first.pixel_spacing_mm or (0.0, 0.0),
+        orientation=first.orientation or (0.0,) * 6,
+        slices=tuple(
             SourceSlice(one.instance.sop_class_uid, one.instance.sop_instance_uid, one.frame + 1, one.instance.position_lps)
             for one in slices
             if one.instance.position_lps is not None
         ),
-        slices[0].path,
     )
+    return SourceReference(first.study_uid, first.series_uid, images, slices[0].path)
 
 
 def file_of_one_study(paths: Iterable[Path]) -> Path | None:

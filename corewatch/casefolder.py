@@ -57,6 +57,11 @@ class CaseFolder:
         return self.path / "dicom"
 
     @property
+    def report(self) -> Path:
+        """The structured report among them (TID 1500)."""
+        return self.dicom / "sr-001.dcm"
+
+    @property
     def prepared(self) -> Path:
         """What `prepare` found, for the later stages (JSON)."""
         return self.path / "prepared.json"

@@ -51,6 +51,12 @@ def apply(matrix: Matrix, points: NDArray[np.floating]) -> NDArray[np.float64]:
     return mapped
 
 
+def inverse(matrix: Matrix) -> Matrix:
+    """The way back: `from_to_to` becomes `to_to_from`."""
+    back: Matrix = np.linalg.inv(matrix).astype(np.float64)
+    return back
+
+
 def voxel_sizes(matrix: Matrix) -> NDArray[np.float64]:
     """Lengths (3,) of the steps along each voxel axis, in the unit of the target frame (mm)."""
     sizes: NDArray[np.float64] = np.linalg.norm(matrix[:3, :3], axis=0)

@@ -9,6 +9,7 @@ from pathlib import Path
 from corewatch.casefolder import CaseFolder
 from corewatch.errors import NotAnalysed
 from corewatch.result import Result
+from corewatch.source import SourceImages
 from corewatch.states import CaseState
 
 
@@ -32,6 +33,10 @@ class ReportedCase:
         result could join.
     source_instances
         (SOP Class UID, SOP Instance UID) of every instance that the result was made from.
+    source_images
+        The slices behind them with their geometry, for objects that lie over the source. None where that is not known.
+    superseded_report
+        Structured report of the revision that this one takes the place of, where there is one.
     extra_recipients
         Mail addresses that belong to where this case came in, besides the general list.
     study_uid
@@ -46,6 +51,8 @@ class ReportedCase:
     analysed_at: datetime
     source_header: Path | None = None
     source_instances: tuple[tuple[str, str], ...] = ()
+    source_images: SourceImages | None = None
+    superseded_report: Path | None = None
     extra_recipients: tuple[str, ...] = ()
     study_uid: str | None = None
 

@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from outputs import secondary_capture, wording
+from outputs import wording
 from outputs.case import ReportedCase
+from outputs.dicom.kinds import SeriesNaming
+from outputs.dicom.secondary_capture import Page
+from outputs.dicom.writing import write_objects
 from outputs.files import write_atomically
 from outputs.overlay import SCALE, render_overlays
-from outputs.secondary_capture import Page, SeriesNaming
 from outputs.slices import level_mm
 from outputs.summary import render_not_analysed, render_summary
 
@@ -21,7 +23,7 @@ from outputs.summary import render_not_analysed, render_summary
 def write_report(
     case: ReportedCase, hu: NDArray[np.uint8] | None, core_map: NDArray[np.uint8] | None, naming: SeriesNaming | None = None
 ) -> dict[str, str]:
-    """Draw `summary.png` and, where there is a DICOM source, the Secondary Capture series; may be repeated with the same outcome.
+    """Draw `summary.png` and, where there is a DICOM source, the DICOM objects; may be repeated with the same outcome.
 
     Parameters
     ----------
@@ -48,7 +50,7 @@ def write_report(
     write_atomically(case.folder.summary, png(summary))
     files = {"summary": case.folder.summary.name}
     if case.source_header is not None:
-        secondary_capture.write(case, _pages(case, summary, hu, core_map), naming)
+        write_objects(case, _pages(case, summary, hu, core_map), core_map, naming)
         files["dicom"] = case.folder.dicom.name
     return files
 

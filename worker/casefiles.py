@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from corewatch.casefolder import CaseFolder
 from corewatch.findings import Finding, ModelIdentity, Side
 from corewatch.geometry import Matrix
+from corewatch.source import SourceImages, SourceSlice
 from corewatch.volumes import AlignmentQuality
 from ledger.durable import write_durably
 
@@ -36,6 +37,8 @@ class Prepared:
         None or empty where the head came already aligned.
     source_instances
         (SOP Class UID, SOP Instance UID) of every instance, in slice order.
+    source_images
+        Their slices with their geometry; None also in a file that an earlier version wrote.
     convert_s, align_s
         Time that the two steps took.
     """
@@ -47,10 +50,14 @@ class Prepared:
     quality: AlignmentQuality | None
     convert_s: float
     align_s: float | None
+    source_images: SourceImages | None = None
 
     def write(self, folder: CaseFolder) -> None:
         """Write `prepared.json` durably."""
-        _write_json(folder.prepared, asdict(self))
+        data = asdict(self)
+        if self.source_images is not None:  # hundreds of slices: rows of values, not of names
+            data["source_images"]["slices"] = [astuple(one) for one in self.source_images.slices]
+        _write_json(folder.prepared, data)
 
     @classmethod
     def read(cls, folder: CaseFolder) -> Prepared:
@@ -66,6 +73,7 @@ class Prepared:
         return cls(
             series_uid=data["series_uid"],
             source_instances=tuple((c, i) for c, i in data["source_instances"]),
+            source_images=_source_images(data.get("source_images")),
             grid=None if grid is None else ScannerGrid(tuple(grid["shape"]), np.array(grid["voxel_to_lps"])),
             lps_to_voxel=None if matrix is None else np.array(matrix),
             quality=None if quality is None else AlignmentQuality(**quality),
@@ -107,6 +115,20 @@ class Found:
             at=datetime.fromisoformat(data["at"]),
             detect_s=data["detect_s"],
         )
+
+
+def _source_images(data: dict[str, Any] | None) -> SourceImages | None:
+    if data is None:
+        return None
+    slices = tuple(SourceSlice(c, i, frame, tuple(position)) for c, i, frame, position in data["slices"])
+    return SourceImages(
+        frame_of_reference_uid=data["frame_of_reference_uid"],
+        rows=data["rows"],
+        columns=data["columns"],
+        spacing_mm=tuple(data["spacing_mm"]),
+        orientation=tuple(data["orientation"]),
+        slices=slices,
+    )
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import psutil
 
@@ -43,7 +44,17 @@ class WorkerContext:
     def reported(self, case: Case) -> ReportedCase:
         """The case as it stands now, for pages, objects and mails."""
         history, deliveries = self.ledger.cases.history(case.case_id), self.ledger.deliveries.of(case.case_id)
-        return reported_case(case, history, deliveries, self.folder(case.case_id))
+        return replace(
+            reported_case(case, history, deliveries, self.folder(case.case_id)), superseded_report=self._superseded_report(case)
+        )
+
+    def _superseded_report(self, case: Case) -> Path | None:
+        """The structured report of the latest earlier revision that made one."""
+        if case.revision == 1 or case.series_uid is None:
+            return None
+        earlier = [other for other in self.ledger.cases.find(series_uid=case.series_uid) if other.revision < case.revision]
+        reports = (self.folder(other.case_id).report for other in sorted(earlier, key=lambda other: -other.revision))
+        return next((path for path in reports if path.is_file()), None)
 
 
 def holder_name() -> str:

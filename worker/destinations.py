@@ -18,6 +18,7 @@ from outputs.destinations.folder import FolderParameters
 from outputs.destinations.pacs import CommitmentTerms, PacsParameters
 from outputs.destinations.receipts import Receipts
 from outputs.destinations.registry import DestinationParameters, build_destinations
+from outputs.dicom.kinds import SeriesNaming
 from outputs.smtp import MailServer
 from outputs.stow import WebServer
 
@@ -39,6 +40,12 @@ def destinations_of(settings: Settings, receipts: Receipts | None = None) -> dic
         ),
         receipts=receipts,
     )
+
+
+def naming_of(settings: Settings) -> SeriesNaming:
+    """How the series of our DICOM objects stand in a study."""
+    series = settings.deliver.series
+    return SeriesNaming(series.number, series.description, series.manufacturer)
 
 
 def _pacs(pacs: PacsSettings, listener_ae_title: str) -> PacsParameters:

@@ -14,6 +14,7 @@ from corewatch.states import ENDS, DeliveryState
 from ledger.cases import Case
 from outputs.case import ReportedCase
 from worker.context import WorkerContext
+from worker.destinations import naming_of
 from worker.stages.render import render, write_result
 
 log = structlog.get_logger()
@@ -27,7 +28,7 @@ def rendered(context: WorkerContext, case: Case) -> ReportedCase:
     """The case with its pages; a case that ended without a finding has none yet when its first notice goes out."""
     reported = context.reported(case)
     if case.state in ENDS and not reported.folder.result.exists():
-        return render(reported)
+        return render(reported, naming_of(context.settings))
     return reported
 
 

@@ -26,6 +26,7 @@ from corewatch.states import CaseState
 from corewatch.volumes import AlignedHead
 from outputs.case import ReportedCase
 from worker.casefiles import Found, Prepared
+from worker.destinations import naming_of
 from worker.detectors import Detectors
 from worker.inspection import alignment_view, write_alignment_page
 from worker.progress import Progress, silent
@@ -103,7 +104,7 @@ def run_case(
         for head in case.heads if qc else ():
             view = alignment_view(head.hu, head.quality, minimum_score)
             write_alignment_page(case.folder, case.case_id, view, None if case.error is None else str(case.error))
-        return render(case.reported()).result
+        return render(case.reported(), naming_of(settings)).result
 
 
 @dataclass(slots=True)
@@ -150,6 +151,7 @@ class _Case:
             analysed_at=(self.clock() if found is None else found.at).astimezone(),
             source_header=self.folder.source_header if has_source else None,
             source_instances=() if prepared is None else prepared.source_instances,
+            source_images=None if prepared is None else prepared.source_images,
         )
 
 

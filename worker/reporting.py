@@ -56,6 +56,7 @@ def reported_case(case: Case, history: list[HistoryLine], deliveries: list[Deliv
         analysed_at=(found.at if found is not None else _ended_at(case, history)).astimezone(),
         source_header=folder.source_header if folder.source_header.exists() else None,
         source_instances=() if prepared is None else prepared.source_instances,
+        source_images=None if prepared is None else prepared.source_images,
         extra_recipients=case.email,
         study_uid=case.study_uid,
     )

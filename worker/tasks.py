@@ -15,6 +15,7 @@ from jobs.names import task_name
 from ledger.cases import Case
 from worker.context import WorkerContext
 from worker.delivering import run_delivery
+from worker.destinations import naming_of
 from worker.ending import write_last_result
 from worker.running import Facts, next_work, run_stage
 from worker.stages.detect import detect
@@ -82,7 +83,7 @@ def _detect(context: WorkerContext, case: Case) -> Facts:
 
 
 def _render(context: WorkerContext, case: Case) -> Facts:
-    render(context.reported(case))
+    render(context.reported(case), naming_of(context.settings))
     return {}
 
 

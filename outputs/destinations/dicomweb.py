@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from corewatch.errors import CorewatchError
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered
-from outputs.destinations.objects import judge, objects_of, warnings, why_not
+from outputs.destinations.objects import judge, left_out, objects_of, warnings, why_not
 from outputs.stow import WebServer, check, store
 
 
@@ -19,7 +19,7 @@ class DicomwebParameters:
 
     name: str
     server: WebServer
-    objects: tuple[str, ...] = ("sc",)
+    objects: tuple[str, ...] = ("sc", "seg", "sr")
     not_analysed: bool = False
 
 
@@ -37,13 +37,16 @@ class DicomwebDestination:
 
     def applies(self, case: ReportedCase) -> str | None:
         """Skip what did not come as DICOM, what failed without a finding, and what was not analysed unless asked for."""
-        return why_not(case, not_analysed=self._to.not_analysed)
+        return why_not(case, self._to.objects, not_analysed=self._to.not_analysed)
 
     def deliver(self, case: ReportedCase) -> Delivered:
         """Store every object of the kinds asked for. The same objects again are the same instances, which an archive keeps once."""
         outcomes = store(self._to.server, objects_of(case, self._to.objects))
         judge(outcomes, str(self._to.server))
-        return Delivered(f"{len(outcomes)} objects stored by {self._to.server}{warnings(outcomes)}", self._clock())
+        return Delivered(
+            f"{len(outcomes)} objects stored by {self._to.server}{warnings(outcomes)}{left_out(case, self._to.objects)}",
+            self._clock(),
+        )
 
     def check(self) -> str | None:
         """A search for one study, with the same credentials."""

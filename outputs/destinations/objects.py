@@ -7,19 +7,31 @@ from pathlib import Path
 
 from corewatch.errors import OperatorNeeded, RetryLater
 from outputs.case import ReportedCase
+from outputs.dicom.manifest import Manifest
 from outputs.storage_scu import StoreOutcome, StoreResult
 
 
-def why_not(case: ReportedCase, *, not_analysed: bool) -> str | None:
+def why_not(case: ReportedCase, kinds: tuple[str, ...], *, not_analysed: bool) -> str | None:
     """None if an archive gets the case, else the reason to skip it.
 
-    That is: what did not come as DICOM, what failed without a finding, and what was not analysed unless `not_analysed` asks for it.
+    That is: what did not come as DICOM, what failed without a finding, and what was not analysed unless `not_analysed` asks for it; and what
+    has none of the `kinds` of objects that the archive is for.
     """
     if case.result.finding is None and (case.failed or not not_analysed):
         return "no finding: nothing for a PACS"
     if case.source_header is None:
         return "no DICOM source: there is no study that the result could join"
+    manifest = Manifest.read(case.folder.dicom)
+    if manifest is not None and not any(kind in manifest.made for kind in kinds):
+        return manifest.missing(kinds) or f"the result has no {', '.join(kinds)}"
     return None
+
+
+def left_out(case: ReportedCase, kinds: tuple[str, ...]) -> str:
+    """Which of the kinds could not be made for this case: `; no seg: ...`; empty where nothing is missing."""
+    manifest = Manifest.read(case.folder.dicom)
+    missing = "" if manifest is None else manifest.missing(kinds)
+    return f"; {missing}" if missing else ""
 
 
 def objects_of(case: ReportedCase, kinds: tuple[str, ...]) -> tuple[Path, ...]:
@@ -51,7 +63,7 @@ def judge(outcomes: Sequence[StoreOutcome], who: str) -> None:
     words = f"{who} refused {len(failed)} of {len(outcomes)} objects: {worst.meaning} ({status})"
     if worst.temporary:
         raise RetryLater(f"{words}; look at its disk and load")
-    raise OperatorNeeded(f"{words}; look at its log and its rules for these kinds of objects")
+    raise OperatorNeeded(f"{words}; look at its log and its rules for these kinds of objects, or take a kind out of `objects`")
 
 
 def warnings(outcomes: Sequence[StoreOutcome]) -> str:

@@ -12,7 +12,7 @@ from outputs.association import PeerAddress, TlsFiles
 from outputs.case import ReportedCase
 from outputs.commitment.scu import request_commitment
 from outputs.destinations.base import Delivered
-from outputs.destinations.objects import judge, objects_of, warnings, why_not
+from outputs.destinations.objects import judge, left_out, objects_of, warnings, why_not
 from outputs.storage_scu import echo, file_identity, send_files
 
 
@@ -43,7 +43,7 @@ class PacsParameters:
     our_ae_title: str
     timeout_s: float = 30.0
     tls: TlsFiles | None = None
-    objects: tuple[str, ...] = ("sc",)
+    objects: tuple[str, ...] = ("sc", "seg", "sr")
     """Kinds of objects to send: what the names of the files in the case's `dicom/` begin with."""
     not_analysed: bool = False
     """Also send the page that says why a series was not analysed."""
@@ -74,7 +74,7 @@ class PacsDestination:
 
     def applies(self, case: ReportedCase) -> str | None:
         """Skip what did not come as DICOM, what failed without a finding, and what was not analysed unless asked for."""
-        return why_not(case, not_analysed=self._to.not_analysed)
+        return why_not(case, self._to.objects, not_analysed=self._to.not_analysed)
 
     def deliver(self, case: ReportedCase) -> Delivered:
         """Send every object of the kinds asked for. The same objects again are the same instances, which a PACS keeps once."""
@@ -89,7 +89,7 @@ class PacsDestination:
             paths, host=to.host, port=to.port, called_ae=to.ae_title, calling_ae=to.our_ae_title, timeout_s=to.timeout_s, tls=to.tls
         )
         judge(outcomes, to.ae_title)
-        detail = f"{len(outcomes)} objects stored by {to.ae_title} at {to.host}:{to.port}{warnings(outcomes)}"
+        detail = f"{len(outcomes)} objects stored by {to.ae_title} at {to.host}:{to.port}{warnings(outcomes)}{left_out(case, to.objects)}"
         return Delivered(detail, self._clock()), tuple(Reference(o.sop_class_uid, o.sop_instance_uid) for o in outcomes)
 
     def ask_commitment(self, transaction_uid: str, references: Sequence[Reference]) -> Report | None:

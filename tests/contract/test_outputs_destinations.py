@@ -22,11 +22,11 @@ from outputs.destinations.email import EmailParameters
 from outputs.destinations.folder import COMPLETE, FolderParameters
 from outputs.destinations.pacs import PacsDestination, PacsParameters
 from outputs.destinations.registry import DestinationParameters, build_destinations
-from outputs.secondary_capture import Page, write
+from outputs.dicom.secondary_capture import Page
 from outputs.smtp import MailServer
 from outputs.stow import WebServer
 from tests.support.dicomweb import dicomweb_server
-from tests.support.results import PATIENT_ID, PATIENT_NAME, clock, failed, make_case, not_analysed
+from tests.support.results import PATIENT_ID, PATIENT_NAME, clock, failed, make_case, not_analysed, write_pages
 from tests.support.smtp import smtp_server
 from tests.support.storage import storage_scp
 
@@ -79,7 +79,7 @@ def running_site(folder: Path, when: Any = "always", status: int = 0x0000, refus
 def rendered_case(folder: Path, name: str, **how: Any) -> ReportedCase:
     """A case that applies to `name`, with everything in its folder."""
     case = make_case(folder / "case", **how)
-    write(case, [Page(np.zeros((16, 16, 3), np.uint8), role) for role in ("summary", "overlay-1")])
+    write_pages(case, [Page(np.zeros((16, 16, 3), np.uint8), role) for role in ("summary", "overlay-1")])
     case.folder.summary.write_bytes(b"\x89PNG-page")
     case.folder.result.write_text(case.result.dumps())
     for path in (case.folder.aligned, case.folder.core_map):
@@ -277,7 +277,7 @@ def test_pacs_gets_the_kinds_of_objects_it_is_for(tmp_path: Path) -> None:
     case = rendered_case(tmp_path, "archive")
     (case.folder.dicom / "sr-001.dcm").write_bytes((case.folder.dicom / "sc-001.dcm").read_bytes())
     with storage_scp(lambda number: 0x0000) as pacs:
-        plain = PacsParameters("archive", "PACS", "127.0.0.1", pacs.port, "COREWATCH")
+        plain = PacsParameters("archive", "PACS", "127.0.0.1", pacs.port, "COREWATCH", objects=("sc",))
         assert PacsDestination(plain, clock).deliver(case).detail.startswith("2 objects")
         both = dataclasses.replace(plain, objects=("sc", "sr"))
         assert PacsDestination(both, clock).deliver(case).detail.startswith("3 objects")

@@ -22,13 +22,13 @@ from daemon.commitment import Commitment, send_over_network
 from ledger.deliveries import Delivery
 from ledger.store import Ledger
 from outputs.commitment.messages import encode_request
-from outputs.secondary_capture import Page, write
+from outputs.dicom.secondary_capture import Page
 from tests.support.commitment import answer_to, committing_pacs, report_to
 from tests.support.ledger import Clock, delivering
 from tests.support.listener import running
 from tests.support.net import free_port, wait_for
 from tests.support.orthanc import Orthanc
-from tests.support.results import make_case
+from tests.support.results import make_case, write_pages
 from worker.casefiles import Found, Prepared
 from worker.context import WorkerContext
 from worker.delivering import run_delivery
@@ -100,7 +100,7 @@ def plant(tmp_path: Path) -> Iterator[Callable[..., Plant]]:
 def _fill(folder: CaseFolder) -> None:
     """The case's folder as its stages leave it."""
     case = make_case(folder.path)
-    write(case, [Page(np.zeros((16, 16, 3), np.uint8), f"overlay-{n}") for n in range(OBJECTS)])
+    write_pages(case, [Page(np.zeros((16, 16, 3), np.uint8), f"overlay-{n}") for n in range(OBJECTS)])
     Prepared("1.2.826.0.1.2", case.source_instances, None, None, None, 0.5, 1.5).write(folder)
     assert case.result.finding is not None
     Found(case.result.finding, case.analysed_at, 1.0).write(folder)

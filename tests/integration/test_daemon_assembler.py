@@ -19,7 +19,7 @@ from corewatch.states import CaseState, Stage
 from daemon.arrivals import ABANDONED_AFTER
 from daemon.assembler import DECIDE_ATTEMPTS, Assembler
 from daemon.taking import READ_ATTEMPTS
-from outputs.secondary_capture import SeriesNaming
+from outputs.dicom.kinds import Kind, SeriesNaming
 from tests.support.site import Site, open_site
 from tests.support.spool import START, head, send_all
 
@@ -147,7 +147,7 @@ def test_a_series_that_was_sent_alone_gets_an_answer_whatever_the_reason(site: S
 
 
 def test_a_result_that_the_pacs_sends_back_is_recorded_and_tells_nobody(site: Site) -> None:
-    ours = head(slices=3, SOPClassUID=SecondaryCaptureImageStorage, SeriesDescription=SeriesNaming().description)
+    ours = head(slices=3, SOPClassUID=SecondaryCaptureImageStorage, SeriesDescription=SeriesNaming().description_of(Kind.SC, 1))
     send_all(site.received, site.clock, ours)
     site.step(25)
     assert (site.only().state, site.only().reason) == (S.NOT_ANALYSED, Reason.OWN_RESULT)

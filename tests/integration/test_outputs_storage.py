@@ -31,9 +31,9 @@ from pynetdicom.sop_class import Verification
 
 from corewatch.errors import OperatorNeeded, RetryLater
 from outputs import association, storage_scu
-from outputs.secondary_capture import Page, write
+from outputs.dicom.secondary_capture import Page
 from outputs.storage_scu import StoreOutcome, StoreResult, classify_status, echo, send_files
-from tests.support.results import make_case
+from tests.support.results import make_case, write_pages
 from tests.support.storage import NATIVE, storage_scp
 
 ADDRESS = {"host": "127.0.0.1", "called_ae": "PACS", "calling_ae": "COREWATCH", "timeout_s": 5.0}
@@ -88,7 +88,7 @@ def test_files_arrive_byte_for_byte(tmp_path: Path, syntax: str) -> None:
 
 def test_our_objects_arrive(tmp_path: Path) -> None:
     case = make_case(tmp_path / "case")
-    paths = write(case, [Page(np.zeros((32, 32, 3), np.uint8), "summary")])
+    paths = write_pages(case, [Page(np.zeros((32, 32, 3), np.uint8), "summary")])
     with storage_scp(classes=(SecondaryCaptureImageStorage,)) as pacs:
         send_files(paths, port=pacs.port, **ADDRESS)
     assert list(pacs.received.values()) == [data_set(paths[0])]

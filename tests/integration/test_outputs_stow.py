@@ -13,14 +13,14 @@ from pydicom import dcmread
 from corewatch.errors import OperatorNeeded, RetryLater
 from outputs import stow
 from outputs.destinations.dicomweb import DicomwebDestination, DicomwebParameters
-from outputs.secondary_capture import Page, write
+from outputs.dicom.secondary_capture import Page
 from outputs.storage_scu import StoreResult
 from outputs.stow import WebServer, check, store
 from tests.integration.test_outputs_storage import ct_files
 from tests.support.dicomweb import dicomweb_server
 from tests.support.net import free_port
 from tests.support.orthanc import Orthanc
-from tests.support.results import clock, make_case
+from tests.support.results import clock, make_case, write_pages
 from tests.support.storage import make_certificates
 
 PLUGINS = [Path(folder) for folder in ("/usr/share/orthanc/plugins", "/usr/local/share/orthanc/plugins")]
@@ -143,7 +143,7 @@ def orthanc(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 
 def test_orthanc_keeps_our_objects_once(orthanc: Orthanc, tmp_path: Path) -> None:
     case = make_case(tmp_path / "case")
-    paths = write(case, [Page(np.full((32, 32, 3), n, np.uint8), f"overlay-{n}") for n in range(4)])
+    paths = write_pages(case, [Page(np.full((32, 32, 3), n, np.uint8), f"overlay-{n}") for n in range(4)])
     to = DicomwebDestination(DicomwebParameters("web", server(f"http://127.0.0.1:{orthanc.http}/dicom-web/")), clock)
     assert to.check() is None
     for _ in range(3):

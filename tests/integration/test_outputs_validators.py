@@ -17,12 +17,12 @@ from pydicom.dataset import Dataset
 
 from outputs.case import ReportedCase
 from outputs.destinations.pacs import PacsDestination, PacsParameters
+from outputs.dicom.secondary_capture import Page
 from outputs.report import write_report
-from outputs.secondary_capture import Page, write
 from outputs.storage_scu import StoreResult, echo, send_files
 from tests.support.net import answers, free_port, wait_for
 from tests.support.orthanc import Orthanc
-from tests.support.results import PATIENT_ID, PATIENT_NAME, make_case, not_analysed, volumes, write_header
+from tests.support.results import PATIENT_ID, PATIENT_NAME, make_case, not_analysed, volumes, write_header, write_pages
 
 pytestmark = pytest.mark.servers
 
@@ -56,14 +56,14 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> ReportedCase:
 
 
 def test_the_validator_finds_nothing(reported: ReportedCase, complaints: Complaints) -> None:
-    paths = sorted(reported.folder.dicom.iterdir())
+    paths = sorted(reported.folder.dicom.glob("*.dcm"))
     assert len(paths) > 20
     for path in (paths[0], paths[1], paths[-1]):
         assert complaints(path) == []
 
 
 def test_the_validator_would_find_something(reported: ReportedCase, complaints: Complaints, tmp_path: Path) -> None:
-    ds = dcmread(next(reported.folder.dicom.iterdir()))
+    ds = dcmread(next(reported.folder.dicom.glob("*.dcm")))
     del ds.ConversionType
     ds.save_as(tmp_path / "spoilt.dcm")
     assert any("ConversionType" in line for line in complaints(tmp_path / "spoilt.dcm"))
@@ -84,14 +84,14 @@ def test_the_validator_finds_nothing_whatever_the_source(changes: dict[str, Any]
     assert case.source_header is not None
     write_header(case.source_header, **changes)
     write_report(case, *volumes())
-    for path in sorted(case.folder.dicom.iterdir())[:2]:
+    for path in sorted(case.folder.dicom.glob("*.dcm"))[:2]:
         assert complaints(path) == []
 
 
 def test_the_validator_finds_nothing_in_the_page_of_a_case_not_analysed(complaints: Complaints, tmp_path: Path) -> None:
     case = not_analysed(make_case(tmp_path))
     write_report(case, None, None)
-    assert complaints(next(case.folder.dicom.iterdir())) == []
+    assert complaints(next(case.folder.dicom.glob("*.dcm"))) == []
 
 
 REAL_HEADERS = (
@@ -115,7 +115,7 @@ def test_real_headers_give_valid_objects_of_the_same_patient(
         header = case.folder.source_header
         source.save_as(header)
         case = dataclasses.replace(case, source_instances=((str(source.SOPClassUID), str(source.SOPInstanceUID)),))
-        (made,) = write(case, [Page(np.zeros((64, 64, 3), np.uint8), "summary")])
+        (made,) = write_pages(case, [Page(np.zeros((64, 64, 3), np.uint8), "summary")])
         # a dubious value of the source, such as a name in one part, is the source's to keep
         assert [line for line in complaints(made) if line.startswith("Error")] == [], path.name
         ours = dcmread(made)
@@ -140,7 +140,7 @@ def storescp(tool: Tool, tmp_path: Path) -> Iterator[tuple[int, Path]]:
 
 def test_dcmtk_stores_our_objects(reported: ReportedCase, storescp: tuple[int, Path]) -> None:
     port, folder = storescp
-    paths = sorted(reported.folder.dicom.iterdir())
+    paths = sorted(reported.folder.dicom.glob("*.dcm"))
     outcomes = send_files(paths, host="127.0.0.1", port=port, called_ae="ANY", calling_ae="COREWATCH", timeout_s=20)
     assert {outcome.result for outcome in outcomes} == {StoreResult.ACCEPTED}
     stored = {dcmread(path, stop_before_pixels=True).SOPInstanceUID: path for path in folder.iterdir()}
@@ -169,7 +169,7 @@ def test_orthanc_keeps_one_of_each_and_shows_the_name(reported: ReportedCase, or
     once = sorted(instance["ID"] for instance in orthanc.find("Instance", PatientID=PATIENT_ID))
     to.deliver(reported)
     assert sorted(instance["ID"] for instance in orthanc.find("Instance", PatientID=PATIENT_ID)) == once
-    assert len(once) == len(list(reported.folder.dicom.iterdir()))
+    assert len(once) == len(list(reported.folder.dicom.glob("*.dcm")))
     (study,) = orthanc.find("Study", PatientID=PATIENT_ID)
     assert study["PatientMainDicomTags"]["PatientName"] == PATIENT_NAME
     assert study["MainDicomTags"]["StudyInstanceUID"] == "1.2.826.0.1.1"
@@ -179,7 +179,7 @@ def test_orthanc_keeps_one_of_each_and_shows_the_name(reported: ReportedCase, or
 
 def test_orthanc_s_own_picture_is_ours(reported: ReportedCase, orthanc: Orthanc) -> None:
     """Another program's decoder shows the pixels that we drew: colours, rows and columns in their places."""
-    paths = sorted(reported.folder.dicom.iterdir())
+    paths = sorted(reported.folder.dicom.glob("*.dcm"))
     send_files(paths[:2], host="127.0.0.1", port=orthanc.dicom, called_ae=orthanc.ae_title, calling_ae="COREWATCH")
     for path in paths[:2]:
         ds = dcmread(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,23 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittle
 
 from corewatch.casefolder import CaseFolder
 from corewatch.findings import Finding, ModelIdentity, Side
-from corewatch.geometry import NETWORK_SHAPE
+from corewatch.geometry import LPS_TO_RAS, NETWORK_SHAPE, NETWORK_TO_RAS, inverse
 from corewatch.identity import case_key
 from corewatch.reasons import Reason
 from corewatch.result import Result
+from corewatch.source import SourceImages, SourceSlice
 from corewatch.states import CaseState
 from corewatch.volumes import AlignmentQuality
 from outputs.case import ReportedCase
+from outputs.dicom.kinds import Kind, SeriesNaming
+from outputs.dicom.secondary_capture import Page
+from outputs.dicom.writing import write_objects
 
 PATIENT_NAME = "Müller^Jörg"
 PATIENT_ID = "PID-4711"
 ZONE = timezone(timedelta(hours=1))
+LPS_TO_VOXEL = inverse(LPS_TO_RAS @ NETWORK_TO_RAS)
+"""The patient lies as the template does."""
 MODEL = ModelIdentity("phantom-demo", "1.0", "0123456789abcdef" * 4)
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 
@@ -79,7 +86,7 @@ def make_case(folder: Path, *, dicom: bool = True, recipients: tuple[str, ...] =
         CaseState.DELIVERING,
         "1.2.826.0.1.2",
         finding=finding(**changes),
-        lps_to_voxel=np.eye(4),
+        lps_to_voxel=LPS_TO_VOXEL,
         quality=AlignmentQuality(0.93, -0.21, 0.14),
     )
     return ReportedCase(
@@ -91,8 +98,21 @@ def make_case(folder: Path, *, dicom: bool = True, recipients: tuple[str, ...] =
         analysed_at=datetime(2026, 11, 20, 10, 18, 1, tzinfo=ZONE),
         source_header=write_header(case_folder.source_header) if dicom else None,
         source_instances=instances if dicom else (),
+        source_images=source_images(instances) if dicom else None,
         extra_recipients=recipients,
     )
+
+
+def source_images(instances: Sequence[tuple[str, str]], step_mm: float = 3.5) -> SourceImages:
+    """Axial slices of 128 x 112 pixels around the network's grid, not tilted."""
+    places = ((-100.0, -130.0, -55.0 + step_mm * n) for n in range(len(instances)))
+    slices = tuple(SourceSlice(*instance, 1, place) for instance, place in zip(instances, places, strict=True))
+    return SourceImages("1.2.826.0.1.9", 112, 128, (2.25, 1.5), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), slices)
+
+
+def write_pages(case: ReportedCase, pages: Iterable[Page], naming: SeriesNaming | None = None) -> list[Path]:
+    """The Secondary Captures of these pages, in order of Instance Number."""
+    return [case.folder.dicom / name for name in write_objects(case, pages, None, naming).made[Kind.SC]]
 
 
 def not_analysed(case: ReportedCase) -> ReportedCase:

@@ -18,7 +18,11 @@ ZS = [3.0, 2.0, 1.0, 0.0]
 
 def test_a_reference_lists_the_slices_as_the_volume_has_them(tmp_path: Path) -> None:
     volume, reference = convert_with_reference(write(tmp_path, stack(ZS)))
-    assert (reference.study_uid, reference.series_uid, reference.frame_of_reference_uid) == (STUDY_UID, SERIES_UID, FRAME_UID)
+    assert (reference.study_uid, reference.series_uid, reference.images.frame_of_reference_uid) == (
+        STUDY_UID,
+        SERIES_UID,
+        FRAME_UID,
+    )
     assert [one.position_lps for one in reference.slices] == [(-5.0, -6.0, z) for z in sorted(ZS)]
     assert tuple(one.sop_instance_uid for one in reference.slices) == volume.sop_instance_uids
     assert reference.instances == tuple((CTImageStorage, uid) for uid in volume.sop_instance_uids)

@@ -15,11 +15,13 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCapture
 from corewatch import RESEARCH_LABEL
 from corewatch.findings import ModelIdentity
 from outputs.case import ReportedCase
+from outputs.dicom.encoding import Study
+from outputs.dicom.kinds import SeriesNaming
+from outputs.dicom.secondary_capture import Page, encode
 from outputs.overlay import render_overlays
 from outputs.report import write_report
-from outputs.secondary_capture import Page, SeriesNaming, encode, write
 from outputs.summary import render_summary
-from tests.support.results import PATIENT_ID, PATIENT_NAME, make_case, not_analysed, volumes, write_header
+from tests.support.results import PATIENT_ID, PATIENT_NAME, make_case, not_analysed, volumes, write_header, write_pages
 
 RNG = np.random.default_rng(1)
 PAGES = (
@@ -34,7 +36,7 @@ def case(tmp_path: Path) -> ReportedCase:
 
 
 def objects(case: ReportedCase, pages: tuple[Page, ...] = PAGES, naming: SeriesNaming | None = None) -> list[Dataset]:
-    return [dcmread(path) for path in write(case, pages, naming)]
+    return [dcmread(path) for path in write_pages(case, pages, naming)]
 
 
 def test_read_back(case: ReportedCase) -> None:
@@ -97,13 +99,13 @@ def test_names_every_source_image(case: ReportedCase) -> None:
 
 
 def test_encoding_twice_gives_the_same_bytes(case: ReportedCase) -> None:
-    once = [instance.data for instance in encode(case, PAGES)]
-    assert once == [instance.data for instance in encode(case, PAGES)]
+    once = [instance.data for instance in encode(Study.of(case), PAGES)]
+    assert once == [instance.data for instance in encode(Study.of(case), PAGES)]
 
 
 def test_uids_depend_on_case_model_and_role(case: ReportedCase) -> None:
     def uids(of: ReportedCase) -> set[str]:
-        return {instance.sop_instance_uid for instance in encode(of, PAGES)}
+        return {instance.sop_instance_uid for instance in encode(Study.of(of), PAGES)}
 
     finding = case.result.finding
     assert finding is not None
@@ -138,18 +140,18 @@ def test_our_text_means_the_same_in_every_character_set(case: ReportedCase) -> N
     ds = objects(case, naming=naming)[0]
     assert ds.SeriesNumber == 42
     assert len(ds.SeriesDescription) == 64
-    assert ds.SeriesDescription.startswith("Isch?mie - / x")
+    assert ds.SeriesDescription.startswith("corewatch ischemic core Isch?mie - / x")
 
 
 def test_fewer_pages_leave_no_stale_ones(case: ReportedCase) -> None:
     objects(case)
     objects(case, PAGES[:1])
-    assert [path.name for path in case.folder.dicom.iterdir()] == ["sc-001.dcm"]
+    assert [path.name for path in case.folder.dicom.glob("*.dcm")] == ["sc-001.dcm"]
 
 
 def test_without_a_dicom_source_there_is_no_study(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no study"):
-        next(encode(make_case(tmp_path, dicom=False), PAGES))
+        Study.of(make_case(tmp_path, dicom=False))
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -162,7 +164,7 @@ def test_report_writes_pages_and_objects_and_can_be_repeated(case: ReportedCase)
     first = digests(case.folder.path)
     write_report(case, hu, core_map)
     assert digests(case.folder.path) == first
-    paths = sorted(case.folder.dicom.iterdir())
+    paths = sorted(case.folder.dicom.glob("sc-*.dcm"))
     slices = list(render_overlays(case, hu, core_map))
     assert len(paths) == 1 + len(slices)
     assert (dcmread(paths[0]).pixel_array == np.asarray(render_summary(case, hu, core_map))).all()
@@ -177,7 +179,7 @@ def test_report_of_a_nifti_case_has_no_objects(tmp_path: Path) -> None:
 
 def test_report_of_a_case_not_analysed_is_one_page(case: ReportedCase) -> None:
     write_report(not_analysed(case), None, None)
-    (path,) = case.folder.dicom.iterdir()
+    (path,) = case.folder.dicom.glob("*.dcm")
     assert "not analysed" in dcmread(path).DerivationDescription
     with pytest.raises(ValueError, match="volumes"):
         write_report(case, None, None)

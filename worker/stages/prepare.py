@@ -107,6 +107,7 @@ def _align(paths: Sequence[Path], folder: CaseFolder, minimum_score: float | Non
     return Prepared(
         series_uid=reference.series_uid,
         source_instances=reference.instances,
+        source_images=reference.images,
         grid=ScannerGrid(volume.hu.shape, volume.voxel_to_lps),
         lps_to_voxel=head.lps_to_voxel,
         quality=head.quality,

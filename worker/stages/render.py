@@ -11,11 +11,17 @@ from corewatch.casefolder import CaseFolder
 from corewatch.result import Result
 from ledger.durable import write_durably
 from outputs.case import ReportedCase
+from outputs.dicom.kinds import SeriesNaming
 from outputs.report import write_report
 
 
-def render(case: ReportedCase) -> ReportedCase:
+def render(case: ReportedCase, naming: SeriesNaming | None = None) -> ReportedCase:
     """Draw and encode everything; leaves `summary.png`, `dicom/` and `result.json`. Doing it again gives the same files.
+
+    Parameters
+    ----------
+    naming
+        How the series of DICOM objects stand in the study; None: as without settings.
 
     Returns
     -------
@@ -24,9 +30,9 @@ def render(case: ReportedCase) -> ReportedCase:
     started = time.perf_counter()
     folder = case.folder
     if case.result.finding is None:
-        files = write_report(case, None, None)
+        files = write_report(case, None, None, naming)
     else:
-        files = write_report(case, read_aligned(folder.aligned).hu, read_core_map(folder.core_map))
+        files = write_report(case, read_aligned(folder.aligned).hu, read_core_map(folder.core_map), naming)
     files |= {name: path.name for name, path in _volumes(folder).items() if path.exists()}
     files["result"] = folder.result.name
     timings = replace(case.result.timings, render=time.perf_counter() - started)

@@ -1,0 +1,119 @@
+"""The outline of the core map as a DICOM Segmentation (PS3.3 A.51), binary, in the planes of the source images.
+
+Each frame lies pixel for pixel over one source image and names it, so a viewer needs no resampling to show it. Slices without core
+have no frame. The map shows where, the volume is estimated apart from it: the volume of the segment is not the result's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from highdicom import PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence
+from highdicom.color import CIELabColor
+from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
+from pydicom.dataset import Dataset
+
+from corewatch import RESEARCH_LABEL, __version__
+from corewatch.findings import CORE_MAP_THRESHOLD, ModelIdentity
+from corewatch.source import SourceImages
+from outputs.dicom import codes
+from outputs.dicom.encoding import EncodedInstance, Study
+from outputs.dicom.kinds import Kind, as_ascii
+from outputs.dicom.planes import OutlinedPlanes
+from outputs.dicom.references import derivation, referenced_series
+
+SEGMENT_NUMBER = 1
+TRACKING_ID = "ischemic core"
+
+_COLOUR = (79.0, -31.0, -26.0)
+"""L*a*b* of the outline on our own pages: light blue, apart from grey and from orange for every kind of colour vision."""
+
+
+def encode(study: Study, images: SourceImages, planes: OutlinedPlanes, model: ModelIdentity) -> EncodedInstance:
+    """One Segmentation with one frame for each outlined source slice.
+
+    Parameters
+    ----------
+    images
+        The slices of the source; they have a Frame of Reference.
+    planes
+        The outline on some of them.
+    """
+    step = _step_mm(images)
+    ds = Segmentation(
+        source_images=[_anchor(study, images)],
+        pixel_array=planes.masks,
+        segmentation_type=SegmentationTypeValues.BINARY,
+        segment_descriptions=[_segment(study, model)],
+        series_instance_uid=study.derived_uid("seg-series"),
+        series_number=1,
+        sop_instance_uid=study.derived_uid("seg"),
+        instance_number=1,
+        manufacturer=study.naming.manufacturer,
+        manufacturer_model_name=as_ascii(model.name)[:64],
+        software_versions=__version__,
+        device_serial_number=model.sha256[:16],
+        content_label="ISCHEMIC_CORE",
+        content_description=f"Core map above {CORE_MAP_THRESHOLD} %. {RESEARCH_LABEL}",
+        pixel_measures=PixelMeasuresSequence(pixel_spacing=images.spacing_mm, slice_thickness=step),
+        plane_orientation=PlaneOrientationSequence("PATIENT", images.orientation),
+        plane_positions=[PlanePositionSequence("PATIENT", images.slices[n].position_lps) for n in planes.numbers],
+        omit_empty_frames=False,
+    )
+    settle_dimensions(ds, study.derived_uid("seg-dimensions"))
+    _point_at_sources(ds, study, images, planes)
+    ds.ContentQualification = "RESEARCH"
+    ds.BodyPartExamined = "HEAD"
+    ds["PixelData"].VR = "OB"  # PS3.5 A.2; pydicom decides that itself only where no element is kept as its bytes
+    return EncodedInstance(Kind.SEG, 1, str(ds.SOPClassUID), str(ds.SOPInstanceUID), study.finish(ds, Kind.SEG))
+
+
+def settle_dimensions(ds: Dataset, uid: str) -> None:
+    """Give the Dimension Organization a UID that is the same whenever the object is made."""
+    for item in (*ds.DimensionOrganizationSequence, *ds.DimensionIndexSequence):
+        item.DimensionOrganizationUID = uid
+
+
+def _segment(study: Study, model: ModelIdentity) -> SegmentDescription:
+    return SegmentDescription(
+        segment_number=SEGMENT_NUMBER,
+        segment_label="Ischemic core (estimate)",
+        segmented_property_category=codes.ABNORMAL,
+        segmented_property_type=codes.INFARCT,
+        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=codes.algorithm(model),
+        tracking_uid=study.derived_uid("core"),
+        tracking_id=TRACKING_ID,
+        anatomic_regions=[codes.BRAIN],
+        display_color=CIELabColor(*_COLOUR),
+    )
+
+
+def _anchor(study: Study, images: SourceImages) -> Dataset:
+    ds = study.anchor()
+    ds.FrameOfReferenceUID = images.frame_of_reference_uid
+    ds.Rows, ds.Columns = images.rows, images.columns
+    ds.PixelSpacing, ds.SliceThickness = list(images.spacing_mm), _step_mm(images)
+    ds.ImageOrientationPatient = list(images.orientation)
+    ds.ImagePositionPatient = list(images.slices[0].position_lps)
+    return ds
+
+
+def _step_mm(images: SourceImages) -> float:
+    """Median distance of neighbouring slices along their normal: frames of this thickness lie face to face."""
+    normal = images.pixel_to_lps(0)[:3, 2]
+    along = np.array([one.position_lps for one in images.slices]) @ normal
+    return round(float(np.median(np.diff(along))), 6)
+
+
+def _point_at_sources(ds: Dataset, study: Study, images: SourceImages, planes: OutlinedPlanes) -> None:
+    """Name the one source frame that each frame lies over; as a whole, the series with the images that are named."""
+    numbers = np.array(planes.numbers)
+    positions = np.array([images.slices[n].position_lps for n in numbers])
+    named: dict[tuple[str, str], None] = {}
+    for item in ds.PerFrameFunctionalGroupsSequence:
+        place = np.array(item.PlanePositionSequence[0].ImagePositionPatient, np.float64)
+        nearest = int(np.linalg.norm(positions - place, axis=1).argmin())
+        source = images.slices[int(numbers[nearest])]
+        item.DerivationImageSequence = [derivation(source, codes.SEGMENTATION)]
+        named[source.sop_class_uid, source.sop_instance_uid] = None
+    ds.ReferencedSeriesSequence = [referenced_series(study.series_uid, named)]
