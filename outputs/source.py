@@ -103,19 +103,21 @@ def read_header(path: Path) -> Dataset:
     return header
 
 
-def copy_source(source: Dataset, target: Dataset) -> None:
+def copy_source(source: Dataset, target: Dataset, *, image: bool = True) -> None:
     """Copy the patient's and the study's attributes of `source` into `target`, which joins that study.
 
     Text is copied as bytes together with Specific Character Set (0008,0005), never decoded and encoded again: a name that does not
     follow its declared character set still reaches the PACS as the modality wrote it, so that the PACS finds the same patient. Call
-    `keep_bytes` before writing.
+    `keep_bytes` before writing. An `image` also inherits that its source was compressed with loss.
     """
     for keyword in ("SpecificCharacterSet", "TimezoneOffsetFromUTC", *PATIENT, *STUDY, *PATIENT_STUDY):
         copy_element(source, target, keyword)
     for keyword in REQUIRED_EVEN_EMPTY:
         if keyword not in target:
             setattr(target, keyword, None)
-    if source.get("LossyImageCompression") == "01":  # PS3.3 C.7.6.1.1.5: once lossy, lossy for ever, in what is derived too
+    if (
+        image and source.get("LossyImageCompression") == "01"
+    ):  # PS3.3 C.7.6.1.1.5: once lossy, lossy for ever, in what is derived too
         for keyword in _LOSSY:
             copy_element(source, target, keyword)
 

@@ -110,7 +110,7 @@ class Study:
         for keyword in ("SpecificCharacterSet", "TimezoneOffsetFromUTC"):
             if keyword in ds:
                 delattr(ds, keyword)
-        copy_source(self.source, ds)
+        copy_source(self.source, ds, image=kind not in (Kind.SR, Kind.KOS))
         ds.SeriesInstanceUID = self.derived_uid(f"{kind}-series")
         ds.SeriesNumber = self.naming.number_of(kind, revision)
         ds.SeriesDescription = self.naming.description_of(kind, revision)

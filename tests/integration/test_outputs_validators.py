@@ -56,14 +56,14 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> ReportedCase:
 
 
 def test_the_validator_finds_nothing(reported: ReportedCase, complaints: Complaints) -> None:
-    paths = sorted(reported.folder.dicom.glob("*.dcm"))
+    paths = sorted(reported.folder.dicom.glob("sc-*.dcm"))
     assert len(paths) > 20
     for path in (paths[0], paths[1], paths[-1]):
         assert complaints(path) == []
 
 
 def test_the_validator_would_find_something(reported: ReportedCase, complaints: Complaints, tmp_path: Path) -> None:
-    ds = dcmread(next(reported.folder.dicom.glob("*.dcm")))
+    ds = dcmread(next(reported.folder.dicom.glob("sc-*.dcm")))
     del ds.ConversionType
     ds.save_as(tmp_path / "spoilt.dcm")
     assert any("ConversionType" in line for line in complaints(tmp_path / "spoilt.dcm"))
@@ -84,14 +84,14 @@ def test_the_validator_finds_nothing_whatever_the_source(changes: dict[str, Any]
     assert case.source_header is not None
     write_header(case.source_header, **changes)
     write_report(case, *volumes())
-    for path in sorted(case.folder.dicom.glob("*.dcm"))[:2]:
+    for path in sorted(case.folder.dicom.glob("sc-*.dcm"))[:2]:
         assert complaints(path) == []
 
 
 def test_the_validator_finds_nothing_in_the_page_of_a_case_not_analysed(complaints: Complaints, tmp_path: Path) -> None:
     case = not_analysed(make_case(tmp_path))
     write_report(case, None, None)
-    assert complaints(next(case.folder.dicom.glob("*.dcm"))) == []
+    assert complaints(next(case.folder.dicom.glob("sc-*.dcm"))) == []
 
 
 REAL_HEADERS = (
@@ -140,7 +140,7 @@ def storescp(tool: Tool, tmp_path: Path) -> Iterator[tuple[int, Path]]:
 
 def test_dcmtk_stores_our_objects(reported: ReportedCase, storescp: tuple[int, Path]) -> None:
     port, folder = storescp
-    paths = sorted(reported.folder.dicom.glob("*.dcm"))
+    paths = sorted(reported.folder.dicom.glob("sc-*.dcm"))
     outcomes = send_files(paths, host="127.0.0.1", port=port, called_ae="ANY", calling_ae="COREWATCH", timeout_s=20)
     assert {outcome.result for outcome in outcomes} == {StoreResult.ACCEPTED}
     stored = {dcmread(path, stop_before_pixels=True).SOPInstanceUID: path for path in folder.iterdir()}
@@ -163,13 +163,13 @@ def orthanc(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Or
 
 
 def test_orthanc_keeps_one_of_each_and_shows_the_name(reported: ReportedCase, orthanc: Orthanc) -> None:
-    to = PacsDestination(PacsParameters("archive", orthanc.ae_title, "127.0.0.1", orthanc.dicom, "COREWATCH"))
+    to = PacsDestination(PacsParameters("archive", orthanc.ae_title, "127.0.0.1", orthanc.dicom, "COREWATCH", objects=("sc",)))
     assert to.check() is None
     to.deliver(reported)
     once = sorted(instance["ID"] for instance in orthanc.find("Instance", PatientID=PATIENT_ID))
     to.deliver(reported)
     assert sorted(instance["ID"] for instance in orthanc.find("Instance", PatientID=PATIENT_ID)) == once
-    assert len(once) == len(list(reported.folder.dicom.glob("*.dcm")))
+    assert len(once) == len(list(reported.folder.dicom.glob("sc-*.dcm")))
     (study,) = orthanc.find("Study", PatientID=PATIENT_ID)
     assert study["PatientMainDicomTags"]["PatientName"] == PATIENT_NAME
     assert study["MainDicomTags"]["StudyInstanceUID"] == "1.2.826.0.1.1"
@@ -179,7 +179,7 @@ def test_orthanc_keeps_one_of_each_and_shows_the_name(reported: ReportedCase, or
 
 def test_orthanc_s_own_picture_is_ours(reported: ReportedCase, orthanc: Orthanc) -> None:
     """Another program's decoder shows the pixels that we drew: colours, rows and columns in their places."""
-    paths = sorted(reported.folder.dicom.glob("*.dcm"))
+    paths = sorted(reported.folder.dicom.glob("sc-*.dcm"))
     send_files(paths[:2], host="127.0.0.1", port=orthanc.dicom, called_ae=orthanc.ae_title, calling_ae="COREWATCH")
     for path in paths[:2]:
         ds = dcmread(path)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from corewatch.casefolder import CaseFolder
 from corewatch.findings import Finding, ModelIdentity, Side
@@ -108,6 +108,20 @@ def source_images(instances: Sequence[tuple[str, str]], step_mm: float = 3.5) ->
     places = ((-100.0, -130.0, -55.0 + step_mm * n) for n in range(len(instances)))
     slices = tuple(SourceSlice(*instance, 1, place) for instance, place in zip(instances, places, strict=True))
     return SourceImages("1.2.826.0.1.9", 112, 128, (2.25, 1.5), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), slices)
+
+
+def enhanced(case: ReportedCase) -> ReportedCase:
+    """The same case from one Enhanced CT instance, its frames stored from the vertex down."""
+    images = case.source_images
+    assert images is not None and case.source_header is not None
+    uid = "1.2.826.0.1.4"
+    write_header(case.source_header, SOPClassUID=EnhancedCTImageStorage, SOPInstanceUID=uid)
+    count = len(images.slices)
+    slices = tuple(
+        SourceSlice(str(EnhancedCTImageStorage), uid, count - n, one.position_lps) for n, one in enumerate(images.slices)
+    )
+    images = dataclasses.replace(images, slices=slices)
+    return dataclasses.replace(case, source_images=images, source_instances=((str(EnhancedCTImageStorage), uid),))
 
 
 def write_pages(case: ReportedCase, pages: Iterable[Page], naming: SeriesNaming | None = None) -> list[Path]:
