@@ -14,8 +14,8 @@ from outputs.storage_scu import StoreOutcome, StoreResult
 def why_not(case: ReportedCase, kinds: tuple[str, ...], *, not_analysed: bool) -> str | None:
     """None if an archive gets the case, else the reason to skip it.
 
-    That is: what did not come as DICOM, what failed without a finding, and what was not analysed unless `not_analysed` asks for it; and what
-    has none of the `kinds` of objects that the archive is for.
+    That is: what did not come as DICOM, what failed without a finding, what was not analysed unless `not_analysed` asks for it, and
+    what has none of the `kinds` of objects that the archive is for.
     """
     if case.result.finding is None and (case.failed or not not_analysed):
         return "no finding: nothing for a PACS"

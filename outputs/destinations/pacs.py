@@ -89,7 +89,9 @@ class PacsDestination:
             paths, host=to.host, port=to.port, called_ae=to.ae_title, calling_ae=to.our_ae_title, timeout_s=to.timeout_s, tls=to.tls
         )
         judge(outcomes, to.ae_title)
-        detail = f"{len(outcomes)} objects stored by {to.ae_title} at {to.host}:{to.port}{warnings(outcomes)}{left_out(case, to.objects)}"
+        detail = f"{len(outcomes)} objects stored by {to.ae_title} at {to.host}:{to.port}{warnings(outcomes)}" + left_out(
+            case, to.objects
+        )
         return Delivered(detail, self._clock()), tuple(Reference(o.sop_class_uid, o.sop_instance_uid) for o in outcomes)
 
     def ask_commitment(self, transaction_uid: str, references: Sequence[Reference]) -> Report | None:
