@@ -54,6 +54,8 @@ class Finding:
         `core_ml` is at or above the threshold `alert_ml`.
     unstable
         The interval reaches over the threshold: another placement of the same head could have decided otherwise.
+    perturbations
+        The displacements behind the interval, in words that name each one; empty where the spread was switched off.
     """
 
     core_ml: float
@@ -64,6 +66,7 @@ class Finding:
     alert_ml: float
     unstable: bool
     model: ModelIdentity
+    perturbations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

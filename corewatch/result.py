@@ -63,6 +63,7 @@ class Result:
             "core_ml_interval": None
             if finding is None or finding.core_ml_interval is None
             else [round(v, 3) for v in finding.core_ml_interval],
+            "perturbations": None if finding is None else list(finding.perturbations),
             "side": None if finding is None else str(finding.side),
             "side_confidence": None if finding is None else round(finding.side_confidence, 3),
             "alert": None if finding is None else finding.alert,

@@ -110,6 +110,7 @@ class Found:
                     "core_ml_interval": None if interval is None else tuple(interval),
                     "side": Side(finding["side"]),
                     "model": ModelIdentity(**finding["model"]),
+                    "perturbations": tuple(finding.get("perturbations", ())),
                 }
             ),
             at=datetime.fromisoformat(data["at"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -31,13 +32,13 @@ def a_map(darker: Side = Side.LEFT, difference_hu: float = 6.0) -> CoreMap:
 class Scripted:
     """Says what it was told to say and counts what it was shown."""
 
-    def __init__(self, core_ml: float, copies: Sequence[float] = ()) -> None:
-        self.core_ml, self.copies = core_ml, list(copies)
+    def __init__(self, core_ml: float, copies: Sequence[float] = (), found: CoreMap | None = None) -> None:
+        self.core_ml, self.copies, self.found = core_ml, list(copies), found or a_map()
         self.read_heads, self.shown = 0, 0
 
     def read(self, head: Head) -> Reading:
         self.read_heads += 1
-        return Reading(self.core_ml, a_map())
+        return Reading(self.core_ml, self.found)
 
     def core_volumes(self, heads: Sequence[Head]) -> list[float]:
         self.shown += len(heads)
@@ -64,6 +65,7 @@ def test_the_finding_carries_map_model_and_threshold() -> None:
     assert detection.finding.alert_ml == 20
     assert detection.finding.alert
     assert detection.finding.core_ml_interval is None
+    assert detection.finding.perturbations == ()
     assert not detection.finding.unstable
 
 
@@ -73,6 +75,7 @@ def test_the_spread_counts_the_analysed_head_itself_without_running_it_again() -
     finding = detector(network, perturbations=5).detect(HEAD, alert_ml=20).finding
 
     assert (network.read_heads, network.shown) == (1, 4)
+    assert len(finding.perturbations) == 5
     assert finding.core_ml == 20.0
     assert finding.core_ml_interval == pytest.approx((12.0, 28.0))
     assert finding.unstable
@@ -127,3 +130,37 @@ def test_confidence_is_the_share_of_natural_differences_that_are_smaller() -> No
 
 def test_a_map_without_a_side_names_none() -> None:
     assert decide_side(80.0, a_map(Side.NONE, 0.0), THRESHOLDS) == (Side.NONE, 0.0)
+
+
+@given(
+    raw=st.floats(-50, 300),
+    copies=st.lists(st.floats(-50, 300), min_size=4, max_size=4),
+    alert_ml=st.floats(0.5, 200),
+    difference_hu=st.floats(0, 30),
+)
+def test_what_a_finding_says_fits_together(raw: float, copies: list[float], alert_ml: float, difference_hu: float) -> None:
+    network = Scripted(raw, copies, a_map(difference_hu=difference_hu))
+    with patch("worker.models.detector.perturbed", lambda hu, _perturbation: hu):  # the network does not look at the copies
+        finding = detector(network, perturbations=5).detect(HEAD, alert_ml=alert_ml).finding
+
+    assert finding.core_ml_interval is not None
+    low, high = finding.core_ml_interval
+    every = [max(0.0, v) for v in (raw, *copies)]
+    assert min(every) - 1e-9 <= low
+    assert low <= high <= max(every) + 1e-9
+    assert finding.alert == (finding.core_ml >= alert_ml)
+    assert finding.unstable == (low < alert_ml <= high)
+    if finding.side is not Side.NONE:
+        assert finding.core_ml >= THRESHOLDS.side_min_ml
+        assert finding.side_confidence >= THRESHOLDS.side_min_confidence
+    if all(v >= alert_ml for v in every) or all(v < alert_ml for v in every):
+        assert not finding.unstable, "where every placement decides alike nothing is unstable"
+
+
+@given(first=st.floats(0, 30), second=st.floats(0, 30))
+def test_a_greater_difference_is_never_less_confident(first: float, second: float) -> None:
+    smaller, greater = sorted((first, second))
+
+    assert (
+        decide_side(50, a_map(difference_hu=smaller), THRESHOLDS)[1] <= decide_side(50, a_map(difference_hu=greater), THRESHOLDS)[1]
+    )

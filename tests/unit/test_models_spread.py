@@ -33,6 +33,14 @@ def test_each_set_has_its_size_starts_with_the_identity_and_repeats_nothing(size
 
 
 @pytest.mark.parametrize("size", [5, 15])
+def test_each_displacement_has_a_name_of_its_own(size: int) -> None:
+    names = [str(p) for p in PERTURBATIONS[size]]
+
+    assert len(set(names)) == size
+    assert names[:5] == ["as analysed", "-1 mm L", "1 mm L", "-1 degree about S", "1 degree about S"]
+
+
+@pytest.mark.parametrize("size", [5, 15])
 def test_each_set_is_balanced(size: int) -> None:
     chosen = PERTURBATIONS[size]
 

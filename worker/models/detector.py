@@ -114,6 +114,7 @@ class ModelDetector:
             alert_ml=alert_ml,
             unstable=unstable,
             model=self._identity,
+            perturbations=tuple(map(str, self._perturbations)),
         )
         return Detection(finding, reading.core_map.voxels)
 

@@ -44,6 +44,12 @@ class Perturbation:
         if any(mm != int(mm) for mm in self.shift_mm):
             raise ValueError("a perturbation shifts by whole millimetres")
 
+    def __str__(self) -> str:
+        """In words, for results: `as analysed`, `1 mm L`, `-1 mm L, -1 degree about S`."""
+        parts = [f"{mm:g} mm {axis}" for axis, mm in zip("LAS", self.shift_mm, strict=True) if mm]
+        parts += [f"{angle:g} degree about {axis}" for axis, angle in zip("LAS", self.degrees, strict=True) if angle]
+        return ", ".join(parts) or "as analysed"
+
     @property
     def is_identity(self) -> bool:
         """Leaves the head where it is."""
