@@ -1,23 +1,24 @@
 """Decoding of pixel data, one frame at a time, to the stored values: nothing is rescaled here.
 
-The decoders are pydicom's plugins, in the order of what was measured to be fastest. pydicom leaves out the sequential and
-progressive JPEG of 12 bits; GDCM is asked for those directly. Nothing under GPL is used.
+One library decodes every encoding, `imagecodecs`: OpenJPEG, CharLS, libjpeg-turbo and its own run lengths. It was measured
+to be as fast as any other for each of them or faster, and it lets go of Python's global lock while it works, so that threads are
+enough to use all cores. Nothing in it is under GPL.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from typing import Any, Final
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.encaps import generate_frames
-from pydicom.pixels import get_decoder
-from pydicom.uid import UID, AllTransferSyntaxes
+from pydicom.uid import UID
 
+from conversion.codestreams import jpeg_2000_size, jpeg_size
 from conversion.elements import DAMAGE
 
 Stored = NDArray[Any]
@@ -27,16 +28,6 @@ NATIVE: Final = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.
 """Transfer syntaxes without compression of the pixel data; .99 is deflated as a whole."""
 
 BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
-
-_PREFERRED: Final = {
-    "1.2.840.10008.1.2.4.80": "pyjpegls",
-    "1.2.840.10008.1.2.4.81": "pyjpegls",
-    "1.2.840.10008.1.2.4.90": "pylibjpeg",
-    "1.2.840.10008.1.2.4.91": "pylibjpeg",
-    "1.2.840.10008.1.2.5": "pylibjpeg",
-}
-_JPEG_12_BIT: Final = frozenset({f"1.2.840.10008.1.2.4.{number}" for number in (51, 53, 55)})
-"""JPEG processes 2 and 4, 6 and 8, 10 and 12; the latter two are retired, but old archives hold them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +64,55 @@ class DecodingError(Exception):
     """A frame could not be decoded."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Codec:
+    """One decoder of code streams: its name, whether this build of the library has it, and how it is used.
+
+    `size` reads (rows, columns) from a code stream; None for one that does not announce them.
+    """
+
+    name: str
+    present: Callable[[], bool]
+    decode: Callable[[bytes, PixelFormat], Stored]
+    size: Callable[[bytes], tuple[int, int]] | None
+
+
+def _run_lengths(frame: bytes, pixels: PixelFormat) -> Stored:
+    dtype = pixels.native_dtype(big_endian=False)
+    values = imagecodecs.dicomrle_decode(frame, dtype, out=pixels.frame_bytes)
+    if len(values) != pixels.frame_bytes:
+        raise DecodingError("the decoder returned an image of another size")
+    return np.frombuffer(values, dtype).reshape(pixels.rows, pixels.columns)
+
+
+_JPEG: Final = _Codec(
+    "libjpeg-turbo",
+    lambda: bool(imagecodecs.JPEG8.available and imagecodecs.JPEG8.all_precisions),
+    lambda frame, _: imagecodecs.jpeg8_decode(frame),
+    jpeg_size,
+)
+_JPEG_LS: Final = _Codec(
+    "CharLS", lambda: imagecodecs.JPEGLS.available, lambda frame, _: imagecodecs.jpegls_decode(frame), jpeg_size
+)
+_JPEG_2000: Final = _Codec(
+    "OpenJPEG", lambda: imagecodecs.JPEG2K.available, lambda frame, _: imagecodecs.jpeg2k_decode(frame), jpeg_2000_size
+)
+_RLE: Final = _Codec("imcd", lambda: imagecodecs.DICOMRLE.available, _run_lengths, None)
+
+_CODECS: Final = {
+    "1.2.840.10008.1.2.5": _RLE,
+    **{f"1.2.840.10008.1.2.4.{number}": _JPEG for number in (50, 51, 53, 55, 57, 70)},
+    **{f"1.2.840.10008.1.2.4.{number}": _JPEG_LS for number in (80, 81)},
+    **{f"1.2.840.10008.1.2.4.{number}": _JPEG_2000 for number in (90, 91, 201, 202, 203)},
+}
+"""JPEG processes 6 and 8 (.53) and 10 and 12 (.55) are retired, but old archives hold them. High-throughput JPEG 2000 (.201 to
+.203) is left to OpenJPEG: OpenJPH is faster, but gives what is left of an image that was cut short as if it were whole."""
+
+
 @cache
 def decoders() -> dict[str, str]:
     """Transfer syntax UID -> name of the decoder that is used for it: what really can be decoded with what is installed."""
-    found = dict.fromkeys(NATIVE, "native")
-    for syntax in AllTransferSyntaxes:
-        try:
-            decoder = get_decoder(syntax)
-        except NotImplementedError:
-            continue
-        if decoder.is_encapsulated and decoder.is_available:
-            preferred = _PREFERRED.get(syntax, "")
-            found[str(syntax)] = preferred if preferred in decoder.available_plugins else decoder.available_plugins[0]
-    if find_spec("gdcm") is not None:
-        found.update(dict.fromkeys(_JPEG_12_BIT, "gdcm"))
-    return found
+    return dict.fromkeys(NATIVE, "native") | {syntax: codec.name for syntax, codec in _CODECS.items() if codec.present()}
 
 
 def name_of(syntax: str) -> str:
@@ -113,53 +138,22 @@ def decode_encapsulated(value: bytes, indices: Sequence[int], frames: int, pixel
     DecodingError
         The decoder failed, or decoded something else than the header announces.
     """
+    wanted = set(indices)
     try:
-        if syntax in _JPEG_12_BIT:
-            wanted = set(indices)
-            for index, frame in enumerate(generate_frames(value, number_of_frames=frames)):
-                if index in wanted:
-                    yield _decode_with_gdcm(frame, pixels, syntax)
-            return
-        options = {
-            "rows": pixels.rows,
-            "columns": pixels.columns,
-            "number_of_frames": frames,
-            "samples_per_pixel": 1,
-            "photometric_interpretation": pixels.photometric,
-            "bits_allocated": pixels.bits_allocated,
-            "bits_stored": pixels.bits_stored,
-            "pixel_representation": int(pixels.signed),
-            "pixel_keyword": "PixelData",
-        }
-        decoder = get_decoder(UID(syntax))
-        for stored, _ in decoder.iter_array(value, indices=list(indices), raw=True, decoding_plugin=decoders()[syntax], **options):
-            yield stored.reshape(pixels.rows, pixels.columns)
-    except BaseException as error:
-        # a decoder written in Rust ends damaged data with an exception that is no Exception
-        if not isinstance(error, DAMAGE) and type(error).__name__ != "PanicException":
-            raise
+        for index, frame in enumerate(generate_frames(value, number_of_frames=frames)):
+            if index in wanted:
+                yield _decode(_CODECS[syntax], frame, pixels)
+    except DAMAGE as error:
         raise DecodingError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
 
 
-def _decode_with_gdcm(frame: bytes, pixels: PixelFormat, syntax: str) -> Stored:
-    """One JPEG frame through GDCM, whose libjpeg is built for 12 bits too."""
-    import gdcm
-
-    fragment = gdcm.Fragment()
-    fragment.SetByteStringValue(frame)
-    fragments = gdcm.SequenceOfFragments.New()
-    fragments.AddFragment(fragment)
-    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
-    element.SetValue(fragments.__ref__())
-    image = gdcm.Image()
-    image.SetNumberOfDimensions(2)
-    image.SetDimensions((pixels.columns, pixels.rows, 1))
-    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.MONOCHROME2))
-    image.SetPixelFormat(gdcm.PixelFormat(1, pixels.bits_allocated, pixels.bits_stored, pixels.high_bit, int(pixels.signed)))
-    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
-    image.SetDataElement(element)
-    # SWIG hands the buffer out as text with the bytes that are no UTF-8 as lone surrogates
-    raw = image.GetBuffer().encode("utf-8", "surrogateescape")
-    if len(raw) != pixels.frame_bytes:
+def _decode(codec: _Codec, frame: bytes, pixels: PixelFormat) -> Stored:
+    """Values in the type that the header announces; it also decides on the sign, about which code streams often lie."""
+    if codec.size is not None and codec.size(frame) != (pixels.rows, pixels.columns):
+        raise DecodingError("the code stream announces an image of another size")
+    decoded = codec.decode(frame, pixels)
+    if decoded.shape != (pixels.rows, pixels.columns) or decoded.dtype.kind not in "iu":
         raise DecodingError("the decoder returned an image of another size")
-    return np.frombuffer(raw, pixels.native_dtype(big_endian=False)).reshape(pixels.rows, pixels.columns)
+    if decoded.dtype.itemsize * 8 > pixels.bits_allocated:
+        raise DecodingError("the decoder returned more bits than are allocated")
+    return decoded.astype(pixels.native_dtype(big_endian=False), copy=False)

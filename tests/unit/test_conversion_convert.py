@@ -22,7 +22,6 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from conversion import parallel
 from conversion.convert import convert_series, convert_with_reference
 from conversion.slices import slices_of_file
 from conversion.stack import AIR_HU
@@ -39,9 +38,9 @@ def expected(count: int = 6) -> NDArray[np.int16]:
     return np.stack([head(seed=n).T for n in range(count)], axis=2)
 
 
-def refused(paths: list[Path]) -> NotAnalysed:
+def refused(paths: list[Path], threads: int = 2) -> NotAnalysed:
     with pytest.raises(NotAnalysed) as caught:
-        convert_series(paths)
+        convert_series(paths, threads=threads)
     assert "Doe" not in str(caught.value)
     return caught.value
 
@@ -86,22 +85,25 @@ def test_lossless_encodings_give_identical_values(tmp_path: Path, syntax: str, t
     np.testing.assert_array_equal(convert_series(write(tmp_path, datasets, syntax), threads=threads).hu, expected())
 
 
-@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
-def test_helper_processes_decode_as_threads_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: str) -> None:
-    paths = write(tmp_path, stack(ZS), syntax)
-    monkeypatch.setattr(parallel, "WORTH_PROCESSES", 2)
-    np.testing.assert_array_equal(convert_series(paths).hu, expected())
-
-
-def test_a_damaged_image_ends_the_series_from_a_helper_process_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_a_damaged_image_ends_the_series(tmp_path: Path, threads: int) -> None:
     paths = write(tmp_path, stack(ZS), JPEG2000Lossless)
     whole = paths[3].read_bytes()
     at = whole.index(b"\xff\x4f\xff\x51")
     paths[3].write_bytes(whole[: at + 20] + b"\0" * (len(whole) - at - 20))
-    for limit in (1000, 2):
-        monkeypatch.setattr(parallel, "WORTH_PROCESSES", limit)
-        error = refused(paths)
-        assert (error.reason, "JPEG 2000" in error.detail) == (Reason.UNREADABLE, True)
+    error = refused(paths, threads)
+    assert (error.reason, "JPEG 2000" in error.detail) == (Reason.UNREADABLE, True)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("parts", [[6], [1, 5], [2, 1, 1, 2]])
+def test_every_frame_is_dealt_out_once(tmp_path: Path, threads: int, parts: list[int]) -> None:
+    """Single-frame and multi-frame files in one series, fewer and more of them than there are threads."""
+    frames, files = stack(ZS), []
+    for n, count in enumerate(parts):
+        mine, frames = frames[:count], frames[count:]
+        files.append(enhanced(mine, SOPInstanceUID=f"1.2.{n}") if count > 1 else mine[0])
+    np.testing.assert_array_equal(convert_series(write(tmp_path, files, RLELossless), threads=threads).hu, expected())
 
 
 def test_a_multi_frame_series_is_read_frame_by_frame(tmp_path: Path) -> None:
