@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, delete, or_, select, update
 
 from corewatch.messages import Work
 from corewatch.reasons import Reason
-from corewatch.states import ENDS, STAGE_OF, CaseState, Stage, check_transition
+from corewatch.states import ENDS, STAGE_OF, WITHOUT_RESULT, CaseState, Stage, check_transition
 from ledger.database import Database, as_values, post, record
 from ledger.tables import audit, cases, deliveries, instances
 
@@ -231,6 +231,8 @@ class Cases:
             if after is CaseState.DETECTED:
                 # not before: a stray image that spoils a series must not take back what was found without it
                 self._supersede(connection, case_id)
+            elif after in WITHOUT_RESULT:
+                self._give_way(connection, case_id)
         return bool(moved)
 
     def supersede_earlier(self, case_id: str) -> list[str]:
@@ -241,7 +243,25 @@ class Cases:
         with self._database.transaction() as connection:
             return self._supersede(connection, case_id)
 
-    def _supersede(self, connection: Connection, case_id: str) -> list[str]:
+    def _give_way(self, connection: Connection, case_id: str) -> None:
+        """Supersede a revision that has ended without a result by the newest one that was decided about while it was in work."""
+        mine = connection.execute(select(cases.c.series_uid, cases.c.revision).where(cases.c.case_id == case_id)).one()
+        if mine.series_uid is None:
+            return
+        newest = connection.execute(
+            select(cases.c.case_id)
+            .where(
+                cases.c.series_uid == mine.series_uid,
+                cases.c.revision > mine.revision,
+                cases.c.state.not_in([str(CaseState.RECEIVING), str(CaseState.SUPERSEDED)]),
+            )
+            .order_by(cases.c.revision.desc())
+            .limit(1)
+        ).scalar_one_or_none()
+        if newest is not None:
+            self._supersede(connection, newest, only=case_id)
+
+    def _supersede(self, connection: Connection, case_id: str, *, only: str | None = None) -> list[str]:
         now = self._database.clock()
         newest = connection.execute(select(cases.c.series_uid, cases.c.revision).where(cases.c.case_id == case_id)).one()
         earlier = connection.execute(
@@ -251,6 +271,7 @@ class Cases:
                 cases.c.state != CaseState.SUPERSEDED,
             )
         ).all()
+        earlier = [row for row in earlier if only in (None, row.case_id)]
         for row in earlier:
             check_transition(CaseState(row.state), CaseState.SUPERSEDED)
             connection.execute(
