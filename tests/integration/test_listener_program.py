@@ -2,53 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 from pydicom import dcmread, uid
 
-from config.settings import Settings
 from tests.support.listener import arrivals, associate, closing, ct_slice, file_bytes, images, listener_settings
+from tests.support.listener_program import program
 from tests.support.net import answers, free_port, wait_for
-
-ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = """
-import sys
-from config.logging import configure_logging
-from config.settings import Settings
-from dicom_listener.main import serve
-settings = Settings.model_validate_json(sys.argv[1])
-configure_logging(settings.log, "listen")
-serve(settings)
-"""
-
-
-@contextmanager
-def program(settings: Settings) -> Iterator[subprocess.Popen[str]]:
-    """`serve` in a process of its own; ends it by SIGTERM and asks for exit code 0."""
-    log = settings.data_dir.parent / "log"
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, settings.model_dump_json()], cwd=ROOT, stderr=stream, text=True, start_new_session=True
-        )
-        try:
-            wait_for("the ready line", lambda: "event='listening'" in log.read_text() or process.poll() is not None, seconds=20)
-            assert process.poll() is None, log.read_text()
-            yield process
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0, log.read_text()
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
 
 
 def write_slices(folder: Path, count: int) -> list[str]:

@@ -1,0 +1,45 @@
+"""The listener as a program of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from config.settings import Settings
+from tests.support.net import wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = """
+import sys
+from config.logging import configure_logging
+from config.settings import Settings
+from dicom_listener.main import serve
+settings = Settings.model_validate_json(sys.argv[1])
+configure_logging(settings.log, "listen")
+serve(settings)
+"""
+
+
+@contextmanager
+def program(settings: Settings) -> Iterator[subprocess.Popen[str]]:
+    """`serve` in a process of its own; ends it by SIGTERM and asks for exit code 0."""
+    log = settings.data_dir.parent / "log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, settings.model_dump_json()], cwd=ROOT, stderr=stream, text=True, start_new_session=True
+        )
+        try:
+            wait_for("the ready line", lambda: "event='listening'" in log.read_text() or process.poll() is not None, seconds=20)
+            assert process.poll() is None, log.read_text()
+            yield process
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0, log.read_text()
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
