@@ -23,6 +23,7 @@ SECTIONS = {
     },
     "Images": {
         "run": Entry("Analyse one case here and now: DICOM folder, zip or NIfTI.", "cli.commands.run:run"),
+        "pull": Entry("Fetch a study from a PACS that did not send it (C-FIND, C-MOVE or C-GET).", "cli.commands.pull:pull"),
         "send": Entry("Send a folder of DICOM files by C-STORE.", "cli.commands.send:send"),
         "demo": Entry("Show the whole path on a synthetic head.", "cli.commands.demo:demo"),
     },

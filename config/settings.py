@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from config.delivery import DeliverSettings
 from config.intake import ListenerSettings, WatchSettings
 from config.section import Port, Section
 from config.series import SeriesSettings
+from config.sources import Source
 from corewatch.limits import Limits
 
 
@@ -102,6 +103,7 @@ class Settings(Section):
     """Ledger, received images, cases, models. Holds patient data; keep it on a local, encrypted disk."""
     listener: ListenerSettings = ListenerSettings()
     watch: WatchSettings = WatchSettings()
+    sources: tuple[Source, ...] = ()
     series: SeriesSettings = SeriesSettings()
     broker: BrokerSettings = BrokerSettings()
     database: DatabaseSettings = DatabaseSettings()
@@ -111,6 +113,12 @@ class Settings(Section):
     flower: FlowerSettings = FlowerSettings()
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _sources_are_told_apart(self) -> Settings:
+        if len({s.name for s in self.sources}) != len(self.sources):
+            raise ValueError("each of sources needs a name of its own")
+        return self
 
     @property
     def received_dir(self) -> Path:

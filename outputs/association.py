@@ -46,6 +46,13 @@ class PeerAddress:
     timeout_s: float = 30.0
     tls: TlsFiles | None = None
     max_pdu: int = DEFAULT_MAX_PDU
+    silence_s: float | None = None
+    """Longest wait for the next answer once the association is there; None: `timeout_s`."""
+
+    @property
+    def longest_silence_s(self) -> float:
+        """Longest wait for the next answer."""
+        return self.timeout_s if self.silence_s is None else self.silence_s
 
     def __str__(self) -> str:
         return f"{self.called_ae} at {self.host}:{self.port}"
@@ -72,7 +79,8 @@ def associated(
         The peer refused the association or our certificate for good, or its certificate is not to be trusted.
     """
     ae = AE(ae_title=peer.calling_ae)
-    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = peer.timeout_s
+    ae.connection_timeout = ae.acse_timeout = peer.timeout_s
+    ae.dimse_timeout = ae.network_timeout = peer.longest_silence_s
     connected: list[bool] = []
 
     def on_open(event: Any) -> None:

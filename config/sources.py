@@ -1,0 +1,28 @@
+"""Settings of the archives that we may ask: for a study that was never sent to us, and for how many images a series has."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from config.section import AeTitle, Port, Section, TlsFiles
+
+
+class Source(Section):
+    """A PACS that may be asked (C-FIND), and that sends a study when it is asked for it (C-MOVE or C-GET)."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
+    ae_title: AeTitle
+    """Also the name that tells which source to ask about a series: the AE title that sent it."""
+    host: str
+    port: Port
+    our_ae_title: AeTitle | None = None
+    """Calling AE title; None: the listener's."""
+    tls: TlsFiles | None = None
+    retrieve: Literal["move", "get"] = "move"
+    """`move`: it opens an association to our listener, whose AE title, host and port it must know. `get`: it sends on ours."""
+    timeout_s: float = Field(30.0, gt=0)
+    """Longest wait for a connection and for an answer to a query."""
+    retrieve_timeout_s: float = Field(300.0, gt=0)
+    """Longest silence while it sends."""

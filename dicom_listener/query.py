@@ -1,0 +1,115 @@
+"""Query SCU (PS3.4 Annex C, Study Root): which series a study has, and how many images a series has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import build_context
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
+
+from config.settings import Settings
+from config.sources import Source
+from corewatch.errors import OperatorNeeded, RetryLater
+from outputs.association import PeerAddress, TlsFiles, associated
+
+MOST_ANSWERS = 10_000
+"""Matches of one query; a PACS that sends more does not do what it was asked."""
+
+_FIND = StudyRootQueryRetrieveInformationModelFind
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSeries:
+    """A series as a PACS describes it. `instances` is None where it does not say."""
+
+    study_uid: str
+    series_uid: str
+    modality: str
+    description: str
+    instances: int | None
+
+
+def peer_of(source: Source, settings: Settings, *, silence_s: float | None = None) -> PeerAddress:
+    """The source's address, and how we call it."""
+    tls = None if source.tls is None else TlsFiles(source.tls.certificate, source.tls.key, source.tls.authority)
+    calling = source.our_ae_title or settings.listener.ae_title
+    return PeerAddress(source.host, source.port, source.ae_title, calling, source.timeout_s, tls, silence_s=silence_s)
+
+
+def find_studies(peer: PeerAddress, *, study_uid: str = "", accession: str = "") -> list[str]:
+    """Study Instance UIDs that match, each once.
+
+    Raises
+    ------
+    RetryLater
+        The PACS could not be reached, is busy, or did not answer.
+    OperatorNeeded
+        It refuses us or the query.
+    """
+    query = Dataset()
+    query.QueryRetrieveLevel = "STUDY"
+    query.StudyInstanceUID = study_uid
+    query.AccessionNumber = accession
+    return list(dict.fromkeys(str(a.StudyInstanceUID) for a in _find(peer, query) if a.get("StudyInstanceUID")))
+
+
+def find_series(peer: PeerAddress, study_uid: str, series_uid: str = "") -> list[FoundSeries]:
+    """The series of a study, or one of them; raises as `find_studies`."""
+    query = Dataset()
+    query.QueryRetrieveLevel = "SERIES"
+    query.StudyInstanceUID = study_uid
+    query.SeriesInstanceUID = series_uid
+    query.Modality = query.SeriesDescription = ""
+    query.NumberOfSeriesRelatedInstances = None
+    return [
+        FoundSeries(
+            study_uid,
+            str(answer.SeriesInstanceUID),
+            str(answer.get("Modality") or ""),
+            str(answer.get("SeriesDescription") or ""),
+            _count(answer),
+        )
+        for answer in _find(peer, query)
+        if answer.get("SeriesInstanceUID") and (not series_uid or answer.SeriesInstanceUID == series_uid)
+    ]
+
+
+def _count(answer: Dataset) -> int | None:
+    try:
+        count = int(answer.NumberOfSeriesRelatedInstances)
+    except (AttributeError, TypeError, ValueError):
+        return None
+    return count if count > 0 else None
+
+
+def _find(peer: PeerAddress, query: Dataset) -> Iterator[Dataset]:
+    answers: list[Dataset] = []
+    context = build_context(_FIND, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+    with associated(peer, [context]) as association:
+        try:
+            for status, answer in association.send_c_find(query, _FIND):
+                if "Status" not in status:
+                    raise RetryLater(
+                        f"{peer} broke off or did not answer the query within {peer.timeout_s:g} s; look at its log, and let our "
+                        f"AE title {peer.calling_ae!r} query it"
+                    )
+                if status.Status in {0xFF00, 0xFF01}:
+                    if answer is not None:
+                        answers.append(answer)
+                    if len(answers) > MOST_ANSWERS:
+                        raise OperatorNeeded(f"{peer} answers with more than {MOST_ANSWERS} matches; ask its operator")
+                elif status.Status != 0x0000:
+                    raise _refusal(peer, status.Status)
+        except RuntimeError:
+            raise RetryLater(f"{peer} ended the association before it was asked; look at its log") from None
+    yield from answers
+
+
+def _refusal(peer: PeerAddress, status: int) -> RetryLater | OperatorNeeded:
+    words = f"{peer} refused the query with status 0x{status:04X}"
+    if status in {0xA700, 0x0110, 0x0213}:
+        return RetryLater(f"{words}; look at its load")
+    return OperatorNeeded(f"{words}; look at its log, and let our AE title {peer.calling_ae!r} query it")
