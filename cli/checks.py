@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
+from cli.peer_checks import commitment, sources
 from config.checks import Check, system_checks
 from config.settings import Settings
 from corewatch.errors import ConfigurationError, CorewatchError
@@ -27,7 +28,9 @@ def all_checks(settings: Settings, now: datetime) -> Iterator[Check]:
         ("ledger", ledger),
         ("model", model),
         ("device", device),
+        ("sources", sources),
         ("destinations", destinations),
+        ("commitment", commitment),
         ("queue monitor", monitor),
     ):
         try:
@@ -139,7 +142,7 @@ def model(settings: Settings) -> Iterator[Check]:
     try:
         manifest = verify_model(settings.model.name, settings.models_dir)
     except ConfigurationError as error:
-        yield _told("model", str(error), "`corewatch model list` shows those there are, `corewatch model install` brings others")
+        yield Check.told("model", str(error), "`corewatch model list` shows those there are, `model install` brings others")
         return
     known = f"{manifest.name} {manifest.version}, SHA-256 {manifest.sha256[:12]}"
     if manifest.name == DEMONSTRATION_MODEL:
@@ -195,15 +198,9 @@ def destinations(settings: Settings) -> Iterator[Check]:
         if problem is None:
             yield Check.ok(subject, "answers")
         else:
-            yield _told(subject, problem, f"correct deliver.{name}")
+            yield Check.told(subject, problem, f"correct deliver.{name}")
     if settings.deliver.email is None:
         yield Check.warning("to e-mail", "no mail server is set: nobody is alerted", "set deliver.email")
-
-
-def _told(subject: str, message: str, remedy: str) -> Check:
-    """An error from a message of ours, which says what is wrong, then what to do; `remedy` where it says the first only."""
-    what, _, told = message.rpartition("; ")
-    return Check.error(subject, what, told) if what else Check.error(subject, message, remedy)
 
 
 def monitor(settings: Settings) -> Iterator[Check]:

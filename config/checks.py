@@ -65,6 +65,12 @@ class Check:
         """Something to put right."""
         return cls(Level.ERROR, subject, found, remedy)
 
+    @classmethod
+    def told(cls, subject: str, message: str, remedy: str) -> Check:
+        """An error from a message of ours, which says what is wrong, then what to do; `remedy` where it says the first only."""
+        what, _, told = message.rpartition("; ")
+        return cls.error(subject, what, told) if what else cls.error(subject, message, remedy)
+
 
 IMPORT_NAMES: Final = (
     "cli",

@@ -9,7 +9,12 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_context, evt
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet, StudyRootQueryRetrieveInformationModelMove
+from pynetdicom.sop_class import (
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
+    Verification,
+)
 
 from config.settings import Settings
 from corewatch.arrival import ArrivalOutcome
@@ -91,6 +96,19 @@ def get_series(peer: PeerAddress, series: FoundSeries, settings: Settings, progr
     finally:
         session.close(outcome)
     return got
+
+
+def check(peer: PeerAddress, retrieve: str) -> None:
+    """C-ECHO, and whether queries and this way of retrieval (`move`, `get`) are taken; returns if so, raises as `move_series`."""
+    wanted = [StudyRootQueryRetrieveInformationModelFind, _GET if retrieve == "get" else _MOVE]
+    syntaxes = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+    with associated(peer, [build_context(sop_class, syntaxes) for sop_class in (Verification, *wanted)]) as association:
+        taken = {cx.abstract_syntax for cx in association.accepted_contexts}
+        refused = [sop_class.name for sop_class in wanted if sop_class not in taken]
+        if refused:
+            raise OperatorNeeded(f"{peer} does not take {', '.join(refused)}; allow {peer.calling_ae!r} to use them")
+        if Verification in taken and association.send_c_echo().get("Status") != 0x0000:
+            raise RetryLater(f"{peer} did not answer the C-ECHO with success; look at its log")
 
 
 def _query(series: FoundSeries) -> Dataset:

@@ -73,6 +73,12 @@ def request_commitment(peer: PeerAddress, transaction_uid: str, references: Sequ
     return next((r for r in reports if r.transaction_uid == transaction_uid), None)
 
 
+def check_commitment(peer: PeerAddress) -> None:
+    """Whether the peer offers storage commitment; returns if so, raises as `request_commitment`."""
+    with associated(peer, [build_context(StorageCommitmentPushModel, SYNTAXES)]):
+        pass
+
+
 def _take_report(event: Any, reports: list[Report]) -> int:
     """Keep what an N-EVENT-REPORT says; returns the status to answer with."""
     try:

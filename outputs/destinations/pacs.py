@@ -10,7 +10,7 @@ from corewatch.commitment import Reference, Report
 from corewatch.errors import CorewatchError
 from outputs.association import PeerAddress, TlsFiles
 from outputs.case import ReportedCase
-from outputs.commitment.scu import request_commitment
+from outputs.commitment.scu import check_commitment, request_commitment
 from outputs.destinations.base import Delivered
 from outputs.destinations.objects import judge, left_out, objects_of, warnings, why_not
 from outputs.storage_scu import echo, file_identity, send_files
@@ -100,10 +100,12 @@ class PacsDestination:
         return request_commitment(self._to.peer, transaction_uid, references, wait_s=0.0 if terms is None else terms.wait_s)
 
     def check(self) -> str | None:
-        """C-ECHO."""
+        """C-ECHO, and whether it offers storage commitment where that is asked for."""
         to = self._to
         try:
             echo(host=to.host, port=to.port, called_ae=to.ae_title, calling_ae=to.our_ae_title, timeout_s=to.timeout_s, tls=to.tls)
+            if to.commitment is not None:
+                check_commitment(to.peer)
         except CorewatchError as error:
             return str(error)
         return None

@@ -17,7 +17,9 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Stu
 
 from cli import exits
 from cli.main import corewatch
+from cli.peer_checks import sources
 from config import Settings, load_settings
+from config.checks import Level
 from tests.support.listener import arrivals, closing, ct_slice, file_bytes, images, running
 from tests.support.net import free_port
 from tests.support.orthanc import Orthanc
@@ -110,6 +112,13 @@ def test_get_needs_no_listener(archive: Archive, tmp_path: Path) -> None:
     assert [closing(folder)["outcome"] for folder in arrivals(ours.settings)] == ["released", "released"]
     first = json.loads((arrivals(ours.settings)[0] / "arrival.json").read_bytes())
     assert (first["peer_ae_title"], first["peer_host"]) == ("ORTHANC", "127.0.0.1")
+
+
+@pytest.mark.parametrize("way", ["move", "get"])
+def test_doctor_asks_the_source(archive: Archive, tmp_path: Path, way: str) -> None:
+    [found] = sources(here(tmp_path, port=archive.orthanc.dicom, retrieve=way).settings)
+    assert (found.subject, found.level) == ("from pacs", Level.OK)
+    assert f"C-{way.upper()}" in found.found
 
 
 def test_a_listener_that_does_not_run_is_told(archive: Archive, tmp_path: Path) -> None:

@@ -228,6 +228,27 @@ class TestModelAndDestinations:
         assert level(found, "to up") is Level.OK
         assert level(found, "to down") is Level.ERROR
 
+    def test_a_source_that_is_away_is_an_error(self, tmp_path: Path) -> None:
+        source = {"name": "archive", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": free_port()}
+        [found] = checks.sources(settings_in(tmp_path, sources=[source]))
+        assert (found.subject, found.level) == ("from archive", Level.ERROR)
+        assert "check host, port, firewall" in found.remedy
+
+    def test_a_pacs_that_stores_and_does_not_commit(self, tmp_path: Path) -> None:
+        with PacsStandIn(tmp_path / "pacs") as pacs:
+            to = {"name": "up", "ae_title": PACS_AE_TITLE, "host": "127.0.0.1", "port": pacs.port, "commitment": True}
+            [found] = [c for c in checks.destinations(settings_in(tmp_path, deliver={"pacs": [to]})) if c.subject == "to up"]
+        assert found.level is Level.ERROR
+        assert "Storage Commitment Push Model" in found.found
+
+    def test_who_may_not_bring_its_answer_is_a_warning(self, tmp_path: Path) -> None:
+        to = {"name": "main", "ae_title": "PACS", "host": "10.0.0.5", "port": 104, "commitment": True}
+        [found] = checks.commitment(settings_in(tmp_path, deliver={"pacs": [to]}))
+        assert found.level is Level.WARNING
+        assert "{ae_title: PACS, host: 10.0.0.5}" in found.remedy
+        listener = {"port": 0, "peers": [{"ae_title": "PACS", "host": "10.0.0.5"}]}
+        assert list(checks.commitment(settings_in(tmp_path, listener=listener, deliver={"pacs": [to]}))) == []
+
     def test_a_mail_server_that_is_down_is_an_error(self, tmp_path: Path) -> None:
         email = {"host": "127.0.0.1", "port": free_port(), "security": "none", "from": "a@b.example", "to": ["c@d.example"]}
         found = list(checks.destinations(settings_in(tmp_path, deliver={"folder": None, "email": email})))
