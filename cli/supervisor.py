@@ -99,6 +99,11 @@ class Supervisor:
         self._clock = clock
         self._sleep = sleep
         self._kill = kill
+        self._condemned: set[str] = set()
+
+    def condemn(self, name: str) -> None:
+        """Kill a program that runs but does not do its work; it is started again. May be called from any thread."""
+        self._condemned.add(name)
 
     def pid(self, name: str) -> int | None:
         """Process id of a program, or None while it does not run."""
@@ -115,6 +120,12 @@ class Supervisor:
     def _look_after(self, kept: _Kept) -> None:
         assert kept.process is not None
         status = kept.process.poll()
+        if kept.program.name in self._condemned:
+            self._condemned.discard(kept.program.name)
+            if status is None:
+                _log.error("%s does not answer; killing it", kept.program.name)
+                self._kill(kept.process.pid)
+                return
         if status is None:
             return
         self._kill(kept.process.pid)  # children that it has left behind would compete with its successor

@@ -75,6 +75,7 @@ class _Signals:
 def _run(settings: Settings, file: Path | None, signals: _Signals, *, as_json: bool) -> None:
     from cli.children import own_environment, programs
     from cli.credentials import flower_password
+    from cli.health import HealthWatch, hears
     from cli.supervisor import POLL_S, Supervisor
     from jobs.app import make_app
     from jobs.embedded import EmbeddedRedis
@@ -102,6 +103,8 @@ def _run(settings: Settings, file: Path | None, signals: _Signals, *, as_json: b
     try:
         supervisor.step()
         watcher.start()
+        # its time limit is kept by waiting: the thread ends with the program
+        HealthWatch(lambda: hears(settings), lambda: supervisor.condemn("listen"), signals.stop.wait).start()
         while not signals.stop.wait(POLL_S):
             supervisor.step()
             if ready.is_set():

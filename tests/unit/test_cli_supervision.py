@@ -179,3 +179,23 @@ def test_stopping_what_has_ended_already_is_quiet() -> None:
     supervisor.stop()
     assert world.journal == []
     assert supervisor.pid("watch") is None
+
+
+def test_a_program_that_does_not_answer_is_killed_and_started_again() -> None:
+    world = World()
+    supervisor = world.supervise(world.program("listen"), world.program("watch"))
+    world.journal.clear()
+    supervisor.condemn("listen")
+    world.run(supervisor, 2)
+    assert world.journal == ["kill 1", "start listen"]
+    world.run(supervisor, 60)
+    assert world.journal == ["kill 1", "start listen"], "once"
+
+
+def test_one_that_has_ended_meanwhile_is_only_started_again() -> None:
+    world = World()
+    supervisor = world.supervise(world.program("listen"))
+    supervisor.condemn("listen")
+    world.processes[1].status = 1
+    world.run(supervisor, 3)
+    assert world.journal == ["start listen", "start listen"]
