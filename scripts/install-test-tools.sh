@@ -14,6 +14,7 @@ need dciodvfy dicom3tools
 need redis-server redis-server
 need systemd-analyze systemd
 need openssl openssl
+need strace strace
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql
 
 [ -n "$missing" ] || exit 0

@@ -10,7 +10,8 @@ import pytest
 import dicom_listener.policy
 import dicom_listener.server
 from config.intake import Peer
-from tests.support.listener import associate, captured_logs, listener_settings, running
+from dicom_listener.pace import Pace
+from tests.support.listener import associate, captured_logs, listener_settings, running, send
 from tests.support.net import wait_for
 
 PACS = Peer(ae_title="PACS", host="10.1.2.3")
@@ -67,3 +68,39 @@ def test_one_more_than_allowed_is_asked_to_come_again(tmp_path: Path) -> None:
         assert fourth.is_established
         second.release()
         fourth.release()
+
+
+def test_one_address_leaves_room_for_others(tmp_path: Path) -> None:
+    settings = listener_settings(tmp_path, max_associations_per_peer=2)
+    with running(settings) as listener, captured_logs(dicom_listener.server) as logs:
+        mine = [associate(listener.port) for _ in range(3)]
+        assert [a.is_established for a in mine] == [True, True, False]
+        answer = mine[2].acceptor.primitive
+        assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 2)
+        # another address of loopback stands for another host
+        other = associate(listener.port, bind_address=("127.0.0.2", 0))
+        assert other.is_established
+        for association in (mine[0], mine[1], other):
+            association.release()
+        wait_for("all to have left", lambda: listener.open_associations == 0)
+        again = associate(listener.port)
+        assert again.is_established
+        again.release()
+    assert [e["reason"] for e in logs] == ["listener.max_associations_per_peer are open from this address"]
+
+
+def test_a_fast_sender_is_slowed_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[tuple[str, float]] = []
+
+    def wait(self: Pace, peer: str, now_s: float) -> float:
+        seconds = real(self, peer, 100.0)  # as if no time passed
+        waited.append((peer, seconds))
+        return min(seconds, 0.001)
+
+    real = Pace.wait_s
+    monkeypatch.setattr(Pace, "wait_s", wait)
+    with running(listener_settings(tmp_path, max_instances_per_s_per_peer=2)) as listener:
+        association = associate(listener.port)
+        assert send(association, 1, 2, 3, 4) == [0, 0, 0, 0]
+        association.release()
+    assert waited == [("127.0.0.1", 0.0), ("127.0.0.1", 0.0), ("127.0.0.1", 0.5), ("127.0.0.1", 1.0)]
