@@ -136,9 +136,9 @@ _TURNED_STARTS: Final = (
     *((-90, 0, yaw) for yaw in (0, 180)),
     *((0, roll, 0) for roll in (90, -90, 180)),
     *((0, 0, yaw) for yaw in (90, -90, 180)),
-    (180, 0, 0),
+    *((180, 0, yaw) for yaw in (0, 90, -90)),
 )
-"""As a head seems to lie where the header is wrong about the patient's position."""
+"""As a head seems to lie where the header is wrong about the patient's position; all eight of PS3.3 C.7.3.1.1.2 are here."""
 
 
 def fit_surface(points_mm: NDArray[np.float64], centre_mm: NDArray[np.float64], template: Template) -> SurfaceFit:
