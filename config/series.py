@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -102,4 +102,7 @@ class SeriesSettings(Section):
     """The same for a series that has fewer images than its sender promised, while an association that may bring them goes on."""
     grace_s: float = Field(1.0, ge=0)
     """Quiet time when the association was released and the stack is regular: then there is no reason to wait longer."""
+    expected: Literal["header", "query"] = "header"
+    """Where to learn how many images a series has: `header` (0020,1209), which few senders fill in, or `query`: also ask the PACS
+    that sends it by C-FIND, where `sources` has its AE title. A PACS that does not answer changes nothing."""
     rules: tuple[SeriesRule, ...] = (SeriesRule(name="cta-head"),)

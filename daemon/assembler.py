@@ -18,6 +18,7 @@ from corewatch.arrival import Arrival, ArrivalSource
 from corewatch.completeness import Passage, Wait, decide, weigh
 from daemon.admission import Admission
 from daemon.arrivals import passage_of
+from daemon.expected import ExpectedCounts
 from daemon.indexing import ReadInstance
 from daemon.recovery import end_singles, recover
 from daemon.taking import Taking
@@ -45,9 +46,18 @@ class Assembler:
     ----------
     read_instance
         Reads a header; see `daemon.indexing.ReadInstance`.
+    expected
+        Knows from the senders how many images a series has; None: only the images tell.
     """
 
-    def __init__(self, ledger: Ledger, settings: Settings, read_instance: ReadInstance = read_dicom_instance) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: Settings,
+        read_instance: ReadInstance = read_dicom_instance,
+        expected: ExpectedCounts | None = None,
+    ) -> None:
+        self._expected = expected or ExpectedCounts((), None)
         self._ledger = ledger
         self._received = settings.received_dir
         self._idle, self._grace_s = timedelta(seconds=settings.series.idle_s), settings.series.grace_s
@@ -76,11 +86,12 @@ class Assembler:
         for series_uid, stored_at in changes.series.items():
             self._active[series_uid] = stored_at
             # without a promised number nothing can be complete before the idle time or the end of an arrival
-            due = now + LOOK_AGAIN if series_uid in changes.promised else stored_at + self._idle
+            due = now + LOOK_AGAIN if series_uid in changes.promised or self._expected.asks else stored_at + self._idle
             self._look_at[series_uid] = min(self._look_at.get(series_uid, due), due)
         if changes.arrival_ended:
             self._look_at.clear()  # a series without an entry is due
             self._must_look = True
+        self._look_at |= dict.fromkeys(self._expected.answered(), now)
         if self._must_look or any(at <= now for at in self._look_at.values()):
             self._decide_all(now)
             self._must_look = False
@@ -114,9 +125,18 @@ class Assembler:
     def _decide(self, series: ReceivingSeries, now: datetime) -> None:
         carriers = list(self._carriers(series))
         signs = weigh(self._passages(series, carriers, now))
+        quiet_since = self._quiet_since(series, now)
         answer = decide(
             series.instances,
-            last_stored_at=self._quiet_since(series, now),
+            last_stored_at=quiet_since,
+            expected=self._expected.of(
+                series.instances[0].study_uid,
+                series.series_uid,
+                [c.peer_ae_title for c in carriers],
+                have=len(series.instances),
+                last_stored_at=quiet_since,
+                now=now,
+            ),
             open_arrivals=signs.open_arrivals,
             aborted=signs.aborted,
             one_after_another=signs.one_after_another,
@@ -154,6 +174,7 @@ class Assembler:
         self._look_at = {k: v for k, v in self._look_at.items() if k in receiving}
         self._active = {k: v for k, v in self._active.items() if k in receiving}
         self._failed = {k: v for k, v in self._failed.items() if k in receiving}
+        self._expected.forget_all_but(receiving)
 
     def _is_on_purpose(self, series: ReceivingSeries, carriers: list[Arrival]) -> bool:
         """Whether it was dropped into a folder, or came over associations that brought nothing else."""

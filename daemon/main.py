@@ -14,6 +14,7 @@ from daemon.assembler import Assembler
 from daemon.clockwatch import NONE, ClockWatch
 from daemon.commitment import Commitment, send_over_network
 from daemon.dispatcher import Dispatcher, Publish
+from daemon.expected import AskCount, ExpectedCounts
 from daemon.lock import only_daemon
 from daemon.parts import Part
 from daemon.reconciler import Reconciler
@@ -39,13 +40,15 @@ STOP_TIMEOUT_S = 30.0
 """How long a part may take to end its present step. Whatever it was doing then is done again at the next start."""
 
 
-def serve(settings: Settings, publish: Publish, *, stop: StopRequest | None = None) -> None:
+def serve(settings: Settings, publish: Publish, *, ask_count: AskCount | None = None, stop: StopRequest | None = None) -> None:
     """Run until SIGTERM or SIGINT, or until `stop` is requested by another thread.
 
     Parameters
     ----------
     publish
         Hands work to the broker (`jobs.publishing.Publisher`).
+    ask_count
+        Asks a PACS how many images a series has; None: nobody is asked.
 
     Raises
     ------
@@ -60,7 +63,9 @@ def serve(settings: Settings, publish: Publish, *, stop: StopRequest | None = No
         make_folders(settings.received_dir)
         ledger = Ledger(settings.database_url, lease_s=settings.work.lease_s)
         stack.callback(ledger.close)
-        parts, watch = _parts(ledger, settings, publish)
+        expected = ExpectedCounts(settings.sources, ask_count)
+        stack.callback(expected.close)
+        parts, watch = _parts(ledger, settings, publish, expected)
         stack.callback(_stop, parts)
         for part in parts:
             part.start()
@@ -73,9 +78,9 @@ def serve(settings: Settings, publish: Publish, *, stop: StopRequest | None = No
     log.info("stopped")
 
 
-def _parts(ledger: Ledger, settings: Settings, publish: Publish) -> tuple[list[Part], WatchFolder]:
+def _parts(ledger: Ledger, settings: Settings, publish: Publish, expected: ExpectedCounts) -> tuple[list[Part], WatchFolder]:
     dispatcher = Dispatcher(ledger.outbox, publish)
-    assembler, retention = Assembler(ledger, settings), Retention(ledger, settings)
+    assembler, retention = Assembler(ledger, settings, expected=expected), Retention(ledger, settings)
     reconciler, refused = Reconciler(ledger), RefusedDrops(ledger, settings)
     commitment = Commitment(ledger, settings, send_over_network(settings))
 

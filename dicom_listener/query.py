@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -17,6 +17,9 @@ from outputs.association import PeerAddress, TlsFiles, associated
 
 MOST_ANSWERS = 10_000
 """Matches of one query; a PACS that sends more does not do what it was asked."""
+
+COUNT_TIMEOUT_S = 5.0
+"""Longest wait for the number of images: an answer that comes later is of no use."""
 
 _FIND = StudyRootQueryRetrieveInformationModelFind
 
@@ -75,6 +78,18 @@ def find_series(peer: PeerAddress, study_uid: str, series_uid: str = "") -> list
         for answer in _find(peer, query)
         if answer.get("SeriesInstanceUID") and (not series_uid or answer.SeriesInstanceUID == series_uid)
     ]
+
+
+def ask_count(settings: Settings) -> Callable[[Source, str, str], int | None] | None:
+    """What asks a source how many images a series has, as `series.expected` wants; None: nobody is to be asked."""
+    if settings.series.expected != "query":
+        return None
+
+    def ask(source: Source, study_uid: str, series_uid: str) -> int | None:
+        peer = replace(peer_of(source, settings), timeout_s=min(source.timeout_s, COUNT_TIMEOUT_S))
+        return next((series.instances for series in find_series(peer, study_uid, series_uid)), None)
+
+    return ask
 
 
 def _count(answer: Dataset) -> int | None:

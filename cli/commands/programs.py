@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import click
@@ -34,13 +35,15 @@ def watch(config_file: Path | None) -> None:
     from cli.privacy import keep_private
     from config.logging import configure_logging
     from daemon.main import serve
+    from dicom_listener.query import ask_count
     from jobs.app import make_app
     from jobs.publishing import Publisher
 
     settings = settings_of(config_file)
     configure_logging(settings.log, "watch")
     keep_private(settings.data_dir)
-    serve(settings, Publisher(make_app(broker_url(settings), settings.work.limits)))
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what it has to say is in our own messages
+    serve(settings, Publisher(make_app(broker_url(settings), settings.work.limits)), ask_count=ask_count(settings))
 
 
 @click.command()

@@ -20,6 +20,8 @@ from cli.main import corewatch
 from cli.peer_checks import sources
 from config import Settings, load_settings
 from config.checks import Level
+from corewatch.errors import RetryLater
+from dicom_listener.query import ask_count
 from tests.support.listener import arrivals, closing, ct_slice, file_bytes, images, running
 from tests.support.net import free_port
 from tests.support.orthanc import Orthanc
@@ -211,3 +213,16 @@ def test_a_pacs_that_refuses_to_send(tmp_path: Path, status: int, words: str) ->
         ae.shutdown()
     assert done.exit_code == exits.FAILED
     assert words in " ".join(done.output.split())
+
+
+def test_a_source_says_how_many_images_a_series_has(archive: Archive, tmp_path: Path) -> None:
+    settings = here(tmp_path, port=archive.orthanc.dicom).settings
+    assert ask_count(settings) is None, "nobody is asked by default"
+    series = settings.series.model_copy(update={"expected": "query"})
+    settings = settings.model_copy(update={"series": series})
+    ask, [source] = ask_count(settings), settings.sources
+    assert ask is not None
+    assert ask(source, STUDY, f"{STUDY}.1") == SLICES
+    assert ask(source, STUDY, "1.2.3") is None
+    with pytest.raises(RetryLater, match="cannot be reached"):
+        ask(source.model_copy(update={"port": free_port()}), STUDY, f"{STUDY}.1")
