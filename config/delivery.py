@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from config.section import AeTitle, Port, Section, TlsFiles
+from corewatch.foldername import fields_of
 
 
 class PacsDestination(Section):
@@ -82,6 +83,16 @@ class FolderDestination(Section):
     """Where finished cases are copied to."""
 
     path: Path = Path("./results")
+    pattern: str = Field("{case_id}", max_length=200)
+    """Name of a case's folder, with `/` for folders within; it ends with `{case_id}`. Further fields: `{date}` of arrival, `{side}`
+    (left, right, none), `{alert}` (alert, no-alert, not-analysed), `{revision}`; and, only where patient data may stand in names,
+    `{patient_id}`, `{accession_number}`, `{study_date}`."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _is_a_pattern(cls, value: str) -> str:
+        fields_of(value)
+        return value
 
 
 class MailList(Section):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import Final
 
 from corewatch.casefolder import PARTIAL_SUFFIX
+
+_NO_FOLDER_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF})
+"""What SMB, NFS and FUSE mounts answer to an fsync of a folder that they have no way to do."""
 
 
 def write_atomically(path: Path, data: bytes, *, last: bool = True) -> None:
@@ -28,9 +33,12 @@ def write_atomically(path: Path, data: bytes, *, last: bool = True) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """fsync a folder, so that names in it outlive a power cut."""
+    """fsync a folder, so that names in it outlive a power cut; a share that cannot do that for folders is left to its own care."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(handle)

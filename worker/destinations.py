@@ -33,7 +33,7 @@ def destinations_of(settings: Settings, receipts: Receipts | None = None) -> dic
         DestinationParameters(
             pacs=tuple(_pacs(p, settings.listener.ae_title) for p in deliver.pacs),
             dicomweb=tuple(_dicomweb(archive) for archive in deliver.dicomweb),
-            folder=None if deliver.folder is None else FolderParameters(deliver.folder.path),
+            folder=None if deliver.folder is None else FolderParameters(deliver.folder.path, deliver.folder.pattern),
             email=None
             if deliver.email is None
             else _email(deliver.email, b"" if receipts is None else own_key(settings.data_dir, "mail threads")),

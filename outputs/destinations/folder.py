@@ -1,30 +1,41 @@
-"""Delivery into a folder: one subfolder per case, complete or not there."""
+"""Delivery into a folder: one subfolder per case, complete or not there.
+
+Made for network shares. Nothing is ever changed in place but `result.json`, by rename: a result is copied beside its name, and
+takes the name when it is whole; the marker comes last. A worker that is killed anywhere leaves only hidden folders, which the next
+delivery of the case removes. A share that refuses a rename while somebody reads costs another attempt and no result.
+"""
 
 from __future__ import annotations
 
 import filecmp
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from corewatch.errors import RetryLater
+from corewatch.foldername import PATIENT_FIELDS, any_name_of, fields_of, folder_name
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered
 from outputs.files import sync_folder, write_atomically
+from outputs.source import read_header
 
 COMPLETE: Final = "COMPLETE"
 """Marker that is written last: a program that waits for results looks for it."""
 
+_COMING, _GOING = "part", "old"
+"""Suffixes of a folder that is being filled, and of one that is being removed."""
+
 
 @dataclass(frozen=True, slots=True)
 class FolderParameters:
-    """Where finished cases are copied to."""
+    """Where finished cases are copied to, and under which names (`corewatch.foldername`)."""
 
     path: Path
+    pattern: str = "{case_id}"
 
 
 class FolderDestination:
@@ -34,6 +45,7 @@ class FolderDestination:
 
     def __init__(self, parameters: FolderParameters, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._root = parameters.path
+        self._pattern = parameters.pattern
         self._clock = clock
 
     def applies(self, case: ReportedCase) -> str | None:
@@ -41,25 +53,32 @@ class FolderDestination:
         return None
 
     def deliver(self, case: ReportedCase) -> Delivered:
-        """Copy to a temporary sibling, fsync, rename; what lies there already and is the same is left alone.
+        """Bring the result under its name; what lies there already and is the same is left alone.
 
         Where only `result.json` is new (the case has ended meanwhile), that file alone is replaced: a program that saw `COMPLETE`
         may be reading the others.
         """
         wanted = _wanted(case)
-        target = self._root / case.case_id
+        name = folder_name(self._pattern, _values(case, fields_of(self._pattern)))
+        target = self._root / name
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._sweep(case.case_id)
             different = _different(target, wanted)
             if different == {case.folder.result.name}:
                 write_atomically(target / case.folder.result.name, case.folder.result.read_bytes())
             elif different:
-                self._replace(target, wanted)
+                _replace(target, wanted)
+            for former in self._formers(target, case.case_id):
+                former.rename(_hidden(former, _GOING))
+            self._sweep(case.case_id)
         except OSError as error:
             raise RetryLater(
                 f"the results folder {self._root} cannot be written: {error.strerror}; check disk and permissions"
             ) from None
-        return Delivered(f"{len(wanted)} files in folder {case.case_id}", self._clock())
+        # the ledger and the logs hold no patient data: a name that may hold some is not told
+        told = case.case_id if set(fields_of(self._pattern)) & set(PATIENT_FIELDS) else name
+        return Delivered(f"{len(wanted)} files in folder {told}", self._clock())
 
     def check(self) -> str | None:
         """Write and remove a small file."""
@@ -72,40 +91,66 @@ class FolderDestination:
             return f"the results folder {self._root} cannot be written: {error.strerror}; check disk and permissions"
         return None
 
-    def _replace(self, target: Path, wanted: dict[str, Path]) -> None:
-        temporary = self._root / f".{target.name}.{os.getpid()}.part"
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
-            for name, source in wanted.items():
-                copy = temporary / name
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, copy)
-                _sync_file(copy)
-            for folder in {(temporary / name).parent for name in wanted} | {temporary}:
-                sync_folder(folder)
-            old = self._move_away(target)
-            try:
-                temporary.rename(target)
-            except OSError:
-                if old is not None:
-                    old.rename(target)
-                raise
-            sync_folder(self._root)
-            write_atomically(target / COMPLETE, b"")
-            if old is not None:
-                shutil.rmtree(old, ignore_errors=True)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+    def _sweep(self, case_id: str) -> None:
+        """Remove the hidden folders of the case that this delivery or a killed worker's has left."""
+        above = PurePosixPath(any_name_of(self._pattern, case_id)).parent
+        for suffix in (_COMING, _GOING):
+            for left in list(self._root.glob(str(above / f".*{case_id}.*.{suffix}"))):
+                shutil.rmtree(left)
 
-    def _move_away(self, target: Path) -> Path | None:
-        """Rename what stands in the way, since a folder cannot be renamed over another that is not empty."""
+    def _formers(self, target: Path, case_id: str) -> Iterator[Path]:
+        """Folders of the case under other names: it failed before, say, and has a side now."""
+        for path in list(self._root.glob(any_name_of(self._pattern, case_id))):
+            if path != target and not path.name.startswith("."):
+                yield path
+
+
+def _replace(target: Path, wanted: dict[str, Path]) -> None:
+    """Fill a folder beside `target`, let it take the name, and mark it complete."""
+    coming = _hidden(target, _COMING)
+    try:
+        for name, source in wanted.items():
+            copy = coming / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+            _sync_file(copy)
+        for folder in {(coming / name).parent for name in wanted} | {coming}:
+            sync_folder(folder)
         if not target.exists():
-            return None
-        old = self._root / f".{target.name}.{os.getpid()}.old"
-        shutil.rmtree(old, ignore_errors=True)
-        target.rename(old)
-        return old
+            coming.rename(target)
+        else:  # a folder cannot be renamed over another that is not empty
+            going = _hidden(target, _GOING)
+            target.rename(going)
+            try:
+                coming.rename(target)
+            except OSError:
+                going.rename(target)
+                raise
+    except BaseException:
+        shutil.rmtree(coming, ignore_errors=True)
+        raise
+    sync_folder(target.parent)
+    write_atomically(target / COMPLETE, b"")
+
+
+def _hidden(target: Path, suffix: str) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}.{suffix}")
+
+
+def _values(case: ReportedCase, fields: tuple[str, ...]) -> dict[str, str]:
+    finding = case.result.finding
+    values = {
+        "case_id": case.case_id,
+        "date": f"{case.received_at:%Y-%m-%d}",
+        "side": "none" if finding is None else str(finding.side),
+        "alert": "not-analysed" if finding is None else "alert" if finding.alert else "no-alert",
+        "revision": str(case.revision),
+    }
+    if not set(fields) & set(PATIENT_FIELDS):
+        return values
+    header = None if case.source_header is None else read_header(case.source_header)
+    keywords = {"patient_id": "PatientID", "accession_number": "AccessionNumber", "study_date": "StudyDate"}
+    return values | {field: "" if header is None else str(header.get(keyword) or "") for field, keyword in keywords.items()}
 
 
 def _wanted(case: ReportedCase) -> dict[str, Path]:
@@ -124,7 +169,7 @@ def _different(target: Path, wanted: dict[str, Path]) -> set[str]:
     """Names of the files that are missing, too many or not the same; all of them where the folder is not complete."""
     if not (target / COMPLETE).is_file():
         return set(wanted)
-    there = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()} - {COMPLETE}
+    there = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()} - {COMPLETE}
     both = there & set(wanted)
     return (there ^ set(wanted)) | {name for name in both if not filecmp.cmp(wanted[name], target / name, shallow=False)}
 
