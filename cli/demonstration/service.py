@@ -7,7 +7,7 @@ import os
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import yaml
 
@@ -23,6 +23,10 @@ STOP_LIMIT_S = 120.0
 _POLL_S = 0.1
 
 
+OBJECTS: Final = ["sc", "seg", "pmap", "sr", "kos"]
+"""A demonstration shows every kind of object."""
+
+
 def write_settings(folder: Path, *, pacs_port: int, mail_port: int, model: str) -> Path:
     """Write the settings file: everything in `folder`, everything on loopback, free ports."""
     settings: dict[str, Any] = {
@@ -31,7 +35,7 @@ def write_settings(folder: Path, *, pacs_port: int, mail_port: int, model: str) 
         "watch": {"folders": [{"path": "./inbox"}]},
         "model": {"name": model},
         "deliver": {
-            "pacs": [{"name": "pacs", "ae_title": PACS_AE_TITLE, "host": LOOPBACK, "port": pacs_port}],
+            "pacs": [{"name": "pacs", "ae_title": PACS_AE_TITLE, "host": LOOPBACK, "port": pacs_port, "objects": OBJECTS}],
             "folder": {"path": "./results"},
             "email": {
                 "host": LOOPBACK,

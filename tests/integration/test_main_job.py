@@ -46,7 +46,7 @@ def dcmsend(program: str, folder: Path, port: int, called: str = "COREWATCH") ->
     assert "with status SUCCESS" in (report := done.stdout + done.stderr), report
 
 
-def secondary_captures(orthanc: Orthanc, study_uid: str) -> list[dict[str, Any]]:
+def results_in(orthanc: Orthanc, study_uid: str) -> list[dict[str, Any]]:
     """Series of the study in Orthanc; the source was never sent there, so they are all ours."""
     return orthanc.find("Series", StudyInstanceUID=study_uid)
 
@@ -59,11 +59,11 @@ def check_delivered(case: Case, series: Series, corewatch: Corewatch, orthanc: O
     assert case.core_ml is not None
     assert 0.4 * series.core_ml < case.core_ml < 1.8 * series.core_ml
 
-    # the PACS: one series of ours in the patient's study, its first page readable there
-    ours = secondary_captures(orthanc, series.truth.study_uid)
-    assert len(ours) == 1
+    # the PACS: one series of ours of each kind in the patient's study, its first page readable there
+    ours = {one["MainDicomTags"]["Modality"]: one for one in results_in(orthanc, series.truth.study_uid)}
+    assert ours.keys() == {"CT", "SEG", "SR"}
     instances = sorted(
-        (orthanc.get(f"/instances/{i}/simplified-tags") | {"ID": i} for i in ours[0]["Instances"]),
+        (orthanc.get(f"/instances/{i}/simplified-tags") | {"ID": i} for i in ours["CT"]["Instances"]),
         key=lambda tags: int(tags["InstanceNumber"]),
     )
     assert len(instances) > 5
@@ -75,6 +75,14 @@ def check_delivered(case: Case, series: Series, corewatch: Corewatch, orthanc: O
     sent = {str(pydicom.dcmread(p, specific_tags=["SOPInstanceUID"]).SOPInstanceUID) for p in series.folder.iterdir()}
     assert referenced
     assert referenced <= sent
+    (segment,) = (orthanc.get(f"/instances/{i}/simplified-tags") for i in ours["SEG"]["Instances"])
+    outlined = {r["ReferencedSOPInstanceUID"] for r in segment["ReferencedSeriesSequence"][0]["ReferencedInstanceSequence"]}
+    assert len(outlined) == int(segment["NumberOfFrames"])
+    assert outlined <= sent
+    assert segment["FrameOfReferenceUID"] == series.truth.frame_of_reference_uid
+    (report,) = (orthanc.get(f"/instances/{i}/simplified-tags") for i in ours["SR"]["Instances"])
+    evidence = report["CurrentRequestedProcedureEvidenceSequence"][0]["ReferencedSeriesSequence"]
+    assert [one["SeriesInstanceUID"] for one in evidence] == [series.truth.series_uid, segment["SeriesInstanceUID"]]
 
     # the results folder
     folder = corewatch.folder / "results" / case.case_id
@@ -353,7 +361,7 @@ def test_real_patient(
     dcmsend(tool("dcmsend"), out, corewatch.port)
     [case] = corewatch.ended(1, series_uid=truth["series_uid"])
     assert case.state is CaseState.DELIVERED, (case.reason, case.detail)
-    assert secondary_captures(orthanc, truth["study_uid"])
+    assert results_in(orthanc, truth["study_uid"])
     assert len(mailbox.about(case.case_id)) == 1
     result = json.loads((corewatch.folder / "results" / case.case_id / "result.json").read_text())
     found = np.array(result["alignment"]["matrix_lps_mm_to_voxel"])
