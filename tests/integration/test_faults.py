@@ -29,11 +29,12 @@ def send(program: str, series: Series, port: int) -> None:
 
 
 def check_once(corewatch: Corewatch, orthanc: Orthanc, mailbox: Mailbox, series: Series) -> str:
-    """Delivered, and nothing twice: one case, one mail, one series of results in the PACS."""
+    """Delivered, and nothing twice: one case, one mail, one series of each kind of result in the PACS."""
     [case] = corewatch.ended(1, series_uid=series.truth.series_uid, seconds=300)
     assert case.state is CaseState.DELIVERED, (case.detail, corewatch.tail())
     assert len(mailbox.about(case.case_id)) == 1
-    assert len(orthanc.find("Series", StudyInstanceUID=series.truth.study_uid)) == 1
+    kinds = [one["MainDicomTags"]["Modality"] for one in orthanc.find("Series", StudyInstanceUID=series.truth.study_uid)]
+    assert sorted(kinds) == ["CT", "SEG", "SR"]
     return case.case_id
 
 
