@@ -69,6 +69,12 @@ def _print_table(lines: list[dict[str, Any]]) -> None:
 @click.option("--version", "version", default="1", show_default=True, help="Version that results name.")
 @click.option("--sha256", metavar="HEX", help="Digest that the file must have.")
 @click.option("--adapter", default="deepsymnet", show_default=True, help="What reads the file.")
+@click.option(
+    "--asymmetry-sd-hu",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="HU",
+    help="The sides' natural difference, measured with this model; a side's confidence rests on it. Default: 3, assumed.",
+)
 @click.option("--citation", default="", help="Publication of the model.")
 @click.option("--licence", default="", help="Licence of the weights.")
 @config_option
@@ -79,6 +85,7 @@ def install(
     version: str,
     sha256: str | None,
     adapter: str,
+    asymmetry_sd_hu: float | None,
     citation: str,
     licence: str,
     config_file: Path | None,
@@ -86,6 +93,7 @@ def install(
 ) -> None:
     """Check a weights file and install it; workers take it with their next start."""
     from worker.models.install import install_model
+    from worker.models.manifest import Thresholds
 
     settings = settings_of(config_file)
     chosen = name or default_name(source)
@@ -96,6 +104,7 @@ def install(
         version=version,
         sha256=sha256,
         adapter=adapter,
+        thresholds=None if asymmetry_sd_hu is None else Thresholds(asymmetry_sd_hu=asymmetry_sd_hu),
         citation=citation,
         licence=licence,
     )

@@ -89,18 +89,24 @@ def test_a_worker_takes_work_only_while_it_has_its_model(site: Callable[..., Det
     here = site()
     [case_id] = here.prepared()
     [special] = here.prepared(model="another")
+    second = here.install("second", gain=2.0)  # a model that a rule of the settings names, beside the one that is missing
+    [by_rule] = here.prepared(model="second")
 
     with here.worker() as parent:
         here.dispatch()
         here.wait("the log to say so", lambda: "no model, so this worker takes no work" in here.tail())
         here.wait("the log to say so again", lambda: "still no model" in here.tail())
         assert here.consumed() == set()
-        assert here.waiting_messages() == 2
+        assert here.waiting_messages() == 3
         assert set(here.states().values()) == {CaseState.PREPARED}
         manifest = here.install()
         here.wait("the waiting case", lambda: here.states()[case_id] is CaseState.DETECTED)
         assert here.consumed() == {"detect"}
-        here.wait("the other model's case", lambda: here.states()[special] is CaseState.NOT_ANALYSED)
+        here.wait("the missing model's case", lambda: here.states()[special] is CaseState.NOT_ANALYSED)
+        here.wait("the second model's case", lambda: here.states()[by_rule] is CaseState.DETECTED)
+        assert here.found(case_id).model == manifest.identity
+        assert here.found(by_rule).model == second.identity
+        assert here.found(by_rule).core_ml == pytest.approx(4 * here.found(case_id).core_ml, rel=1e-5), "twice the gain, squared"
         assert "exited with" not in here.log.read_text(), "a child that makes room for the next try alarms nobody"
 
         weights = here.settings.models_dir / manifest.name / manifest.weights

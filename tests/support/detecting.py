@@ -20,6 +20,7 @@ from config import load_settings
 from conversion.nifti import write_aligned
 from corewatch.arrival import Arrival, ArrivalSource
 from corewatch.casefolder import CaseFolder
+from corewatch.findings import Finding
 from corewatch.geometry import NETWORK_SHAPE
 from corewatch.instance import Instance
 from corewatch.messages import Work
@@ -34,7 +35,7 @@ from ledger.intake import IndexedFile
 from ledger.store import Ledger
 from tests.support.detect_worker import QUICK
 from tests.support.net import wait_for
-from worker.casefiles import Prepared
+from worker.casefiles import Found, Prepared
 from worker.models import install_model
 from worker.models.manifest import Manifest
 
@@ -112,6 +113,12 @@ class DetectSite:
 
     def states(self) -> dict[str, CaseState]:
         return {case.case_id: case.state for case in self.ledger.cases.find()}
+
+    def found(self, case_id: str) -> Finding:
+        """What was found in a case."""
+        found = Found.read(CaseFolder(self.settings.cases_dir / case_id))
+        assert found is not None
+        return found.finding
 
     def waiting_messages(self) -> int:
         with self.app.connection_for_read() as connection:

@@ -7,12 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from rich.progress import Progress
 
 from corewatch.findings import Side
 from corewatch.geometry import MIDLINE_INDEX, NETWORK_SHAPE
 from phantom.training import AlignedSample
+from worker.models.core_map import CoreMap
+from worker.models.detector import decide_side
 from worker.models.hemispheres import HEMISPHERE_SHAPE
-from worker.training.evaluate import Outcome, figures
+from worker.models.manifest import Thresholds
+from worker.training.evaluate import Outcome, difference_hu, figures
 from worker.training.heads import HeadStore, core_share
 
 
@@ -53,7 +58,7 @@ def test_a_kept_head_comes_back_as_it_was_made(tmp_path: Path, monkeypatch: pyte
 def an_outcome(true_ml: float, core_ml: float, *, right_side: bool = True, within: float = 0.5) -> Outcome:
     true_side = Side.LEFT if true_ml else Side.NONE
     side = true_side if right_side else Side.RIGHT
-    return Outcome(0, true_ml, true_side, core_ml, side, 0.9, core_ml >= 20, within, within > 0)
+    return Outcome(0, true_ml, true_side, core_ml, side, 0.9, core_ml >= 20, within, within > 0, difference_hu=1 + core_ml)
 
 
 def test_the_figures_count_each_head_where_it_belongs() -> None:
@@ -71,7 +76,16 @@ def test_the_figures_count_each_head_where_it_belongs() -> None:
     assert (result.false_alerts, result.large_alerted, result.large_side_right) == (0.5, 0.5, 0.5)
     assert result.map_touches_core == pytest.approx(2 / 3)
     assert result.map_in_core_mean == pytest.approx(0.5)
+    assert result.asymmetry_sd_hu == pytest.approx(((1**2 + 26**2) / 2) ** 0.5)
     assert result.mean_absolute_error_ml == pytest.approx((0 + 25 + 2 + 2 + 42) / 5)
+
+
+@pytest.mark.parametrize("hu", [0.0, 0.4, 3.0, 11.0])
+def test_the_difference_is_read_back_from_the_confidence(hu: float) -> None:
+    thresholds = Thresholds(asymmetry_sd_hu=2.5)
+    found = CoreMap(np.zeros(NETWORK_SHAPE, np.uint8), np.zeros(HEMISPHERE_SHAPE, np.uint8), Side.LEFT, hu)
+
+    assert difference_hu(decide_side(50.0, found, thresholds)[1], 2.5) == pytest.approx(hu, abs=1e-4)
 
 
 @pytest.mark.slow
@@ -107,3 +121,52 @@ def test_the_trained_graph_is_the_one_that_is_used(tmp_path: Path) -> None:
 
     np.testing.assert_allclose(used, estimate, rtol=1e-3, atol=1e-3)
     assert float(on_core[0]) == 0
+
+
+@pytest.mark.slow
+def test_training_that_was_interrupted_ends_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from worker.training import phantom_demo
+    from worker.training.phantom_demo import EncodedHeads, Plan, TrainableNetwork, learn
+
+    rng = np.random.default_rng(7)
+    made = EncodedHeads(
+        rng.random((6, 2, 10, 23, 17, 6), np.float32),
+        np.array([0, 10, 30, 0, 60, 90], np.float32),
+        rng.random((6, 10, 23, 17), np.float32) * (np.arange(6) > 2).astype(np.float32)[:, None, None, None],
+    )
+    plan = Plan(heads=6, steps=6, batch=2, learning_rate=1e-3, seed=3)
+    monkeypatch.setattr(phantom_demo, "CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(phantom_demo, "WARM_UP_STEPS", 2)
+
+    def trained(work: Path, stop_after: int | None = None) -> dict[str, NDArray[np.float32]]:
+        work.mkdir(exist_ok=True)
+        network = TrainableNetwork(plan.seed)
+        network.calibrate_decoder(made.encoded)
+        with Progress(disable=True) as progress, monkeypatch.context() as patch:
+            if stop_after is not None:
+                patch.setattr(progress, "update", PowerCut(stop_after))
+            learn(plan, network, made, work, progress)
+        return network.arrays()
+
+    whole = trained(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "cut", stop_after=5)  # one step after the second checkpoint, which is done again
+    resumed = trained(tmp_path / "cut")
+
+    assert whole.keys() == resumed.keys()
+    for name, values in whole.items():
+        np.testing.assert_allclose(resumed[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
+    before = TrainableNetwork(plan.seed).arrays()
+    assert any(np.abs(whole[name] - before[name]).max() > 1e-4 for name in whole if "dense" in name), "nothing was learned"
+
+
+class PowerCut:
+    """Ends the program at the n-th step."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def __call__(self, *_: object, **__: object) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt

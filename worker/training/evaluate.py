@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from typing import Final
 
 import numpy as np
 from rich.progress import track
+from scipy.special import erfinv
 
 from corewatch.findings import CORE_MAP_THRESHOLD, Side
 from phantom.training import AlignedSample
@@ -36,6 +38,8 @@ class Outcome:
         Share of the map's core voxels (above `CORE_MAP_THRESHOLD`) that are truly core.
     touches
         At least one of them is.
+    difference_hu
+        By how much the darker side is darker within the map's core, in HU.
     """
 
     seed: int
@@ -47,11 +51,15 @@ class Outcome:
     alert: bool
     map_in_core: float
     touches: bool
+    difference_hu: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What the model card reports; `large` heads have a core above the alert threshold."""
+    """What the model card reports; `large` heads have a core above the alert threshold.
+
+    `asymmetry_sd_hu` is for the manifest: the root mean square of the sides' difference in heads without a core.
+    """
 
     heads: int
     correlation: float
@@ -64,17 +72,32 @@ class Figures:
     with_core: int
     map_touches_core: float
     map_in_core_mean: float
+    asymmetry_sd_hu: float
 
 
-def outcome(detector: ModelDetector, seed: int, head: AlignedSample) -> Outcome:
-    """Analyse one head."""
+def outcome(detector: ModelDetector, asymmetry_sd_hu: float, seed: int, head: AlignedSample) -> Outcome:
+    """Analyse one head with a model whose manifest says this `asymmetry_sd_hu`."""
     detection = detector.detect(head.hu, alert_ml=ALERT_ML)
     core = detection.core_map > CORE_MAP_THRESHOLD
     within = float(head.core_mask[core].mean()) if core.any() else 0.0
     finding = detection.finding
     return Outcome(
-        seed, head.core_ml, head.side, finding.core_ml, finding.side, finding.side_confidence, finding.alert, within, within > 0
+        seed=seed,
+        true_ml=head.core_ml,
+        true_side=head.side,
+        core_ml=finding.core_ml,
+        side=finding.side,
+        side_confidence=finding.side_confidence,
+        alert=finding.alert,
+        map_in_core=within,
+        touches=within > 0,
+        difference_hu=difference_hu(finding.side_confidence, asymmetry_sd_hu),
     )
+
+
+def difference_hu(side_confidence: float, asymmetry_sd_hu: float) -> float:
+    """The difference in HU from which `worker.models.detector.decide_side` made this confidence; at most 8 SD."""
+    return float(erfinv(min(side_confidence, 1 - 1e-15))) * asymmetry_sd_hu * math.sqrt(2.0)
 
 
 def figures(outcomes: Iterable[Outcome]) -> Figures:
@@ -96,6 +119,7 @@ def figures(outcomes: Iterable[Outcome]) -> Figures:
         with_core=len(cores),
         map_touches_core=float(np.mean([o.touches for o in cores])),
         map_in_core_mean=float(np.mean([o.map_in_core for o in cores])),
+        asymmetry_sd_hu=float(np.sqrt(np.mean([o.difference_hu**2 for o in empty]))),
     )
 
 
@@ -113,7 +137,10 @@ def main(arguments: list[str] | None = None) -> int:
     detector = ModelDetector(manifest.identity, network, manifest.thresholds, perturbations=0)
     store = HeadStore(given.heads)
     seeds = range(given.first, given.first + given.count)
-    outcomes = [outcome(detector, seed, store.head(seed)) for seed in track(seeds, description="held-back heads")]
+    outcomes = [
+        outcome(detector, manifest.thresholds.asymmetry_sd_hu, seed, store.head(seed))
+        for seed in track(seeds, description="held-back heads")
+    ]
     if given.out is not None:
         given.out.write_text("".join(json.dumps(asdict(o)) + "\n" for o in outcomes))
     sys.stdout.write(json.dumps(asdict(figures(outcomes)), indent=2) + "\n")

@@ -1,0 +1,87 @@
+"""On a GPU: the same numbers, really computed there, with memory taken as needed. Runs where the driver shows a device."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from corewatch.errors import ConfigurationError
+from worker.models import install_model
+from worker.models.registry import BUILTIN_DIR
+
+WEIGHTS = BUILTIN_DIR / "phantom-demo" / "weights.h5"
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from worker.models.adapters import ADAPTERS
+from worker.models.hemispheres import split
+from worker.models.weights import read_weights
+from worker.models.deepsymnet import DeepSymNet
+import tensorflow as tf
+
+pairs = split(np.random.default_rng(5).integers(0, 101, (146, 182, 133), dtype=np.uint8))[np.newaxis]
+answers = {}
+for device in ("cpu", "gpu"):
+    network = DeepSymNet(read_weights(Path(sys.argv[1])), device)
+    with tf.device(network._device):
+        volumes, gradients = network._forward_and_gradients(tf.constant(pairs))
+    answers[device] = (volumes.numpy().tolist(), gradients.numpy(), volumes.device)
+memory = tf.config.experimental.get_memory_info("GPU:0")
+growth = [tf.config.experimental.get_memory_growth(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+off = float(np.linalg.norm(answers["gpu"][1] - answers["cpu"][1]) / np.linalg.norm(answers["cpu"][1]))
+print(json.dumps({"volumes": [answers[d][0] for d in ("cpu", "gpu")], "devices": [answers[d][2] for d in ("cpu", "gpu")],
+    "gradient_off": off, "growth": growth, "peak": memory["peak"]}))
+"""
+
+
+def gpus() -> int:
+    """How many GPUs the driver shows; TensorFlow is not asked, since it stays in the process."""
+    count = ctypes.c_int(0)
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    return count.value if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
+
+
+@pytest.fixture(scope="module")
+def found() -> int:
+    return gpus()
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_the_gpu_computes_what_the_processor_computes(found: int) -> None:
+    if not found:
+        pytest.skip("the driver shows no GPU here")
+
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(WEIGHTS)], capture_output=True, text=True, timeout=280, check=True)
+
+    said = json.loads(done.stdout.splitlines()[-1])
+    [[on_cpu], [on_gpu]] = said["volumes"]
+    assert on_gpu == pytest.approx(on_cpu, abs=0.01)
+    assert said["gradient_off"] < 0.05
+    assert "CPU" in said["devices"][0]
+    assert "GPU" in said["devices"][1]
+    assert said["growth"]
+    assert all(said["growth"])
+    assert 0 < said["peak"] < 4 * 1024**3
+
+
+@pytest.mark.slow
+def test_without_a_gpu_the_gpu_is_an_error_and_never_the_processor_instead(found: int, tmp_path: Path) -> None:
+    if found:
+        pytest.skip("there is a GPU here")
+    from worker.models.registry import load_detector
+
+    install_model(WEIGHTS, tmp_path, "copy", version="1")
+
+    with pytest.raises(ConfigurationError, match="finds no GPU"):
+        load_detector("copy", tmp_path, device="gpu")
