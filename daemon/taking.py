@@ -16,6 +16,7 @@ from corewatch.reasons import Reason
 from daemon.admission import Admission
 from daemon.arrivals import ArrivalFolders, OpenArrival, PastArrival, abandoned, arrival_in
 from daemon.indexing import ReadInstance, Unreadable, content_of, index_file
+from daemon.sameimage import same_image
 from ledger.intake import IndexedFile
 from ledger.spool import ALIGNED_FILE, read_closing
 from ledger.store import Ledger
@@ -234,6 +235,12 @@ class Taking:
     def _on_disk(self, relative: str) -> bool:
         return (self._received / relative).exists()
 
+    def _same_image(self, first: str, second: str) -> bool:
+        try:
+            return same_image(self._received / first, self._received / second)
+        except OSError:
+            return False
+
     def _index(self, path: Path, now: datetime) -> IndexedFile | Unreadable:
         try:
             return index_file(path, self._received, self._read_instance, now)
@@ -249,7 +256,7 @@ class Taking:
         if not rows:
             return
         try:
-            taken = self._ledger.intake.take(arrival.arrival, rows, on_disk=self._on_disk)
+            taken = self._ledger.intake.take(arrival.arrival, rows, on_disk=self._on_disk, same_image=self._same_image)
         except (OperationalError, InterfaceError):
             raise  # the database is away: the same step again, later
         except (StatementError, ValueError, TypeError):

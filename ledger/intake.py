@@ -6,14 +6,15 @@ What is sent again:
 - The same bytes, and the first file is gone (retention, a lost disk): the row names the new file from then on. A series whose
   newest case has a result or is in work needs no more. One whose newest case ended without a result is received anew as its next
   revision, which takes over the key of that case, so that its end is seen like that of any other series.
-- Other bytes under the same SOP Instance UID: set aside; the first ones count. The audit trail of the series' newest case says so,
-  and an arrival that brought nothing else becomes a case of its own, for somebody to look at.
+- Other bytes that are the same image, written in another way: as the same bytes, while the first file is there.
+- Another image under the same SOP Instance UID: set aside; the first ones count. The audit trail of the series' newest case says
+  so, and an arrival that brought nothing else becomes a case of its own, for somebody to look at.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -81,6 +82,15 @@ class ReceivingSeries:
     arrivals: tuple[str, ...]
 
 
+SameImage = Callable[[str, str], bool]
+"""Whether two files (paths relative to the received folder) hold the same image though their bytes differ."""
+
+
+def never(_first: str, _second: str) -> bool:
+    """Take other bytes for another image."""
+    return False
+
+
 class Intake:
     """From spool to ledger."""
 
@@ -146,7 +156,9 @@ class Intake:
             )
         return frozenset(known)
 
-    def take(self, arrival: Arrival, files: Sequence[IndexedFile], *, on_disk: OnDisk = everything) -> Taken:
+    def take(
+        self, arrival: Arrival, files: Sequence[IndexedFile], *, on_disk: OnDisk = everything, same_image: SameImage = never
+    ) -> Taken:
         """Record a batch of instances of one arrival, in one transaction.
 
         A series without a case in `receiving` gets one: revision 1, or, when the series was here before, the next revision.
@@ -162,6 +174,10 @@ class Intake:
                 known = self._known(connection, file, new.get(file.header.series_uid, []))
                 if known is None:
                     new[file.header.series_uid].append(file)
+                elif known.sha256 != file.sha256 and on_disk(known.path) and same_image(known.path, file.path):
+                    repeated[file.header.series_uid] += 1
+                    detail = "the same image again, written in another way"
+                    keep_aside(connection, self._database.clock(), arrival.arrival_id, file.path, "identical", detail)
                 elif known.sha256 != file.sha256:
                     conflicting[known.series_uid] += 1
                     detail = "other bytes under a SOP Instance UID that is known"
