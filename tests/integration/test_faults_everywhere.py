@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,8 +92,8 @@ def _family(corewatch: Corewatch, name: str) -> list[psutil.Process]:
 
 
 @pytest.fixture(scope="module")
-def corewatch(tmp_path_factory: pytest.TempPathFactory) -> Corewatch:
-    return Corewatch(
+def corewatch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corewatch]:
+    running = Corewatch(
         tmp_path_factory.mktemp("faults"),
         {
             "series": {"grace_s": 0.5, "idle_s": 4, "rules": [{"name": "cta-head", "min_slices": 8, "min_coverage_mm": 24}]},
@@ -101,6 +102,8 @@ def corewatch(tmp_path_factory: pytest.TempPathFactory) -> Corewatch:
             "retention": {"free_gib": 0},
         },
     )
+    yield running
+    assert running.stop() == 0, running.tail()
 
 
 def _drop(corewatch: Corewatch, images: dict[int, list[Image]], lot: random.Random) -> None:
@@ -143,7 +146,6 @@ def test_nothing_is_lost_and_every_case_ends(corewatch: Corewatch) -> None:
     _check(corewatch, everything, cases)
     assert not [p for p in corewatch.inbox.iterdir() if p.name not in ("processed", "rejected")]
     assert len(list((corewatch.inbox / "processed").glob("*-drop-*"))) >= DROPS
-    assert corewatch.stop() == 0
 
 
 def _when_quiet(corewatch: Corewatch, everything: dict[int, list[Image]]) -> dict[int, Case]:
