@@ -25,9 +25,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -59,7 +61,7 @@ def main() -> None:
         files = make_series(folder / "series", options.slices)
         size = sum(f.stat().st_size for f in files)
         print(f"{len(files)} images, {size / 2**20:.0f} MiB, {os.cpu_count()} cores")
-        servers: dict[str, int] = {"corewatch": stack.enter_context(listener(folder / "corewatch", 1))}
+        servers: dict[str, Server] = {"corewatch": stack.enter_context(listener(folder / "corewatch", 1))}
         if options.processes > 1:
             servers[f"corewatch x{options.processes}"] = stack.enter_context(listener(folder / "corewatch-n", options.processes))
         for title, binary, start in (("storescp", "storescp", storescp), ("Orthanc", "Orthanc", orthanc)):
@@ -70,18 +72,24 @@ def main() -> None:
                 compare(servers, files, associations, sender, options.repeats)
 
 
-def compare(servers: dict[str, int], files: list[Path], associations: int, sender: str, repeats: int) -> None:
+def compare(servers: dict[str, Server], files: list[Path], associations: int, sender: str, repeats: int) -> None:
     """Send to every server in turns and print medians, and how long the others take compared with corewatch."""
     seconds: dict[str, list[float]] = {name: [] for name in servers}
+    processor: dict[str, list[float]] = {name: [] for name in servers}
     for _ in range(repeats):
-        for name, port in servers.items():
-            seconds[name].append(send(port, files, associations, sender))
+        for name, server in servers.items():
+            before = server.processor_s()
+            seconds[name].append(send(server.port, files, associations, sender))
+            processor[name].append(server.processor_s() - before)
     print(f"\n{associations} association{'s' if associations > 1 else ''}, {sender}")
     own = statistics.median(seconds["corewatch"])
     for name, values in seconds.items():
         middle = statistics.median(values)
         spread = f"{min(values):.2f}-{max(values):.2f}"
-        print(f"  {name:14} {middle:7.2f} s  ({spread})  {1000 * middle / len(files):6.2f} ms an image   x{middle / own:.2f}")
+        print(
+            f"  {name:14} {middle:7.2f} s  ({spread})  {len(files) / middle:5.0f} images/s   x{middle / own:.2f}   "
+            f"{1000 * statistics.median(processor[name]) / len(files):5.2f} ms of processor time an image"
+        )
 
 
 def send(port: int, files: list[Path], associations: int, sender: str) -> float:
@@ -121,22 +129,34 @@ def make_series(folder: Path, slices: int) -> list[Path]:
     return sorted(folder.iterdir())
 
 
+@dataclass(frozen=True)
+class Server:
+    """A running server."""
+
+    port: int
+    process: psutil.Process
+
+    def processor_s(self) -> float:
+        """Processor seconds that it and its children, also those that ended, have used."""
+        return sum(sum(p.cpu_times()[:4]) for p in (self.process, *self.process.children(recursive=True)))
+
+
 @contextmanager
-def program(command: list[str], port: int) -> Iterator[int]:
+def program(command: list[str], port: int) -> Iterator[Server]:
     """A server in a process of its own, from when it accepts connections."""
     # storescp and Orthanc are built on DCMTK too: without this their answers wait for a delayed acknowledgement, 40 ms an image
     environment = {**os.environ, "TCP_NODELAY": "1"}
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     try:
         wait_until(lambda: accepts(port) or process.poll() is not None)
-        yield port
+        yield Server(port, psutil.Process(process.pid))
     finally:
         process.terminate()
         process.wait(30)
 
 
 @contextmanager
-def listener(folder: Path, processes: int) -> Iterator[int]:
+def listener(folder: Path, processes: int) -> Iterator[Server]:
     """corewatch's listener."""
     port = free_port()
     options = {"port": port, "host": "127.0.0.1", "processes": processes, "reserve_gib": 0}
@@ -146,7 +166,7 @@ def listener(folder: Path, processes: int) -> Iterator[int]:
 
 
 @contextmanager
-def storescp(folder: Path, binary: str) -> Iterator[int]:
+def storescp(folder: Path, binary: str) -> Iterator[Server]:
     """DCMTK's storescp, one process an association, a new name for every image."""
     port = free_port()
     folder.mkdir()
@@ -156,7 +176,7 @@ def storescp(folder: Path, binary: str) -> Iterator[int]:
 
 
 @contextmanager
-def orthanc(folder: Path, binary: str) -> Iterator[int]:
+def orthanc(folder: Path, binary: str) -> Iterator[Server]:
     """Orthanc as it comes, apart from ports and folders, taking repeated images anew."""
     port = free_port()
     folder.mkdir()
