@@ -5,6 +5,7 @@ One thread an association, blocking on its socket: nothing is polled, and a frag
 
 from __future__ import annotations
 
+import socket
 import ssl
 import traceback
 from collections.abc import Mapping, Sequence
@@ -111,9 +112,13 @@ class Association:
             self._door.leave(self)
 
     def abort(self) -> None:
-        """End the association from another thread."""
+        """End the association from another thread, with an A-ABORT to the peer."""
         self._aborting = True
         self._connection.interrupt()
+
+    def cut(self) -> None:
+        """End it although the peer takes nothing any more, not even an A-ABORT."""
+        self._connection.interrupt(socket.SHUT_RDWR)
 
     def _establish(self) -> bool:
         """Negotiate; False where there is no association."""

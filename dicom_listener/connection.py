@@ -108,11 +108,11 @@ class Connection:
         except OSError:
             return
 
-    def interrupt(self) -> None:
-        """Make a `read` that waits end as if the peer had closed. From any thread."""
+    def interrupt(self, how: int = socket.SHUT_RD) -> None:
+        """Make a `read` that waits end as if the peer had closed; with `SHUT_RDWR` a `send` too. From any thread."""
         try:
             # not the method of an SSLSocket, which takes its TLS away while the other thread uses it
-            socket.socket.shutdown(self._sock, socket.SHUT_RD)
+            socket.socket.shutdown(self._sock, how)
         except OSError:
             return  # it is closed already
 

@@ -36,6 +36,8 @@ ACCEPT_POLL_S = 0.25
 """How often the accepting thread looks whether it should stop, and which associations have ended."""
 STOP_TIMEOUT_S = 20.0
 """How long open associations may go on after the listener was asked to stop."""
+ABORT_TIMEOUT_S = 5.0
+"""How long one that is aborted may take to say so to its peer."""
 YIELD_S = 0.001
 """Processes that share the port let one that has fewer connections go first: each waits so long for every connection it has."""
 MOST_WAITING = 128
@@ -163,7 +165,9 @@ class StorageListener:
             if association in admitted:
                 log.warning("association_aborted", reason="the listener stops", peer_host=association.host)
             association.abort()
-        for thread in rest.values():
+        for association, thread in rest.items():
+            thread.join(ABORT_TIMEOUT_S)
+            association.cut()
             thread.join()
 
     def admit(self, association: Association, request: AssociateRequest) -> Rejection | None:

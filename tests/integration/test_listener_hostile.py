@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -226,6 +227,33 @@ def test_half_a_pdu_and_then_silence(tmp_path: Path) -> None:
         wait_for("the end", lambda: listener.open_associations == 0)
         serves_a_good_sender(listener)
     assert list(tmp_path.rglob("*.partial")) == []
+
+
+def echoes_without_end(peer: wire.RawPeer) -> None:
+    """Ask until the listener's answers, which are never read, fill every buffer."""
+    peer.send(wire.associate_rq(wire.context(1, "1.2.840.10008.1.1")))
+    assert peer.read()[0] == wire.ASSOCIATE_AC
+    echo = wire.store_command(b"", "1.2.840.10008.1.1", field=b"\x30\x00", data_set=b"\x01\x01", instance=None)
+    peer.sock.settimeout(1)
+    with suppress(TimeoutError, ConnectionError):
+        for _ in range(10_000):
+            peer.sock.sendall(wire.pdu(4, wire.pdv(echo, 3)) * 100)
+
+
+def test_who_never_reads_its_answers_is_ended(tmp_path: Path) -> None:
+    with running(listener_settings(tmp_path, idle_timeout_s=0.5)) as listener:
+        with wire.raw_peer(listener.port) as peer:
+            echoes_without_end(peer)
+            wait_for("the end", lambda: listener.open_associations == 0)
+        serves_a_good_sender(listener)
+
+
+def test_who_never_reads_its_answers_does_not_hold_up_the_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dicom_listener.server, "ABORT_TIMEOUT_S", 0.2)
+    with running(listener_settings(tmp_path, idle_timeout_s=600)) as listener, wire.raw_peer(listener.port) as peer:
+        echoes_without_end(peer)
+        listener.stop(timeout_s=0.1)
+        assert listener.open_associations == 0
 
 
 def test_many_that_say_nothing_keep_nobody_out(listener: StorageListener) -> None:
