@@ -29,6 +29,7 @@ from tests.support.listener import running
 from tests.support.net import free_port, wait_for
 from tests.support.orthanc import Orthanc
 from tests.support.results import make_case, write_pages
+from tests.support.site import Crash, crash_at
 from worker.casefiles import Found, Prepared
 from worker.context import WorkerContext
 from worker.delivering import run_delivery
@@ -207,6 +208,44 @@ def test_requests_that_are_refused(
         here.step()
     assert here.delivery.state is state
     assert words in here.delivery.detail
+
+
+CRASHES = [
+    ("ledger", "open", False),
+    ("ledger", "open", True),
+    ("pacs", "store", True),
+    ("pacs", "ask_commitment", False),
+    ("pacs", "ask_commitment", True),
+    ("ledger", "report", False),
+    ("ledger", "report", True),
+    ("ledger", "wait", False),
+    ("ledger", "wait", True),
+]
+
+
+@pytest.mark.parametrize(("where", "name", "after"), CRASHES)
+def test_a_worker_that_dies_at_any_step(plant: Callable[..., Plant], where: str, name: str, after: bool) -> None:
+    """Its delivery is taken over; in the end everything is committed and the ledger says so, once."""
+    with committing_pacs() as pacs:
+        here = plant(pacs.port)
+        destinations = destinations_of(here.settings)
+        undo = crash_at(here.ledger.commitments_asked if where == "ledger" else destinations["pacs"], name, 1, after=after)
+        context = WorkerContext(here.settings, here.ledger, Detectors(here.settings), destinations)
+        with pytest.raises(Crash):
+            run_delivery(context, here.case_id, "pacs", redelivered=False)
+        undo()
+        for posted in here.ledger.outbox.due(here.clock.now):
+            here.ledger.outbox.mark_published(posted)
+        here.restart()
+        context = WorkerContext(here.settings, here.ledger, Detectors(here.settings), destinations)
+        run_delivery(context, here.case_id, "pacs", redelivered=True)
+        for _ in range(3):
+            here.step()
+    assert here.delivery.state is DeliveryState.SENT
+    assert here.case_state is CaseState.DELIVERED
+    assert len(set(pacs.stored)) == OBJECTS
+    ends = [line for line in here.ledger.cases.history(here.case_id) if line.event == "delivery.sent"]
+    assert len(ends) == 1
 
 
 def test_orthanc_commits_what_it_keeps(plant: Callable[..., Plant], tool: Callable[[str], str], tmp_path: Path) -> None:
