@@ -19,11 +19,9 @@ from outputs.stow import WebServer, check, store
 from tests.integration.test_outputs_storage import ct_files
 from tests.support.dicomweb import dicomweb_server
 from tests.support.net import free_port
-from tests.support.orthanc import Orthanc
+from tests.support.orthanc import Orthanc, dicomweb_plugin
 from tests.support.results import clock, make_case, write_pages
 from tests.support.storage import make_certificates
-
-PLUGINS = [Path(folder) for folder in ("/usr/share/orthanc/plugins", "/usr/local/share/orthanc/plugins")]
 
 
 def server(url: str, **changes: object) -> WebServer:
@@ -131,12 +129,8 @@ def test_tls(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def orthanc(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    """Orthanc with the DICOMweb plugin and a password."""
-    binary = tool("Orthanc")
-    plugin = next((p for folder in PLUGINS for p in folder.glob("libOrthancDicomWeb.so*")), None)
-    if plugin is None:
-        pytest.skip("orthanc-dicomweb is not installed; see scripts/install-test-tools.sh")
-    running = Orthanc(binary, tmp_path_factory.mktemp("dicomweb"), plugins=(str(plugin),))
+    """Orthanc with its DICOMweb plugin."""
+    running = Orthanc(tool("Orthanc"), tmp_path_factory.mktemp("dicomweb"), plugins=(dicomweb_plugin(),))
     yield running
     running.stop()
 

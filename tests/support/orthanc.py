@@ -8,7 +8,21 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import pytest
+
+from tests.conftest import REQUIRE_SERVERS
 from tests.support.net import answers, free_port, wait_for
+
+PLUGINS = [Path(folder) for folder in ("/usr/share/orthanc/plugins", "/usr/local/share/orthanc/plugins")]
+
+
+def dicomweb_plugin() -> str:
+    """Path of the DICOMweb plugin; where it is missing the test skips, or fails when servers are required."""
+    found = next((p for folder in PLUGINS for p in folder.glob("libOrthancDicomWeb.so*")), None)
+    if found is None:
+        message = "orthanc-dicomweb is not installed; see scripts/install-test-tools.sh"
+        pytest.fail(message) if REQUIRE_SERVERS else pytest.skip(message)
+    return str(found)
 
 
 class Orthanc:
