@@ -22,6 +22,7 @@ from corewatch.errors import NotAnalysed
 from corewatch.geometry import slice_normal
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
+from corewatch.spacing import EQUAL_STEPS_MM, blocks, jumps
 
 POSITION_TOLERANCE_MM: Final = 0.1
 """A slice may lie so far from its place on the regular grid: positions are often written with one decimal, which costs 0.05 mm at
@@ -42,6 +43,10 @@ GAP_FACTOR: Final = 1.5
 LARGEST_BRIDGED_STEP_MM: Final = 3.0
 """Between slices no farther apart than this the volume is interpolated where the steps are irregular. The network sees voxels of
 1 mm and was trained on infarcts of centimetres; a wider hole could hold one."""
+
+LARGEST_PLANNED_STEP_MM: Final = 7.5
+"""Of a block of equal steps in a stack of several blocks (`corewatch.spacing`): sequential heads are scanned at 2.5 to 5 mm through
+the posterior fossa and at up to 7 mm above. Slices of a block touch each other, so nothing between them was left unseen."""
 
 MINIMUM_SLICES: Final = 4
 """Fewer slices do not show whether they are regularly spaced."""
@@ -232,27 +237,42 @@ def positions_on_a_line(slices: Sequence[Instance]) -> list[Problem]:
 
 
 def regular_increments(slices: Sequence[Instance]) -> list[Problem]:
-    """Regular steps along the normal, or irregular ones that are all short enough to be bridged."""
+    """Regular steps along the normal; or blocks of regular steps, or irregular ones that are all short enough to be bridged."""
     line = _line(slices)
     if line is None or len(slices) < 3:
         return []
     distinct = np.flatnonzero(np.concatenate([[True], np.diff(line.along) > SAME_POSITION_MM]))
-    steps = np.diff(line.along[distinct])
-    if len(steps) < 2 or is_regular(line.along[distinct]):
+    along = line.along[distinct]
+    if len(along) < 3 or is_regular(along):
         return []
     if _interleaved(slices):
         return [Problem(Reason.MIXED_SERIES, "Its acquisitions overlap, each with slice positions of its own.")]
-    gaps = [k for k, step in enumerate(steps) if step > max(GAP_FACTOR * float(np.median(steps)), LARGEST_BRIDGED_STEP_MM)]
-    if gaps:
-        runs = _runs(gaps)
+    steps = np.diff(along)
+    usual = min([float(np.median(steps)), *(block.step_mm for block in blocks(along))])
+    wide = steps > _allowed_steps(along, [line.numbers[k] for k in distinct])
+    gaps = np.flatnonzero(wide & (steps > GAP_FACTOR * usual))
+    if gaps.size:
+        runs = _runs(gaps.tolist())
         places = [line.between(int(distinct[first]), int(distinct[last + 1])) for first, last in runs]
         more = f" and at {len(runs) - 3} more places" if len(runs) > 3 else ""
-        detail = f"Steps of up to {steps.max():.2f} mm where {np.median(steps):.2f} mm are usual: {', '.join(places[:3])}{more}."
+        detail = f"Steps of up to {steps[gaps].max():.2f} mm where {usual:.2f} mm are usual: {', '.join(places[:3])}{more}."
         return [Problem(Reason.MISSING_SLICES, detail)]
-    if steps.max() > LARGEST_BRIDGED_STEP_MM:
+    if wide.any():
         spread = f"from {steps.min():.2f} mm to {steps.max():.2f} mm"
         return [Problem(Reason.IRREGULAR_GEOMETRY, f"The distance between slices varies {spread}.")]
     return []
+
+
+def _allowed_steps(along: NDArray[np.float64], numbers: Sequence[int | None]) -> NDArray[np.float64]:
+    """How wide each step may be: as wide as those of the blocks next to it, where no number was left out; else what is bridged."""
+    allowed = np.full(len(along) - 1, LARGEST_BRIDGED_STEP_MM)
+    planned = [block for block in blocks(along) if block.step_mm <= LARGEST_PLANNED_STEP_MM]
+    for n, block in enumerate(planned):
+        before = planned[n - 1].last if n else 0
+        after = planned[n + 1].first if n + 1 < len(planned) else len(allowed)
+        allowed[before:after] = np.maximum(allowed[before:after], block.step_mm + EQUAL_STEPS_MM)
+    allowed[jumps(numbers)] = LARGEST_BRIDGED_STEP_MM
+    return allowed
 
 
 def enough_slices(slices: Sequence[Instance], minimum: int = MINIMUM_SLICES) -> list[Problem]:
@@ -278,13 +298,15 @@ def common_normal(orientations: Sequence[Orientation]) -> NDArray[np.float64]:
 class _Line:
     """Slice positions, ascending along the normal of the first slice.
 
-    `along` (n,): mm from the lowest slice along the normal; `sideways` (n, 3): what is left of the way to it, LPS mm.
+    `along` (n,): mm from the lowest slice along the normal; `sideways` (n, 3): what is left of the way to it, LPS mm;
+    `numbers` their instance numbers.
     """
 
     positions: NDArray[np.float64]
     along: NDArray[np.float64]
     sideways: NDArray[np.float64]
     axis: int
+    numbers: tuple[int | None, ...]
 
     def place(self, k: int) -> str:
         return f"{self.positions[k, self.axis]:.1f} mm (LPS {'xyz'[self.axis]})"
@@ -303,10 +325,12 @@ def _line(slices: Sequence[Instance]) -> _Line | None:
     normal = common_normal(known)
     if not np.isfinite(normal).all():
         return None
-    positions = positions[np.argsort(positions @ normal, kind="stable")]
+    order = np.argsort(positions @ normal, kind="stable")
+    positions = positions[order]
     way = positions - positions[0]
     along = way @ normal
-    return _Line(positions, along, way - along[:, None] * normal, int(np.abs(normal).argmax()))
+    numbers = tuple(slices[k].instance_number for k in order)
+    return _Line(positions, along, way - along[:, None] * normal, int(np.abs(normal).argmax()), numbers)
 
 
 def _interleaved(slices: Sequence[Instance]) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from conversion.checks import MINIMUM_SLICES, Problem, check_series, gravest_first, is_localizer, one_patient, raise_problems
 from conversion.frames import check_pixels
@@ -15,7 +14,7 @@ from conversion.hounsfield import check_plausible
 from conversion.parallel import decode_slices
 from conversion.slices import Slice, read_slices
 from conversion.source import SourceReference, reference_to
-from conversion.stack import Stack, place, plan_stack, resample
+from conversion.stack import on_grid, plan_stack
 from corewatch.errors import NotAnalysed
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
@@ -27,8 +26,9 @@ log = logging.getLogger(__name__)
 def convert_series(paths: Sequence[Path], *, threads: int = 2, minimum_slices: int = MINIMUM_SLICES) -> ScannerVolume:
     """Read the files of one series, in any order, into a volume of Hounsfield units on a regular grid.
 
-    A file that came twice counts once, and localizers are left out. A tilted gantry is sheared back, and irregular steps that are
-    short enough are interpolated (`conversion.checks.LARGEST_BRIDGED_STEP_MM`).
+    A file that came twice counts once, and localizers are left out. A tilted gantry is sheared back. Blocks of different steps, and
+    irregular steps that are short enough, are interpolated (`LARGEST_PLANNED_STEP_MM` and `LARGEST_BRIDGED_STEP_MM` of
+    `conversion.checks`).
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def convert_series(paths: Sequence[Path], *, threads: int = 2, minimum_slices: i
     Returns
     -------
     HU, int16, (columns, rows, slices) in Fortran order; slices ascend along the normal of the images. The peak of memory is the
-    volume itself, twice that for a tilted gantry or irregular steps, three times for both.
+    volume itself, and for a tilted gantry or irregular steps the images as they lie in the files as well.
 
     Raises
     ------
@@ -65,7 +65,9 @@ def convert_with_reference(
     slices = [slices[k] for k in stack.order]
     hu = decode_slices(slices, threads)
     check_plausible(hu)
-    hu = _on_grid(stack, hu)
+    if not stack.regular:
+        log.warning("slices at irregular steps, the widest %.2f mm: the volume is interpolated", np.diff(stack.along_mm).max())
+    hu = on_grid(stack, hu, threads)
     uids = tuple(one.instance.sop_instance_uid for one in slices) if stack.regular else ()
     return ScannerVolume(hu.transpose(2, 1, 0), stack.voxel_to_lps, uids), reference_to(slices)
 
@@ -91,18 +93,3 @@ def _place(instance: Instance) -> tuple[object, ...]:
     """What two copies of one image share, whatever an archive changed of their encoding and other attributes."""
     image = instance.study_uid, instance.series_uid, instance.rows, instance.columns
     return (*image, instance.position_lps, instance.orientation, instance.pixel_spacing_mm)
-
-
-def _on_grid(stack: Stack, native: NDArray[np.int16]) -> NDArray[np.int16]:
-    """Shear and resample where the stack asks for it; (slices, rows, columns) in and out."""
-    if stack.sheared:
-        columns, rows, _ = stack.shape
-        sheared = np.empty((len(native), rows, columns), np.int16)
-        for k, image in enumerate(native):
-            place(image, stack.shift[k], sheared[k])
-        native = sheared
-    if not stack.regular:
-        widest = float(np.diff(stack.along_mm).max())
-        log.warning("slices at irregular steps, the widest %.2f mm: the volume is interpolated", widest)
-        native = resample(stack, native)
-    return native

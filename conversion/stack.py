@@ -6,6 +6,7 @@ Everything here follows from positions and orientations (PS3.3 C.7.6.2.1.1), bef
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from conversion.checks import POSITION_TOLERANCE_MM, Orientation, common_normal, is_regular
 from corewatch.geometry import Matrix
 from corewatch.instance import Instance
+from corewatch.spacing import finest_step_mm
 
 AIR_HU: Final = -1000
 """What stands where nothing was measured."""
@@ -57,7 +59,7 @@ class Stack:
 def plan_stack(slices: Sequence[Instance]) -> Stack:
     """Lay the slices of a series without problems (`conversion.checks.check_series`) onto a regular grid.
 
-    The step is the mean one where the slices are regular, else the median of the steps, rounded so that the last slice is met.
+    The step is the mean one where the slices are regular, else that of the finest block, rounded so that the last slice is met.
     """
     orientation = np.median(np.array([one.orientation for one in slices], np.float64), axis=0)
     positions = np.array([one.position_lps for one in slices], np.float64)
@@ -69,7 +71,7 @@ def plan_stack(slices: Sequence[Instance]) -> Stack:
     between_rows, between_columns = np.median(np.array([one.pixel_spacing_mm for one in slices], np.float64), axis=0)
 
     regular = is_regular(along)
-    count = len(along) if regular else 1 + max(1, round(float(along[-1] / np.median(np.diff(along)))))
+    count = len(along) if regular else 1 + max(1, round(float(along[-1]) / finest_step_mm(along)))
     step = along[-1] / (count - 1)
 
     sideways = np.column_stack([way @ row, way @ column])
@@ -129,8 +131,8 @@ def _slide(image: NDArray[np.int16], part: float) -> NDArray[np.int16]:
     return np.rint(moved).astype(np.int16)
 
 
-def resample(stack: Stack, native: NDArray[np.int16]) -> NDArray[np.int16]:
-    """Interpolate slices at irregular steps linearly onto the regular grid.
+def on_grid(stack: Stack, native: NDArray[np.int16], threads: int) -> NDArray[np.int16]:
+    """Shear slices back and interpolate between them (linearly) where the stack asks for it.
 
     Parameters
     ----------
@@ -139,16 +141,38 @@ def resample(stack: Stack, native: NDArray[np.int16]) -> NDArray[np.int16]:
 
     Returns
     -------
-    HU, int16, shape (slices of the grid, rows, columns).
+    HU, int16, shape (slices of the grid, rows, columns); `native` itself where there is nothing to do.
     """
-    count = stack.shape[2]
-    targets = np.linspace(0.0, stack.along_mm[-1], count)
+    if stack.regular and not stack.sheared:
+        return native
+    columns, rows, count = stack.shape
+    out = np.empty((count, rows, columns), np.int16)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda part: _fill(stack, native, part.tolist(), out), np.array_split(np.arange(count), min(threads, count))))
+    return out
+
+
+def _fill(stack: Stack, native: NDArray[np.int16], wanted: Sequence[int], out: NDArray[np.int16]) -> None:
+    """Make some successive slices of the grid; of the sheared slices only two are held at a time."""
+    if stack.regular:
+        for k in wanted:
+            place(native[k], stack.shift[k], out[k])
+        return
+    targets = np.linspace(0.0, stack.along_mm[-1], stack.shape[2])
     below = np.clip(np.searchsorted(stack.along_mm, targets, side="right") - 1, 0, len(native) - 2)
     weights = (targets - stack.along_mm[below]) / np.diff(stack.along_mm)[below]
-    out = np.empty((count, *native.shape[1:]), np.int16)
-    for k, (lower, weight) in enumerate(zip(below.tolist(), weights.tolist(), strict=True)):
-        first, second = native[lower].astype(np.float32), native[lower + 1].astype(np.float32)
-        first += (second - first) * np.float32(weight)
-        np.rint(first, out=first)
-        out[k] = first
-    return out
+    held: dict[int, NDArray[np.float32]] = {}
+    for k in wanted:
+        lower = int(below[k])
+        held = {n: held[n] if n in held else _sheared(stack, native, n) for n in (lower, lower + 1)}
+        mixed = held[lower] + (held[lower + 1] - held[lower]) * np.float32(weights[k])
+        out[k] = np.rint(mixed, out=mixed)
+
+
+def _sheared(stack: Stack, native: NDArray[np.int16], n: int) -> NDArray[np.float32]:
+    image: NDArray[np.int16] = native[n]
+    if not stack.sheared:
+        return image.astype(np.float32)
+    sheared: NDArray[np.int16] = np.empty((stack.shape[1], stack.shape[0]), np.int16)
+    place(image, stack.shift[n], sheared)
+    return sheared.astype(np.float32)

@@ -254,7 +254,7 @@ def _enough_slices(rule: Rule, facts: _Facts) -> Rejected | None:
 
 
 def _fine(rule: Rule, facts: _Facts) -> Rejected | None:
-    step = 0.0 if facts.stack is None else facts.stack.step_mm
+    step = 0.0 if facts.stack is None else facts.stack.coarsest_mm
     widest = max(step, facts.thickness_mm or 0.0)
     if widest > rule.max_slice_step_mm + _LENGTH_TOLERANCE:
         return Rejected(

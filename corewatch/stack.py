@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from corewatch.geometry import slice_normal
 from corewatch.instance import Instance
+from corewatch.spacing import widest_block_mm
 
 POSITION_TOLERANCE_MM: Final = 0.02
 """Slices closer than this along the normal lie at the same position."""
@@ -40,6 +41,8 @@ class Stack:
         Number of different positions along the normal.
     step_mm
         Median distance between neighbouring positions along the normal; 0 where there is one position only.
+    coarsest_mm
+        The same, of the coarsest block where a stack is made of several (`corewatch.spacing`).
     coverage_mm
         From the lower face of the first slice to the upper face of the last: distance of their centres plus one step.
     normal_lps
@@ -55,6 +58,7 @@ class Stack:
 
     slices: int
     step_mm: float
+    coarsest_mm: float
     coverage_mm: float
     normal_lps: tuple[float, float, float]
     phases: int
@@ -83,6 +87,7 @@ def analyse(instances: Sequence[Instance]) -> Stack | None:
     return Stack(
         slices=int(places.size),
         step_mm=step,
+        coarsest_mm=max(step, widest_block_mm(places)),
         coverage_mm=float(places[-1] - places[0]) + step,
         normal_lps=(float(normal[0]), float(normal[1]), float(normal[2])),
         phases=int(counts.max()),

@@ -1,8 +1,9 @@
-"""The ledger on SQLite and on PostgreSQL; the server is started once per session."""
+"""The ledger on SQLite and on PostgreSQL, with a server that is started once per session; and series from real scanners."""
 
 from __future__ import annotations
 
 import itertools
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,15 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     server = Postgres(binaries, tmp_path_factory.mktemp("postgres"))
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def scanners(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Series from real scanners."""
+    folder = tmp_path_factory.mktemp("scanners")
+    with tarfile.open(shared / "data" / "dcm_qa_ct.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.servers)])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from conversion.checks import (
     LARGEST_BRIDGED_STEP_MM,
+    LARGEST_PLANNED_STEP_MM,
     POSITION_TOLERANCE_MM,
     Problem,
     check_series,
@@ -183,11 +184,56 @@ def test_acquisition_numbers_that_count_along_the_table_are_one_stack() -> None:
     assert check_series(blocks) == []
 
 
-def test_a_change_from_thin_to_thick_slices_is_named_once() -> None:
-    base, vertex = series(10, 4.0), series(6, 7.0, start=(-120.0, -110.0, -60.0 + 9 * 4.0 + 7.0))
-    (problem,) = check_series(base + vertex)
+def blocks_of(*parts: tuple[int, float], between: float | None = None) -> list[Instance]:
+    """Blocks of (steps, mm) one on top of the other, numbered from 1."""
+    zs = [-60.0]
+    for n, (count, step) in enumerate(parts):
+        if n and between is not None:
+            zs.append(zs[-1] + between)
+        zs += [zs[-1] + step * (k + 1) for k in range(count)]
+    slices = series(len(zs))
+    return [
+        replace(s, position_lps=(-120.0, -110.0, z), instance_number=n + 1) for n, (s, z) in enumerate(zip(slices, zs, strict=True))
+    ]
+
+
+@pytest.mark.parametrize("between", [None, 1.1, 3.75])
+@pytest.mark.parametrize("parts", [((12, 2.5), (16, 5.0)), ((13, 4.0), (13, 7.0)), ((5, 3.0), (4, 5.0), (3, 7.5))])
+def test_blocks_of_planned_steps_are_one_stack(parts: tuple[tuple[int, float], ...], between: float | None) -> None:
+    slices = blocks_of(*parts, between=between)
+    assert check_series(slices) == []
+    assert check_series([replace(s, instance_number=None) for s in slices]) == []
+    assert check_series([replace(s, instance_number=len(slices) - n) for n, s in enumerate(slices)]) == []
+
+
+@given(st.data())
+def test_a_slice_missing_from_a_block_is_named(data) -> None:
+    slices = blocks_of((12, 2.5), (16, 5.0))
+    at = data.draw(st.integers(1, len(slices) - 2))
+    numbered = data.draw(st.booleans())
+    kept = [s if numbered else replace(s, instance_number=None) for n, s in enumerate(slices) if n != at]
+    found = check_series(data.draw(st.permutations(kept)))
+    low, high = slices[at - 1].position_lps[2], slices[at + 1].position_lps[2]
+    if at in (9, 10, 11) and not numbered:  # next to the coarser block, whose steps are as wide as the hole: numbers alone tell
+        assert found == []
+        return
+    assert [problem.reason for problem in found] == [Reason.MISSING_SLICES]
+    assert f"between {low:.1f} mm and {high:.1f} mm (LPS z)" in found[0].detail
+
+
+def test_every_second_slice_of_a_block_missing_shows_in_the_numbers() -> None:
+    slices = blocks_of((12, 2.5), (16, 3.5))
+    kept = slices[:13] + slices[14::2]
+    (problem,) = check_series(kept)
+    assert problem.reason is Reason.MISSING_SLICES
+    assert "Steps of up to 7.00 mm where 2.50 mm are usual: between -30.0 mm" in problem.detail
+    assert check_series([replace(s, instance_number=None) for s in kept]) == [], "nothing else could tell"
+
+
+def test_a_block_wider_than_is_planned_is_missing_slices() -> None:
+    (problem,) = check_series(blocks_of((9, 4.0), (6, LARGEST_PLANNED_STEP_MM + 0.5)))
     assert problem == Problem(
-        Reason.MISSING_SLICES, "Steps of up to 7.00 mm where 4.00 mm are usual: between -24.0 mm and 18.0 mm (LPS z)."
+        Reason.MISSING_SLICES, "Steps of up to 8.00 mm where 4.00 mm are usual: between -24.0 mm and 24.0 mm (LPS z)."
     )
 
 
