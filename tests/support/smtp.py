@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
@@ -27,6 +27,8 @@ class Mailbox:
     """Recipient -> reply."""
     data_reply: str | None = None
     mail_reply: str | None = None
+    chance: Callable[[str], str | None] = lambda _what: None
+    """Command -> reply that refuses it, if it is to be refused."""
     encrypted: list[bool] = field(default_factory=list)
 
     async def handle_MAIL(self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]) -> str:
@@ -36,14 +38,14 @@ class Mailbox:
         return "250 OK"
 
     async def handle_RCPT(self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]) -> str:
-        if address in self.refuse:
-            return self.refuse[address]
+        if (reply := self.refuse.get(address) or self.chance("RCPT")) is not None:
+            return reply
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
-        if self.data_reply is not None:
-            return self.data_reply
+        if (reply := self.data_reply or self.chance("DATA")) is not None:
+            return reply
         content = envelope.content
         assert isinstance(content, bytes)
         message = message_from_bytes(content, policy=policy.default)
