@@ -32,6 +32,7 @@ def all_checks(settings: Settings, now: datetime) -> Iterator[Check]:
         ("destinations", destinations),
         ("commitment", commitment),
         ("queue monitor", monitor),
+        ("portal", portal),
     ):
         try:
             yield from check(settings)
@@ -224,6 +225,24 @@ def monitor(settings: Settings) -> Iterator[Check]:
         yield Check.ok(subject, f"{where}: runs")
     else:
         yield Check.error(subject, f"{where}: another program has the port", "stop it, or choose another one in flower.port")
+
+
+def portal(settings: Settings) -> Iterator[Check]:
+    """Links in mails lead somewhere, and over TLS; escalation can be ended."""
+    subject, ours = "portal", settings.portal
+    if ours is None or ours.url is None:
+        if settings.deliver.escalation:
+            remedy = "set portal.url and run `corewatch portal`, or tell everybody of `corewatch cases acknowledge`"
+            yield Check.warning(subject, "alerts are escalated, and mails hold no link to acknowledge them", remedy)
+        return
+    if not ours.url.startswith("https://"):
+        yield Check.warning(
+            subject, f"{ours.url} is not encrypted", "put a reverse proxy with TLS in front, or set portal.certificate"
+        )
+    if _can_bind(ours.host, ours.port):
+        yield Check.warning(subject, f"nothing listens at {ours.host}:{ours.port}", "run `corewatch up` or `corewatch portal`")
+    else:
+        yield Check.ok(subject, f"{ours.host}:{ours.port} is served; readers of mails come by {ours.url}")
 
 
 def _can_bind(host: str, port: int) -> bool:

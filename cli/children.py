@@ -18,12 +18,13 @@ WATCH_STOP_S = 35.0
 WORKER_STOP_S = 30.0
 """A worker finishes what it has in hand within this or is killed; the broker then gives the work out again."""
 MONITOR_STOP_S = 5.0
+PORTAL_STOP_S = 10.0
 
 STDERR = 2
 """The programs' standard output goes where their log goes: that of `corewatch up` holds its own answer alone."""
 
 
-def programs(config_file: Path | None, environment: Mapping[str, str]) -> list[Program]:
+def programs(config_file: Path | None, environment: Mapping[str, str], *, portal: bool = False) -> list[Program]:
     """All programs: the listener is stopped first, so that nothing new comes in, then the watch, then the workers.
 
     Parameters
@@ -32,6 +33,8 @@ def programs(config_file: Path | None, environment: Mapping[str, str]) -> list[P
         Settings file, absolute; None: built-in values.
     environment
         Environment of the programs.
+    portal
+        Also the pages that links in mails lead to.
     """
 
     def program(name: str, arguments: Sequence[str], stop_order: int, stop_limit_s: float) -> Program:
@@ -43,6 +46,7 @@ def programs(config_file: Path | None, environment: Mapping[str, str]) -> list[P
         program("watch", ["watch"], 1, WATCH_STOP_S),
         *(program(f"work-{queue}", ["work", "--queues", queue], 2, WORKER_STOP_S) for queue in QUEUES),
         program("flower", ["flower"], 3, MONITOR_STOP_S),
+        *([program("portal", ["portal"], 3, PORTAL_STOP_S)] if portal else []),
     ]
 
 

@@ -20,6 +20,7 @@ SECTIONS = {
         "watch": Entry("Only the watch folders and the scheduler.", "cli.commands.programs:watch"),
         "work": Entry("Only a worker, for some or all queues.", "cli.commands.programs:work"),
         "flower": Entry("Only the queue's web monitor (Flower).", "cli.commands.programs:flower"),
+        "portal": Entry("Only the pages that links in mails lead to.", "cli.commands.programs:portal"),
     },
     "Images": {
         "run": Entry("Analyse one case here and now: DICOM folder, zip or NIfTI.", "cli.commands.run:run"),

@@ -83,6 +83,7 @@ IMPORT_NAMES: Final = (
     "ledger",
     "outputs",
     "phantom",
+    "portal",
     "worker",
 )
 """Our packages; some names are common (python-daemon, too, owns `daemon`)."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -133,6 +135,51 @@ class EmailDestination(Section):
     timeout_s: float = Field(20.0, gt=0)
 
 
+class WebhookDestination(Section):
+    """A program of the hospital's own that gets each result as a signed HTTP request (Standard Webhooks)."""
+
+    url: str
+    """`https://...`; plain `http://` on this machine only. Redirects are not followed."""
+    secret: SecretStr
+    """Key of the signature, at least 16 characters; `whsec_` and base64, or any text."""
+    when: Literal["always", "positive", "never"] = "positive"
+    not_analysed: bool = False
+    """Also tell of what was not analysed and what failed."""
+    authority: Path | None = None
+    """PEM of the authority of the server's certificate; None: the system's."""
+    timeout_s: float = Field(10.0, gt=0)
+
+    @field_validator("url")
+    @classmethod
+    def _is_safe(cls, value: str) -> str:
+        parts = urlsplit(value)
+        here = parts.hostname in {"localhost", "127.0.0.1", "::1"}
+        if not parts.hostname or parts.username or not (parts.scheme == "https" or (parts.scheme == "http" and here)):
+            raise ValueError("must be https:// and name a host (http:// on this machine only), without user or password")
+        return value
+
+    @field_validator("secret")
+    @classmethod
+    def _is_long(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if len(text.removeprefix("whsec_")) < 16:
+            raise ValueError("needs at least 16 characters")
+        if text.startswith("whsec_"):
+            try:
+                base64.b64decode(text.removeprefix("whsec_"), validate=True)
+            except ValueError:
+                raise ValueError("after whsec_ must come base64") from None
+        return value
+
+
+class EscalationLevel(Section):
+    """Who is told next when nobody has acknowledged a positive alert."""
+
+    after_min: float = Field(gt=0)
+    """Minutes after the finding."""
+    to: tuple[str, ...] = Field(min_length=1)
+
+
 class DeliverSettings(Section):
     """Where results go."""
 
@@ -141,6 +188,9 @@ class DeliverSettings(Section):
     folder: FolderDestination | None = FolderDestination()
     email: EmailDestination | None = None
     series: ResultSeries = ResultSeries()
+    webhook: WebhookDestination | None = None
+    escalation: tuple[EscalationLevel, ...] = ()
+    """Mails to further lists as long as a positive alert is not acknowledged (`portal` serves the page for that); needs `email`."""
     give_up_h: float = Field(48.0, gt=0)
     """A destination that is away is tried for so long, then an operator must look."""
     attempts: int = Field(8, ge=1)
@@ -157,7 +207,11 @@ class DeliverSettings(Section):
     @property
     def notices(self) -> tuple[str, ...]:
         """Destinations that hear of a case that ends without a finding (`not_analysed` or `failed`)."""
-        return (("folder",) if self.folder else ()) + (("operators",) if self.email else ())
+        return (
+            (("folder",) if self.folder else ())
+            + (("operators",) if self.email else ())
+            + (("webhook",) if self.webhook and self.webhook.not_analysed else ())
+        )
 
     @property
     def not_analysed_notices(self) -> tuple[str, ...]:
@@ -170,6 +224,13 @@ class DeliverSettings(Section):
         lists = [one.name for one in self.email.lists] if self.email else []
         if len(set(lists)) != len(lists) or {"team", "sender", "operators"} & set(lists):
             raise ValueError("each of email.lists needs a name of its own, other than team, sender and operators")
-        if len(set(names)) != len(names) or {"folder", "email", "operators"} & set(names):
-            raise ValueError("each of pacs and dicomweb needs a name of its own, other than folder, email and operators")
+        waits = [level.after_min for level in self.escalation]
+        if waits != sorted(set(waits)) or (waits and self.email is None):
+            raise ValueError("each level of escalation must come after the one before it, and all need deliver.email")
+        if len(set(names)) != len(names) or any(
+            name in {"folder", "email", "operators", "webhook"} or name.startswith("escalation-") for name in names
+        ):
+            raise ValueError(
+                "each of pacs and dicomweb needs a name of its own, other than folder, email, operators, webhook and escalation-..."
+            )
         return self

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from config.delivery import DeliverSettings
 from config.intake import ListenerSettings, WatchSettings
+from config.portal import PortalSettings
 from config.section import Port, Section
 from config.series import SeriesSettings
 from config.sources import Source
@@ -111,6 +112,7 @@ class Settings(Section):
     deliver: DeliverSettings = DeliverSettings()
     work: WorkSettings = WorkSettings()
     flower: FlowerSettings = FlowerSettings()
+    portal: PortalSettings | None = None
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
 

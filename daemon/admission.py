@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -114,7 +115,7 @@ class Admission:
 
     def fail(self, case: Case, why: str, *, key: str | None = None) -> None:
         """Put a case in front of an operator."""
-        facts = {} if key is None or case.case_key is not None else {"case_key": key}
+        facts: dict[str, Any] = {} if key is None or case.case_key is not None else {"case_key": key}
         self.moved += self._ledger.deliveries.plan(
             case.case_id,
             case.state,

@@ -14,6 +14,7 @@ from daemon.assembler import Assembler
 from daemon.clockwatch import NONE, ClockWatch
 from daemon.commitment import Commitment, send_over_network
 from daemon.dispatcher import Dispatcher, Publish
+from daemon.escalating import LOOK_EVERY_S, Escalating
 from daemon.expected import AskCount, ExpectedCounts
 from daemon.lock import only_daemon
 from daemon.parts import Part
@@ -111,6 +112,7 @@ def _parts(ledger: Ledger, settings: Settings, publish: Publish, expected: Expec
         Part("assembler", assemble, ASSEMBLE_EVERY_S, due_in_s=assembler.due_in_s, after=dispatching),
         Part("reconciler", reconcile, RECONCILE_EVERY_S, after=dispatching),
         Part("commitment", commitment.step, COMMITMENT_EVERY_S, after=dispatching),
+        Part("escalation", Escalating(ledger).step, LOOK_EVERY_S, after=dispatching),
         Part("retention", clear, CLEAR_EVERY_S),
     ]
     return parts, WatchFolder(settings, refused.report)

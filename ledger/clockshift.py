@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, select, update
 
 from corewatch.states import DELIVERY_ENDS, ENDS
+from ledger.alerts import EscalationState
 from ledger.database import Database, record
-from ledger.tables import audit, cases, commitments_asked, commitments_owed, deliveries, outbox
+from ledger.tables import audit, cases, commitments_asked, commitments_owed, deliveries, escalations, outbox
 
 SLACK = timedelta(seconds=60)
 """Clocks of several hosts that share a database differ by less."""
@@ -38,6 +39,9 @@ class ClockShift:
             ).all()
             for row in waiting:
                 connection.execute(update(outbox).where(outbox.c.id == row.id).values(not_before=row.not_before + jump))
+            for row in connection.execute(select(escalations).where(escalations.c.state == EscalationState.WAITING)).all():
+                mine = (escalations.c.case_id == row.case_id) & (escalations.c.level == row.level)
+                connection.execute(update(escalations).where(mine).values(due_at=row.due_at + jump))
             record(connection, now, "clock.set", seconds=round(jump.total_seconds(), 1))
 
     def _shift_cases(self, connection: Connection, jump: timedelta, still_ran: datetime) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, insert, or_, select, update
 
 from corewatch.messages import Work
 from corewatch.states import DELIVERY_ENDS, CaseState, DeliveryState, Stage, check_delivery_transition
+from ledger.alerts import raise_alert
 from ledger.cases import Cases
 from ledger.database import Database, post, record
 from ledger.tables import cases, deliveries
@@ -57,6 +58,8 @@ class Deliveries:
         before: CaseState,
         after: CaseState,
         destinations: Mapping[str, str | None],
+        *,
+        escalation: Sequence[timedelta] | None = None,
         **facts: Any,
     ) -> bool:
         """Move the case (see `Cases.advance`) and post one delivery per destination, in one transaction.
@@ -66,11 +69,15 @@ class Deliveries:
         destinations
             Name of each destination -> None, or the reason why it does not apply to this case (it is then `skipped`).
             A destination that has a row already keeps it when it was sent, and is tried anew when it was refused.
+        escalation
+            For an alert: when each level of its escalation is due, from now; None: no alert.
         """
         with self._database.transaction() as connection:
             if not self._cases.advance_in(connection, case_id, before, after, **facts):
                 return False
             self._post_new(connection, case_id, destinations)
+            if escalation is not None:
+                raise_alert(connection, self._database.clock(), case_id, escalation)
             if after is CaseState.DELIVERING:
                 self._end_case(connection, case_id, ())  # there may be no destination that applies
             return True

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from corewatch.letters import Event, LetterKind, LetterState, Receipt
+from ledger.alerts import withdrawn
 from ledger.database import Database, record
 from ledger.tables import cases, letters
 
@@ -57,9 +58,11 @@ class Letters:
             ]  # fmt: skip
 
     def begin(self, event: Event, message_id: str, recipients: Sequence[str]) -> str | None:
-        """The content is about to go out; committed before this returns."""
+        """The content is about to go out; committed before this returns. An escalation must not when the alert is acknowledged."""
         now = self._database.clock()
         with self._database.transaction() as connection:
+            if event.kind is LetterKind.ESCALATION and (why := withdrawn(connection, event.about)) is not None:
+                return why
             for recipient in recipients:
                 row = letters.c.event_key == event.key, letters.c.recipient == recipient
                 values = {"state": LetterState.SENDING, "begun_at": now, "ended_at": None, "detail": "", "message_id": message_id}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from corewatch.clock import Clock, utc_now
+from ledger.alerts import Alerts
 from ledger.cases import Cases
 from ledger.clockshift import ClockShift
 from ledger.commitments_asked import CommitmentsAsked
@@ -36,6 +37,8 @@ class Ledger:
         Arrivals and instances; files that are no instance of a series.
     cases, deliveries
         States and transitions.
+    alerts
+        Positive findings, who has acknowledged them, and their escalation.
     letters, digests
         Who has which mail; many cases in one mail.
     commitments_asked, commitments_owed
@@ -54,6 +57,7 @@ class Ledger:
         self.cases = Cases(self._database)
         self.deliveries = Deliveries(self._database)
         self.letters = Letters(self._database)
+        self.alerts = Alerts(self._database)
         self.digests = Digests(self._database)
         self.commitments_asked = CommitmentsAsked(self._database)
         self.commitments_owed = CommitmentsOwed(self._database)

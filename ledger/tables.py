@@ -235,3 +235,25 @@ mail_places = Table(
     Column("at", UtcDateTime, nullable=False),
     Index("mail_places_by_time", "destination", "at"),
 )
+
+# positive findings: who has acknowledged them, and who is told next as long as nobody has
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("case_id", String(16), ForeignKey("cases.case_id"), primary_key=True),
+    Column("raised_at", UtcDateTime, nullable=False),
+    Column("acknowledged_at", UtcDateTime),
+    Column("acknowledged_by", String(200)),
+    Column("acknowledged_as", String(64)),  # the list whose link was used
+)
+
+escalations = Table(
+    "escalations",
+    metadata,
+    Column("case_id", String(16), ForeignKey("cases.case_id"), primary_key=True),
+    Column("level", Integer, primary_key=True),
+    Column("due_at", UtcDateTime, nullable=False),
+    Column("state", String(16), nullable=False),  # waiting, posted, cancelled
+    Column("ended_at", UtcDateTime),
+    Index("escalations_by_time", "state", "due_at"),
+)

@@ -41,6 +41,8 @@ class ReportedCase:
         Mail addresses that belong to where this case came in, besides the general list.
     study_uid
         Study Instance UID of the source; None where the input was no DICOM.
+    acknowledged
+        Somebody has acknowledged the alert.
     """
 
     case_id: str
@@ -55,6 +57,7 @@ class ReportedCase:
     superseded_report: Path | None = None
     extra_recipients: tuple[str, ...] = ()
     study_uid: str | None = None
+    acknowledged: bool = False
 
     def __post_init__(self) -> None:
         if self.received_at.tzinfo is None or self.analysed_at.tzinfo is None:

@@ -105,6 +105,7 @@ def compose(
     thread: str | None = None,
     link: str | None = None,
     repeated: bool = False,
+    lead: str = "",
 ) -> EmailMessage:
     """Make one mail.
 
@@ -118,13 +119,15 @@ def compose(
         Message-ID that gathers the mails of a study, see `thread_id`.
     link
         Address of the case's page.
+    lead
+        Words before the verdict.
     repeated
         Perhaps the recipients have it already: a copy under the same Message-ID.
     """
     finding = None if case.failed else case.result.finding
     message = EmailMessage()
     revision = f", revision {case.revision}" if case.revision > 1 else ""
-    message["Subject"] = f"[corewatch] {wording.headline(case)} - case {case.case_id}{revision}"
+    message["Subject"] = f"[corewatch] {lead}{wording.headline(case)} - case {case.case_id}{revision}"
     message["From"] = sender
     message["To"] = ", ".join(recipients)
     message["Date"] = format_datetime(sent_at)
@@ -140,7 +143,7 @@ def compose(
         message["Importance"] = "high"
         message["X-Priority"] = "1"
     values = {
-        "verdict": wording.headline(case) if finding is None else wording.verdict(finding),
+        "verdict": lead + (wording.headline(case) if finding is None else wording.verdict(finding)),
         "alert": finding is not None and finding.alert,
         "volume": None if finding is None else wording.volume(finding),
         "span": None if finding is None else wording.interval(finding),

@@ -44,8 +44,11 @@ class WorkerContext:
     def reported(self, case: Case) -> ReportedCase:
         """The case as it stands now, for pages, objects and mails."""
         history, deliveries = self.ledger.cases.history(case.case_id), self.ledger.deliveries.of(case.case_id)
+        alert = self.ledger.alerts.get(case.case_id)
         return replace(
-            reported_case(case, history, deliveries, self.folder(case.case_id)), superseded_report=self._superseded_report(case)
+            reported_case(case, history, deliveries, self.folder(case.case_id)),
+            superseded_report=self._superseded_report(case),
+            acknowledged=alert is not None and alert.acknowledged_at is not None,
         )
 
     def _superseded_report(self, case: Case) -> Path | None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from config.delivery import DicomwebDestination as DicomwebSettings
 from config.delivery import EmailDestination as EmailSettings
 from config.delivery import PacsDestination as PacsSettings
+from config.delivery import WebhookDestination as WebhookSettings
 from config.keys import own_key
 from config.section import TlsFiles as TlsSettings
 from config.settings import Settings
@@ -18,7 +19,9 @@ from outputs.destinations.folder import FolderParameters
 from outputs.destinations.pacs import CommitmentTerms, PacsParameters
 from outputs.destinations.receipts import Receipts
 from outputs.destinations.registry import DestinationParameters, build_destinations
+from outputs.destinations.webhook import WebhookParameters, secret_bytes
 from outputs.dicom.kinds import SeriesNaming
+from outputs.links import Links
 from outputs.smtp import MailServer
 from outputs.stow import WebServer
 
@@ -29,14 +32,15 @@ def destinations_of(settings: Settings, receipts: Receipts | None = None) -> dic
     Without `receipts` they are good for connection tests.
     """
     deliver = settings.deliver
+    email = None if deliver.email is None else _email(deliver.email, settings, checks_only=receipts is None)
     return build_destinations(
         DestinationParameters(
             pacs=tuple(_pacs(p, settings.listener.ae_title) for p in deliver.pacs),
             dicomweb=tuple(_dicomweb(archive) for archive in deliver.dicomweb),
             folder=None if deliver.folder is None else FolderParameters(deliver.folder.path, deliver.folder.pattern),
-            email=None
-            if deliver.email is None
-            else _email(deliver.email, b"" if receipts is None else own_key(settings.data_dir, "mail threads")),
+            email=email,
+            webhook=None if deliver.webhook is None else _webhook(deliver.webhook),
+            escalation=tuple(level.to for level in deliver.escalation),
         ),
         receipts=receipts,
     )
@@ -46,6 +50,17 @@ def naming_of(settings: Settings) -> SeriesNaming:
     """How the series of our DICOM objects stand in a study."""
     series = settings.deliver.series
     return SeriesNaming(series.number, series.description, series.manufacturer)
+
+
+def _webhook(webhook: WebhookSettings) -> WebhookParameters:
+    return WebhookParameters(
+        url=webhook.url,
+        secret=secret_bytes(webhook.secret.get_secret_value()),
+        when=webhook.when,
+        not_analysed=webhook.not_analysed,
+        authority=webhook.authority,
+        timeout_s=webhook.timeout_s,
+    )
 
 
 def _pacs(pacs: PacsSettings, listener_ae_title: str) -> PacsParameters:
@@ -78,7 +93,11 @@ def _dicomweb(archive: DicomwebSettings) -> DicomwebParameters:
     return DicomwebParameters(archive.name, server, archive.objects, archive.not_analysed)
 
 
-def _email(email: EmailSettings, thread_key: bytes) -> EmailParameters:
+def _email(email: EmailSettings, settings: Settings, *, checks_only: bool) -> EmailParameters:
+    """`checks_only`: no keys are made or read."""
+    links = None
+    if settings.portal is not None and settings.portal.url is not None and not checks_only:
+        links = Links(settings.portal.link_key(settings.data_dir), settings.portal.url).to
     server = MailServer(
         host=email.host,
         port=email.port,
@@ -95,7 +114,8 @@ def _email(email: EmailSettings, thread_key: bytes) -> EmailParameters:
         operators=email.operators,
         when=email.when,
         lists=tuple(MailList(one.name, one.to, one.when) for one in email.lists),
-        thread_key=thread_key,
+        thread_key=b"" if checks_only else own_key(settings.data_dir, "mail threads"),
+        link=links,
         patient_fields=email.patient_fields,
     )
 

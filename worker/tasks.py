@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Any
 
 from celery import Celery, Task
@@ -13,6 +14,7 @@ from celery.exceptions import Reject
 from corewatch.states import CaseState, Stage
 from jobs.names import task_name
 from ledger.cases import Case
+from outputs.destinations.escalation import ESCALATION
 from worker.context import WorkerContext
 from worker.delivering import run_delivery
 from worker.destinations import naming_of
@@ -56,6 +58,10 @@ OPERATORS = "operators"
 """The destination that hears of what ends without a finding; a result does not go there."""
 
 
+def _from_the_start(destination: str) -> bool:
+    return destination != OPERATORS and not destination.startswith(ESCALATION)
+
+
 def again(task: Task) -> bool:
     """Whether the broker gives this message out a second time because its first worker is gone."""
     info: dict[str, Any] = task.request.delivery_info or {}
@@ -97,8 +103,13 @@ def _to(context: WorkerContext, after: CaseState) -> Callable[[Case, Facts], boo
 def _to_delivery(context: WorkerContext) -> Callable[[Case, Facts], bool]:
     def advance(case: Case, facts: Facts) -> bool:
         reported = context.reported(case)
-        planned = {name: d.applies(reported) for name, d in context.destinations.items() if name != OPERATORS}
-        moved = context.ledger.deliveries.plan(case.case_id, case.state, CaseState.DELIVERING, planned, **facts)
+        planned = {name: d.applies(reported) for name, d in context.destinations.items() if _from_the_start(name)}
+        finding = reported.result.finding
+        levels = [timedelta(minutes=level.after_min) for level in context.settings.deliver.escalation]
+        alert = finding is not None and finding.alert
+        moved = context.ledger.deliveries.plan(
+            case.case_id, case.state, CaseState.DELIVERING, planned, escalation=levels if alert else None, **facts
+        )
         if moved and all(skip is not None for skip in planned.values()):
             write_last_result(context, case.case_id)
         return moved

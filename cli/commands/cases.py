@@ -91,6 +91,25 @@ def retry(config_file: Path | None, case_ids: tuple[str, ...], as_json: bool) ->
 
 
 @cases.command()
+@click.argument("case_id", metavar="CASE_ID")
+@click.option("--by", metavar="NAME", default=None, help="Who has seen it; the user of this machine where none is given.")
+@config_option
+@json_option
+def acknowledge(config_file: Path | None, case_id: str, by: str | None, as_json: bool) -> None:
+    """Note that somebody has seen a positive alert: it is not escalated any more."""
+    from cli.casesview import print_json
+
+    with _ledger(config_file) as ledger:
+        alert = ledger.alerts.acknowledge(_known(ledger, case_id).case_id, by or _operator(), "operators")
+    if alert is None:
+        raise UsageProblem(f"case {case_id} has no alert")
+    if as_json:
+        print_json({case_id: {"acknowledged_by": alert.acknowledged_by, "acknowledged_at": str(alert.acknowledged_at)}})
+    else:
+        click.echo(f"{case_id}: acknowledged by {alert.acknowledged_by}")
+
+
+@cases.command()
 @click.argument("case_ids", nargs=-1, required=True, metavar="CASE_ID...")
 @config_option
 @json_option

@@ -89,3 +89,17 @@ def flower(config_file: Path | None) -> None:
         flower_password(settings),
         settings.data_dir / "flower-history",
     )
+
+
+@click.command()
+@config_option
+def portal(config_file: Path | None) -> None:
+    """Run the pages that links in mails lead to: a case's state, and the acknowledgement of its alert."""
+    from cli.privacy import keep_private
+    from config.logging import configure_logging
+    from portal.main import serve
+
+    settings = settings_of(config_file)
+    configure_logging(settings.log, "portal")
+    keep_private(settings.data_dir)
+    serve(settings)

@@ -91,7 +91,7 @@ def _run(settings: Settings, file: Path | None, signals: _Signals, *, as_json: b
         url = redis.start()  # what cannot work from the beginning is said at once, not tried again and again
         extra["COREWATCH__BROKER__URL"] = url
         kept.append(_redis_program(redis))
-    kept += programs(file, own_environment(extra))
+    kept += programs(file, own_environment(extra), portal=settings.portal is not None)
     supervisor = Supervisor(kept)
     ready = threading.Event()
     names = [program.name for program in kept]
@@ -139,6 +139,8 @@ def _wait_until_ready(
     from daemon.lock import LOCK_FILE
 
     ports = {"listen": settings.listener.port, "flower": settings.flower.port}
+    if settings.portal is not None:
+        ports["portal"] = settings.portal.port
     locks = {"watch": settings.data_dir / LOCK_FILE}
     begun = told = time.monotonic()
     while not stop.wait(ASK_EVERY_S):

@@ -61,6 +61,9 @@ class MailDestination(ABC):
     alerts = False
     """Brings alerts, which go out alone while they are recent."""
 
+    lead = ""
+    """Begins subject and verdict."""
+
     def __init__(
         self,
         parameters: EmailParameters,
@@ -137,6 +140,7 @@ class MailDestination(ABC):
                 thread=thread,
                 link=link,
                 repeated=repeated,
+                lead=self.lead,
             )
 
         return Letter(event, identity, recipients.to, make)

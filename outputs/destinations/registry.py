@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from outputs.destinations.base import Destination
 from outputs.destinations.dicomweb import DicomwebDestination, DicomwebParameters
 from outputs.destinations.email import EmailDestination, EmailParameters, OperatorsDestination
+from outputs.destinations.escalation import EscalationDestination
 from outputs.destinations.folder import FolderDestination, FolderParameters
 from outputs.destinations.pacs import PacsDestination, PacsParameters
 from outputs.destinations.receipts import Receipts
+from outputs.destinations.webhook import WebhookDestination, WebhookParameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,9 @@ class DestinationParameters:
     dicomweb: tuple[DicomwebParameters, ...] = ()
     folder: FolderParameters | None = None
     email: EmailParameters | None = None
+    webhook: WebhookParameters | None = None
+    escalation: tuple[tuple[str, ...], ...] = ()
+    """Recipients of each level; needs `email`."""
 
 
 def build_destinations(
@@ -48,6 +53,12 @@ def build_destinations(
     if parameters.email is not None:
         kinds = (EmailDestination, OperatorsDestination)
         built += [kind(parameters.email, clock, receipts) for kind in kinds]
+        built += [
+            EscalationDestination(level, to, parameters.email, clock, receipts)
+            for level, to in enumerate(parameters.escalation, start=1)
+        ]
+    if parameters.webhook is not None:
+        built.append(WebhookDestination(parameters.webhook, clock))
     by_name = {destination.name: destination for destination in built}
     if len(by_name) != len(built):
         raise ValueError("two destinations have the same name")

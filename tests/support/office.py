@@ -60,6 +60,9 @@ class Office:
         Found(finding, self.clock(), 1.0).write(folder)
         folder.result.write_text("{}")
         self.ledger.cases.advance(case_id, CaseState.QUEUED, CaseState.PREPARED)
+        if alert:  # as the last stage does
+            levels = self.context.settings.deliver.escalation
+            more.setdefault("escalation", [timedelta(minutes=level.after_min) for level in levels])
         facts = {"core_ml": core_ml, "side": "left", "alert": alert}
         self.ledger.cases.advance(case_id, CaseState.PREPARED, CaseState.DETECTED, **facts)
         self.ledger.deliveries.plan(case_id, CaseState.DETECTED, CaseState.DELIVERING, dict.fromkeys(names), **more)

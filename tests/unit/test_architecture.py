@@ -24,6 +24,7 @@ LAYERS = {
     "dicom_listener": 2,
     "daemon": 2,
     "worker": 2,
+    "portal": 2,
     "cli": 3,
 }
 MOST_LINES = 400

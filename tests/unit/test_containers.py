@@ -26,7 +26,7 @@ REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
 
 def test_every_program_is_a_service() -> None:
     commands = sorted(" ".join(service["command"]) for service in OURS.values())
-    assert commands == sorted(["listen", "watch", "flower", *(f"work --queues {q}" for q in QUEUES)])
+    assert commands == sorted(["listen", "watch", "flower", "portal", *(f"work --queues {q}" for q in QUEUES)])
 
 
 @pytest.mark.parametrize("name", sorted(OURS))

@@ -1,0 +1,44 @@
+"""Mail to the next list when nobody has acknowledged a positive alert."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from corewatch.letters import LetterKind
+from outputs.case import ReportedCase
+from outputs.destinations.email import EmailParameters, MailDestination, MailList, disjoint
+from outputs.destinations.receipts import Receipts
+
+ESCALATION: Final = "escalation-"
+"""What the names of these destinations begin with; the level's number follows."""
+
+
+class EscalationDestination(MailDestination):
+    """One level. The ledger starts it when its time has come (`ledger.alerts`)."""
+
+    paced = False
+
+    def __init__(
+        self, level: int, to: tuple[str, ...], parameters: EmailParameters, clock: Callable[[], datetime], receipts: Receipts | None
+    ) -> None:
+        super().__init__(parameters, clock, receipts)
+        self.name = f"{ESCALATION}{level}"
+        self.lead = "NOT ACKNOWLEDGED: "
+        self._to = to
+
+    def applies(self, case: ReportedCase) -> str | None:
+        """Skip what was acknowledged meanwhile, and what is no alert (any more)."""
+        if case.acknowledged:
+            return "the alert was acknowledged"
+        finding = case.result.finding
+        return None if finding is not None and finding.alert else "no alert"
+
+    def lists(self, case: ReportedCase) -> tuple[MailList, ...]:
+        """The level's list."""
+        return disjoint([MailList(self.name, self._to)])
+
+    def kind(self, case: ReportedCase) -> LetterKind:
+        """An escalation."""
+        return LetterKind.ESCALATION

@@ -1,0 +1,152 @@
+"""Delivery to a program of the hospital's own: one signed HTTP request per case, as Standard Webhooks describes it.
+
+https://github.com/standard-webhooks/standard-webhooks: `webhook-id` (the same for a repeat), `webhook-timestamp` (Unix seconds) and
+`webhook-signature` (`v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`). The address is the settings' alone, nothing that
+arrives can change it, and no redirect is followed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+import requests
+
+from corewatch import RESEARCH_LABEL
+from corewatch.errors import OperatorNeeded, RetryLater
+from outputs.case import ReportedCase
+from outputs.destinations.base import Delivered
+from outputs.mail import event_key
+
+_AGAIN: Final = frozenset({408, 425, 429})
+"""Statuses below 500 that pass (RFC 9110, 15.5.9; RFC 8470; RFC 6585)."""
+
+_FIELDS: Final = (
+    "case_id", "state", "revision", "reason", "reason_text", "model", "core_ml", "core_ml_interval", "side", "side_confidence",
+    "alert", "unstable",
+)  # fmt: skip
+"""What of `result.json` goes out: nothing that names patient, study or series."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookParameters:
+    """Where to, and what."""
+
+    url: str
+    secret: bytes = field(repr=False)
+    when: Literal["always", "positive", "never"] = "positive"
+    not_analysed: bool = False
+    """Also tell of what was not analysed and what failed."""
+    authority: Path | None = None
+    """PEM of the authority of the server's certificate; None: the system's."""
+    timeout_s: float = 10.0
+
+    def __str__(self) -> str:
+        parts = urlsplit(self.url)
+        return f"webhook {parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
+class WebhookDestination:
+    """POSTs each case once as JSON; a repeat bears the same `webhook-id`."""
+
+    name = "webhook"
+
+    def __init__(self, parameters: WebhookParameters, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._to = parameters
+        self._clock = clock
+
+    def applies(self, case: ReportedCase) -> str | None:
+        """Skip what the settings do not want sent."""
+        finding, when = case.result.finding, self._to.when
+        if finding is None or case.failed:
+            return None if self._to.not_analysed else "no finding (deliver.webhook.not_analysed is false)"
+        if when == "never":
+            return "switched off (deliver.webhook.when: never)"
+        return "no alert (deliver.webhook.when: positive)" if when == "positive" and not finding.alert else None
+
+    def deliver(self, case: ReportedCase) -> Delivered:
+        """Send; every 2xx counts as taken."""
+        identity, now = f"msg_{event_key(case, self.name)}", self._clock()
+        body = json.dumps(payload(case), separators=(",", ":")).encode()
+        status = self._request("POST", body, signed_headers(self._to.secret, identity, now, body))
+        if 200 <= status < 300:
+            return Delivered(f"{self._to} answered {status} to {identity}", now)
+        said = f"{self._to} answered {status}"
+        if status >= 500 or status in _AGAIN:
+            raise RetryLater(f"{said}; look at its log")
+        if 300 <= status < 400:
+            raise OperatorNeeded(f"{said}, a redirect, which is not followed; correct deliver.webhook.url")
+        raise OperatorNeeded(f"{said}; look at its log, and compare deliver.webhook.secret on both sides")
+
+    def check(self) -> str | None:
+        """Whether a server answers there, over TLS that can be trusted: HEAD without content, whatever the status."""
+        try:
+            self._request("HEAD", b"", {})
+        except (RetryLater, OperatorNeeded) as error:
+            return str(error)
+        return None
+
+    def _request(self, method: str, body: bytes, headers: dict[str, str]) -> int:
+        verify: bool | str = True if self._to.authority is None else str(self._to.authority)
+        with requests.Session() as session:
+            session.trust_env = False  # neither proxies nor .netrc of the environment
+            try:
+                with session.request(
+                    method, self._to.url, data=body, headers=headers, timeout=self._to.timeout_s, allow_redirects=False,
+                    verify=verify, stream=True,
+                ) as answer:  # fmt: skip
+                    with suppress(requests.RequestException):
+                        answer.raw.read(1024)  # of what it says nothing is needed
+                    return answer.status_code
+            except requests.exceptions.SSLError:
+                raise OperatorNeeded(
+                    f"the certificate of {self._to} cannot be trusted; check deliver.webhook.authority and url"
+                ) from None
+            except (requests.RequestException, OSError) as error:
+                why = f"{self._to} cannot be reached or broke off ({type(error).__name__})"
+                raise RetryLater(f"{why}; check deliver.webhook.url and the firewall") from None
+
+
+def payload(case: ReportedCase) -> dict[str, Any]:
+    """What is sent: a part of `result.json`, free of patient data and of UIDs."""
+    result = case.result.to_json()
+    data: dict[str, Any] = {name: result[name] for name in _FIELDS}
+    data["received_at"], data["analysed_at"] = case.received_at.isoformat(), case.analysed_at.isoformat()
+    data["notice"] = RESEARCH_LABEL
+    kind = "failed" if case.failed else "not_analysed" if case.result.finding is None else "result"
+    return {"type": f"case.{kind}", "timestamp": case.analysed_at.astimezone(UTC).isoformat(), "data": data}
+
+
+def signed_headers(secret: bytes, identity: str, now: datetime, body: bytes) -> dict[str, str]:
+    """The headers that a receiver checks."""
+    timestamp = str(int(now.timestamp()))
+    signature = hmac.new(secret, f"{identity}.{timestamp}.".encode() + body, hashlib.sha256).digest()
+    return {
+        "webhook-id": identity,
+        "webhook-timestamp": timestamp,
+        "webhook-signature": f"v1,{base64.b64encode(signature).decode()}",
+        "content-type": "application/json",
+        "user-agent": "corewatch",
+    }
+
+
+def secret_bytes(text: str) -> bytes:
+    """The key in a secret: base64 after `whsec_`, any other text as it is.
+
+    Raises
+    ------
+    ValueError
+        After `whsec_` comes no base64.
+    """
+    if text.startswith("whsec_"):
+        return base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    return text.encode()

@@ -1,0 +1,70 @@
+"""The portal program."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import structlog
+import uvicorn
+
+from config.settings import Settings
+from corewatch.errors import ConfigurationError
+from ledger.store import Ledger
+from outputs.links import Links
+from portal.app import Portal
+
+log = structlog.get_logger()
+
+
+class _Server(uvicorn.Server):
+    """Ends with 0 when it is told to stop; uvicorn's own would raise the signal once more."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGTERM and SIGINT."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.handle_exit)
+        yield
+
+
+def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Raises
+    ------
+    ConfigurationError
+        The settings have no `portal`, or its certificate cannot be read.
+    """
+    portal = settings.portal
+    if portal is None:
+        raise ConfigurationError("portal: there is none in the settings; `portal: {url: https://...}` makes one")
+    if (portal.certificate is None) != (portal.certificate_key is None):
+        raise ConfigurationError("portal.certificate and portal.certificate_key belong together")
+    for file in (portal.certificate, portal.certificate_key):
+        if file is not None and not file.is_file():
+            raise ConfigurationError(f"portal: {file} does not exist")
+    ledger = Ledger(settings.database_url)
+    try:
+        app = Portal(ledger, Links(portal.link_key(settings.data_dir)), timedelta(days=portal.link_days)).application()
+        log.info("ready", host=portal.host, port=portal.port)
+        config = uvicorn.Config(
+            app,
+            host=portal.host,
+            port=portal.port,
+            ssl_certfile=portal.certificate,
+            ssl_keyfile=portal.certificate_key,
+            proxy_headers=bool(portal.proxies),
+            forwarded_allow_ips=list(portal.proxies),
+            server_header=False,
+            access_log=False,  # the addresses hold the links' secrets
+            log_config=None,
+            limit_concurrency=100,
+            timeout_keep_alive=10,
+            h11_max_incomplete_event_size=16_384,
+        )
+        _Server(config).run()
+    finally:
+        ledger.close()

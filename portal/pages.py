@@ -1,0 +1,85 @@
+"""What the pages say."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from datetime import datetime
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from corewatch import RESEARCH_LABEL
+from corewatch.reasons import Reason
+from corewatch.states import CaseState
+from ledger.alerts import Alert
+from ledger.cases import Case
+
+_WORDS = {
+    CaseState.NOT_ANALYSED: "Not analysed",
+    CaseState.FAILED: "Failed",
+    CaseState.SUPERSEDED: "A later revision took this case's place",
+}
+
+
+class Pages:
+    """Templates, escaped; the style is in the page, named by its hash."""
+
+    def __init__(self) -> None:
+        self._templates = Environment(
+            loader=PackageLoader("portal"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        self._style = self._templates.get_template("style.css").render()
+        self.style_hash = "sha256-" + base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode()
+
+    def case(self, case: Case, alert: Alert | None, now: datetime, problem: str = "") -> str:
+        """One case: its verdict, and the form while its alert is not acknowledged. Free of patient data."""
+        acknowledged = None
+        if alert is not None and alert.acknowledged_at is not None:
+            acknowledged = (alert.acknowledged_by or "", _moment(alert.acknowledged_at))
+        superseded = case.state is CaseState.SUPERSEDED
+        facts = [("Case", case.case_id), ("Last image", f"{_moment(case.last_stored_at)} ({_ago(now - case.last_stored_at)})")]
+        if case.side in ("left", "right"):
+            facts.insert(0, ("Side", f"patient's {case.side.upper()}"))
+        return self._render(
+            "case.html",
+            title=f"Case {case.case_id}",
+            alert=alert is not None and not superseded,
+            verdict=_verdict(case, alert is not None),
+            volume=None if case.core_ml is None else f"{case.core_ml:.0f} mL",
+            reason=_reason(case.reason),
+            facts=facts,
+            acknowledged=acknowledged,
+            form=alert is not None and acknowledged is None and not superseded,
+            problem=problem,
+        )
+
+    def message(self, words: str) -> str:
+        """A page of one sentence."""
+        return self._render("message.html", title="corewatch", words=words)
+
+    def _render(self, template: str, **values: object) -> str:
+        return self._templates.get_template(template).render(style=self._style, label=RESEARCH_LABEL, **values)
+
+
+def _verdict(case: Case, alert: bool) -> str:
+    if case.state in _WORDS:
+        return _WORDS[case.state]
+    if case.core_ml is None:
+        return "In work"
+    return "ALERT: ischemic core" if alert or case.alert else "No alert"
+
+
+def _reason(reason: Reason | None) -> str:
+    return "" if reason is None else reason.sentence
+
+
+def _moment(at: datetime) -> str:
+    local = at.astimezone()
+    return f"{local:%Y-%m-%d %H:%M} UTC{local.strftime('%z')[:3]}"
+
+
+def _ago(passed: object) -> str:
+    minutes = int(getattr(passed, "total_seconds", lambda: 0.0)() // 60)
+    if minutes < 120:
+        return f"{max(minutes, 0)} min ago"
+    return f"{minutes // 60} h ago"

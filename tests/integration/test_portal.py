@@ -1,0 +1,173 @@
+"""The portal as a program of its own: what a link shows, what it does, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+
+from config import load_settings
+from corewatch import RESEARCH_LABEL
+from corewatch.reasons import Reason
+from corewatch.states import CaseState
+from ledger.alerts import EscalationState
+from ledger.store import Ledger
+from outputs.links import Links
+from portal.rates import RateLimit
+from tests.support.ledger import queued
+from tests.support.net import answers, free_port, wait_for
+from tests.support.programs import COMMAND
+
+
+@dataclass
+class Running:
+    url: str
+    ledger: Ledger
+    links: Links
+    log: Path
+
+    def alert(self, series: str) -> str:
+        case_id = queued(self.ledger, series)
+        self.ledger.cases.advance(case_id, CaseState.QUEUED, CaseState.PREPARED)
+        self.ledger.cases.advance(case_id, CaseState.PREPARED, CaseState.DETECTED, core_ml=41.7, side="left", alert=True)
+        waits = [timedelta(minutes=10)]
+        self.ledger.deliveries.plan(case_id, CaseState.DETECTED, CaseState.DELIVERING, {"email": None}, escalation=waits)
+        return case_id
+
+
+@pytest.fixture(scope="module")
+def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder, port = tmp_path_factory.mktemp("portal"), free_port()
+    file = folder / "corewatch.yaml"
+    # every test asks from an address of its own, as if through a proxy
+    section = {"port": port, "url": f"http://127.0.0.1:{port}", "proxies": ["127.0.0.1"]}
+    file.write_text(yaml.safe_dump({"data_dir": "./data", "portal": section}))
+    settings = load_settings(file, {})
+    assert settings.portal is not None
+    ledger = Ledger(settings.database_url)
+    log = folder / "log"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("COREWATCH__")}
+    with log.open("wb") as out:
+        command = [COMMAND, "portal", "--config", str(file)]
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
+        try:
+            wait_for("the portal", lambda: answers(port), 60)
+            yield Running(section["url"], ledger, Links(settings.portal.link_key(settings.data_dir), section["url"]), log)
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0, log.read_text()
+            ledger.close()
+
+
+def test_looking_changes_nothing(portal: Running) -> None:
+    """Mail filters open every link, and some send HEAD or follow a form's address by GET."""
+    case_id = portal.alert("1.1")
+    link = portal.links.to(case_id, "team")
+    for _ in range(3):
+        page = requests.get(link, timeout=10)
+        assert page.status_code == 200
+    requests.get(link + "?name=Scanner", timeout=10)
+    alert = portal.ledger.alerts.get(case_id)
+    assert alert is not None
+    assert alert.acknowledged_at is None
+    for words in (case_id, "42 mL", "LEFT", "I have seen this alert", RESEARCH_LABEL):
+        assert words in page.text
+    assert "<script" not in page.text
+
+
+def test_the_button_acknowledges_once(portal: Running) -> None:
+    case_id = portal.alert("1.2")
+    link = portal.links.to(case_id, "night")
+    page = requests.post(link, data={"name": "  Dr. <b>Ute</b>\u2028 Brandt "}, timeout=10)
+    assert [answer.status_code for answer in page.history] == [303], "reloading sends nothing again"
+    assert "Dr. &lt;b&gt;Ute&lt;/b&gt; Brandt" in page.text
+    assert "<button" not in page.text
+    requests.post(portal.links.to(case_id, "team"), data={"name": "Second"}, timeout=10)
+    alert = portal.ledger.alerts.get(case_id)
+    assert alert is not None
+    assert (alert.acknowledged_by, alert.acknowledged_as) == ("Dr. <b>Ute</b> Brandt", "night")
+    assert [level.state for level in portal.ledger.alerts.levels(case_id)] == [EscalationState.CANCELLED]
+    assert portal.links.token(case_id, "night") not in portal.log.read_text(), "a link in a log is a key in a log"
+    assert "Brandt" not in portal.log.read_text()
+
+
+@pytest.mark.parametrize("name", ["", "   ", "\x00\x01", "x" * 101])
+def test_without_a_name_nothing_is_acknowledged(name: str, portal: Running) -> None:
+    case_id = portal.alert(f"1.3.{len(name)}.{ord(name[:1] or '0')}")
+    page = requests.post(portal.links.to(case_id, "team"), data={"name": name}, timeout=10)
+    assert page.status_code == 422
+    assert "name." in page.text
+    alert = portal.ledger.alerts.get(case_id)
+    assert alert is not None
+    assert alert.acknowledged_at is None
+
+
+def test_links_that_are_not_ours_say_nothing(portal: Running) -> None:
+    case_id = portal.alert("1.4")
+    good = portal.links.token(case_id, "team")
+    foreign = Links(b"another key" * 4).token(case_id, "team")
+    for token in (good[:-1] + ("A" if good[-1] != "A" else "B"), foreign, "x", "x" * 5000, "%00", case_id):
+        for page in (requests.get(f"{portal.url}/a/{token}", timeout=10), requests.post(f"{portal.url}/a/{token}", timeout=10)):
+            assert page.status_code in (404, 415), token[:20]
+            assert case_id not in page.text
+    assert portal.links.read(good, timedelta(days=1)) is not None
+    assert portal.links.read(good, timedelta(seconds=-1)) is None
+    for path in ("/", "/a/", "/docs", "/a/../etc/passwd"):
+        assert requests.get(portal.url + path, timeout=10).status_code == 404
+
+
+def test_headers_shut_the_page_in(portal: Running) -> None:
+    page = requests.get(portal.links.to(portal.alert("1.5"), "team"), timeout=10)
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert page.headers["referrer-policy"] == "no-referrer"
+    assert page.headers["cache-control"] == "no-store"
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert "server" not in page.headers
+    assert "set-cookie" not in page.headers
+
+
+def test_other_kinds_of_cases_have_no_button(portal: Running) -> None:
+    superseded = portal.alert("1.6")
+    portal.ledger.cases.advance(superseded, CaseState.DELIVERING, CaseState.SUPERSEDED)
+    ended = queued(portal.ledger, "1.7")
+    portal.ledger.cases.advance(ended, CaseState.QUEUED, CaseState.NOT_ANALYSED, reason=Reason.MISSING_SLICES, detail="x")
+    for case_id, words in ((superseded, "took this case"), (ended, "not a negative result")):
+        page = requests.get(portal.links.to(case_id, "team"), timeout=10)
+        assert words in page.text
+        assert "<button" not in page.text
+    requests.post(portal.links.to(ended, "team"), data={"name": "Dr. X"}, timeout=10)
+    assert portal.ledger.alerts.get(ended) is None
+
+
+def test_large_bodies_and_other_forms_are_refused(portal: Running) -> None:
+    link = portal.links.to(portal.alert("1.8"), "team")
+    assert requests.post(link, data={"name": "x" * 5000}, timeout=10).status_code == 413
+    assert requests.post(link, json={"name": "x"}, timeout=10).status_code == 415
+
+
+def test_one_address_cannot_ask_without_end(portal: Running) -> None:
+    seen = {
+        requests.get(f"{portal.url}/a/x", headers={"X-Forwarded-For": "203.0.113.9"}, timeout=10).status_code for _ in range(40)
+    }
+    assert seen == {404, 429}
+    assert requests.get(f"{portal.url}/a/x", headers={"X-Forwarded-For": "203.0.113.10"}, timeout=10).status_code == 404
+    assert requests.get(f"{portal.url}/healthz", timeout=10).text == "OK"
+
+
+def test_the_bucket_fills_again() -> None:
+    limit = RateLimit(burst=3, per_second=0.5)
+    assert [limit.allows("a", 0.0) for _ in range(4)] == [True, True, True, False]
+    assert not limit.allows("a", 1.0)
+    assert limit.allows("a", 3.0)
+    assert limit.allows("b", 3.0)
+    assert not limit.allows("a", 2.0), "a clock that goes back fills nothing"
