@@ -13,6 +13,7 @@ from corewatch.reasons import Reason
 from corewatch.states import CaseState
 from ledger.alerts import Alert
 from ledger.cases import Case
+from outputs.wording import moment
 
 _WORDS = {
     CaseState.NOT_ANALYSED: "Not analysed",
@@ -35,9 +36,12 @@ class Pages:
         """One case: its verdict, and the form while its alert is not acknowledged. Free of patient data."""
         acknowledged = None
         if alert is not None and alert.acknowledged_at is not None:
-            acknowledged = (alert.acknowledged_by or "", _moment(alert.acknowledged_at))
+            acknowledged = (alert.acknowledged_by or "", moment(alert.acknowledged_at.astimezone()))
         superseded = case.state is CaseState.SUPERSEDED
-        facts = [("Case", case.case_id), ("Last image", f"{_moment(case.last_stored_at)} ({_ago(now - case.last_stored_at)})")]
+        facts = [
+            ("Case", case.case_id),
+            ("Last image", f"{moment(case.last_stored_at.astimezone())} ({_ago(now - case.last_stored_at)})"),
+        ]
         if case.side in ("left", "right"):
             facts.insert(0, ("Side", f"patient's {case.side.upper()}"))
         return self._render(
@@ -45,7 +49,7 @@ class Pages:
             title=f"Case {case.case_id}",
             alert=alert is not None and not superseded,
             verdict=_verdict(case, alert is not None),
-            volume=None if case.core_ml is None else f"{case.core_ml:.0f} mL",
+            volume=None if case.core_ml is None else f"{case.core_ml:.1f} mL",
             reason=_reason(case.reason),
             facts=facts,
             acknowledged=acknowledged,
@@ -71,11 +75,6 @@ def _verdict(case: Case, alert: bool) -> str:
 
 def _reason(reason: Reason | None) -> str:
     return "" if reason is None else reason.sentence
-
-
-def _moment(at: datetime) -> str:
-    local = at.astimezone()
-    return f"{local:%Y-%m-%d %H:%M} UTC{local.strftime('%z')[:3]}"
 
 
 def _ago(passed: object) -> str:

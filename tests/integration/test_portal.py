@@ -77,7 +77,7 @@ def test_looking_changes_nothing(portal: Running) -> None:
     alert = portal.ledger.alerts.get(case_id)
     assert alert is not None
     assert alert.acknowledged_at is None
-    for words in (case_id, "42 mL", "LEFT", "I have seen this alert", RESEARCH_LABEL):
+    for words in (case_id, "41.7 mL", "LEFT", "I have seen this alert", RESEARCH_LABEL):
         assert words in page.text
     assert "<script" not in page.text
 
