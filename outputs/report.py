@@ -21,7 +21,11 @@ from outputs.summary import render_not_analysed, render_summary
 
 
 def write_report(
-    case: ReportedCase, hu: NDArray[np.uint8] | None, core_map: NDArray[np.uint8] | None, naming: SeriesNaming | None = None
+    case: ReportedCase,
+    hu: NDArray[np.uint8] | None,
+    core_map: NDArray[np.uint8] | None,
+    naming: SeriesNaming | None = None,
+    panel: Image.Image | None = None,
 ) -> dict[str, str]:
     """Draw `summary.png` and, where there is a DICOM source, the DICOM objects; may be repeated with the same outcome.
 
@@ -30,6 +34,10 @@ def write_report(
     hu, core_map
         Aligned head (HU 0-100) and core map (0-100), both uint8, shape (146, 182, 133), L-A-S. Not needed for a case without a
         finding, whose only page says why.
+    naming
+        How the series of DICOM objects stand in the study; None: as without settings.
+    panel
+        Small picture of the alignment for the summary page, at most `outputs.summary.PANEL_WIDTH` x 96 pixels.
 
     Returns
     -------
@@ -45,7 +53,7 @@ def write_report(
     elif hu is None or core_map is None:
         raise ValueError("a case with a finding is drawn from its volumes")
     else:
-        summary = render_summary(case, hu, core_map)
+        summary = render_summary(case, hu, core_map, panel)
     case.folder.path.mkdir(parents=True, exist_ok=True)
     write_atomically(case.folder.summary, png(summary))
     files = {"summary": case.folder.summary.name}

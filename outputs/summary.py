@@ -25,6 +25,9 @@ _SMALL_WIDTH, _SMALL_HEIGHT = 200, 249
 _PICTURES_TOP = 262
 _LABEL_HEIGHT = 46
 
+PANEL_WIDTH: Final = 250
+"""Pixels that the picture of the alignment may be wide."""
+
 _BRAIN = (28, 112)
 """Axial slices between which the small pictures are spread: skull base to vertex."""
 
@@ -40,7 +43,9 @@ def spread_slices(core_map: NDArray[np.uint8], count: int = 6) -> tuple[int, ...
     return tuple(int(k) for k in np.linspace(*_BRAIN, count).round())
 
 
-def render_summary(case: ReportedCase, hu: NDArray[np.uint8], core_map: NDArray[np.uint8]) -> Image.Image:
+def render_summary(
+    case: ReportedCase, hu: NDArray[np.uint8], core_map: NDArray[np.uint8], panel: Image.Image | None = None
+) -> Image.Image:
     """Draw the summary page of an analysed case.
 
     Parameters
@@ -51,6 +56,8 @@ def render_summary(case: ReportedCase, hu: NDArray[np.uint8], core_map: NDArray[
         Aligned head, uint8, shape (146, 182, 133), L-A-S, HU 0-100.
     core_map
         Core map on the same grid, uint8, 0-100.
+    panel
+        Small picture of the alignment, at most `PANEL_WIDTH` x 96 pixels, that stands beside its figures.
 
     Raises
     ------
@@ -66,7 +73,7 @@ def render_summary(case: ReportedCase, hu: NDArray[np.uint8], core_map: NDArray[
     _answer(page, finding)
     _pictures(page, finding, hu, core_map)
     _legend(page, finding)
-    _facts(page, case, finding)
+    _facts(page, case, finding, panel)
     page.research_label(SIZE - _LABEL_HEIGHT, _LABEL_HEIGHT, 30)
     return page.image
 
@@ -156,16 +163,20 @@ def _legend(page: Canvas, finding: Finding) -> None:
     page.text(MARGIN, y + 46, words, 22, fill=MUTED, anchor="lm", width=SIZE - 2 * MARGIN)
 
 
-def _facts(page: Canvas, case: ReportedCase, finding: Finding) -> None:
+def _facts(page: Canvas, case: ReportedCase, finding: Finding, panel: Image.Image | None) -> None:
     y = _PICTURES_TOP + _KEY_HEIGHT + 88
     page.draw.line((MARGIN, y - 8, SIZE - MARGIN, y - 8), fill=PANEL, width=3)
+    width = SIZE - 2 * MARGIN
+    _rows(page, y, (("Model", wording.model_for_readers(finding.model)),), MARGIN, width)
+    if panel is not None:
+        page.image.paste(panel, (SIZE - MARGIN - panel.width, SIZE - _LABEL_HEIGHT - 4 - panel.height))
+        width -= panel.width + MARGIN
     rows = (
         ("Alignment", wording.alignment(case.result.quality)),
-        ("Model", wording.model_for_readers(finding.model)),
         ("Received", wording.moment(case.received_at)),
-        ("Analysed", f"{wording.moment(case.analysed_at)}   revision {case.revision}"),
+        ("Analysed", f"{wording.moment(case.analysed_at)}   {wording.revision(case)}"),
     )
-    _rows(page, y, rows, MARGIN, SIZE - 2 * MARGIN)
+    _rows(page, y + 30, rows, MARGIN, width)
 
 
 def _rows(page: Canvas, y: float, rows: tuple[tuple[str, str], ...], x: float, width: float) -> None:

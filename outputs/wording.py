@@ -86,6 +86,11 @@ def moment(value: datetime) -> str:
     return f"{value:%Y-%m-%d %H:%M:%S} {zone}"
 
 
+def revision(case: ReportedCase) -> str:
+    """Which revision of the series' result this is, and which one it takes the place of."""
+    return "revision 1" if case.revision == 1 else f"revision {case.revision}, replaces {case.revision - 1}"
+
+
 def headline(case: ReportedCase) -> str:
     """One line for a subject or a title: free of patient data."""
     finding = case.result.finding

@@ -143,3 +143,17 @@ def test_published_patient_has_the_core_on_the_picture_s_left(shared: Path) -> N
     _, columns = np.nonzero((picture == np.array(slices.CONTOUR)).all(axis=2))
     assert columns.size > 50
     assert columns.max() < picture.shape[1] / 2
+
+
+def test_left_and_right_of_a_published_case(shared: Path) -> None:
+    """The picture's left is the patient's right, by the world coordinates that the published file itself carries."""
+    path = shared / "reference" / "deepsymnet" / "sub-0151_core_map.nii.gz"
+    image = nibabel.load(path)
+    core_map = np.asanyarray(image.dataobj)
+    core = np.argwhere(core_map > 0.5 * core_map.max())
+    right_mm = float((core @ image.affine[:3, :3].T + image.affine[:3, 3])[:, 0].mean())
+    assert abs(right_mm) > 10
+    scaled = np.rint(100.0 * core_map / core_map.max()).clip(0, 100).astype(np.uint8)
+    picture = np.stack([slices.radiological(scaled, k) for k in range(scaled.shape[2])]) > CORE_MAP_THRESHOLD
+    columns = np.argwhere(picture)[:, 2].mean() - (picture.shape[2] - 1) / 2
+    assert np.sign(columns) == -np.sign(right_mm)

@@ -10,9 +10,12 @@ from conversion.nifti import read_aligned, read_core_map
 from corewatch.casefolder import CaseFolder
 from corewatch.result import Result
 from ledger.durable import write_durably
+from outputs.alignment_page import alignment_panel
 from outputs.case import ReportedCase
 from outputs.dicom.kinds import SeriesNaming
 from outputs.report import write_report
+from outputs.summary import PANEL_WIDTH
+from worker.inspection import alignment_view
 
 
 def render(case: ReportedCase, naming: SeriesNaming | None = None) -> ReportedCase:
@@ -32,7 +35,9 @@ def render(case: ReportedCase, naming: SeriesNaming | None = None) -> ReportedCa
     if case.result.finding is None:
         files = write_report(case, None, None, naming)
     else:
-        files = write_report(case, read_aligned(folder.aligned).hu, read_core_map(folder.core_map), naming)
+        hu = read_aligned(folder.aligned).hu
+        panel = alignment_panel(alignment_view(hu, case.result.quality), PANEL_WIDTH)
+        files = write_report(case, hu, read_core_map(folder.core_map), naming, panel)
     files |= {name: path.name for name, path in _volumes(folder).items() if path.exists()}
     files["result"] = folder.result.name
     timings = replace(case.result.timings, render=time.perf_counter() - started)

@@ -1,0 +1,191 @@
+"""The structured report says what the finding says, read back by another's eyes; the key object points at the summary page."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from highdicom.sr import Comprehensive3DSR, srread
+from pydantic import ValidationError
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from config.delivery import PacsDestination, ResultSeries
+from corewatch import RESEARCH_LABEL
+from corewatch.findings import Side
+from corewatch.identity import RESULT_SERIES
+from outputs.case import ReportedCase
+from outputs.dicom.kinds import Kind, SeriesNaming
+from outputs.dicom.manifest import Manifest
+from outputs.dicom.secondary_capture import Page
+from outputs.dicom.writing import write_objects
+from tests.support.results import MODEL, enhanced, make_case, not_analysed, volumes
+
+_, CORE_MAP = volumes()
+
+
+def written(case: ReportedCase, naming: SeriesNaming | None = None) -> dict[Kind, Dataset]:
+    """The first object of each kind."""
+    page = Page(np.zeros((16, 16, 3), np.uint8), "summary")
+    manifest = write_objects(case, [page], CORE_MAP, naming)
+    assert Manifest.read(case.folder.dicom) == manifest
+    return {kind: dcmread(case.folder.dicom / names[0]) for kind, names in manifest.made.items()}
+
+
+def report_of(case: ReportedCase) -> Comprehensive3DSR:
+    written(case)
+    document = srread(case.folder.report)
+    assert isinstance(document, Comprehensive3DSR)
+    return document
+
+
+def estimate(document: Comprehensive3DSR) -> Any:
+    groups = document.content.get_image_measurement_groups()
+    (group,) = [g for g in groups if g.get_measurements()]
+    return group
+
+
+def figures(document: Comprehensive3DSR) -> dict[tuple[str, str], tuple[float, str]]:
+    """(name's code, derivation's code) -> (value, unit)."""
+    return {
+        (m.name.value, "" if m.derivation is None else m.derivation.value): (float(m.value), m.unit.value)
+        for m in estimate(document).get_measurements()
+    }
+
+
+def answers(document: Comprehensive3DSR) -> dict[str, str]:
+    return {e.name.value: e.value.value for e in estimate(document).get_qualitative_evaluations() if e.name.value != CATEGORY}
+
+
+CATEGORY = "276214006"  # of the finding, which the library counts among the evaluations
+VOLUME, P10, P90, LEFT, RIGHT, YES, NO = "118565006", "371890005", "371887004", "7771000", "24028007", "373066001", "373067005"
+
+
+def test_the_figures(tmp_path: Path) -> None:
+    found = figures(report_of(make_case(tmp_path)))
+    assert found == {
+        (VOLUME, ""): (34.2, "mL"),
+        (VOLUME, P10): (28.1, "mL"),
+        (VOLUME, P90): (41.7, "mL"),
+        ("ALERT-THRESHOLD", ""): (20.0, "mL"),
+        ("ALIGNMENT-SCORE", ""): (0.93, "1"),
+        ("MIDLINE-OFFSET", ""): (-0.21, "mm"),
+        ("MIDLINE-ANGLE", ""): (0.14, "deg"),
+    }
+
+
+def test_the_answers(tmp_path: Path) -> None:
+    document = report_of(make_case(tmp_path, side=Side.RIGHT, unstable=True))
+    assert answers(document) == {
+        "272741003": RIGHT,
+        "ALERT": YES,
+        "UNSTABLE": YES,
+        "INTENDED-USE": "RESEARCH-ONLY",
+        "MODEL-TRAINING": "DEMONSTRATION",
+    }
+    (site,) = estimate(document).finding_sites
+    assert (site.value.value, site.laterality.value) == ("12738006", RIGHT)
+    assert RESEARCH_LABEL in str(document)
+
+
+def test_without_a_range_nothing_is_said_about_it(tmp_path: Path) -> None:
+    document = report_of(make_case(tmp_path, core_ml_interval=None, alert=False, core_ml=12.3456))
+    assert (VOLUME, P10) not in figures(document)
+    assert figures(document)[VOLUME, ""] == (12.346, "mL")
+    assert "UNSTABLE" not in answers(document)
+    assert answers(document)["ALERT"] == NO
+
+
+def test_the_algorithm_is_named_with_its_digest(tmp_path: Path) -> None:
+    group = estimate(report_of(make_case(tmp_path)))
+    texts = {item.ConceptNameCodeSequence[0].CodeValue: item.get("TextValue") for item in group[0].ContentSequence}
+    assert (texts["111001"], texts["111003"], texts["111002"]) == (MODEL.name, MODEL.version, f"sha256={MODEL.sha256}")
+
+
+@pytest.mark.parametrize("multi_frame", [False, True])
+def test_references_to_source_and_segment(multi_frame: bool, tmp_path: Path) -> None:
+    case = make_case(tmp_path)
+    case = enhanced(case) if multi_frame else case
+    made = written(case)
+    document = srread(case.folder.report)
+    (study,) = document.CurrentRequestedProcedureEvidenceSequence
+    source, segments = study.ReferencedSeriesSequence
+    assert study.StudyInstanceUID == "1.2.826.0.1.1"
+    assert (
+        tuple((r.ReferencedSOPClassUID, r.ReferencedSOPInstanceUID) for r in source.ReferencedSOPSequence) == case.source_instances
+    )
+    assert [r.ReferencedSOPInstanceUID for r in segments.ReferencedSOPSequence] == [made[Kind.SEG].SOPInstanceUID]
+    assert segments.SeriesInstanceUID == made[Kind.SEG].SeriesInstanceUID
+    (roi,) = document.content.get_volumetric_roi_measurement_groups()
+    assert roi.referenced_segment[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID == made[Kind.SEG].SOPInstanceUID
+    assert not roi.get_measurements()  # the segment's volume is not the estimate
+    (image,) = estimate(document).source_images
+    named = image.ReferencedSOPSequence[0]
+    assert (named.ReferencedSOPClassUID, named.ReferencedSOPInstanceUID) in case.source_instances
+    assert ("ReferencedFrameNumber" in named) is multi_frame
+
+
+def test_without_a_core_there_is_a_report_and_no_segment(tmp_path: Path) -> None:
+    document = report_of(make_case(tmp_path, side=Side.NONE, alert=False, core_ml=0.0, core_ml_interval=(0.0, 0.4)))
+    assert figures(document)[VOLUME, ""] == (0.0, "mL")
+    assert answers(document)["272741003"] == "SIDE-UNCLEAR"
+    assert not document.content.get_volumetric_roi_measurement_groups()
+    (study,) = document.CurrentRequestedProcedureEvidenceSequence
+    assert len(study.ReferencedSeriesSequence) == 1
+
+
+def test_a_later_revision_names_the_report_it_replaces(tmp_path: Path) -> None:
+    first = make_case(tmp_path / "1")
+    before = written(first)[Kind.SR]
+    later = dataclasses.replace(make_case(tmp_path / "2"), key="2" * 64, superseded_report=first.folder.report)
+    later = dataclasses.replace(later, result=dataclasses.replace(later.result, revision=2))
+    made = written(later)
+    (study,) = made[Kind.SR].PredecessorDocumentsSequence
+    (series,) = study.ReferencedSeriesSequence
+    (document,) = series.ReferencedSOPSequence
+    assert (series.SeriesInstanceUID, document.ReferencedSOPInstanceUID) == (before.SeriesInstanceUID, before.SOPInstanceUID)
+    assert "PredecessorDocumentsSequence" not in before
+    for ds in made.values():
+        assert ds.SeriesDescription.endswith(", rev. 2")
+    assert len({ds.SeriesNumber for ds in made.values()} | {before.SeriesNumber}) == len(made) + 1
+
+
+def test_the_key_object_points_at_the_summary(tmp_path: Path) -> None:
+    made = written(make_case(tmp_path))
+    (study,) = made[Kind.KOS].CurrentRequestedProcedureEvidenceSequence
+    (series,) = study.ReferencedSeriesSequence
+    assert series.SeriesInstanceUID == made[Kind.SC].SeriesInstanceUID
+    assert [r.ReferencedSOPInstanceUID for r in series.ReferencedSOPSequence] == [made[Kind.SC].SOPInstanceUID]
+    assert made[Kind.KOS].ConceptNameCodeSequence[0].CodeValue == "113000"
+
+
+def test_a_case_not_analysed_has_its_page_alone(tmp_path: Path) -> None:
+    case = not_analysed(make_case(tmp_path))
+    manifest = write_objects(case, [Page(np.zeros((16, 16, 3), np.uint8), "summary")], None)
+    assert manifest.made == {Kind.SC: ("sc-001.dcm",)}
+    assert manifest.left_out.keys() == {Kind.SEG, Kind.PMAP, Kind.SR, Kind.KOS}
+
+
+def test_series_are_named_by_the_settings(tmp_path: Path) -> None:
+    made = written(make_case(tmp_path), SeriesNaming(500, "KI {object}", "Klinik"))
+    assert {kind: ds.SeriesNumber for kind, ds in made.items()} == {"sc": 500, "seg": 520, "pmap": 540, "sr": 560, "kos": 580}
+    assert made[Kind.SEG].SeriesDescription == f"{RESULT_SERIES} KI segmentation"
+    assert {ds.Manufacturer for ds in made.values()} == {"Klinik"}
+    assert len({ds.SeriesInstanceUID for ds in made.values()}) == len(made)
+
+
+def test_the_settings_and_their_consumers_have_the_same_defaults() -> None:
+    series = ResultSeries()
+    assert SeriesNaming(series.number, series.description, series.manufacturer) == SeriesNaming()
+    assert set(PacsDestination(name="a", ae_title="A", host="h", port=1, objects=list(Kind)).objects) == set(Kind)
+
+
+@pytest.mark.parametrize("description", ["{patient}", "{object", "{0}", "{object.x}", "{}"])
+def test_a_description_that_is_no_pattern_is_told(description: str) -> None:
+    with pytest.raises(ValidationError, match="object"):
+        ResultSeries(description=description)
+    with pytest.raises(ValueError, match="object"):
+        SeriesNaming(description=description)
