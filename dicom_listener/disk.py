@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import structlog
 log = structlog.get_logger()
 
 GIB = 1024**3
+SAY_AGAIN_S = 600.0
+"""A shortage that comes back sooner is not logged again: around the limit one image finds room and the next does not."""
 
 
 def free_bytes(folder: Path) -> int:
@@ -22,12 +25,20 @@ def free_bytes(folder: Path) -> int:
 class DiskGuard:
     """Says no before the disk is full, so that programs that share it keep working. Safe for use by several threads."""
 
-    def __init__(self, folder: Path, reserve_gib: float, free: Callable[[Path], int] = free_bytes) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        reserve_gib: float,
+        free: Callable[[Path], int] = free_bytes,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._folder = folder
         self._reserve = int(reserve_gib * GIB)
         self._free = free
+        self._clock = clock
         self._lock = threading.Lock()
-        self._trouble = False
+        self._trouble = self._said = False
+        self._said_at = float("-inf")
 
     def admits(self, size: int) -> bool:
         """Whether `size` more bytes leave the reserve untouched.
@@ -51,12 +62,15 @@ class DiskGuard:
         """An image was written: a shortage, if there was one, is over."""
         if self._trouble:
             with self._lock:
-                over, self._trouble = self._trouble, False
+                over, self._trouble, self._said = self._said, False, False
             if over:
                 log.info("disk_usable_again")
 
     def _enter(self, event: str, **details: object) -> None:
         with self._lock:
-            first, self._trouble = not self._trouble, True
-        if first:
+            now, self._trouble = self._clock(), True
+            say = not self._said and now - self._said_at >= SAY_AGAIN_S
+            if say:
+                self._said, self._said_at = True, now
+        if say:
             log.error(event, answer="0xA700 to every C-STORE until there is room again", **details)

@@ -5,6 +5,7 @@ import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import dcmread
@@ -14,7 +15,7 @@ from corewatch.arrival import ArrivalOutcome
 from dicom_listener import disk as disk_module
 from dicom_listener import session as session_module
 from dicom_listener.dimse import Command, Tag
-from dicom_listener.disk import GIB, DiskGuard
+from dicom_listener.disk import GIB, SAY_AGAIN_S, DiskGuard
 from dicom_listener.instance import HEAD_BYTES
 from dicom_listener.negotiation import Context
 from dicom_listener.services import Request, Sender
@@ -199,18 +200,29 @@ def test_below_the_reserve_nothing_is_written(session: Session, tmp_path: Path, 
     assert store(session) is SUCCESS
 
 
-def test_a_shortage_is_logged_once_not_for_every_image(session: Session, disk: Disk) -> None:
+def test_a_shortage_is_logged_once_not_for_every_image(tmp_path: Path, disk: Disk) -> None:
+    now = 0.0
+    guard = DiskGuard(tmp_path, 2, disk, lambda: now)
+    session = Session(Spool(tmp_path, guard, lambda: NOW), Sender("PACS", "10.0.0.7"))
     with captured_logs(disk_module, session_module) as logs:
-        disk.free = 0
-        for n in range(5):
+        for n in range(40):
+            disk.free = 0 if n % 10 < 5 else 10 * GIB  # around the limit it comes and goes
             store(session, n)
-        disk.free = 10 * GIB
-        store(session, 1)
-        store(session, 2)
+        assert events(logs) == ["disk_nearly_full", "disk_usable_again"]
+        now = SAY_AGAIN_S - 1
         disk.free = 0
-        store(session, 3)
-    events = [e["event"] for e in logs if "disk" in e["event"]]
-    assert events == ["disk_nearly_full", "disk_usable_again", "disk_nearly_full"]
+        store(session, 41)
+        assert len(events(logs)) == 2
+        now = SAY_AGAIN_S
+        store(session, 42)
+        store(session, 43)
+        disk.free = 10 * GIB
+        store(session, 44)
+    assert events(logs) == ["disk_nearly_full", "disk_usable_again"] * 2
+
+
+def events(logs: list[Any]) -> list[str]:
+    return [e["event"] for e in logs if "disk" in e["event"]]
 
 
 def test_refused_images_are_counted_in_the_log_without_patient_data(session: Session) -> None:
