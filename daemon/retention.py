@@ -123,6 +123,7 @@ class Retention:
         self._settings = settings.retention
         self._data, self._received, self._cases = settings.data_dir, settings.received_dir, settings.cases_dir
         self._free_bytes = free_bytes or (lambda path: shutil.disk_usage(path).free)
+        self._said_full = False
         self._arrivals_of: dict[str, frozenset[str]] = {}  # of ended cases, which change no more
 
     def step(self, now: datetime) -> None:
@@ -131,11 +132,18 @@ class Retention:
         self._remove(planned.due)
         for removal in planned.spare:
             if not self._too_full():
-                return
+                break
             log.warning("the disk is nearly full: removing a case before its days are over", cases=removal.cases)
             self._remove(removal)
-        if self._too_full():
+        self._say_when_full(self._too_full())
+
+    def _say_when_full(self, full: bool) -> None:
+        """Say it once, and again only after there was room."""
+        if full and not self._said_full:
             log.error("the disk is nearly full and nothing can be spared; make room or the listener will refuse images")
+        elif self._said_full and not full:
+            log.info("there is room on the disk again")
+        self._said_full = full
 
     def _too_full(self) -> bool:
         return self._free_bytes(self._data) < self._settings.free_gib * GIB

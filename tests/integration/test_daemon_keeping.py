@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import daemon.retention
 from config.series import SeriesRule, SeriesSettings
 from config.settings import RetentionSettings, Settings
 from corewatch.arrival import Arrival, ArrivalSource
@@ -24,6 +25,7 @@ from daemon.watch_inbox import RejectedDrop
 from ledger.cases import Case
 from ledger.database import QUEUE_LEASE_S
 from ledger.store import Ledger
+from tests.support.listener import captured_logs
 from tests.support.spool import Sender, TestClock, head, send_all
 
 S, D = CaseState, DeliveryState
@@ -274,3 +276,12 @@ def test_what_a_crash_left_undone_is_done_the_next_time(site: Site, monkeypatch:
     assert not folder.exists()
     assert not spool.exists()
     assert site.case(case.case_id).files_removed
+
+
+def test_a_disk_that_stays_full_is_said_once_and_again_only_after_there_was_room(site: Site) -> None:
+    clearing = retention(site, 1, 1, 1, 1, 1, 1, 30, 1, 1)
+    with captured_logs(daemon.retention) as logs:
+        for _ in range(9):
+            clearing.step(site.clock.tick(3600))
+    said = [entry["event"].split(" ", 4)[:4] for entry in logs]
+    assert said == [["the", "disk", "is", "nearly"], ["there", "is", "room", "on"], ["the", "disk", "is", "nearly"]]
