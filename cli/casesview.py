@@ -24,6 +24,7 @@ _STYLES = {
     CaseState.NOT_ANALYSED: "yellow",
     CaseState.FAILED: "bold red",
     CaseState.SUPERSEDED: "dim",
+    DeliveryState.AWAITING: "cyan",
     DeliveryState.SENT: "green",
     DeliveryState.REFUSED: "bold red",
     DeliveryState.SKIPPED: "dim",

@@ -64,6 +64,7 @@ class CommitmentsAsked:
                     state=_D.AWAITING,
                     attempts=deliveries.c.attempts - 1,  # it has not failed
                     detail=detail,
+                    holder=None,
                     lease_until=row.deadline,
                 )
             ).rowcount

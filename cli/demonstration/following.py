@@ -10,7 +10,7 @@ from typing import Final
 from cli.casesview import why
 from cli.demonstration.teller import Teller
 from corewatch.errors import OperatorNeeded
-from corewatch.states import ENDS, CaseState, DeliveryState
+from corewatch.states import DELIVERY_ENDS, ENDS, CaseState
 from ledger.cases import Case, HistoryLine
 from ledger.deliveries import Delivery
 from ledger.store import Ledger
@@ -74,7 +74,7 @@ def follow(
 
 def _pending(deliveries: list[Delivery]) -> bool:
     """A case that ends without a finding ends before the notices of that are on their way."""
-    return any(d.state in {DeliveryState.PENDING, DeliveryState.SENDING} for d in deliveries)
+    return any(d.state not in DELIVERY_ENDS for d in deliveries)
 
 
 def _tell(case: Case, history: list[HistoryLine], deliveries: list[Delivery], told: set[str], teller: Teller) -> None:
