@@ -143,7 +143,9 @@ class TestVerdict:
 
     def sent(self, **others: DeliveryState) -> list[Delivery]:
         states = dict.fromkeys(("pacs", "folder", "email"), DeliveryState.SENT) | others
-        return [Delivery("abc", name, state, NOW, 1, None, None, "", NOW) for name, state in states.items()]
+        return [
+            Delivery("abc", name, state, NOW, 1, None, None, "", NOW, holder=None, digest=None) for name, state in states.items()
+        ]
 
     def test_all_there(self, results: CaseFolder, tmp_path: Path) -> None:
         assert problems_of(self.case(), self.sent(), results, [tmp_path / "o"], [tmp_path / "m"]) == []
