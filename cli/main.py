@@ -30,6 +30,7 @@ SECTIONS = {
     },
     "Operation": {
         "cases": Entry("List, show, retry or cancel cases.", "cli.commands.cases:cases"),
+        "audit": Entry("Show or export the audit trail.", "cli.commands.audit:audit"),
         "doctor": Entry("Check this installation; names each problem's remedy.", "cli.commands.doctor:doctor"),
         "config": Entry("Show or check the settings.", "cli.commands.config:config"),
         "model": Entry("Install, list or verify models.", "cli.commands.model:model"),

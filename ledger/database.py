@@ -15,6 +15,7 @@ from corewatch.clock import Clock, utc_now
 from corewatch.errors import ConfigurationError
 from corewatch.messages import Work
 from ledger import migrations, tables
+from ledger.append_only import make_append_only
 
 QUEUE_LEASE_S = 120.0
 """Work that nobody has taken up for so long after it was posted is posted again (the broker may have been wiped)."""
@@ -70,10 +71,12 @@ class Database:
             if tables.schema.name not in there and tables.cases.name not in there:
                 tables.metadata.create_all(connection)
                 connection.execute(insert(tables.schema).values(version=tables.SCHEMA_VERSION))
+                make_append_only(connection)
                 return
             version = (connection.scalar(select(tables.schema.c.version)) or 0) if tables.schema.name in there else 0
             if migrations.OLDEST <= version < tables.SCHEMA_VERSION:
                 migrations.upgrade(connection, version)
+                make_append_only(connection)
                 version = tables.SCHEMA_VERSION
         if version != tables.SCHEMA_VERSION:
             raise ConfigurationError(

@@ -17,6 +17,7 @@ from ledger.intake import Intake
 from ledger.letters import Letters
 from ledger.outbox import Outbox
 from ledger.singles import Singles
+from ledger.trail import Trail
 
 
 class Ledger:
@@ -45,6 +46,8 @@ class Ledger:
         Storage commitment that a PACS was asked for, and that we were asked for.
     outbox
         Work that waits for the broker.
+    trail
+        The audit trail as a whole.
     clock_shift
         What to do when the system's clock was set.
     """
@@ -62,6 +65,7 @@ class Ledger:
         self.commitments_asked = CommitmentsAsked(self._database)
         self.commitments_owed = CommitmentsOwed(self._database)
         self.outbox = Outbox(self._database)
+        self.trail = Trail(self._database)
         self.clock_shift = ClockShift(self._database)
 
     def note(self, event: str, case_id: str | None = None, **detail: Any) -> None:

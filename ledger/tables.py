@@ -257,3 +257,11 @@ escalations = Table(
     Column("ended_at", UtcDateTime),
     Index("escalations_by_time", "state", "due_at"),
 )
+
+# how far those who pass the audit trail on have come
+audit_cursors = Table(
+    "audit_cursors",
+    metadata,
+    Column("reader", String(64), primary_key=True),
+    Column("last_id", Integer, nullable=False),
+)

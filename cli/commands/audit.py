@@ -1,0 +1,66 @@
+"""`corewatch audit`: who sent what, what was analysed with which model, what went where, and who has seen it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from cli.lazy import UsageProblem
+from cli.options import config_option, settings_of
+
+_MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
+
+
+@click.group()
+@config_option
+def audit(config_file: Path | None) -> None:
+    """Read the audit trail. It names cases, systems and staff, no patients; nothing in it can be changed or removed."""
+
+
+@audit.command()
+@click.option("--since", type=_MOMENT, help="From this moment on (UTC).")
+@click.option("--until", type=_MOMENT, help="Up to this moment (UTC).")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="A file that does not exist yet; else standard output."
+)
+@config_option
+def export(config_file: Path | None, since: datetime | None, until: datetime | None, out: Path | None) -> None:
+    """Write the trail as JSON lines, oldest first."""
+    from ledger.store import Ledger
+
+    settings = settings_of(config_file)
+    if out is not None and out.exists():
+        raise UsageProblem(f"{out} exists already; give another name")
+    ledger = Ledger(settings.database_url)
+    try:
+        with click.open_file("-" if out is None else str(out), "w") as file:
+            for line in ledger.trail.lines(since=_utc(since), until=_utc(until)):
+                file.write(json.dumps(line.to_json(), ensure_ascii=False) + "\n")
+    finally:
+        ledger.close()
+
+
+@audit.command()
+@click.argument("case_id", metavar="CASE_ID")
+@config_option
+def show(config_file: Path | None, case_id: str) -> None:
+    """Show everything that happened to one case."""
+    from ledger.store import Ledger
+
+    ledger = Ledger(settings_of(config_file).database_url)
+    try:
+        history = ledger.cases.history(case_id)
+    finally:
+        ledger.close()
+    if not history:
+        raise UsageProblem(f"there is no case {case_id}")
+    for line in history:
+        words = "  ".join(f"{name}={value}" for name, value in line.detail.items())
+        click.echo(f"{line.at:%Y-%m-%d %H:%M:%S}Z  {line.event:<28} {words}".rstrip())
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.replace(tzinfo=UTC)

@@ -1,0 +1,109 @@
+"""The audit trail as a whole: append-only, exportable, and read once in order by whoever passes it on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import func, insert, select, update
+
+from ledger.database import Database
+from ledger.tables import arrivals, audit, audit_cursors, cases, series_arrivals
+
+_SETTLED: Final = timedelta(seconds=60)
+"""A missing number below a line that is older belongs to a transaction that was rolled back, and is waited for no more."""
+
+_BATCH: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the trail."""
+
+    id: int
+    at: datetime
+    case_id: str | None
+    event: str
+    detail: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is exported."""
+        return {"id": self.id, "at": self.at.isoformat(), "case": self.case_id, "event": self.event, **self.detail}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What else is known of a line's case: its study, and who sent it (AE title, host)."""
+
+    study_uid: str | None
+    senders: tuple[tuple[str, str], ...]
+
+
+class Trail:
+    """Reading the trail."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def lines(self, *, after: int = 0, since: datetime | None = None, until: datetime | None = None) -> Iterator[Line]:
+        """Lines in order, a batch at a time, so that years of them need little memory."""
+        while True:
+            query = select(audit).where(audit.c.id > after).order_by(audit.c.id).limit(_BATCH)
+            if since is not None:
+                query = query.where(audit.c.at >= since)
+            if until is not None:
+                query = query.where(audit.c.at < until)
+            with self._database.reading() as connection:
+                rows = connection.execute(query).all()
+            for row in rows:
+                yield Line(row.id, row.at, row.case_id, row.event, row.detail)
+            if len(rows) < _BATCH:
+                return
+            after = rows[-1].id
+
+    def unread(self, reader: str, limit: int) -> list[Line]:
+        """The next lines for a reader. One that begins starts with what is written from then on.
+
+        Transactions of other programs may still be on their way with lower numbers: where one is missing, what follows is held back
+        until it is old enough.
+        """
+        now = self._database.clock()
+        with self._database.transaction() as connection:
+            last = connection.scalar(select(audit_cursors.c.last_id).where(audit_cursors.c.reader == reader))
+            if last is None:
+                last = connection.scalar(select(func.max(audit.c.id))) or 0
+                connection.execute(insert(audit_cursors).values(reader=reader, last_id=last))
+                return []
+            rows = connection.execute(select(audit).where(audit.c.id > last).order_by(audit.c.id).limit(limit)).all()
+        found: list[Line] = []
+        for row in rows:
+            if row.id != last + 1 and now - row.at < _SETTLED:
+                break
+            found.append(Line(row.id, row.at, row.case_id, row.event, row.detail))
+            last = row.id
+        return found
+
+    def read(self, reader: str, last_id: int) -> None:
+        """The reader is done with everything up to this line."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                update(audit_cursors).where(audit_cursors.c.reader == reader, audit_cursors.c.last_id < last_id).values(
+                    last_id=last_id
+                )
+            )  # fmt: skip
+
+    def origin(self, case_id: str) -> Origin:
+        """Study and senders of a case."""
+        with self._database.reading() as connection:
+            case = connection.execute(select(cases.c.study_uid, cases.c.series_uid).where(cases.c.case_id == case_id)).one_or_none()
+            if case is None:
+                return Origin(None, ())
+            rows = connection.execute(
+                select(arrivals.c.peer_ae_title, arrivals.c.peer_host)
+                .join(series_arrivals, series_arrivals.c.arrival_id == arrivals.c.arrival_id)
+                .where(series_arrivals.c.series_uid == case.series_uid)
+                .distinct()
+            ).all()
+        return Origin(case.study_uid, tuple(sorted((row.peer_ae_title, row.peer_host) for row in rows)))
