@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,6 +17,7 @@ from corewatch.states import STAGE_OF, Stage
 from jobs.app import make_app
 from jobs.names import QUEUE_OF, QUEUES
 from ledger.store import Ledger
+from worker.alarm import Alarm, tell_operators
 from worker.context import WorkerContext, holder_is_gone
 from worker.readiness import ModelKeeper, ModelStatus, gated
 from worker.tasks import register
@@ -52,7 +54,7 @@ def serve(settings: Settings, broker_url: str, queues: Sequence[str]) -> None:
     held: list[WorkerContext] = []
     status = ModelStatus()
     if DETECT in queues:
-        gated(app, status, DETECT)
+        gated(app, status, DETECT, Alarm(partial(tell_operators, settings)))
     register(app, lambda: held[0])
 
     def open_context(**_: Any) -> None:

@@ -22,6 +22,8 @@ from celery import Celery, bootsteps, signals
 from celery.utils.nodenames import nodesplit
 from kombu.exceptions import OperationalError
 
+from worker.alarm import Alarm
+
 log = structlog.get_logger()
 
 RETRY_S: Final = 30.0
@@ -34,7 +36,7 @@ HEARTBEAT_S: Final = 10.0
 """So often Flower is told that the model is missing."""
 
 PROBLEM_AFTER_S: Final = 300.0
-"""A model that is missing for so long is told again, as an error, in case the first line was overlooked."""
+"""A model that is missing for so long is told again, and to the operators by mail; where no mail went out, again after as long."""
 
 _SIZE: Final = 2048
 
@@ -118,7 +120,9 @@ class QueueGate:
     show_missing
         Tells the monitor that the model is missing; called every `HEARTBEAT_S` while it is.
     show_found
-        Tells the monitor that it no longer is.
+        Tells the monitor, and whoever was told, that it no longer is.
+    alarm
+        Tells the operators what is wrong; called every `PROBLEM_AFTER_S`, and may take that for once.
     """
 
     def __init__(
@@ -129,14 +133,16 @@ class QueueGate:
         close_queue: Callable[[], None],
         show_missing: Callable[[], None],
         show_found: Callable[[], None],
+        alarm: Callable[[str], None],
     ) -> None:
         self._status = status
         self._open_queue, self._close_queue = open_queue, close_queue
         self._show_missing, self._show_found = show_missing, show_found
+        self._alarm = alarm
         self._is_open = False
         self._missing_since: float | None = None
         self._shown_at: float | None = None
-        self._reminded = False
+        self._reminded_at = 0.0
 
     def look(self, now: float) -> None:
         """Act on how it stands with the model now (`now` in monotonic seconds)."""
@@ -148,22 +154,23 @@ class QueueGate:
             self._missing(now)
         elif readiness is Readiness.READY and self._missing_since is not None:
             log.info("the model is there again; taking work", after_s=round(now - self._missing_since))
-            self._missing_since, self._shown_at, self._reminded = None, None, False
+            self._missing_since, self._shown_at = None, None
             self._show_found()
 
     def _missing(self, now: float) -> None:
         if self._missing_since is None:
-            self._missing_since = now
+            self._missing_since = self._reminded_at = now
             log.error("no model, so this worker takes no work; cases wait", why=self._status.problem, tried_again_every_s=RETRY_S)
-        elif not self._reminded and now - self._missing_since >= PROBLEM_AFTER_S:
-            self._reminded = True
+        elif now - self._reminded_at >= PROBLEM_AFTER_S:
+            self._reminded_at = now
             log.error("still no model; cases wait", why=self._status.problem, since_s=round(now - self._missing_since))
+            self._alarm(self._status.problem)
         if self._shown_at is None or now - self._shown_at >= HEARTBEAT_S:
             self._shown_at = now
             self._show_missing()
 
 
-def gated(app: Celery, status: ModelStatus, queue: str) -> None:
+def gated(app: Celery, status: ModelStatus, queue: str, alarm: Alarm) -> None:
     """Make the worker of `app` consume `queue` only while `status` is READY. Called in the parent, before the worker starts."""
 
     class Gate(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
@@ -175,12 +182,18 @@ def gated(app: Celery, status: ModelStatus, queue: str) -> None:
             """Also after every lost connection, when the queues that were open are open again."""
             monitor = _Monitor(app, consumer.hostname)
             consumer.cancel_task_queue(queue)
+
+            def found() -> None:
+                monitor.found()
+                alarm.reset()
+
             gate = QueueGate(
                 status,
                 open_queue=lambda: consumer.add_task_queue(queue),
                 close_queue=lambda: consumer.cancel_task_queue(queue),
                 show_missing=monitor.missing,
-                show_found=monitor.found,
+                show_found=found,
+                alarm=alarm.ring,
             )
             self._timer = consumer.timer.call_repeatedly(LOOK_S, lambda: gate.look(time.monotonic()))
 

@@ -9,8 +9,10 @@ import pytest
 
 from corewatch.reasons import Reason
 from corewatch.states import CaseState
+from tests.integration.conftest import OPERATORS
 from tests.support.detect_worker import HANGS
 from tests.support.detecting import DetectSite, computing_child, has_tensorflow
+from tests.support.mailbox import Mailbox
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -86,7 +88,9 @@ def test_a_hung_case_is_killed_tried_again_and_failed_and_the_worker_lives_on(si
 
 
 def test_a_worker_takes_work_only_while_it_has_its_model(site: Callable[..., DetectSite]) -> None:
-    here = site()
+    mailbox = Mailbox()
+    email = {"host": "127.0.0.1", "port": mailbox.port, "security": "none", "from": "a@b.example", "operators": [OPERATORS]}
+    here = site(deliver={"email": email})
     [case_id] = here.prepared()
     [special] = here.prepared(model="another")
     second = here.install("second", gain=2.0)  # a model that a rule of the settings names, beside the one that is missing
@@ -96,6 +100,10 @@ def test_a_worker_takes_work_only_while_it_has_its_model(site: Callable[..., Det
         here.dispatch()
         here.wait("the log to say so", lambda: "no model, so this worker takes no work" in here.tail())
         here.wait("the log to say so again", lambda: "still no model" in here.tail())
+        [mail] = here.wait("the operators' mail", lambda: mailbox.mails)
+        assert mail["To"] == OPERATORS
+        assert "there is no model 'quick'" in mail.get_content()
+        assert mailbox.recipients == [[OPERATORS]]
         assert here.consumed() == set()
         assert here.waiting_messages() == 3
         assert set(here.states().values()) == {CaseState.PREPARED}
@@ -119,6 +127,8 @@ def test_a_worker_takes_work_only_while_it_has_its_model(site: Callable[..., Det
         here.dispatch()
         weights.write_bytes(kept)
         here.wait("the late case", lambda: here.states()[late] is CaseState.DETECTED)
+    mailbox.stop()
+    assert len(mailbox.mails) <= 2, "once each time"
     other, done = here.ledger.cases.get(special), here.ledger.cases.get(case_id)
     assert other is not None
     assert other.reason is Reason.MODEL_MISSING

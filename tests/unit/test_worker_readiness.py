@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corewatch import RESEARCH_LABEL
 from worker import readiness
-from worker.readiness import HEARTBEAT_S, ModelKeeper, ModelStatus, QueueGate, Readiness
+from worker.alarm import Alarm, no_model_mail
+from worker.readiness import HEARTBEAT_S, PROBLEM_AFTER_S, ModelKeeper, ModelStatus, QueueGate, Readiness
 
 
 class Queue:
@@ -19,12 +21,14 @@ class Queue:
     def __init__(self) -> None:
         self.status = ModelStatus()
         self.done: list[str] = []
+        self.alarms: list[str] = []
         self.gate = QueueGate(
             self.status,
             open_queue=lambda: self.done.append("open"),
             close_queue=lambda: self.done.append("close"),
             show_missing=lambda: self.done.append("missing"),
             show_found=lambda: self.done.append("found"),
+            alarm=self.alarms.append,
         )
 
 
@@ -57,6 +61,47 @@ def test_a_missing_model_is_shown_at_every_heartbeat_until_it_is_found() -> None
     queue.status.write(Readiness.READY)
     queue.gate.look(101.0)
     assert queue.done == ["missing"] * 3 + ["open", "found"]
+
+
+def test_the_operators_are_told_when_it_stays_missing_and_not_before() -> None:
+    queue = Queue()
+    queue.status.write(Readiness.MISSING, "no such model")
+    queue.gate.look(0.0)
+    queue.gate.look(PROBLEM_AFTER_S - 1)
+    assert queue.alarms == []
+    queue.gate.look(PROBLEM_AFTER_S)
+    queue.gate.look(PROBLEM_AFTER_S + 1)
+    assert queue.alarms == ["no such model"]
+    queue.gate.look(2 * PROBLEM_AFTER_S)
+    assert len(queue.alarms) == 2
+
+
+def test_an_alarm_rings_until_somebody_was_told_and_then_only_the_next_time() -> None:
+    answers, told = [False, True, True], []
+
+    def tell(problem: str) -> bool:
+        told.append(problem)
+        return answers[len(told) - 1]
+
+    alarm = Alarm(tell)
+    for _ in range(4):
+        alarm.ring("gone")
+        alarm.wait(30)
+    assert told == ["gone"] * 2
+    alarm.reset()
+    alarm.ring("gone again")
+    alarm.wait(30)
+    assert told == ["gone", "gone", "gone again"]
+
+
+def test_the_mail_says_what_is_wrong_and_what_to_do() -> None:
+    mail = no_model_mail("corewatch@hospital.example", ("a@b.example", "c@d.example"), "model x: weights.h5 cannot be read")
+    body = mail.get_content()
+
+    assert mail["To"] == "a@b.example, c@d.example"
+    assert "model x: weights.h5 cannot be read" in body
+    assert "corewatch model install" in body
+    assert RESEARCH_LABEL in body
 
 
 @given(steps=st.lists(st.tuples(st.sampled_from(list(Readiness)), st.floats(0.1, 400)), max_size=30))

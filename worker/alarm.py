@@ -1,0 +1,85 @@
+"""A mail to the operators about the site itself, not about a case: a worker that has no model."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from email.message import EmailMessage
+from email.utils import format_datetime, make_msgid
+
+import structlog
+
+from config.settings import Settings
+from corewatch import RESEARCH_LABEL
+from corewatch.clock import utc_now
+from corewatch.errors import OperatorNeeded, RetryLater
+from outputs.mail import domain_of
+from outputs.smtp import session, submit
+from worker.destinations import mail_server_of
+
+log = structlog.get_logger()
+
+
+def no_model_mail(sender: str, recipients: tuple[str, ...], problem: str) -> EmailMessage:
+    """What the operators read: what is wrong, what becomes of the cases, what to do. Free of patient data."""
+    message = EmailMessage()
+    message["Subject"] = "[corewatch] The worker has no model, cases wait"
+    message["From"] = sender
+    message["To"] = ", ".join(recipients)
+    message["Date"] = format_datetime(utc_now())
+    message["Message-ID"] = make_msgid("no-model", domain=domain_of(sender))
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office replies
+    message["Importance"] = "high"
+    message.set_content(
+        f"The detection worker on {socket.gethostname()} cannot load its model and takes no work:\n\n"
+        f"  {problem}\n\n"
+        "Cases wait; none is lost. `corewatch doctor` shows what is wrong, `corewatch model install` brings a model.\n"
+        "The worker tries again by itself and goes on without a restart.\n\n"
+        f"{RESEARCH_LABEL}\n"
+    )
+    return message
+
+
+def tell_operators(settings: Settings, problem: str) -> bool:
+    """Send the mail; whether anybody took it. A mail server that is away is logged: the caller comes again."""
+    mail = settings.deliver.email
+    if mail is None or not mail.operators:
+        return True  # nobody is to be told by mail; the log and the monitor say it
+    try:
+        with session(mail_server_of(mail)) as connection:
+            refused = submit(connection, no_model_mail(mail.sender, mail.operators, problem), mail.sender, mail.operators)
+    except (RetryLater, OperatorNeeded) as error:
+        log.error("the operators cannot be told by mail that the model is missing", why=str(error))
+        return False
+    for refusal in refused:
+        log.error("an operator was not told by mail that the model is missing", why=f"{refusal.code} {refusal.words}")
+    return len(refused) < len(mail.operators)
+
+
+class Alarm:
+    """Tells once, from a thread of its own: the caller's loop goes on while the mail server thinks."""
+
+    def __init__(self, tell: Callable[[str], bool]) -> None:
+        self._tell = tell
+        self._told = False
+        self._at_it: threading.Thread | None = None
+
+    def ring(self, problem: str) -> None:
+        """Tell, unless somebody was told already or is being told now."""
+        if self._told or (self._at_it is not None and self._at_it.is_alive()):
+            return
+        self._at_it = threading.Thread(target=self._run, args=(problem,), name="no-model-mail", daemon=True)
+        self._at_it.start()
+
+    def reset(self) -> None:
+        """The next time is another one."""
+        self._told = False
+
+    def wait(self, seconds: float) -> None:
+        """Until the mail that is under way is out."""
+        if self._at_it is not None:
+            self._at_it.join(seconds)
+
+    def _run(self, problem: str) -> None:
+        self._told = self._tell(problem)
