@@ -154,7 +154,7 @@ class DetectSite:
     def tail(self) -> str:
         return self.log.read_text(errors="replace")[-4000:]
 
-    def wait(self, what: str, look: Callable[[], Any], seconds: float = 90.0) -> Any:
+    def wait(self, what: str, look: Callable[[], Any], seconds: float = 120.0) -> Any:
         """`wait_for`, with the worker's log when it is in vain."""
         try:
             return wait_for(what, look, seconds, every=0.5)
