@@ -76,7 +76,10 @@ def running(settings: Settings, **keywords: Any) -> Iterator[StorageListener]:
         yield listener
     finally:
         listener.stop(timeout_s=2)
-    left = [t for t in set(threading.enumerate()) - before if t.is_alive()]
+    others = set(threading.enumerate()) - before
+    for thread in others:
+        thread.join(5)  # the sender's, which may just be hearing of the end
+    left = [t for t in others if t.is_alive()]
     assert not left, f"threads left: {left}"
 
 
