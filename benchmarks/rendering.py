@@ -23,13 +23,17 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from corewatch.casefolder import CaseFolder
 from corewatch.findings import Finding, ModelIdentity, Side
-from corewatch.geometry import NETWORK_SHAPE
+from corewatch.geometry import LPS_TO_RAS, NETWORK_SHAPE, NETWORK_TO_RAS, inverse
 from corewatch.identity import case_key
 from corewatch.result import Result
+from corewatch.source import SourceImages, SourceSlice
 from corewatch.states import CaseState
 from corewatch.volumes import AlignmentQuality
 from outputs.case import ReportedCase
+from outputs.dicom import parametric_map, segmentation
+from outputs.dicom import report as structured_report
 from outputs.dicom.encoding import Study
+from outputs.dicom.planes import OutlinedPlanes, outline
 from outputs.dicom.secondary_capture import Page, encode
 from outputs.overlay import render_overlays
 from outputs.report import png, write_report
@@ -49,12 +53,28 @@ def main() -> None:
         pages += [
             Page(overlay.pixels, f"overlay-{overlay.k}", "", ("L", "P"), 0.4) for overlay in render_overlays(case, hu, core_map)
         ]
+        study, images, placement, finding = Study.of(case), case.source_images, case.result.lps_to_voxel, case.result.finding
+        if images is None or placement is None or finding is None:
+            raise SystemExit("the synthetic case lacks a part")
+        model = finding.model
+
+        def outlined() -> OutlinedPlanes:
+            planes = outline(images, core_map, placement)
+            if planes is None:
+                raise SystemExit("the synthetic core touches no slice")
+            return planes
+
+        print(f"{len(outlined().numbers)} of {options.sources} slices have core")
         steps: dict[str, Callable[[], object]] = {
             "summary page": lambda: render_summary(case, hu, core_map),
             "summary page as PNG": lambda: png(summary),
             "page of a case not analysed": lambda: render_not_analysed(case),
             f"{len(pages) - 1} overlay slices": lambda: list(render_overlays(case, hu, core_map)),
             f"{len(pages)} Secondary Capture objects in memory": lambda: list(encode(Study.of(case), pages)),
+            f"outline on {options.sources} slices of 512 x 512": lambda: outline(images, core_map, placement),
+            "Segmentation, with its outline": lambda: segmentation.encode(study, images, outlined(), model),
+            "Parametric Map": lambda: parametric_map.encode(study, images, core_map, placement, model),
+            "structured report": lambda: structured_report.encode(study, finding),
             "whole report, fsynced": lambda: write_report(case, hu, core_map),
         }
         print(f"{'':45} {'wall':>9} {'processor':>11}")
@@ -91,7 +111,17 @@ def make_case(folder: Path, sources: int) -> ReportedCase:
     """An alert, with a CT header to take over."""
     instances = tuple((str(CTImageStorage), f"1.2.826.0.1.3.{number}") for number in range(1, sources + 1))
     finding = Finding(34.2, (28.1, 41.7), Side.LEFT, 0.97, True, 20.0, False, ModelIdentity("phantom-demo", "1.0", "0" * 64))
-    result = Result("k3v9x2mqpt", CaseState.DELIVERING, "1.2.826.0.1.2", finding=finding, quality=AlignmentQuality(0.93, -0.2, 0.1))
+    result = Result(
+        "k3v9x2mqpt",
+        CaseState.DELIVERING,
+        "1.2.826.0.1.2",
+        finding=finding,
+        lps_to_voxel=inverse(LPS_TO_RAS @ NETWORK_TO_RAS),
+        quality=AlignmentQuality(0.93, -0.2, 0.1),
+    )
+    step = 180.0 / sources
+    slices = tuple(SourceSlice(*one, 1, (-115.0, -95.0, -65.0 + step * n)) for n, one in enumerate(instances))
+    images = SourceImages("1.2.826.0.1.9", 512, 512, (0.45, 0.45), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), slices)
     case_folder, now = CaseFolder(folder), datetime.now(UTC)
     header = Dataset()
     header.SOPClassUID, header.SOPInstanceUID = instances[0]
@@ -105,7 +135,7 @@ def make_case(folder: Path, sources: int) -> ReportedCase:
     header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     header.save_as(case_folder.source_header, enforce_file_format=True)
     key = case_key("1.2.826.0.1.2", [uid for _, uid in instances])
-    return ReportedCase(result.case_id, key, result, case_folder, now, now, case_folder.source_header, instances)
+    return ReportedCase(result.case_id, key, result, case_folder, now, now, case_folder.source_header, instances, images)
 
 
 if __name__ == "__main__":
