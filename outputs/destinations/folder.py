@@ -65,7 +65,7 @@ class FolderDestination:
             target.parent.mkdir(parents=True, exist_ok=True)
             self._sweep(case.case_id)
             different = _different(target, wanted)
-            if different == {case.folder.result.name}:
+            if different == {case.folder.result.name} and (target / COMPLETE).is_file():
                 write_atomically(target / case.folder.result.name, case.folder.result.read_bytes())
             elif different:
                 _replace(target, wanted)
