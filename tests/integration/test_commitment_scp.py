@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
@@ -177,17 +178,16 @@ def test_a_peer_that_is_down_holds_up_nobody(house: Callable[..., House]) -> Non
     [
         ({"action_type": 2}, 0x0123),
         ({"instance": "1.2.3"}, 0x0112),
-        ({"request": request(transaction="")}, 0x0115),
-        ({"request": request()}, 0x0115),
-        ({"request": request("../../etc")}, 0x0115),
+        ({"transaction": ""}, 0x0115),
+        ({"uids": ()}, 0x0115),
+        ({"uids": ("../../etc",)}, 0x0115),
     ],
 )
-def test_what_is_no_request_is_refused_and_leaves_nothing(
-    house: Callable[..., House], change: dict[str, object], status: int
-) -> None:
+def test_what_is_no_request_is_refused_and_leaves_nothing(house: Callable[..., House], change: dict[str, Any], status: int) -> None:
     here = house()
-    asked = {"request": request(UIDS[0]), **change}
-    assert ask(here.listener.port, calling="MODALITY", **asked) == status  # type: ignore[arg-type]  # keywords of several types
+    what = {"uids": UIDS[:1], "transaction": "2.25.42", **change}
+    asked = request(*what.pop("uids"), transaction=what.pop("transaction"))
+    assert ask(here.listener.port, asked, calling="MODALITY", **what) == status
     assert not here.settings.commitment_dir.exists()
 
 
