@@ -22,6 +22,7 @@ from corewatch.errors import NotAnalysed
 from corewatch.geometry import slice_normal
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
+from corewatch.selection import not_a_slice
 from corewatch.spacing import EQUAL_STEPS_MM, blocks, jumps
 
 POSITION_TOLERANCE_MM: Final = 0.1
@@ -108,8 +109,8 @@ def gravest_first(problems: Iterable[Problem]) -> list[Problem]:
     return sorted(problems, key=lambda problem: _GRAVEST_FIRST.index(problem.reason))
 
 
-def raise_problems(problems: Iterable[Problem]) -> None:
-    """Raise `NotAnalysed` with the reason of the first problem and the details of all; do nothing where there is none."""
+def raise_problems(problems: Iterable[Problem], notes: Sequence[str] = ()) -> None:
+    """Raise `NotAnalysed` with the reason of the first problem, the details of all and the notes; nothing where none is."""
     problems = list(problems)
     if not problems:
         return
@@ -118,7 +119,22 @@ def raise_problems(problems: Iterable[Problem]) -> None:
     for problem in problems[1:]:
         details.append(problem.detail if problem.reason in named else f"{problem.reason.sentence} {problem.detail}")
         named.add(problem.reason)
-    raise NotAnalysed(problems[0].reason, " ".join(details))
+    raise NotAnalysed(problems[0].reason, " ".join([*details, *notes]))
+
+
+def set_aside(instances: Sequence[Instance]) -> tuple[tuple[str, ...], list[int]]:
+    """Keep localizers, projections, dose pages and captures out of a stack that is mostly slices.
+
+    Returns
+    -------
+    What was set aside, in words, and the indices of the rest. All of them where less than half are slices: the checks then say why.
+    """
+    kinds = [found if (found := not_a_slice(one)) and found.reason is Reason.NOT_A_VOLUME else None for one in instances]
+    kept = [k for k, kind in enumerate(kinds) if kind is None]
+    if 2 * len(kept) < len(instances) or len(kept) == len(instances):
+        return (), list(range(len(instances)))
+    counted = Counter(kind.detail for kind in kinds if kind is not None)
+    return tuple(f"Set aside: {count} of {len(instances)} images. {detail}" for detail, count in sorted(counted.items())), kept
 
 
 def is_ct(slices: Sequence[Instance]) -> list[Problem]:

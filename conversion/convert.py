@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from conversion.checks import MINIMUM_SLICES, Problem, check_series, gravest_first, is_localizer, one_patient, raise_problems
+from conversion.checks import MINIMUM_SLICES, Problem, check_series, gravest_first, one_patient, raise_problems, set_aside
 from conversion.frames import check_pixels
 from conversion.hounsfield import check_plausible
 from conversion.parallel import decode_slices
@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 def convert_series(paths: Sequence[Path], *, threads: int = 2, minimum_slices: int = MINIMUM_SLICES) -> ScannerVolume:
     """Read the files of one series, in any order, into a volume of Hounsfield units on a regular grid.
 
-    A file that came twice counts once, and localizers are left out. A tilted gantry is sheared back. Blocks of different steps, and
-    irregular steps that are short enough, are interpolated (`LARGEST_PLANNED_STEP_MM` and `LARGEST_BRIDGED_STEP_MM` of
-    `conversion.checks`).
+    A file that came twice counts once; localizers, projections and pages are set aside and named. A tilted gantry is sheared back.
+    Blocks of different steps, and irregular steps that are short enough, are interpolated (`LARGEST_PLANNED_STEP_MM` and
+    `LARGEST_BRIDGED_STEP_MM` of `conversion.checks`).
 
     Parameters
     ----------
@@ -56,10 +56,10 @@ def convert_with_reference(
     paths: Sequence[Path], *, threads: int = 2, minimum_slices: int = MINIMUM_SLICES
 ) -> tuple[ScannerVolume, SourceReference]:
     """As `convert_series`, and what results need to point at the series; the headers are read once for both."""
-    slices, problems = _usable(read_slices(paths, threads))
+    slices, problems, notes = _usable(read_slices(paths, threads))
     problems += check_series([one.instance for one in slices], minimum_slices)
     problems += check_pixels(slices)
-    raise_problems(gravest_first(problems))
+    raise_problems(gravest_first(problems), notes)
 
     stack = plan_stack([one.instance for one in slices])
     slices = [slices[k] for k in stack.order]
@@ -69,11 +69,11 @@ def convert_with_reference(
         log.warning("slices at irregular steps, the widest %.2f mm: the volume is interpolated", np.diff(stack.along_mm).max())
     hu = on_grid(stack, hu, threads)
     uids = tuple(one.instance.sop_instance_uid for one in slices) if stack.regular else ()
-    return ScannerVolume(hu.transpose(2, 1, 0), stack.voxel_to_lps, uids), reference_to(slices)
+    return ScannerVolume(hu.transpose(2, 1, 0), stack.voxel_to_lps, uids), reference_to(slices, notes)
 
 
-def _usable(slices: Sequence[Slice]) -> tuple[list[Slice], list[Problem]]:
-    """Every frame once and without localizers, and what is wrong with the rest."""
+def _usable(slices: Sequence[Slice]) -> tuple[list[Slice], list[Problem], tuple[str, ...]]:
+    """Every frame once and without what is no slice, what is wrong with the rest, and what was set aside."""
     if not slices:
         raise NotAnalysed(Reason.UNREADABLE, "There are no files.")
     once: dict[tuple[str, int], Slice] = {}
@@ -85,8 +85,11 @@ def _usable(slices: Sequence[Slice]) -> tuple[list[Slice], list[Problem]]:
     if differing:
         detail = f"{differing} files carry the SOP Instance UID of another one but differ from it."
         problems.append(Problem(Reason.MIXED_SERIES, detail))
-    wanted = [one for one in once.values() if not is_localizer(one.instance)]
-    return wanted or list(once.values()), problems
+    aside, wanted = set_aside([one.instance for one in once.values()])
+    every = list(once.values())
+    for note in aside:
+        log.warning("%s", note)
+    return [every[k] for k in wanted], problems, aside
 
 
 def _place(instance: Instance) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ from typing import Final
 from pydicom.dataset import Dataset
 
 from conversion.decoders import PixelFormat
-from conversion.elements import Header, PixelElement, damage_is_unreadable, number, read_header, sequence, text, unsigned
+from conversion.elements import Header, PixelElement, damage_is_unreadable, number, read_header, sequence, text, texts, unsigned
 from conversion.headers import (
     INSTANCE_TAGS,
     PIXEL_MEASURES,
@@ -34,6 +34,8 @@ _PATIENT_ID: Final = 0x00100020
 _PLANE_POSITION: Final = 0x00209113
 _PIXEL_VALUE_TRANSFORMATION: Final = 0x00289145
 _FRAME_CONTENT: Final = 0x00209111
+_CT_FRAME_TYPE: Final = 0x00189329
+_FRAME_TYPE: Final = 0x00089007
 _FRAME_ACQUISITION_NUMBER: Final = 0x00209156
 
 SLICE_TAGS: Final = [
@@ -130,9 +132,11 @@ def _enhanced_frames(
     for frame, own in enumerate(groups):
         content = group_of(own, _FRAME_CONTENT)
         acquisition = None if content is None else unsigned(content, _FRAME_ACQUISITION_NUMBER)
+        frame_type = _frame_type(own) or _frame_type(shared) or instance.image_type
         geometry = replace(
             instance,
             frames=1,
+            image_type=frame_type,
             acquisition_number=instance.acquisition_number if acquisition is None else acquisition,
             position_lps=position_of(group_of(own, _PLANE_POSITION)) or position_of(group_of(shared, _PLANE_POSITION)),
             orientation=orientation_of(group_of(own, PLANE_ORIENTATION)) or instance.orientation,
@@ -140,6 +144,12 @@ def _enhanced_frames(
         )
         own_rescale = _rescale_of(group_of(own, _PIXEL_VALUE_TRANSFORMATION), rescale)
         yield Slice(geometry, path, frame, instance.frames, pixels, own_rescale, header.pixels, patient_id)
+
+
+def _frame_type(groups: Dataset | None) -> tuple[str, ...]:
+    """Frame Type (0008,9007) of CT Image Frame Type (PS3.3 C.8.15.3.1): what Image Type is of the whole object."""
+    item = group_of(groups, _CT_FRAME_TYPE)
+    return () if item is None else texts(item, _FRAME_TYPE)
 
 
 def _pixel_format(dataset: Dataset, instance: Instance) -> PixelFormat:

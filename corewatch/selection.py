@@ -79,7 +79,7 @@ def select(instances: Sequence[Instance], rules: Iterable[Rule]) -> Selected | R
     unfit = _unfit(instances)
     if unfit is not None:
         return unfit
-    facts = _Facts.of([i for i in instances if _not_a_slice(i) is None])
+    facts = _Facts.of([i for i in instances if not_a_slice(i) is None])
     closest: tuple[int, Rejected] | None = None
     for rule in rules:
         passed, failure = _try(rule, facts)
@@ -152,13 +152,14 @@ def _unfit(instances: Sequence[Instance]) -> Rejected | None:
     """Why the series is no stack of CT slices. Decided by its majority: one localizer among the slices does not matter."""
     if not instances:
         return Rejected(Reason.NOT_A_VOLUME, "It has no images.")
-    problems = Counter(problem for i in instances if (problem := _not_a_slice(i)) is not None)
+    problems = Counter(problem for i in instances if (problem := not_a_slice(i)) is not None)
     if problems.total() * 2 <= len(instances):
         return None
     return max(problems, key=lambda p: (problems[p], str(p.reason), p.detail))
 
 
-def _not_a_slice(instance: Instance) -> Rejected | None:
+def not_a_slice(instance: Instance) -> Rejected | None:
+    """Why this one object is no slice of a CT stack; None where it can be one."""
     family = instance.sop_class_uid.removeprefix(_SOP_CLASS).split(".")[0]
     if instance.sop_class_uid not in CT_SOP_CLASSES and instance.series_description.startswith(RESULT_SERIES):
         return Rejected(Reason.OWN_RESULT, "")

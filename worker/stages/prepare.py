@@ -95,6 +95,8 @@ def _align(paths: Sequence[Path], folder: CaseFolder, minimum_score: float | Non
         if (file := file_of_one_study(paths)) is not None:
             write_source_header(file, folder.source_header)
         raise
+    for note in reference.set_aside:
+        progress(note)
     write_source_header(reference.file, folder.source_header)
     converted = time.perf_counter()
     progress("aligning the head to the network's grid")
