@@ -33,6 +33,7 @@ def all_checks(settings: Settings, now: datetime) -> Iterator[Check]:
         ("commitment", commitment),
         ("queue monitor", monitor),
         ("portal", portal),
+        ("audit", audit),
     ):
         try:
             yield from check(settings)
@@ -243,6 +244,21 @@ def portal(settings: Settings) -> Iterator[Check]:
         yield Check.warning(subject, f"nothing listens at {ours.host}:{ours.port}", "run `corewatch up` or `corewatch portal`")
     else:
         yield Check.ok(subject, f"{ours.host}:{ours.port} is served; readers of mails come by {ours.url}")
+
+
+def audit(settings: Settings) -> Iterator[Check]:
+    """The audit record repository answers over TLS that can be trusted."""
+    to = settings.audit.syslog
+    if to is None:
+        return
+    from daemon.syslog import send
+
+    try:
+        send(to, ())
+    except CorewatchError as error:
+        yield Check.told("audit", str(error), "correct audit.syslog")
+    else:
+        yield Check.ok("audit", f"the audit repository at {to.host}:{to.port} answers")
 
 
 def _can_bind(host: str, port: int) -> bool:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
+from config.audit import AuditSettings
 from config.delivery import DeliverSettings
 from config.intake import ListenerSettings, WatchSettings
 from config.portal import PortalSettings
@@ -113,6 +114,7 @@ class Settings(Section):
     work: WorkSettings = WorkSettings()
     flower: FlowerSettings = FlowerSettings()
     portal: PortalSettings | None = None
+    audit: AuditSettings = AuditSettings()
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
 

@@ -11,6 +11,7 @@ import structlog
 from config.settings import Settings
 from config.stopping import StopRequest
 from daemon.assembler import Assembler
+from daemon.auditing import PASS_ON_EVERY_S, Auditing
 from daemon.clockwatch import NONE, ClockWatch
 from daemon.commitment import Commitment, send_over_network
 from daemon.dispatcher import Dispatcher, Publish
@@ -68,6 +69,8 @@ def serve(settings: Settings, publish: Publish, *, ask_count: AskCount | None = 
         stack.callback(expected.close)
         parts, watch = _parts(ledger, settings, publish, expected)
         stack.callback(_stop, parts)
+        ledger.note("program.started", program="watch")
+        stack.callback(ledger.note, "program.stopped", program="watch")
         for part in parts:
             part.start()
         watch.start()
@@ -115,6 +118,8 @@ def _parts(ledger: Ledger, settings: Settings, publish: Publish, expected: Expec
         Part("escalation", Escalating(ledger).step, LOOK_EVERY_S, after=dispatching),
         Part("retention", clear, CLEAR_EVERY_S),
     ]
+    if settings.audit.syslog is not None:
+        parts.append(Part("audit", Auditing(ledger, settings, settings.audit.syslog).step, PASS_ON_EVERY_S))
     return parts, WatchFolder(settings, refused.report)
 
 

@@ -85,6 +85,7 @@ def _prepare(context: WorkerContext, case: Case) -> Facts:
 def _detect(context: WorkerContext, case: Case) -> Facts:
     found = detect(context.folder(case.case_id), context.detectors.get(case.model), alert_ml=context.settings.model.alert_ml)
     finding = asdict(found.finding)
+    context.ledger.note("case.analysed", case.case_id, **finding["model"], core_ml=finding["core_ml"], alert=finding["alert"])
     return {"core_ml": finding["core_ml"], "side": str(finding["side"]), "alert": finding["alert"]}
 
 

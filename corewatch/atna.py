@@ -1,0 +1,186 @@
+"""Audit messages as DICOM wants them (PS3.15 A.5), and the frames that carry them (RFC 5424, RFC 5425). Pure.
+
+Lines of the audit trail that DICOM has a message for become one each; the others stay in the trail alone.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from binascii import b2a_base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+_BEGIN: Final = ("110102", "Begin Transferring DICOM Instances")
+_TRANSFERRED: Final = ("110104", "DICOM Instances Transferred")
+_ACCESSED: Final = ("110103", "DICOM Instances Accessed")
+_EXPORT: Final = ("110106", "Export")
+_ACTIVITY: Final = ("110100", "Application Activity")
+_START: Final = ("110120", "Application Start")
+_STOP: Final = ("110121", "Application Stop")
+_APPLICATION: Final = ("110150", "Application")
+_DESTINATION: Final = ("110152", "Destination Role ID")
+_SOURCE: Final = ("110153", "Source Role ID")
+_DESTINATION_MEDIA: Final = ("110154", "Destination Media")
+_STUDY: Final = ("110180", "Study Instance UID")
+
+_SUCCESS, _MINOR_FAILURE = "0", "4"
+_IP_ADDRESS, _EMAIL, _URI = "2", "4", "5"
+
+PRIORITY: Final = 10 * 8 + 5
+"""Facility 10 (security), severity 5 (normal but significant), PS3.15 A.6."""
+MESSAGE_ID: Final = "DICOM+RFC3881"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A system that results go to, as the settings name it."""
+
+    user: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Who we are, and whom the names of destinations stand for."""
+
+    source_id: str
+    ae_title: str
+    host: str
+    pacs: Mapping[str, Peer]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A line of the trail with what belongs to it."""
+
+    at: datetime
+    event: str
+    detail: Mapping[str, Any]
+    case_id: str | None = None
+    study_uid: str | None = None
+    senders: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Participant:
+    user: str
+    requestor: bool
+    role: tuple[str, str]
+    address: str = ""
+    kind: str = _IP_ADDRESS
+    media: str = ""
+
+
+def message(fact: Fact, site: Site) -> bytes | None:
+    """The XML of the message for a line, UTF-8; None where DICOM has none for it."""
+    us = site.ae_title
+    destination = str(fact.detail.get("destination", ""))
+    peer = site.pacs.get(destination)
+    match fact.event:
+        case "program.started" | "program.stopped":
+            kind = _START if fact.event.endswith("started") else _STOP
+            application = _Participant(str(fact.detail.get("program", "corewatch")), False, _APPLICATION, site.host)
+            return _xml(fact, site, _ACTIVITY, "E", [application], kind=kind)
+        case "case.receiving":
+            senders = [_Participant(ae or "(dropped file)", True, _SOURCE, host) for ae, host in fact.senders]
+            return _xml(fact, site, _TRANSFERRED, "C", [*senders, _Participant(us, False, _DESTINATION, site.host)])
+        case "delivery.begun" if peer is not None:
+            return _xml(fact, site, _BEGIN, "E", _to_peer(site, peer))
+        case "delivery.sent" | "delivery.refused" if peer is not None:
+            outcome = _SUCCESS if fact.event == "delivery.sent" else _MINOR_FAILURE
+            return _xml(fact, site, _TRANSFERRED, "R", _to_peer(site, peer), outcome=outcome)
+        case "letter.accepted" | "letter.refused":
+            to = [str(one) for one in fact.detail.get("to", ())]
+            outcome = _SUCCESS if fact.event == "letter.accepted" else _MINOR_FAILURE
+            return _xml(fact, site, _EXPORT, "R", _export(site, to, _EMAIL), outcome=outcome)
+        case "delivery.sent" if destination in ("folder", "webhook"):
+            return _xml(fact, site, _EXPORT, "R", _export(site, [destination], _URI))
+        case "alert.acknowledged":
+            person = _Participant(str(fact.detail.get("by", "")), True, _DESTINATION)
+            return _xml(fact, site, _ACCESSED, "R", [person, _Participant(us, False, _SOURCE, site.host)])
+    return None
+
+
+def _to_peer(site: Site, peer: Peer) -> list[_Participant]:
+    ours = _Participant(site.ae_title, True, _SOURCE, site.host)
+    return [ours, _Participant(peer.user, False, _DESTINATION, peer.address)]
+
+
+def _export(site: Site, to: Sequence[str], kind: str) -> list[_Participant]:
+    media = "110037" if kind == _URI else "110031"  # PS3.16 CID 405: URI, e-mail
+    ours = _Participant(site.ae_title, True, _SOURCE, site.host)
+    return [ours, *(_Participant(one, False, _DESTINATION_MEDIA, one, kind, media) for one in to)]
+
+
+def _xml(
+    fact: Fact,
+    site: Site,
+    event: tuple[str, str],
+    action: str,
+    participants: Sequence[_Participant],
+    *,
+    kind: tuple[str, str] | None = None,
+    outcome: str = _SUCCESS,
+) -> bytes:
+    root = ET.Element("AuditMessage")
+    moment = fact.at.astimezone(UTC).isoformat(timespec="milliseconds")
+    identification = ET.SubElement(
+        root, "EventIdentification", EventActionCode=action, EventDateTime=moment, EventOutcomeIndicator=outcome
+    )
+    _code(identification, "EventID", event)
+    if kind is not None:
+        _code(identification, "EventTypeCode", kind)
+    for one in participants:
+        _participant(root, one)
+    ET.SubElement(root, "AuditSourceIdentification", AuditSourceID=site.source_id)
+    if fact.study_uid:
+        study = ET.SubElement(
+            root,
+            "ParticipantObjectIdentification",
+            ParticipantObjectID=fact.study_uid,
+            ParticipantObjectTypeCode="2",  # system object
+            ParticipantObjectTypeCodeRole="3",  # report
+        )
+        _code(study, "ParticipantObjectIDTypeCode", _STUDY)
+        if fact.case_id:
+            ET.SubElement(study, "ParticipantObjectDetail", type="corewatch case", value=_base64(fact.case_id))
+    xml: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return xml
+
+
+def _participant(root: ET.Element, one: _Participant) -> None:
+    attributes = {"UserID": _clean(one.user) or "(unknown)", "UserIsRequestor": "true" if one.requestor else "false"}
+    if _clean(one.address):
+        attributes |= {"NetworkAccessPointID": _clean(one.address), "NetworkAccessPointTypeCode": one.kind}
+    participant = ET.SubElement(root, "ActiveParticipant", attributes)
+    _code(participant, "RoleIDCode", one.role)
+    if one.media:
+        media = ET.SubElement(participant, "MediaIdentifier")
+        _code(media, "MediaType", (one.media, "URI" if one.kind == _URI else "Email"))
+
+
+def _code(parent: ET.Element, name: str, code: tuple[str, str]) -> None:
+    ET.SubElement(parent, name, {"csd-code": code[0], "codeSystemName": "DCM", "originalText": code[1]})
+
+
+def _base64(text: str) -> str:
+    return b2a_base64(text.encode(), newline=False).decode()
+
+
+def _clean(text: str) -> str:
+    """Without what XML cannot carry."""
+    return "".join(letter for letter in text if letter.isprintable())
+
+
+def syslog(line_id: int, at: datetime, host: str, process: str, xml: bytes) -> bytes:
+    """An RFC 5424 message in the frame of RFC 5425 (octet counting).
+
+    `line_id` is the number of the line in the trail, so that a receiver can tell a copy (32473: RFC 5612).
+    """
+    moment = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    name = "".join(letter for letter in host if 33 <= ord(letter) <= 126)[:255] or "-"
+    head = f'<{PRIORITY}>1 {moment} {name} corewatch {process} {MESSAGE_ID} [corewatch@32473 line="{line_id}"] '
+    body = head.encode() + b"\xef\xbb\xbf" + xml
+    return str(len(body)).encode() + b" " + body

@@ -1,0 +1,64 @@
+"""Passes the audit trail on to the hospital's audit record repository, once and in order; an outage only delays it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from config.audit import SyslogSettings
+from config.settings import Settings
+from corewatch.atna import Fact, Peer, Site, message, syslog
+from corewatch.errors import CorewatchError
+from daemon.syslog import send
+from ledger.store import Ledger
+from ledger.trail import Line, Origin
+
+log = structlog.get_logger()
+
+PASS_ON_EVERY_S: Final = 5.0
+READER: Final = "syslog"
+_BATCH: Final = 200
+
+
+class Auditing:
+    """Reads what is new in the trail; the ledger remembers how far it has come."""
+
+    def __init__(
+        self, ledger: Ledger, settings: Settings, to: SyslogSettings, send: Callable[[SyslogSettings, Sequence[bytes]], None] = send
+    ) -> None:
+        self._ledger, self._to, self._send = ledger, to, send
+        self._host = socket.gethostname()
+        peers = {p.name: Peer(p.ae_title, p.host) for p in settings.deliver.pacs}
+        self._site = Site(to.source_id, settings.listener.ae_title, self._host, peers)
+        self._failing = False
+
+    def step(self, now: datetime) -> int:
+        """Pass on what there is; returns how many messages."""
+        sent = 0
+        while lines := self._ledger.trail.unread(READER, _BATCH):
+            frames = [frame for line in lines if (frame := self._frame(line)) is not None]
+            try:
+                if frames:
+                    self._send(self._to, frames)
+            except CorewatchError as error:
+                if not self._failing:
+                    log.error("the audit trail cannot be passed on; it waits in the ledger", why=str(error))
+                self._failing = True
+                return sent
+            self._ledger.trail.read(READER, lines[-1].id)
+            sent += len(frames)
+            if self._failing:
+                log.info("the audit trail is passed on again")
+            self._failing = False
+        return sent
+
+    def _frame(self, line: Line) -> bytes | None:
+        origin = Origin(None, ()) if line.case_id is None else self._ledger.trail.origin(line.case_id)
+        fact = Fact(line.at, line.event, line.detail, line.case_id, origin.study_uid, origin.senders)
+        xml = message(fact, self._site)
+        return None if xml is None else syslog(line.id, line.at, self._host, str(os.getpid()), xml)

@@ -1,0 +1,131 @@
+"""DICOM audit messages: what the schema of PS3.15 A.5.1 asks of each, and the frames of RFC 5424 and 5425."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corewatch.atna import Fact, Peer, Site, message, syslog
+
+NOW = datetime(2026, 11, 21, 3, 0, 0, 123456, tzinfo=UTC)
+SITE = Site("corewatch", "COREWATCH", "cw01", {"main": Peer("PACS", "10.0.0.9")})
+CODE = {"csd-code", "codeSystemName", "originalText"}
+
+RULES: dict[str, tuple[set[str], set[str], list[str]]] = {
+    # element: (attributes that must be there, that may be there, children in the schema's order with how often)
+    "AuditMessage": (
+        set(), set(),
+        ["EventIdentification", "ActiveParticipant+", "AuditSourceIdentification", "ParticipantObjectIdentification*"],
+    ),
+    "EventIdentification": ({"EventDateTime", "EventOutcomeIndicator"}, {"EventActionCode"}, ["EventID", "EventTypeCode*"]),
+    "EventID": (CODE, {"displayName"}, []),
+    "EventTypeCode": (CODE, {"displayName"}, []),
+    "ActiveParticipant": (
+        {"UserID", "UserIsRequestor"}, {"AlternativeUserID", "UserName", "NetworkAccessPointID", "NetworkAccessPointTypeCode"},
+        ["RoleIDCode*", "MediaIdentifier?"],
+    ),
+    "RoleIDCode": (CODE, {"displayName"}, []),
+    "MediaIdentifier": (set(), set(), ["MediaType"]),
+    "MediaType": (CODE, {"displayName"}, []),
+    "AuditSourceIdentification": ({"AuditSourceID"}, {"AuditEnterpriseSiteID"}, ["AuditSourceTypeCode*"]),
+    "ParticipantObjectIdentification": (
+        {"ParticipantObjectID"}, {"ParticipantObjectTypeCode", "ParticipantObjectTypeCodeRole"},
+        ["ParticipantObjectIDTypeCode", "ParticipantObjectName?", "ParticipantObjectDetail*"],
+    ),
+    "ParticipantObjectIDTypeCode": (CODE, {"displayName"}, []),
+    "ParticipantObjectDetail": ({"type", "value"}, set(), []),
+}  # fmt: skip
+VALUES = {
+    "EventActionCode": "[CRUDE]",
+    "EventOutcomeIndicator": "0|4|8|12",
+    "EventDateTime": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00",
+    "UserIsRequestor": "true|false",
+    "NetworkAccessPointTypeCode": "[1-5]",
+    "ParticipantObjectTypeCode": "[1-4]",
+    "ParticipantObjectTypeCodeRole": "[1-9]|1\\d|2[0-4]",
+    "value": "[A-Za-z0-9+/]+=*",
+}
+
+
+def check(element: ET.Element) -> None:
+    must, may, children = RULES[element.tag]
+    assert must <= set(element.attrib) <= must | may, element.tag
+    for name, value in element.attrib.items():
+        assert re.fullmatch(VALUES.get(name, "(?s).+"), value), (element.tag, name, value)
+    assert ("NetworkAccessPointID" in element.attrib) == ("NetworkAccessPointTypeCode" in element.attrib)
+    pattern = "".join(f"(?:{child.rstrip('+*?')} ){child[-1] if child[-1] in '+*?' else ''}" for child in children)
+    assert re.fullmatch(pattern, "".join(f"{child.tag} " for child in element)), (element.tag, [c.tag for c in element])
+    for child in element:
+        check(child)
+
+
+FACTS = {
+    "received": Fact(NOW, "case.receiving", {}, "k3v9", "1.2.3", [("SCANNER", "10.0.0.5")]),
+    "dropped": Fact(NOW, "case.receiving", {}, "k3v9", None, [("", "")]),
+    "begun": Fact(NOW, "delivery.begun", {"destination": "main"}, "k3v9", "1.2.3"),
+    "stored": Fact(NOW, "delivery.sent", {"destination": "main"}, "k3v9", "1.2.3"),
+    "refused": Fact(NOW, "delivery.refused", {"destination": "main"}, "k3v9", "1.2.3"),
+    "folder": Fact(NOW, "delivery.sent", {"destination": "folder"}, "k3v9", "1.2.3"),
+    "mailed": Fact(NOW, "letter.accepted", {"to": ["a@x.example", "b@x.example"]}, "k3v9", "1.2.3"),
+    "seen": Fact(NOW, "alert.acknowledged", {"by": "Dr. <Ute> & Co"}, "k3v9", "1.2.3"),
+    "started": Fact(NOW, "program.started", {"program": "watch"}),
+    "stopped": Fact(NOW, "program.stopped", {"program": "watch"}),
+}
+EVENTS = {
+    "received": "110104", "dropped": "110104", "begun": "110102", "stored": "110104", "refused": "110104", "folder": "110106",
+    "mailed": "110106", "seen": "110103", "started": "110100", "stopped": "110100",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(FACTS))
+def test_each_message_keeps_to_the_schema(name: str) -> None:
+    xml = message(FACTS[name], SITE)
+    assert xml is not None
+    root = ET.fromstring(xml)
+    check(root)
+    event = root.find("EventIdentification/EventID")
+    assert event is not None
+    assert event.attrib["csd-code"] == EVENTS[name]
+
+
+def test_who_did_what_to_whom() -> None:
+    root = ET.fromstring(message(FACTS["stored"], SITE) or b"")
+    parts = [(p.attrib["UserID"], p.attrib["UserIsRequestor"], p[0].attrib["csd-code"]) for p in root.findall("ActiveParticipant")]
+    assert parts == [("COREWATCH", "true", "110153"), ("PACS", "false", "110152")]
+    study = root.find("ParticipantObjectIdentification")
+    assert study is not None
+    assert study.attrib["ParticipantObjectID"] == "1.2.3"
+    failed = ET.fromstring(message(FACTS["refused"], SITE) or b"")
+    assert failed[0].attrib["EventOutcomeIndicator"] == "4"
+    mailed = ET.fromstring(message(FACTS["mailed"], SITE) or b"")
+    assert [p.attrib["UserID"] for p in mailed.findall("ActiveParticipant")][1:] == ["a@x.example", "b@x.example"]
+
+
+@pytest.mark.parametrize("event", ["work.posted_again", "stage.detect.begun", "delivery.skipped", "clock.set"])
+def test_the_rest_has_no_message(event: str) -> None:
+    assert message(Fact(NOW, event, {"destination": "main"}, "k3v9", "1.2.3"), SITE) is None
+
+
+@given(st.text(), st.text(), st.text(min_size=1))
+def test_whatever_others_call_themselves_it_stays_xml(name: str, host: str, uid: str) -> None:
+    senders = [(name, host)]
+    xml = message(Fact(NOW, "case.receiving", {}, "k3v9", "1.2.3", senders), SITE)
+    assert xml is not None
+    check(ET.fromstring(xml))
+    seen = message(Fact(NOW, "alert.acknowledged", {"by": uid}, "k3v9"), SITE)
+    assert seen is not None
+    check(ET.fromstring(seen))
+
+
+def test_the_frame() -> None:
+    frame = syslog(42, NOW, "cw 01", "123", b"<x/>")
+    count, _, body = frame.partition(b" ")
+    assert int(count) == len(body)
+    head, _, xml = body.partition(b"\xef\xbb\xbf")
+    assert head == b'<85>1 2026-11-21T03:00:00.123Z cw01 corewatch 123 DICOM+RFC3881 [corewatch@32473 line="42"] '
+    assert xml == b"<x/>"
