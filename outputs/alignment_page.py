@@ -28,6 +28,7 @@ MIDLINE: Final[Colour] = (255, 240, 170)
 WIDTH: Final = 1480
 _MARGIN = 10
 _LABEL_HEIGHT = 46
+_WORDS_HEIGHT = 340
 _ROWS: Final = (
     (Plane.AXIAL, 2.0, (-25.0, -5.0, 15.0, 35.0, 55.0)),
     (Plane.CORONAL, 2.0, (40.0, 15.0, -15.0, -45.0, -75.0)),
@@ -94,7 +95,7 @@ def render_alignment_page(case_id: str, view: AlignmentView, problem: str | None
     """
     heights = [size(plane, scale)[1] for plane, scale, _ in _ROWS]
     words_top = 48 + sum(heights) + 8 * len(heights) + 8
-    height = words_top + 276 + _LABEL_HEIGHT
+    height = words_top + _WORDS_HEIGHT + _LABEL_HEIGHT
     page = Canvas.blank(WIDTH, height)
     page.text(_MARGIN, 24, "corewatch: alignment to the network's grid", 26, fill=MUTED, anchor="lm")
     page.text(WIDTH - _MARGIN, 24, f"case {case_id}", 26, fill=MUTED, anchor="rm")
@@ -170,7 +171,7 @@ def _verdict(page: Canvas, view: AlignmentView, problem: str | None, y: int) -> 
     rest = f"The brain's own midline lies {quality.midline_mm:.1f} mm and {quality.midline_degrees:.1f}° from the plane drawn."
     below = page.paragraph(_MARGIN, y + 36, rest, 22, width)
     if problem is not None:
-        page.paragraph(_MARGIN, below + 8, f"Not analysed: {problem}", 22, width, fill=CAUTION)
+        page.paragraph(_MARGIN, below + 8, f"Not analysed: {problem}", 20, width, fill=CAUTION)
 
 
 def _parts(page: Canvas, view: AlignmentView, x: int, y: int) -> None:

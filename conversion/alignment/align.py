@@ -31,7 +31,7 @@ def align(volume: ScannerVolume, *, threads: int = 2) -> AlignedHead:
     ----------
     volume
         The scanner's stack. Its `voxel_to_lps` must be right about where the patient's left, back and head are; heads turned and
-        tilted up to about 25 degrees from upright are found.
+        tilted up to about 55 degrees from upright are found.
     threads
         Threads to use. The result does not depend on it.
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from conversion.alignment import check_quality
 from corewatch import RESEARCH_LABEL
+from corewatch.errors import NotAnalysed
 from corewatch.geometry import NETWORK_SHAPE, NETWORK_TO_RAS, apply
 from corewatch.volumes import AlignmentQuality, Surface
 from outputs import alignment_page
@@ -100,17 +102,20 @@ def test_a_cut_stays_on_the_grid() -> None:
 
 def said(monkeypatch: pytest.MonkeyPatch, view: AlignmentView, problem: str | None = None) -> str:
     words: list[str] = []
+    bottoms: list[float] = []
     write = Canvas.text
 
-    def record(self: Canvas, x: float, y: float, text: str, *args: object, **how: object) -> float:
+    def record(self: Canvas, x: float, y: float, text: str, size: int, **how: object) -> float:
         words.append(text)
-        right = write(self, x, y, text, *args, **how)  # type: ignore[arg-type]  # passed on as they came
+        bottoms.append(y + (1.2 * size if "m" not in str(how.get("anchor", "la")) else 0.6 * size))
+        right = write(self, x, y, text, size, **how)  # type: ignore[arg-type]  # passed on as they came
         assert "l" not in str(how.get("anchor", "la")) or right <= alignment_page.WIDTH, text
         return right
 
     monkeypatch.setattr(Canvas, "text", record)
     monkeypatch.setattr(Canvas, "research_label", lambda *_: words.append(RESEARCH_LABEL))
-    render_alignment_page("case-1", view, problem)
+    page = render_alignment_page("case-1", view, problem)
+    assert max(bottoms) <= page.height - 46, "words run into the research label"
     return " ".join(words)
 
 
@@ -133,6 +138,12 @@ def test_the_page_says_what_the_score_is_made_of(monkeypatch: pytest.MonkeyPatch
         assert expected in words
     assert "34" not in words.replace("0.34", "")
     assert not view.trusted
+
+
+def test_the_longest_reason_fits(monkeypatch: pytest.MonkeyPatch, head: NDArray[np.uint8], ball: Surface) -> None:
+    with pytest.raises(NotAnalysed) as caught:
+        check_quality(AlignmentQuality(0.4567, 1.234, 5.678, {"correlation": 0.3, "turned_degrees": 20.0}), 0.5)
+    said(monkeypatch, AlignmentView(head, ball, ball, QUALITY, {}, 0.5), str(caught.value))
 
 
 def test_a_head_that_came_aligned_has_no_score(monkeypatch: pytest.MonkeyPatch, head: NDArray[np.uint8], ball: Surface) -> None:
