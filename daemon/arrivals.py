@@ -12,13 +12,14 @@ import structlog
 
 from corewatch.arrival import Arrival, ArrivalOutcome, ArrivalSource, Closing
 from corewatch.completeness import Passage
+from ledger.durable import PARTIAL_SUFFIX
 from ledger.spool import aligned_file, instance_files, read_arrival, read_closing
 
 log = structlog.get_logger()
 
 ABANDONED_AFTER = timedelta(hours=1)
-"""An arrival that was never closed is looked at no longer than this after its last file. A listener ends a silent association
-within minutes, so only one whose program died gets here."""
+"""An arrival that was never closed is ended so long after its last file: its program has died, or a sender keeps an association
+open and sends no image. What still comes over that one becomes another arrival."""
 
 _RESCAN_EVERY = 10
 """The received folder is listed anew at least every so many looks, though its time of change says that nothing is new."""
@@ -186,4 +187,15 @@ def abandoned(arrival: OpenArrival, now: datetime) -> Closing | None:
     """The end of an arrival whose program died, once nobody can be expected to write into it any more."""
     if arrival.closing is not None or now - arrival.last_change < ABANDONED_AFTER:
         return None
+    # an image of gigabytes over a slow line changes its own file only
+    if any(now - _changed_at(p, now) < ABANDONED_AFTER for p in arrival.folder.glob(f"*{PARTIAL_SUFFIX}")):
+        return None
     return Closing(arrival.last_change, ArrivalOutcome.ABORTED, len(arrival.known))
+
+
+def _changed_at(path: Path, now: datetime) -> datetime:
+    """When a file was last written, never in the future; `now` where it has just got its final name."""
+    try:
+        return min(now, datetime.fromtimestamp(path.stat().st_mtime, UTC))
+    except FileNotFoundError:
+        return now

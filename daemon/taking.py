@@ -18,7 +18,7 @@ from daemon.arrivals import ArrivalFolders, OpenArrival, PastArrival, abandoned,
 from daemon.indexing import ReadInstance, Unreadable, content_of, index_file
 from daemon.sameimage import same_image
 from ledger.intake import IndexedFile
-from ledger.spool import ALIGNED_FILE, read_closing
+from ledger.spool import ALIGNED_FILE, read_closing, write_closing
 from ledger.store import Ledger
 
 log = structlog.get_logger()
@@ -160,9 +160,11 @@ class Taking:
         left = 0
         for start in range(0, len(files), BATCH):
             left += self._take_batch(arrival, files[start : start + BATCH], now, changes)
-        closing = arrival.closing or abandoned(arrival, now)
-        if closing is not None and not left:
-            self._finish(arrival, closing)
+        if arrival.closing is not None and not left:
+            self._finish(arrival, arrival.closing)
+        elif not left and (end := abandoned(arrival, now)) is not None:
+            # its writer may live after all, and learns it from this; the next step lists the folder for the last time
+            write_closing(arrival.folder, end)
 
     def _finish(self, arrival: OpenArrival, closing: Closing) -> None:
         """All files of a closed arrival have a row: say what came, and look at it no longer."""

@@ -95,6 +95,11 @@ class Session:
         OSError
             The data folder cannot be written.
         """
+        if self._writer is not None and self._writer.ended:
+            # an association that was kept alive for long without an image: the daemon looks at its first arrival no more
+            self._log_end(ArrivalOutcome.ABORTED, arrival=self._writer.folder.name)
+            self._writer = None
+            self._stored = self._duplicates = self._refused = 0
         if self._writer is None:
             self._writer = self._open()
         return self._writer.begin_instance(sop_instance_uid)

@@ -39,6 +39,10 @@ class StoredFile:
     duplicate: bool
 
 
+class ArrivalEnded(OSError):
+    """The daemon has taken the arrival for abandoned: what is stored there from now on is not looked at."""
+
+
 class ArrivalWriter:
     """Writes one arrival. Every method returns only when its effect survives a power loss.
 
@@ -88,6 +92,11 @@ class ArrivalWriter:
             raise
         return cls(folder, clock)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the daemon has ended the arrival meanwhile: further images belong in another one."""
+        return (self.folder / CLOSED_FILE).exists()
+
     def store_instance(self, sop_instance_uid: str, chunks: Sequence[bytes | memoryview]) -> StoredFile:
         """Store one DICOM file (preamble, meta header and dataset as `chunks`).
 
@@ -117,6 +126,10 @@ class ArrivalWriter:
         return IncomingInstance(self.folder, uid_hash, self._count)
 
     def _count(self, stored: StoredFile) -> None:
+        # asked when the file has its name: the daemon writes the end before it lists the folder for the last time, so that either
+        # it has seen this file or we see the end
+        if self.ended:
+            raise ArrivalEnded("the daemon has ended the arrival")
         self._stored += not stored.duplicate
 
     def store_aligned(self, chunks: Sequence[bytes | memoryview]) -> StoredFile:
@@ -137,8 +150,7 @@ class ArrivalWriter:
 
     def close(self, outcome: ArrivalOutcome) -> None:
         """Write down that the arrival has ended; nothing is stored after that."""
-        record = {"closed_at": self._clock().isoformat(), "outcome": str(outcome), "stored": self._stored}
-        write_durably(self.folder / CLOSED_FILE, [json.dumps(record).encode()])
+        write_closing(self.folder, Closing(self._clock(), outcome, self._stored))
 
 
 class IncomingInstance:
@@ -203,6 +215,18 @@ def read_closing(folder: Path) -> Closing | None:
     except FileNotFoundError:
         return None
     return Closing(datetime.fromisoformat(data["closed_at"]), ArrivalOutcome(data["outcome"]), data["stored"])
+
+
+def write_closing(folder: Path, closing: Closing) -> None:
+    """Write down how an arrival ended.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written.
+    """
+    record = {"closed_at": closing.closed_at.isoformat(), "outcome": str(closing.outcome), "stored": closing.stored}
+    write_durably(folder / CLOSED_FILE, [json.dumps(record).encode()])
 
 
 def instance_files(folder: Path) -> list[Path]:

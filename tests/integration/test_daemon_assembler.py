@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from corewatch.states import CaseState, Stage
 from daemon.arrivals import ABANDONED_AFTER
 from daemon.assembler import DECIDE_ATTEMPTS, Assembler
 from daemon.taking import READ_ATTEMPTS
+from ledger.spool import ArrivalEnded
 from outputs.dicom.kinds import Kind, SeriesNaming
 from tests.support.site import Site, open_site
 from tests.support.spool import START, head, send_all
@@ -126,7 +128,43 @@ def test_an_arrival_whose_program_died_ends_after_the_idle_time(site: Site) -> N
     site.step(16)
     assert site.only().state is S.QUEUED
     site.step(ABANDONED_AFTER.total_seconds())
+    site.step(0.2)
     assert sender.arrival_id in site.ledger.intake.finished_arrivals()
+
+
+def test_nothing_is_acknowledged_in_an_arrival_that_was_given_up(site: Site) -> None:
+    """A sender may keep an association alive by C-ECHO for hours, and then send again."""
+    sender = site.sender()
+    sender.send(head()[:10])
+    site.step(ABANDONED_AFTER.total_seconds())
+    with pytest.raises(ArrivalEnded):
+        sender.send(head()[10:11])
+    site.step(0.2)
+    with pytest.raises(ArrivalEnded):
+        sender.send(head()[11:])
+    again = site.sender()
+    again.send(head()[11:])
+    site.step(0.2)
+    newest = max(site.cases(), key=lambda case: case.revision)
+    assert len(site.ledger.cases.instance_paths(newest)) == 12
+
+
+def test_a_large_image_on_its_way_keeps_its_arrival_open(site: Site) -> None:
+    sender = site.sender()
+    sender.send(head()[:1])
+    site.step(1)
+    coming = sender.writer.begin_instance("1.2.7.2")
+    coming.write(b"first half")
+    (partial,) = sender.writer.folder.glob("*.part*")
+    site.clock.tick(ABANDONED_AFTER.total_seconds())
+    written = site.clock().timestamp() - 60
+    os.utime(partial, (written, written))
+    os.utime(sender.writer.folder, (START.timestamp(), START.timestamp()))
+    site.step(0)
+    assert not sender.writer.ended
+    site.step(ABANDONED_AFTER.total_seconds())
+    assert sender.writer.ended
+    coming.discard()
 
 
 def test_the_by_products_of_an_examination_end_with_their_reason_and_without_a_mail(site: Site) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from corewatch.arrival import ArrivalOutcome
+from corewatch.arrival import ArrivalOutcome, Closing
 from dicom_listener import disk as disk_module
 from dicom_listener import session as session_module
 from dicom_listener.dimse import Command, Tag
@@ -21,7 +21,7 @@ from dicom_listener.negotiation import Context
 from dicom_listener.services import Request, Sender
 from dicom_listener.session import Session, Spool
 from dicom_listener.status import ALL, NOT_DICOM, OUT_OF_RESOURCES, SUCCESS, TOO_LARGE, WRONG_SOP_CLASS, StorageStatus
-from ledger.spool import instance_files
+from ledger.spool import instance_files, read_closing, write_closing
 from tests.support.listener import captured_logs, ct_slice, file_bytes
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -242,3 +242,25 @@ def test_an_end_that_cannot_be_written_is_no_crash(session: Session, tmp_path: P
     (folder,) = tmp_path.iterdir()
     assert not (folder / "closed.json").exists()
     assert len(instance_files(folder)) == 1
+
+
+def test_an_arrival_that_the_daemon_has_ended_gets_no_further_image(session: Session, tmp_path: Path) -> None:
+    given_up = Closing(NOW, ArrivalOutcome.ABORTED, 1)
+    assert store(session, 1) is SUCCESS
+    (first,) = tmp_path.iterdir()
+    write_closing(first, given_up)
+    assert store(session, 2) is SUCCESS
+    (second,) = set(tmp_path.iterdir()) - {first}
+    assert (len(instance_files(first)), len(instance_files(second))) == (1, 1)
+
+    # it ends while an image is on its way: the sender keeps that one, and brings it again
+    image = session.begin(request(3))
+    image.write(memoryview(data_set(3, 256)))
+    write_closing(second, given_up)
+    assert image.finish().status == OUT_OF_RESOURCES.code
+    assert store(session, 3, size=256) is SUCCESS
+    session.close(ArrivalOutcome.RELEASED)
+    (third,) = set(tmp_path.iterdir()) - {first, second}
+    assert len(instance_files(third)) == 1
+    assert read_closing(third) == Closing(NOW, ArrivalOutcome.RELEASED, 1)
+    assert read_closing(second) == given_up
