@@ -28,13 +28,13 @@ from corewatch.letters import LetterState
 from corewatch.states import CaseState, DeliveryState
 from jobs.embedded import EmbeddedRedis
 from ledger.store import Ledger
-from outputs.secondary_capture import Page, write
+from outputs.dicom.secondary_capture import Page
 from tests.support.net import wait_for
 from tests.support.office import Office
 from tests.support.orthanc import Orthanc
 from tests.support.programs import COMMAND
 from tests.support.proxy import Cut, Passage, proxy
-from tests.support.results import write_header
+from tests.support.results import write_header, write_pages
 from tests.support.smtp import Mailbox, smtp_server
 from worker.context import WorkerContext
 from worker.detectors import Detectors
@@ -194,7 +194,7 @@ def case_with_objects(office: Office, number: int, core_ml: float) -> str:
     case = office.ledger.cases.get(case_id)
     assert case is not None
     pages = [Page(np.full((16, 16, 3), 9 * k, np.uint8), f"page-{k}") for k in range(3)]
-    write(office.context.reported(case), pages)
+    write_pages(office.context.reported(case), pages)
     folder.summary.write_bytes(b"\x89PNG-page")
     return case_id
 
@@ -217,7 +217,7 @@ def settings_file(folder: Path, pacs_port: int, mail_port: int) -> Path:
         "host": "127.0.0.1", "port": mail_port, "security": "none", "from": "corewatch@clinic.example", "to": [TEAM],
         "lists": [{"name": "night", "to": [NIGHT], "when": "positive"}], "timeout_s": 5,
     }  # fmt: skip
-    pacs = {"name": "orthanc", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": pacs_port, "timeout_s": 5}
+    pacs = {"name": "orthanc", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": pacs_port, "objects": ["sc"], "timeout_s": 5}
     deliver = {"pacs": [pacs], "folder": None, "email": email, "backoff_s": 0.2, "backoff_max_s": 2, "attempts": 30}
     everything: dict[str, Any] = {"data_dir": "./data", "deliver": deliver, "watch": {"folders": [{"path": "./inbox"}]}}
     file = folder / "corewatch.yaml"
