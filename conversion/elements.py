@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import pydicom
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import _read_file_meta_info
 
 from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
@@ -51,8 +52,11 @@ DAMAGE: Final = (
 )
 """What readers and decoders raise on damaged files. Not every `Exception`: a task's time limit is one, and says nothing of them."""
 
+_PREFIX_BYTES: Final = 132
 _META_BYTES: Final = 1024
-"""The meta header's transfer syntax stands within these."""
+"""An ordinary meta header is shorter."""
+_META_VRS: Final = frozenset({b"UL", b"OB", b"UI", b"SH", b"AE"})
+"""Value representations of an ordinary meta header (PS3.10 Table 7.1-1)."""
 
 _LARGEST_INFLATED: Final = 1 << 30
 """Bytes; a deflated CT file is some megabytes."""
@@ -122,14 +126,51 @@ def open_dicom(path: Path) -> Iterator[tuple[BufferedIOBase, bool]]:
         The file could not be opened or read.
     """
     with path.open("rb") as file:
-        start = file.read(_META_BYTES)
-        if not looks_like_dicom(start):
+        if not looks_like_dicom(file.read(_PREFIX_BYTES)):
             raise NotAnalysed(Reason.UNREADABLE, "A file is not DICOM.")
-        file.seek(0)
-        # the UID may also stand there as another element's value
-        inflated = _inflated(file.read()) if start[128:132] == b"DICM" and DEFLATED.encode() in start else None
+        with damage_is_unreadable("its header cannot be read"):
+            begin = deflated_from(file)
+        inflated = None if begin is None else _inflated(file, begin)
         file.seek(0)
         yield (file, False) if inflated is None else (BytesIO(inflated), True)
+
+
+def deflated_from(file: BinaryIO) -> int | None:
+    """Where the deflated data set of a file begins (PS3.5 A.5), in bytes; None where it is not deflated.
+
+    The reader would inflate all of such a file before it looks at anything, and half a megabyte inflates to any size. So this finds
+    what the reader would find, wherever a file says it: without a preamble, or behind other elements of any length.
+
+    Raises
+    ------
+    Whatever `damage_is_unreadable` turns into `NotAnalysed`
+        The meta header is damaged.
+    """
+    file.seek(0)
+    start = file.read(_META_BYTES)
+    begin = 132 if start[128:132] == b"DICM" else 0
+    syntax, end = _plain_meta(start, begin)
+    if end is None:
+        file.seek(begin)
+        syntax = str(_read_file_meta_info(file).get("TransferSyntaxUID", ""))
+        end = file.tell()
+    return end if syntax.strip("\0 ") == DEFLATED else None
+
+
+def _plain_meta(start: bytes, at: int) -> tuple[str, int | None]:
+    """Transfer syntax and end of an ordinary meta header, which is short; the end is None where it is none and is to be read."""
+    syntax = ""
+    while start[at : at + 2] == b"\x02\0":
+        vr = start[at + 4 : at + 6]
+        if vr not in _META_VRS:
+            return "", None
+        long = vr == b"OB"
+        value = at + (12 if long else 8)
+        length = int.from_bytes(start[at + 8 : at + 12] if long else start[at + 6 : at + 8], "little")
+        if start[at + 2 : at + 4] == b"\x10\0":
+            syntax = start[value : value + length].decode("ascii", "replace")
+        at = value + length
+    return syntax, at if at + 4 <= len(start) else None
 
 
 @contextmanager
@@ -145,28 +186,18 @@ def damage_is_unreadable(what: str) -> Iterator[None]:
         raise NotAnalysed(Reason.UNREADABLE, f"A file is damaged: {what}.") from error
 
 
-def _inflated(data: bytes) -> bytes | None:
-    """A deflated file as the same file in Explicit VR Little Endian; None where its meta header says another syntax."""
-    end = 132
-    syntax = ""
-    while data[end : end + 2] == b"\x02\0" and len(data) >= end + 12:
-        long = data[end + 4 : end + 6] in _WITH_LONG_LENGTH
-        begin = end + (12 if long else 8)
-        length = int.from_bytes(data[end + 8 : end + 12] if long else data[end + 6 : end + 8], "little")
-        if data[end + 2 : end + 4] == b"\x10\0":
-            syntax = data[begin : begin + length].decode("ascii", "replace").strip("\0 ")
-        end = begin + length
-    if syntax != DEFLATED:
-        return None
+def _inflated(file: BinaryIO, begin: int) -> bytes:
+    """A file whose data set begins deflated at `begin`, as the same file in Explicit VR Little Endian."""
+    file.seek(begin)
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     with damage_is_unreadable("it cannot be inflated"):
-        body = stream.decompress(data[end:], _LARGEST_INFLATED)
+        body = stream.decompress(file.read(), _LARGEST_INFLATED)
     if stream.unconsumed_tail:
         raise NotAnalysed(Reason.UNREADABLE, "A deflated file is larger than is allowed.")
     uid = EXPLICIT_LITTLE.encode() + b"\0"
     meta = struct.pack("<HH2sH", 2, 0x10, b"UI", len(uid)) + uid
     size = struct.pack("<HH2sHL", 2, 0, b"UL", 4, len(meta))
-    return data[:132] + size + meta + body
+    return bytes(128) + b"DICM" + size + meta + body
 
 
 def looks_like_dicom(start: bytes) -> bool:

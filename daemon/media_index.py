@@ -7,6 +7,8 @@ from io import BytesIO
 
 from pydicom import dcmread
 
+from conversion.elements import deflated_from
+
 INDEX_NAME = "DICOMDIR"
 LARGEST_INDEX_BYTES = 64 * 1024**2
 """An examination of ten thousand images has an index of 5 MB."""
@@ -30,6 +32,8 @@ def referenced_files(name: str, data: bytes) -> frozenset[str]:
     """
     try:
         # a damaged index is no reason to do without the images
+        if deflated_from(BytesIO(data)) is not None:
+            return frozenset()  # never written so (PS3.10 8.6), and the reader would inflate all of it
         records = dcmread(BytesIO(data), force=True, specific_tags=[_RECORDS]).get(_RECORDS)
         ids = [record.get(_FILE_ID) for record in (() if records is None else records.value)]
         parts = [i.value for i in ids if i is not None and i.value]

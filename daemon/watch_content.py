@@ -19,7 +19,7 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from conversion.elements import DEFLATED
+from conversion.elements import deflated_from
 from conversion.nifti import check_aligned
 from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
@@ -29,8 +29,6 @@ HEAD_BYTES = 132
 """Enough of a file to see what it may be: DICOM's preamble and prefix (PS3.10 7.1)."""
 ALIGNED_SUFFIX = ".nii.gz"
 _SOP_INSTANCE_UID = 0x00080018
-_META_WITHIN = 1024
-"""The meta header's transfer syntax stands within these bytes of a file."""
 _UIDS_WITHIN = 65_536
 """Bytes of a deflated data set that are inflated: its UIDs come within its first few elements."""
 
@@ -134,14 +132,13 @@ def _deflated_start(data: bytes) -> Dataset | None:
 
     pydicom would inflate all of it, and half a megabyte inflates to any size.
     """
-    if data[128:132] != b"DICM" or DEFLATED.encode() not in data[132:_META_WITHIN]:
-        return None
     stream = BytesIO(data)
-    stream.seek(132)
-    meta = FileMetaDataset(read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2))
-    if str(meta.get("TransferSyntaxUID", "")) != DEFLATED:
+    begin = deflated_from(stream)
+    if begin is None:
         return None
-    start = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[stream.tell() :], _UIDS_WITHIN)
+    stream.seek(132 if data[128:132] == b"DICM" else 0)
+    meta = FileMetaDataset(read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2))
+    start = zlib.decompressobj(-zlib.MAX_WBITS).decompress(memoryview(data)[begin:], _UIDS_WITHIN)
     dataset = read_dataset(BytesIO(start), False, True, stop_when=lambda tag, _vr, _length: tag > _SOP_INSTANCE_UID)
     dataset.file_meta = meta
     return dataset

@@ -66,13 +66,18 @@ def nested_with_ends(depth: int) -> bytes:
     return meta() + header() + data
 
 
-def deflated_bomb(mib: int = 64) -> bytes:
-    """A few dozen KB that inflate to `mib` MiB of pixels."""
+def deflated_bomb(mib: int = 64, said: str = "plainly") -> bytes:
+    """A few dozen KB that inflate to `mib` MiB of pixels; the meta header says so `plainly`, `late` or `without a preamble`."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     body = packer.compress(header() + element(0x7FE00010, "OW", b"", mib << 20))
     for _ in range(mib):
         body += packer.compress(bytes(1 << 20))
-    return meta(DeflatedExplicitVRLittleEndian) + body + packer.flush()
+    start = meta(DeflatedExplicitVRLittleEndian)
+    if said == "late":
+        start = start[:132] + element(0x00020001, "OB", bytes(5000)) + start[132:]
+    elif said == "without a preamble":
+        start = start[132:]
+    return start + body + packer.flush()
 
 
 def huge_matrix() -> bytes:

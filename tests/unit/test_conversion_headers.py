@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from conversion import elements
 from conversion.headers import read_instance, supported_transfer_syntaxes
 from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
+from tests.support.hostile import deflated_bomb
 from tests.support_conversion import SERIES_UID, STUDY_UID, enhanced, head, image, stack, write
 
 
@@ -163,3 +165,13 @@ def test_odd_files_that_can_be_indexed(shared: Path) -> None:
     assert read_instance(odd / "legacy_converted_enhanced_ct.dcm").frames == 3
     assert "LOCALIZER" in read_instance(odd / "head_localizer.dcm").image_type
     assert read_instance(odd / "structured_report.dcm").modality == "SR"
+
+
+@pytest.mark.parametrize("said", ["plainly", "late", "without a preamble"])
+def test_what_inflates_without_end_is_refused(tmp_path: Path, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elements, "_LARGEST_INFLATED", 1 << 20)
+    (tmp_path / "bomb").write_bytes(deflated_bomb(16, said))
+    with pytest.raises(NotAnalysed, match="larger than is allowed"):
+        read_instance(tmp_path / "bomb")
+    (tmp_path / "small").write_bytes(deflated_bomb(0, said))
+    assert read_instance(tmp_path / "small").transfer_syntax_uid == DeflatedExplicitVRLittleEndian

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import daemon.watch_inbox
 from corewatch.states import ENDS, CaseState
 from daemon.assembler import Assembler
+from daemon.media_index import referenced_files
 from daemon.watch_content import LeftOut
 from daemon.watch_putaway import describe, printable
 from ledger.store import Ledger
@@ -92,9 +93,10 @@ def test_damaged_bytes(noise: bytes, at: int, good: bytes) -> None:
             every_case_ends(ward)
 
 
-def test_a_deflated_bomb_takes_little_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("said", ["plainly", "late", "without a preamble"])
+def test_a_deflated_bomb_takes_little_memory(said: str, tmp_path: Path) -> None:
     ward = Ward(tmp_path)
-    data = deflated_bomb(128)
+    data = deflated_bomb(128, said)
     assert len(data) < MIB
     (ward.path / "bomb.dcm").write_bytes(data)
     tracemalloc.start()
@@ -104,7 +106,20 @@ def test_a_deflated_bomb_takes_little_memory(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 16 * MIB
-    assert ward.arrivals()[0]["files"] == [data], "it is an image, as far as its bytes say; the reader has limits of its own"
+    assert ward.arrivals()[0]["files"] == [data if said != "without a preamble" else bytes(128) + b"DICM" + data], (
+        "it is an image, as far as its bytes say; the reader has limits of its own"
+    )
+
+
+def test_a_deflated_index_is_not_inflated() -> None:
+    data = deflated_bomb(128)
+    tracemalloc.start()
+    try:
+        assert referenced_files("DICOMDIR", data) == frozenset()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * MIB
 
 
 @pytest.mark.parametrize(
