@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, create_engine, event, func, insert, inspect, select
 from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from corewatch.clock import Clock, utc_now
 from corewatch.errors import ConfigurationError
@@ -59,7 +60,7 @@ class Database:
             event.listen(self.engine, "begin", _begin_sqlite)
         else:
             self.engine = create_engine(parsed, pool_pre_ping=True, isolation_level="READ COMMITTED", hide_parameters=True)
-            event.listen(self.engine, "handle_error", _forget_row)
+            event.listen(self.engine, "handle_error", _tell_apart, retval=True)
         self._create_schema()
 
     def _create_schema(self) -> None:
@@ -116,16 +117,30 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
-def _forget_row(context: ExceptionContext) -> None:
-    """PostgreSQL quotes the offending row in the detail of its error; of its fields only severity, code and message are kept."""
+_NOT_OF_THE_DATA = frozenset({"08", "25", "28", "3D", "40", "53", "55", "57", "58", "F0", "XX"})
+"""Classes of SQLSTATE (PostgreSQL, Appendix A) that speak of the server's state: shut down or starting, out of connections, memory
+or disk, read-only after a failover, deadlocks and timeouts. The same statement may do later."""
+
+
+def _tell_apart(context: ExceptionContext) -> BaseException | None:
+    """Make PostgreSQL's errors safe to log, and those that pass an `OperationalError`, as other drivers do; pg8000 has one for all.
+
+    PostgreSQL quotes the offending row in the detail of its error; of its fields only severity, code and message are kept.
+    """
     error: BaseException | None = context.original_exception
+    code = ""
     while error is not None:
         fields = next(iter(error.args), None)
         if isinstance(fields, dict):
+            code = code or str(fields.get("C", ""))
             error.args = ({name: fields[name] for name in ("S", "C", "M") if name in fields},)
         error = error.__cause__ or error.__context__
-    if context.sqlalchemy_exception is not None:
-        context.sqlalchemy_exception.args = (f"({type(context.original_exception).__name__}) {context.original_exception}",)
+    told: BaseException | None = context.sqlalchemy_exception
+    if isinstance(told, DatabaseError) and code[:2] in _NOT_OF_THE_DATA:
+        told = OperationalError(context.statement, None, context.original_exception)
+    if told is not None:
+        told.args = (f"({type(context.original_exception).__name__}) {context.original_exception}",)
+    return told
 
 
 def record(connection: Connection, at: datetime, event_name: str, case_id: str | None = None, **detail: Any) -> None:
