@@ -14,6 +14,8 @@ from daemon.assembler import Assembler
 from daemon.auditing import PASS_ON_EVERY_S, Auditing
 from daemon.clockwatch import NONE, ClockWatch
 from daemon.commitment import Commitment, send_over_network
+from daemon.diskwatch import LOOK_EVERY_S as LOOK_AT_DISK_EVERY_S
+from daemon.diskwatch import DiskWatch, Tell
 from daemon.dispatcher import Dispatcher, Publish
 from daemon.escalating import LOOK_EVERY_S, Escalating
 from daemon.expected import AskCount, ExpectedCounts
@@ -42,7 +44,14 @@ STOP_TIMEOUT_S = 30.0
 """How long a part may take to end its present step. Whatever it was doing then is done again at the next start."""
 
 
-def serve(settings: Settings, publish: Publish, *, ask_count: AskCount | None = None, stop: StopRequest | None = None) -> None:
+def serve(
+    settings: Settings,
+    publish: Publish,
+    *,
+    ask_count: AskCount | None = None,
+    tell_disk_full: Tell | None = None,
+    stop: StopRequest | None = None,
+) -> None:
     """Run until SIGTERM or SIGINT, or until `stop` is requested by another thread.
 
     Parameters
@@ -51,6 +60,8 @@ def serve(settings: Settings, publish: Publish, *, ask_count: AskCount | None = 
         Hands work to the broker (`jobs.publishing.Publisher`).
     ask_count
         Asks a PACS how many images a series has; None: nobody is asked.
+    tell_disk_full
+        Tells the operators that the disk is nearly full; None: the log alone says it.
 
     Raises
     ------
@@ -68,6 +79,8 @@ def serve(settings: Settings, publish: Publish, *, ask_count: AskCount | None = 
         expected = ExpectedCounts(settings.sources, ask_count)
         stack.callback(expected.close)
         parts, watch = _parts(ledger, settings, publish, expected)
+        disk = DiskWatch(settings, tell_disk_full or (lambda _: True))
+        parts.append(Part("disk", disk.step, LOOK_AT_DISK_EVERY_S))
         stack.callback(_stop, parts)
         ledger.note("program.started", program="watch")
         stack.callback(ledger.note, "program.stopped", program="watch")

@@ -1,4 +1,4 @@
-"""A mail to the operators about the site itself, not about a case: a worker that has no model."""
+"""A mail to the operators about the site itself, not about a case: a worker without its model, a disk without room."""
 
 from __future__ import annotations
 
@@ -21,39 +21,61 @@ from worker.destinations import mail_server_of
 log = structlog.get_logger()
 
 
+Letter = Callable[[str, tuple[str, ...], str], EmailMessage]
+"""Makes the mail out of sender, recipients and the problem."""
+
+
 def no_model_mail(sender: str, recipients: tuple[str, ...], problem: str) -> EmailMessage:
-    """What the operators read: what is wrong, what becomes of the cases, what to do. Free of patient data."""
-    message = EmailMessage()
-    message["Subject"] = "[corewatch] The worker has no model, cases wait"
-    message["From"] = sender
-    message["To"] = ", ".join(recipients)
-    message["Date"] = format_datetime(utc_now())
-    message["Message-ID"] = make_msgid("no-model", domain=domain_of(sender))
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office replies
-    message["Importance"] = "high"
-    message.set_content(
+    """What the operators read when a worker has no model."""
+    text = (
         f"The detection worker on {socket.gethostname()} cannot load its model and takes no work:\n\n"
         f"  {problem}\n\n"
         "Cases wait; none is lost. `corewatch doctor` shows what is wrong, `corewatch model install` brings a model.\n"
-        "The worker tries again by itself and goes on without a restart.\n\n"
-        f"{RESEARCH_LABEL}\n"
+        "The worker tries again by itself and goes on without a restart.\n"
     )
+    return _mail(sender, recipients, "no-model", "The worker has no model, cases wait", text)
+
+
+def disk_full_mail(sender: str, recipients: tuple[str, ...], problem: str) -> EmailMessage:
+    """What the operators read when the data folder's disk is nearly full."""
+    text = (
+        f"The disk of the data folder on {socket.gethostname()} is nearly full:\n\n"
+        f"  {problem}\n\n"
+        "Images that are sent now are refused (0xA700, out of resources); their senders keep them and must send them again.\n"
+        "What was acknowledged is kept. Make room or move `data_dir` to a larger disk; `corewatch doctor` shows how much is free.\n"
+        "The listener goes on by itself. There is no further mail until there was room for ten minutes.\n"
+    )
+    return _mail(sender, recipients, "disk-full", "The disk is nearly full, images are refused", text)
+
+
+def _mail(sender: str, recipients: tuple[str, ...], name: str, subject: str, text: str) -> EmailMessage:
+    """A mail about the site: what is wrong, what becomes of the cases, what to do. Free of patient data."""
+    message = EmailMessage()
+    message["Subject"] = f"[corewatch] {subject}"
+    message["From"] = sender
+    message["To"] = ", ".join(recipients)
+    message["Date"] = format_datetime(utc_now())
+    message["Message-ID"] = make_msgid(name, domain=domain_of(sender))
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office replies
+    message["Importance"] = "high"
+    message.set_content(f"{text}\n{RESEARCH_LABEL}\n")
     return message
 
 
-def tell_operators(settings: Settings, problem: str) -> bool:
+def tell_operators(settings: Settings, letter: Letter, problem: str) -> bool:
     """Send the mail; whether anybody took it. A mail server that is away is logged: the caller comes again."""
     mail = settings.deliver.email
     if mail is None or not mail.operators:
         return True  # nobody is to be told by mail; the log and the monitor say it
+    message = letter(mail.sender, mail.operators, problem)
     try:
         with session(mail_server_of(mail)) as connection:
-            refused = submit(connection, no_model_mail(mail.sender, mail.operators, problem), mail.sender, mail.operators)
+            refused = submit(connection, message, mail.sender, mail.operators)
     except (RetryLater, OperatorNeeded) as error:
-        log.error("the operators cannot be told by mail that the model is missing", why=str(error))
+        log.error("the operators cannot be told by mail", subject=message["Subject"], why=str(error))
         return False
     for refusal in refused:
-        log.error("an operator was not told by mail that the model is missing", why=f"{refusal.code} {refusal.words}")
+        log.error("an operator was not told by mail", subject=message["Subject"], why=f"{refusal.code} {refusal.words}")
     return len(refused) < len(mail.operators)
 
 

@@ -17,7 +17,7 @@ from corewatch.states import STAGE_OF, Stage
 from jobs.app import make_app
 from jobs.names import QUEUE_OF, QUEUES
 from ledger.store import Ledger
-from worker.alarm import Alarm, tell_operators
+from worker.alarm import Alarm, no_model_mail, tell_operators
 from worker.context import WorkerContext, holder_is_gone
 from worker.readiness import ModelKeeper, ModelStatus, gated
 from worker.tasks import register
@@ -54,7 +54,7 @@ def serve(settings: Settings, broker_url: str, queues: Sequence[str]) -> None:
     held: list[WorkerContext] = []
     status = ModelStatus()
     if DETECT in queues:
-        gated(app, status, DETECT, Alarm(partial(tell_operators, settings)))
+        gated(app, status, DETECT, Alarm(partial(tell_operators, settings, no_model_mail)))
     register(app, lambda: held[0])
 
     def open_context(**_: Any) -> None:

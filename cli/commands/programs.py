@@ -40,10 +40,17 @@ def watch(config_file: Path | None) -> None:
     from jobs.publishing import Publisher
 
     settings = settings_of(config_file)
+
+    def tell_disk_full(problem: str) -> bool:
+        from worker.alarm import disk_full_mail, tell_operators  # only when there is something to tell
+
+        return tell_operators(settings, disk_full_mail, problem)
+
     configure_logging(settings.log, "watch")
     keep_private(settings.data_dir)
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what it has to say is in our own messages
-    serve(settings, Publisher(make_app(broker_url(settings), settings.work.limits)), ask_count=ask_count(settings))
+    publisher = Publisher(make_app(broker_url(settings), settings.work.limits))
+    serve(settings, publisher, ask_count=ask_count(settings), tell_disk_full=tell_disk_full)
 
 
 @click.command()
