@@ -28,6 +28,9 @@ LONGEST_WAIT = timedelta(hours=1)
 GIVEN_UP_AFTER = timedelta(hours=48)
 """A peer that cannot be reached is tried again after as long as has passed since it asked, within these bounds."""
 
+NO_PORT = "set `port` of its entry in listener.peers to where it takes the answer, and let it ask again"
+"""Why a peer is not answered that we do not know how to call."""
+
 SEND_TIMEOUT_S = 10.0
 """Longest wait for a peer that we answer."""
 
@@ -79,13 +82,17 @@ class Commitment:
 
     def _answer(self, owed: Owed, now: datetime, away: set[str]) -> bool:
         ledger = self._ledger.commitments_owed
+        peer = next((p for p in self._peers if p.ae_title == owed.peer_ae_title and p.port is not None), None)
+        if peer is None:  # waiting helps nothing: only an operator can say where it is to be called
+            ledger.end(owed, "given_up", NO_PORT)
+            log.error("a request for storage commitment cannot be answered", peer=owed.peer_ae_title, why=NO_PORT)
+            return False
         report = self._report(owed)
         if any(f.reason == NO_SUCH_OBJECT for f in report.failed) and now - owed.asked_at < SETTLE:
             ledger.postpone(owed, now + timedelta(seconds=1), "waits for the images to be taken in", counts=False)
             return False
-        peer = next((p for p in self._peers if p.ae_title == owed.peer_ae_title and p.port is not None), None)
-        why = "listener.peers has no port for it" if peer is None else "it could not be reached just now"
-        if peer is not None and owed.peer_ae_title not in away:  # one that is down holds up the others once only
+        why = "it could not be reached just now"
+        if owed.peer_ae_title not in away:  # one that is down holds up the others once only
             try:
                 self._send(peer if "/" not in peer.host else peer.model_copy(update={"host": owed.peer_host}), report)
             except CorewatchError as error:

@@ -11,6 +11,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage
 
+import daemon.commitment
 from config.intake import ListenerSettings, Peer
 from config.settings import Settings
 from corewatch.commitment import Reference, Report
@@ -22,7 +23,7 @@ from ledger.store import Ledger
 from outputs.commitment.messages import encode_request
 from tests.support.commitment import answer_to, ask, modality, report_to
 from tests.support.ledger import Clock
-from tests.support.listener import associate, ct_slice, file_bytes, running, send
+from tests.support.listener import associate, captured_logs, ct_slice, file_bytes, running, send
 from tests.support.net import free_port, wait_for
 from tests.support.orthanc import Orthanc
 
@@ -141,13 +142,30 @@ def test_an_answer_is_repeated_until_it_is_taken(house: Callable[..., House]) ->
     assert len(reports) == 1
 
 
-def test_a_peer_without_a_port_is_given_up_in_the_end(house: Callable[..., House]) -> None:
-    here = house(Peer(ae_title="MODALITY", host="127.0.0.1"))
+@pytest.mark.parametrize("peers", [(), (Peer(ae_title="MODALITY", host="127.0.0.1"),)])
+def test_who_cannot_be_called_is_given_up_at_once_and_the_log_says_so(house: Callable[..., House], peers: tuple[Peer, ...]) -> None:
+    here = house(*peers)
+    assert ask(here.listener.port, request(UIDS[0]), calling="MODALITY") == 0x0000
+    with captured_logs(daemon.commitment) as logs:
+        here.step()
+        here.clock.forward(3600)
+        here.step()
+    [told] = [entry for entry in logs if entry["log_level"] == "error"]
+    assert told["peer"] == "MODALITY"
+    assert "listener.peers" in told["why"]
+    assert here.ledger.commitments_owed.due(here.clock.now + 2 * GIVEN_UP_AFTER) == []
+
+
+def test_a_peer_that_cannot_be_reached_is_given_up_in_the_end(house: Callable[..., House]) -> None:
+    def send_report(peer: Peer, report: Report) -> None:
+        raise RetryLater("it is down")
+
+    here = house(Peer(ae_title="MODALITY", host="127.0.0.1", port=104))
     store(here, 1)
     ask(here.listener.port, request(UIDS[0]), calling="MODALITY")
     tries = 0
     for _ in range(200):
-        here.step()
+        here.step(send_report)
         if not here.ledger.commitments_owed.due(here.clock.now + 2 * GIVEN_UP_AFTER):
             break
         here.clock.forward(1800)
