@@ -66,8 +66,8 @@ class Pages:
 
 
 def _verdict(case: Case, alert: bool) -> str:
-    if case.state in _WORDS:
-        return _WORDS[case.state]
+    if case.state in _WORDS and not (alert and case.state is CaseState.FAILED):
+        return _WORDS[case.state]  # an alert stands, even if a destination refused the result
     if case.core_ml is None:
         return "In work"
     return "ALERT: ischemic core" if alert or case.alert else "No alert"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from corewatch.letters import LetterKind
+from corewatch.states import CaseState
 from outputs.case import ReportedCase
+from outputs.destinations.base import Delivered
 from outputs.destinations.email import EmailParameters, MailDestination, MailList, disjoint
 from outputs.destinations.receipts import Receipts
 
@@ -34,6 +37,10 @@ class EscalationDestination(MailDestination):
             return "the alert was acknowledged"
         finding = case.result.finding
         return None if finding is not None and finding.alert else "no alert"
+
+    def deliver(self, case: ReportedCase) -> Delivered:
+        """Send the alert. That another destination refused the result, and the case has failed thereby, takes nothing from it."""
+        return super().deliver(replace(case, result=replace(case.result, state=CaseState.DELIVERING)))
 
     def lists(self, case: ReportedCase) -> tuple[MailList, ...]:
         """The level's list."""

@@ -67,6 +67,23 @@ def test_nobody_acknowledges(office: Office, mailbox: Mailbox) -> None:
     }  # fmt: skip
 
 
+def test_an_alert_stands_when_another_destination_refuses_the_result(office: Office, mailbox: Mailbox) -> None:
+    case_id = office.found(40.0, "email", "not-in-the-settings")
+    office.work()
+    case = office.ledger.cases.get(case_id)
+    assert case is not None
+    assert case.state is CaseState.FAILED
+    go_on(office, 30)
+    escalated = [mail for _, mail in mailbox.mails if "NOT ACKNOWLEDGED" in str(mail["Subject"])]
+    assert len(escalated) == 2
+    for mail in escalated:
+        assert str(mail["Subject"]) == f"[corewatch] NOT ACKNOWLEDGED: ALERT core 40 mL left - case {case_id}"
+        body = mail.get_body(("plain",))
+        assert body is not None
+        for words in ("patient's LEFT", "40 mL", "Acknowledge this alert"):
+            assert words in body.get_content()
+
+
 def test_the_link_in_the_mail_stops_it(office: Office, mailbox: Mailbox) -> None:
     case_id = office.found(40.0, "email")
     office.work()
