@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select, update
 from corewatch.states import DELIVERY_ENDS, ENDS
 from ledger.alerts import EscalationState
 from ledger.database import Database, record
-from ledger.tables import audit, cases, commitments_asked, commitments_owed, deliveries, escalations, outbox
+from ledger.tables import audit, cases, commitments_asked, commitments_owed, deliveries, escalations, mail_places, outbox
 
 SLACK = timedelta(seconds=60)
 """Clocks of several hosts that share a database differ by less."""
@@ -42,6 +42,8 @@ class ClockShift:
             for row in connection.execute(select(escalations).where(escalations.c.state == EscalationState.WAITING)).all():
                 mine = (escalations.c.case_id == row.case_id) & (escalations.c.level == row.level)
                 connection.execute(update(escalations).where(mine).values(due_at=row.due_at + jump))
+            for row in connection.execute(select(mail_places.c.id, mail_places.c.at)).all():
+                connection.execute(update(mail_places).where(mail_places.c.id == row.id).values(at=row.at + jump))
             record(connection, now, "clock.set", seconds=round(jump.total_seconds(), 1))
 
     def _shift_cases(self, connection: Connection, jump: timedelta, still_ran: datetime) -> None:
