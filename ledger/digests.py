@@ -67,6 +67,7 @@ class Digests:
                 .where(waiting, deliveries.c.case_id != case_id)
                 .order_by(deliveries.c.planned_at)
                 .limit(MOST_CASES - 1)
+                .with_for_update(of=deliveries)  # another worker may be claiming one of them (PostgreSQL)
             ).all()
             verdict = decide(1 + len(others), [Sent(row.at, row.digest) for row in places], limits, now)
             if verdict.pace is Pace.WAIT:
