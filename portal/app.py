@@ -94,8 +94,9 @@ class Portal:
         if Headers(scope=request.scope).get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
             return self._html(_Answer(self._pages.message("Please use the form of this page."), 415))
         answer = await run_in_threadpool(self._write_down, token, parse_qs(body.decode("utf-8", "replace")).get("name", [""])[0])
-        # the page is asked for anew, so that reloading it sends nothing again (RFC 9110, 15.4.4)
-        return self._html(answer) if answer is not None else RedirectResponse(request.url.path, 303, headers=self._headers())
+        # the page is asked for anew, so that reloading it sends nothing again (RFC 9110, 15.4.4); the address is relative, for a
+        # proxy may serve us below a path of its own
+        return self._html(answer) if answer is not None else RedirectResponse(token, 303, headers=self._headers())
 
     async def _health(self, _request: Request) -> Response:
         return PlainTextResponse("OK", headers=self._headers())

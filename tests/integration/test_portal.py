@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 import requests
@@ -16,7 +17,7 @@ import yaml
 from config import load_settings
 from corewatch import RESEARCH_LABEL
 from corewatch.reasons import Reason
-from corewatch.states import CaseState
+from corewatch.states import CaseState, DeliveryState
 from ledger.alerts import EscalationState
 from ledger.store import Ledger
 from outputs.links import Links
@@ -98,6 +99,22 @@ def test_the_button_acknowledges_once(portal: Running) -> None:
     assert "Brandt" not in portal.log.read_text()
 
 
+def test_the_way_back_stays_below_the_address_that_a_proxy_gives_it(portal: Running) -> None:
+    case_id = portal.alert("1.18")
+    answer = requests.post(portal.links.to(case_id, "team"), data={"name": "Ute"}, timeout=10, allow_redirects=False)
+    below = f"https://clinic.example/corewatch/a/{portal.links.token(case_id, 'team')}"
+    assert urljoin(below, answer.headers["location"]).startswith("https://clinic.example/corewatch/a/")
+
+
+def test_an_alert_of_a_case_that_a_destination_refused_is_still_called_one(portal: Running) -> None:
+    case_id = portal.alert("1.19")
+    assert portal.ledger.deliveries.begin(case_id, "email", lease_s=60)
+    assert portal.ledger.deliveries.end(case_id, "email", DeliveryState.REFUSED, detail="550")
+    page = requests.get(portal.links.to(case_id, "team"), timeout=10)
+    assert '<h1 class="alert">ALERT' in page.text
+    assert "I have seen this alert" in page.text
+
+
 @pytest.mark.parametrize("name", ["", "   ", "\x00\x01", "x" * 101])
 def test_without_a_name_nothing_is_acknowledged(name: str, portal: Running) -> None:
     case_id = portal.alert(f"1.3.{len(name)}.{ord(name[:1] or '0')}")
@@ -113,7 +130,9 @@ def test_links_that_are_not_ours_say_nothing(portal: Running) -> None:
     case_id = portal.alert("1.4")
     good = portal.links.token(case_id, "team")
     foreign = Links(b"another key" * 4).token(case_id, "team")
-    for token in (good[:-1] + ("A" if good[-1] != "A" else "B"), foreign, "x", "x" * 5000, "%00", case_id):
+    # not the last letter, which has bits that mean nothing
+    spoiled = good[:-9] + ("A" if good[-9] != "A" else "B") + good[-8:]
+    for token in (spoiled, foreign, "x", "x" * 5000, "%00", case_id):
         for page in (requests.get(f"{portal.url}/a/{token}", timeout=10), requests.post(f"{portal.url}/a/{token}", timeout=10)):
             assert page.status_code in (404, 415), token[:20]
             assert case_id not in page.text
