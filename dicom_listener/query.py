@@ -45,6 +45,9 @@ def peer_of(source: Source, settings: Settings, *, silence_s: float | None = Non
 def find_studies(peer: PeerAddress, *, study_uid: str = "", accession: str = "") -> list[str]:
     """Study Instance UIDs that match, each once.
 
+    What a PACS answers beyond the question is left out: one that does not know a key takes it for a wildcard (PS3.4 C.2.2.1.3), and
+    the studies of other patients are none of ours. One of `study_uid` and `accession` must say something.
+
     Raises
     ------
     RetryLater
@@ -56,7 +59,17 @@ def find_studies(peer: PeerAddress, *, study_uid: str = "", accession: str = "")
     query.QueryRetrieveLevel = "STUDY"
     query.StudyInstanceUID = study_uid
     query.AccessionNumber = accession
-    return list(dict.fromkeys(str(a.StudyInstanceUID) for a in _find(peer, query) if a.get("StudyInstanceUID")))
+    wanted = {"StudyInstanceUID": study_uid.strip(), "AccessionNumber": accession.strip()}
+    if not any(wanted.values()):
+        raise ValueError("neither a study nor an accession number is named")
+    return list(
+        dict.fromkeys(
+            str(answer.StudyInstanceUID)
+            for answer in _find(peer, query)
+            if answer.get("StudyInstanceUID")
+            and all(str(answer.get(key) or "").strip() == value for key, value in wanted.items() if value)
+        )
+    )
 
 
 def find_series(peer: PeerAddress, study_uid: str, series_uid: str = "") -> list[FoundSeries]:

@@ -51,6 +51,7 @@ def pull(study_uid: str, accession: str, name: str | None, config_file: Path | N
     """
     from config.logging import configure_logging
 
+    study_uid, accession = study_uid.strip(), accession.strip()
     _check_request(study_uid, accession)
     settings = settings_of(config_file)
     source = _source(settings, name)

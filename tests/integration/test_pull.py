@@ -21,7 +21,8 @@ from cli.peer_checks import sources
 from config import Settings, load_settings
 from config.checks import Level
 from corewatch.errors import RetryLater
-from dicom_listener.query import ask_count
+from dicom_listener.query import ask_count, find_studies
+from outputs.association import PeerAddress
 from tests.support.listener import arrivals, closing, ct_slice, file_bytes, images, running
 from tests.support.net import free_port
 from tests.support.orthanc import Orthanc
@@ -148,6 +149,7 @@ def test_a_study_without_ct_has_nothing_to_analyse(archive: Archive, tmp_path: P
         (("--study", "1.2", "--accession", "A"), "--study UID or --accession"),
         (("--study", "*"), "is not a UID"),
         (("--accession", "A*"), "wildcards"),
+        (("--accession", " "), "--study UID or --accession"),  # DICOM does not see spaces: it would ask for everything
         (("--study", "1.2", "--from", "other"), "there is no source 'other'"),
     ],
 )
@@ -174,6 +176,27 @@ def test_a_pacs_that_does_not_know_us(tool: Callable[[str], str], tmp_path: Path
         strict.stop()
     assert done.exit_code == exits.FAILED
     assert "COREWATCH" in done.output
+
+
+@pytest.mark.parametrize(("named", "wanted"), [({"accession": "A77"}, [STUDY]), ({"study_uid": ONLY_MR}, [ONLY_MR])])
+def test_studies_that_nobody_asked_for_are_left_out(named: dict[str, str], wanted: list[str]) -> None:
+    """A PACS that does not know a key takes it for a wildcard."""
+
+    def on_find(_event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
+        for study in (STUDY, ONLY_MR, "1.2.826.0.1.79"):
+            answer = Dataset()
+            answer.StudyInstanceUID, answer.AccessionNumber = study, f"A{study[-2:]}"
+            yield 0xFF00, answer
+
+    ae = AE(ae_title="ORTHANC")
+    ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, on_find)])
+    assert server is not None
+    try:
+        peer = PeerAddress("127.0.0.1", server.socket.getsockname()[1], "ORTHANC", "COREWATCH", 10.0)
+        assert find_studies(peer, **named) == wanted
+    finally:
+        ae.shutdown()
 
 
 @pytest.mark.parametrize(
