@@ -14,7 +14,7 @@ from conversion.hounsfield import check_plausible
 from conversion.parallel import decode_slices
 from conversion.slices import Slice, read_slices
 from conversion.source import SourceReference, reference_to
-from conversion.stack import on_grid, plan_stack
+from conversion.stack import check_grid, on_grid, plan_stack
 from corewatch.errors import NotAnalysed
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
@@ -62,6 +62,7 @@ def convert_with_reference(
     raise_problems(gravest_first(problems), notes)
 
     stack = plan_stack([one.instance for one in slices])
+    check_grid(stack)
     slices = [slices[k] for k in stack.order]
     hu = decode_slices(slices, threads)
     check_plausible(hu)

@@ -62,6 +62,7 @@ _LARGEST_INFLATED: Final = 1 << 30
 """Bytes; a deflated CT file is some megabytes."""
 
 _WITH_LONG_LENGTH: Final = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+_INTEGER_STRING_END: Final = 2**31
 _TEXT_NUMBERS: Final = frozenset({"DS", "IS", "LO", "SH", "CS", "ST", "LT", "UT"})
 
 
@@ -297,9 +298,9 @@ def number(dataset: Dataset, tag: int) -> float | None:
 
 
 def integer(dataset: Dataset, tag: int) -> int | None:
-    """One integer string (IS), the first where there are several; None where absent or not a number."""
+    """One integer string (IS), the first where there are several; None where absent, not a number or out of range (PS3.5 6.2)."""
     value = number(dataset, tag)
-    return None if value is None else round(value)
+    return round(value) if value is not None and abs(value) < _INTEGER_STRING_END else None
 
 
 def unsigned(dataset: Dataset, tag: int) -> int | None:

@@ -5,6 +5,7 @@ Everything here follows from positions and orientations (PS3.3 C.7.6.2.1.1), bef
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,9 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conversion.checks import POSITION_TOLERANCE_MM, Orientation, common_normal, is_regular
+from corewatch.errors import NotAnalysed
 from corewatch.geometry import Matrix
 from corewatch.instance import Instance
+from corewatch.reasons import Reason
 from corewatch.spacing import finest_step_mm
+
+LARGEST_GRID: Final = 1 << 30
+"""Voxels of a grid that slices are moved or interpolated onto; a head of 0.3 mm needs less than half of it."""
 
 AIR_HU: Final = -1000
 """What stands where nothing was measured."""
@@ -89,6 +95,16 @@ def plan_stack(slices: Sequence[Instance]) -> Stack:
     matrix[:3, 3] = positions[0] + matrix[:3, 0] * low[0] + matrix[:3, 1] * low[1]
     shape = (int((slices[0].columns or 0) + extra[0]), int((slices[0].rows or 0) + extra[1]), count)
     return Stack(tuple(order.tolist()), along, shift - low, shape, matrix, regular)
+
+
+def check_grid(stack: Stack) -> None:
+    """Raise `NotAnalysed(IRREGULAR_GEOMETRY)` where the grid would be out of all proportion to a head.
+
+    Positions that drift sideways, or a few that lie very close to each other, would ask for all memory.
+    """
+    if not (stack.regular and not stack.sheared) and math.prod(stack.shape) > LARGEST_GRID:
+        columns, rows, count = stack.shape
+        raise NotAnalysed(Reason.IRREGULAR_GEOMETRY, f"On a regular grid it would have {columns} x {rows} x {count} voxels.")
 
 
 def _axes(orientation: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

@@ -175,3 +175,9 @@ def test_what_inflates_without_end_is_refused(tmp_path: Path, said: str, monkeyp
         read_instance(tmp_path / "bomb")
     (tmp_path / "small").write_bytes(deflated_bomb(0, said))
     assert read_instance(tmp_path / "small").transfer_syntax_uid == DeflatedExplicitVRLittleEndian
+
+
+@pytest.mark.parametrize("number", [b"1E30", b"-1E300 ", b"2147483648"])
+def test_an_integer_string_beyond_its_range_is_none(tmp_path: Path, number: bytes) -> None:
+    found = read_instance(raw_file(tmp_path / "a", element(0x00200013, b"IS", number)))
+    assert found.instance_number is None
