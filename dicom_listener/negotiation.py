@@ -223,7 +223,10 @@ def _uid(value: memoryview) -> str:
 
 
 def _title(value: bytes) -> str:
-    return value.decode("ascii", "replace").strip(" \0")
+    title = value.decode("ascii", "replace").strip(" \0")
+    if not title.isprintable():
+        raise PeerFault("an AE title holds control characters")  # PS3.5 6.2; they would go into log and ledger
+    return title
 
 
 def _item(kind: int, value: bytes) -> bytes:

@@ -133,6 +133,8 @@ class StorageListener:
         self.start()
         try:
             while not stop.requested:
+                if self._thread is not None and not self._thread.is_alive():
+                    raise RuntimeError("the listener accepts no more")  # rather be started anew than be there and answer nobody
                 time.sleep(ACCEPT_POLL_S)
         finally:
             self.stop(timeout_s)
@@ -239,7 +241,7 @@ class StorageListener:
             association = Association(connection, host, self._terms, self)
             thread = threading.Thread(target=association.run, name=f"association-{host}")
             thread.start()
-        except (OSError, RuntimeError) as error:  # the peer is gone again, or there is no room for one more thread
+        except (OSError, RuntimeError, MemoryError) as error:  # the peer is gone again, or there is no room for one more thread
             accepted.close()
             self._say("cannot_serve", type(error).__name__, host)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 import dicom_listener.policy
 import dicom_listener.server
 from config.intake import Peer
+from config.stopping import StopRequest
 from dicom_listener.pace import Pace
+from dicom_listener.server import StorageListener
 from tests.support.listener import associate, captured_logs, listener_settings, running, send
 from tests.support.net import wait_for
 
@@ -104,3 +107,16 @@ def test_a_fast_sender_is_slowed_not_refused(tmp_path: Path, monkeypatch: pytest
         assert send(association, 1, 2, 3, 4) == [0, 0, 0, 0]
         association.release()
     assert waited == [("127.0.0.1", 0.0), ("127.0.0.1", 0.0), ("127.0.0.1", 0.5), ("127.0.0.1", 1.0)]
+
+
+def test_a_listener_that_accepts_no_more_ends_its_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever watches over the program starts it anew; one that is there and answers nobody would go unnoticed."""
+    listener = StorageListener(listener_settings(tmp_path))
+
+    def broken() -> None:
+        raise OSError("a defect")
+
+    monkeypatch.setattr(listener, "_sweep", broken)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    with pytest.raises(RuntimeError, match="accepts no more"):
+        listener.run_until(StopRequest(), timeout_s=0)

@@ -118,6 +118,8 @@ def test_unknown_items_are_passed_over() -> None:
     "request_bytes",
     [
         wire.associate_rq(version=2),
+        wire.associate_rq(calling=b"SCAN\0NER"),
+        wire.associate_rq(called=b"CORE\nWATCH"),
         wire.associate_rq(wire.context(2)),
         wire.associate_rq(wire.context(1) + wire.context(1)),
         wire.associate_rq(wire.item(0x20, b"\x01")),
