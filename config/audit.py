@@ -22,6 +22,10 @@ class SyslogSettings(Section):
     """PEM of the certificate's key."""
     source_id: str = "corewatch"
     """Our name in the messages (AuditSourceID)."""
+    patient_id: bool = False
+    """Name the patient by the real Patient ID, (0010,0020), as IHE ATNA expects it. Off: by a pseudonym of it, made with a key of
+    this installation (`own.key`): the same for all studies of a patient, and of no use to who lacks the key. The name is never
+    sent."""
     timeout_s: float = Field(10.0, gt=0)
 
 

@@ -1,6 +1,8 @@
 """Audit messages as DICOM wants them (PS3.15 A.5), and the frames that carry them (RFC 5424, RFC 5425). Pure.
 
-Lines of the audit trail that DICOM has a message for become one each; the others stay in the trail alone.
+Lines of the audit trail that DICOM has a message for become one each; the others stay in the trail alone. The schema is that of
+A.5.1; the messages are Application Activity (A.5.3.1), Begin Transferring DICOM Instances (A.5.3.3), Data Export (A.5.3.4), DICOM
+Instances Accessed (A.5.3.6) and DICOM Instances Transferred (A.5.3.7). All but the first name the study and the patient.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from binascii import b2a_base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import Any, Final
 
 _BEGIN: Final = ("110102", "Begin Transferring DICOM Instances")
@@ -24,9 +27,11 @@ _DESTINATION: Final = ("110152", "Destination Role ID")
 _SOURCE: Final = ("110153", "Source Role ID")
 _DESTINATION_MEDIA: Final = ("110154", "Destination Media")
 _STUDY: Final = ("110180", "Study Instance UID")
+_PATIENT: Final = ("2", "Patient Number")  # of RFC 3881 5.5.3, as A.5.1.2.4 lists it
+_WITHHELD: Final = "(withheld)"
 
 _SUCCESS, _MINOR_FAILURE = "0", "4"
-_IP_ADDRESS, _EMAIL, _URI = "2", "4", "5"
+_MACHINE_NAME, _IP_ADDRESS, _EMAIL, _URI = "1", "2", "4", "5"  # NetworkAccessPointTypeCode, A.5.1
 
 PRIORITY: Final = 10 * 8 + 5
 """Facility 10 (security), severity 5 (normal but significant), PS3.15 A.6."""
@@ -39,6 +44,7 @@ class Peer:
 
     user: str
     address: str
+    """Host, or the address of a DICOMweb service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,8 @@ class Fact:
     case_id: str | None = None
     study_uid: str | None = None
     senders: Sequence[tuple[str, str]] = ()
+    patient: str = ""
+    """Patient ID, or a pseudonym of it; empty where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,9 @@ class _Participant:
     requestor: bool
     role: tuple[str, str]
     address: str = ""
-    kind: str = _IP_ADDRESS
+    ae_title: str = ""
+    kind: str = ""
+    """NetworkAccessPointTypeCode; empty: as the address looks."""
     media: str = ""
 
 
@@ -84,8 +94,8 @@ def message(fact: Fact, site: Site) -> bytes | None:
             application = _Participant(str(fact.detail.get("program", "corewatch")), False, _APPLICATION, site.host)
             return _xml(fact, site, _ACTIVITY, "E", [application], kind=kind)
         case "case.receiving":
-            senders = [_Participant(ae or "(dropped file)", True, _SOURCE, host) for ae, host in fact.senders]
-            return _xml(fact, site, _TRANSFERRED, "C", [*senders, _Participant(us, False, _DESTINATION, site.host)])
+            senders = [_Participant(ae or "(dropped file)", True, _SOURCE, host, ae) for ae, host in fact.senders]
+            return _xml(fact, site, _TRANSFERRED, "C", [*senders, _Participant(us, False, _DESTINATION, site.host, us)])
         case "delivery.begun" if peer is not None:
             return _xml(fact, site, _BEGIN, "E", _to_peer(site, peer))
         case "delivery.sent" | "delivery.refused" if peer is not None:
@@ -104,14 +114,16 @@ def message(fact: Fact, site: Site) -> bytes | None:
 
 
 def _to_peer(site: Site, peer: Peer) -> list[_Participant]:
-    ours = _Participant(site.ae_title, True, _SOURCE, site.host)
-    return [ours, _Participant(peer.user, False, _DESTINATION, peer.address)]
+    web = _kind(peer.address) == _URI  # a DICOMweb service has no AE title
+    ours = _Participant(site.ae_title, True, _SOURCE, site.host, "" if web else site.ae_title)
+    return [ours, _Participant(peer.user, False, _DESTINATION, peer.address, "" if web else peer.user)]
 
 
 def _export(site: Site, to: Sequence[str], kind: str) -> list[_Participant]:
     media = "110037" if kind == _URI else "110031"  # PS3.16 CID 405: URI, e-mail
     ours = _Participant(site.ae_title, True, _SOURCE, site.host)
-    return [ours, *(_Participant(one, False, _DESTINATION_MEDIA, one, kind, media) for one in to)]
+    scheme = "mailto:" if kind == _EMAIL else ""  # A.5.2.1 b)
+    return [ours, *(_Participant(scheme + one, False, _DESTINATION_MEDIA, one, kind=kind, media=media) for one in to)]
 
 
 def _xml(
@@ -124,7 +136,7 @@ def _xml(
     kind: tuple[str, str] | None = None,
     outcome: str = _SUCCESS,
 ) -> bytes:
-    root = ET.Element("AuditMessage")
+    root = ET.Element("AuditMessage")  # the order is the schema's
     moment = fact.at.astimezone(UTC).isoformat(timespec="milliseconds")
     identification = ET.SubElement(
         root, "EventIdentification", EventActionCode=action, EventDateTime=moment, EventOutcomeIndicator=outcome
@@ -144,16 +156,33 @@ def _xml(
             ParticipantObjectTypeCodeRole="3",  # report
         )
         _code(study, "ParticipantObjectIDTypeCode", _STUDY)
+        # the schema wants a name or a query of every object
+        ET.SubElement(study, "ParticipantObjectName").text = fact.study_uid
         if fact.case_id:
             ET.SubElement(study, "ParticipantObjectDetail", type="corewatch case", value=_base64(fact.case_id))
+    if fact.case_id:
+        patient = ET.SubElement(
+            root,
+            "ParticipantObjectIdentification",
+            ParticipantObjectID=_clean(fact.patient) or "(unknown)",
+            ParticipantObjectTypeCode="1",  # person
+            ParticipantObjectTypeCodeRole="1",  # patient
+        )
+        _code(patient, "ParticipantObjectIDTypeCode", _PATIENT, "RFC-3881")
+        ET.SubElement(patient, "ParticipantObjectName").text = _WITHHELD
     xml: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
     return xml
 
 
 def _participant(root: ET.Element, one: _Participant) -> None:
     attributes = {"UserID": _clean(one.user) or "(unknown)", "UserIsRequestor": "true" if one.requestor else "false"}
+    if _clean(one.ae_title):
+        attributes["AlternativeUserID"] = f"AETITLES={_clean(one.ae_title)}"  # A.5.2.2
     if _clean(one.address):
-        attributes |= {"NetworkAccessPointID": _clean(one.address), "NetworkAccessPointTypeCode": one.kind}
+        attributes |= {
+            "NetworkAccessPointID": _clean(one.address),
+            "NetworkAccessPointTypeCode": one.kind or _kind(_clean(one.address)),
+        }
     participant = ET.SubElement(root, "ActiveParticipant", attributes)
     _code(participant, "RoleIDCode", one.role)
     if one.media:
@@ -161,8 +190,18 @@ def _participant(root: ET.Element, one: _Participant) -> None:
         _code(media, "MediaType", (one.media, "URI" if one.kind == _URI else "Email"))
 
 
-def _code(parent: ET.Element, name: str, code: tuple[str, str]) -> None:
-    ET.SubElement(parent, name, {"csd-code": code[0], "codeSystemName": "DCM", "originalText": code[1]})
+def _kind(address: str) -> str:
+    if "://" in address:
+        return _URI
+    try:
+        ip_address(address)
+    except ValueError:
+        return _MACHINE_NAME
+    return _IP_ADDRESS
+
+
+def _code(parent: ET.Element, name: str, code: tuple[str, str], system: str = "DCM") -> None:
+    ET.SubElement(parent, name, {"csd-code": code[0], "codeSystemName": system, "originalText": code[1]})
 
 
 def _base64(text: str) -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 import socket
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
+from urllib.parse import urlsplit
 
 import structlog
 
 from config.audit import SyslogSettings
+from config.keys import own_key
 from config.settings import Settings
+from conversion.elements import read_header
 from corewatch.atna import Fact, Peer, Site, message, syslog
 from corewatch.errors import CorewatchError
 from daemon.syslog import send
@@ -23,6 +28,7 @@ log = structlog.get_logger()
 PASS_ON_EVERY_S: Final = 5.0
 READER: Final = "syslog"
 _BATCH: Final = 200
+_PATIENT_ID: Final = 0x00100020
 
 
 class Auditing:
@@ -34,7 +40,10 @@ class Auditing:
         self._ledger, self._to, self._send = ledger, to, send
         self._host = socket.gethostname()
         peers = {p.name: Peer(p.ae_title, p.host) for p in settings.deliver.pacs}
+        peers |= {web.name: Peer(bare, bare) for web in settings.deliver.dicomweb for bare in [_without_login(web.url)]}
         self._site = Site(to.source_id, settings.listener.ae_title, self._host, peers)
+        self._received = settings.received_dir
+        self._key = own_key(settings.data_dir, "patients in the audit trail")
         self._failing = False
 
     def step(self, now: datetime) -> int:
@@ -59,6 +68,24 @@ class Auditing:
 
     def _frame(self, line: Line) -> bytes | None:
         origin = Origin(None, ()) if line.case_id is None else self._ledger.trail.origin(line.case_id)
-        fact = Fact(line.at, line.event, line.detail, line.case_id, origin.study_uid, origin.senders)
+        patient = self._patient(origin.image)
+        fact = Fact(line.at, line.event, line.detail, line.case_id, origin.study_uid, origin.senders, patient)
         xml = message(fact, self._site)
         return None if xml is None else syslog(line.id, line.at, self._host, str(os.getpid()), xml)
+
+    def _patient(self, image: str | None) -> str:
+        """The Patient ID of an image or a pseudonym of it; empty where there is none, or the image is no longer there."""
+        if image is None:
+            return ""
+        try:
+            patient_id = str(read_header(self._received / image, [_PATIENT_ID]).dataset.get("PatientID") or "").strip()
+        except (OSError, CorewatchError):
+            return ""
+        if self._to.patient_id or not patient_id:
+            return patient_id
+        return hmac.new(self._key, patient_id.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def _without_login(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

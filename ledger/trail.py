@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import func, insert, select, update
 
 from ledger.database import Database
-from ledger.tables import arrivals, audit, audit_cursors, cases, series_arrivals
+from ledger.tables import arrivals, audit, audit_cursors, cases, instances, series_arrivals
 
 _SETTLED: Final = timedelta(seconds=60)
 """A missing number below a line that is older belongs to a transaction that was rolled back, and is waited for no more."""
@@ -35,10 +35,12 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What else is known of a line's case: its study, and who sent it (AE title, host)."""
+    """What else is known of a line's case: its study, who sent it (AE title, host), and one of its images."""
 
     study_uid: str | None
     senders: tuple[tuple[str, str], ...]
+    image: str | None = None
+    """Path relative to the received folder."""
 
 
 class Trail:
@@ -106,4 +108,6 @@ class Trail:
                 .where(series_arrivals.c.series_uid == case.series_uid)
                 .distinct()
             ).all()
-        return Origin(case.study_uid, tuple(sorted((row.peer_ae_title, row.peer_host) for row in rows)))
+            one = select(instances.c.path).where(instances.c.series_uid == case.series_uid).order_by(instances.c.sop_instance_uid)
+            image = connection.execute(one.limit(1)).scalar_one_or_none()
+        return Origin(case.study_uid, tuple(sorted((row.peer_ae_title, row.peer_host) for row in rows)), image)

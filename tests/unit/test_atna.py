@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from corewatch.atna import Fact, Peer, Site, message, syslog
 
 NOW = datetime(2026, 11, 21, 3, 0, 0, 123456, tzinfo=UTC)
-SITE = Site("corewatch", "COREWATCH", "cw01", {"main": Peer("PACS", "10.0.0.9")})
+WEB = "https://archive.example/dicom-web"
+SITE = Site("corewatch", "COREWATCH", "cw01", {"main": Peer("PACS", "10.0.0.9"), "web": Peer(WEB, WEB)})
 CODE = {"csd-code", "codeSystemName", "originalText"}
 
 RULES: dict[str, tuple[set[str], set[str], list[str]]] = {
@@ -35,9 +36,10 @@ RULES: dict[str, tuple[set[str], set[str], list[str]]] = {
     "AuditSourceIdentification": ({"AuditSourceID"}, {"AuditEnterpriseSiteID"}, ["AuditSourceTypeCode*"]),
     "ParticipantObjectIdentification": (
         {"ParticipantObjectID"}, {"ParticipantObjectTypeCode", "ParticipantObjectTypeCodeRole"},
-        ["ParticipantObjectIDTypeCode", "ParticipantObjectName?", "ParticipantObjectDetail*"],
+        ["ParticipantObjectIDTypeCode", "ParticipantObjectName", "ParticipantObjectDetail*"],
     ),
     "ParticipantObjectIDTypeCode": (CODE, {"displayName"}, []),
+    "ParticipantObjectName": (set(), set(), []),
     "ParticipantObjectDetail": ({"type", "value"}, set(), []),
 }  # fmt: skip
 VALUES = {
@@ -65,11 +67,12 @@ def check(element: ET.Element) -> None:
 
 
 FACTS = {
-    "received": Fact(NOW, "case.receiving", {}, "k3v9", "1.2.3", [("SCANNER", "10.0.0.5")]),
+    "received": Fact(NOW, "case.receiving", {}, "k3v9", "1.2.3", [("SCANNER", "10.0.0.5")], "P-17"),
     "dropped": Fact(NOW, "case.receiving", {}, "k3v9", None, [("", "")]),
     "begun": Fact(NOW, "delivery.begun", {"destination": "main"}, "k3v9", "1.2.3"),
     "stored": Fact(NOW, "delivery.sent", {"destination": "main"}, "k3v9", "1.2.3"),
     "refused": Fact(NOW, "delivery.refused", {"destination": "main"}, "k3v9", "1.2.3"),
+    "web": Fact(NOW, "delivery.sent", {"destination": "web"}, "k3v9", "1.2.3"),
     "folder": Fact(NOW, "delivery.sent", {"destination": "folder"}, "k3v9", "1.2.3"),
     "mailed": Fact(NOW, "letter.accepted", {"to": ["a@x.example", "b@x.example"]}, "k3v9", "1.2.3"),
     "seen": Fact(NOW, "alert.acknowledged", {"by": "Dr. <Ute> & Co"}, "k3v9", "1.2.3"),
@@ -77,7 +80,8 @@ FACTS = {
     "stopped": Fact(NOW, "program.stopped", {"program": "watch"}),
 }
 EVENTS = {
-    "received": "110104", "dropped": "110104", "begun": "110102", "stored": "110104", "refused": "110104", "folder": "110106",
+    "received": "110104", "dropped": "110104", "begun": "110102", "stored": "110104", "refused": "110104", "web": "110104",
+    "folder": "110106",
     "mailed": "110106", "seen": "110103", "started": "110100", "stopped": "110100",
 }  # fmt: skip
 
@@ -103,7 +107,26 @@ def test_who_did_what_to_whom() -> None:
     failed = ET.fromstring(message(FACTS["refused"], SITE) or b"")
     assert failed[0].attrib["EventOutcomeIndicator"] == "4"
     mailed = ET.fromstring(message(FACTS["mailed"], SITE) or b"")
-    assert [p.attrib["UserID"] for p in mailed.findall("ActiveParticipant")][1:] == ["a@x.example", "b@x.example"]
+    assert [p.attrib["UserID"] for p in mailed.findall("ActiveParticipant")][1:] == ["mailto:a@x.example", "mailto:b@x.example"]
+
+
+def test_how_participants_are_reached() -> None:
+    def reached(name: str) -> list[tuple[str | None, ...]]:
+        keys = ("AlternativeUserID", "NetworkAccessPointID", "NetworkAccessPointTypeCode")
+        return [tuple(map(p.get, keys)) for p in ET.fromstring(message(FACTS[name], SITE) or b"").findall("ActiveParticipant")]
+
+    assert reached("stored") == [("AETITLES=COREWATCH", "cw01", "1"), ("AETITLES=PACS", "10.0.0.9", "2")]
+    assert reached("web") == [(None, "cw01", "1"), (None, WEB, "5")]
+    assert reached("mailed")[1] == (None, "a@x.example", "4")
+
+
+@pytest.mark.parametrize("name", sorted(FACTS.keys() - {"started", "stopped"}))
+def test_the_patient_is_a_participant(name: str) -> None:
+    """A.5.3.3, .4, .6 and .7: one patient each."""
+    found = [p for p in ET.fromstring(message(FACTS[name], SITE) or b"") if p.get("ParticipantObjectTypeCode") == "1"]
+    assert [p.attrib["ParticipantObjectTypeCodeRole"] for p in found] == ["1"]
+    assert found[0].attrib["ParticipantObjectID"] == ("P-17" if name == "received" else "(unknown)")
+    assert found[0][0].attrib == {"csd-code": "2", "codeSystemName": "RFC-3881", "originalText": "Patient Number"}
 
 
 @pytest.mark.parametrize("event", ["work.posted_again", "stage.detect.begun", "delivery.skipped", "clock.set"])
