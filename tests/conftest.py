@@ -8,8 +8,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
+
+# how long an example takes says more about the machine than about the code; a failure prints how to repeat it
+hypothesis.settings.register_profile("corewatch", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("corewatch")
 
 SHARED = (Path(__file__).resolve().parents[1] / ".." / "shared").resolve()
 REQUIRE_SERVERS = os.environ.get("COREWATCH_TESTS_REQUIRE_SERVERS") == "1"
