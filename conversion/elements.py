@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedIOBase, BytesIO
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -22,6 +22,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import _read_file_meta_info
 
+from conversion.inflate import EXPLICIT_LITTLE, LARGEST_HEADER, inflated
 from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
 
@@ -31,7 +32,6 @@ UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 PIXEL_DATA: Final = 0x7FE00010
 SPECIFIC_CHARACTER_SET: Final = 0x00080005
 
-EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
 DEFLATED: Final = "1.2.840.10008.1.2.1.99"
 
 DAMAGE: Final = (
@@ -57,9 +57,6 @@ _META_BYTES: Final = 1024
 """An ordinary meta header is shorter."""
 _META_VRS: Final = frozenset({b"UL", b"OB", b"UI", b"SH", b"AE"})
 """Value representations of an ordinary meta header (PS3.10 Table 7.1-1)."""
-
-_LARGEST_INFLATED: Final = 1 << 30
-"""Bytes; a deflated CT file is some megabytes."""
 
 _WITH_LONG_LENGTH: Final = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _INTEGER_STRING_END: Final = 2**31
@@ -116,8 +113,11 @@ def read_header(path: Path, tags: list[int]) -> Header:
 
 
 @contextmanager
-def open_dicom(path: Path) -> Iterator[tuple[BufferedIOBase, bool]]:
+def open_dicom(path: Path, inflate_at_most: int | None = LARGEST_HEADER) -> Iterator[tuple[BufferedIOBase, bool]]:
     """Open a file at its begin; gives the file and whether it is deflated (PS3.5 A.5), which it then is no more.
+
+    It is inflated as it is read: at most so many bytes, with which the header ends; None for a reader that takes no more than a
+    header has announced.
 
     Raises
     ------
@@ -131,9 +131,11 @@ def open_dicom(path: Path) -> Iterator[tuple[BufferedIOBase, bool]]:
             raise NotAnalysed(Reason.UNREADABLE, "A file is not DICOM.")
         with damage_is_unreadable("its header cannot be read"):
             begin = deflated_from(file)
-        inflated = None if begin is None else _inflated(file, begin)
+        if begin is not None:
+            yield inflated(file, begin, inflate_at_most), True
+            return
         file.seek(0)
-        yield (file, False) if inflated is None else (BytesIO(inflated), True)
+        yield file, False
 
 
 def deflated_from(file: BinaryIO) -> int | None:
@@ -185,20 +187,6 @@ def damage_is_unreadable(what: str) -> Iterator[None]:
         if error.errno is not None:  # the system's own; pydicom raises some without
             raise
         raise NotAnalysed(Reason.UNREADABLE, f"A file is damaged: {what}.") from error
-
-
-def _inflated(file: BinaryIO, begin: int) -> bytes:
-    """A file whose data set begins deflated at `begin`, as the same file in Explicit VR Little Endian."""
-    file.seek(begin)
-    stream = zlib.decompressobj(-zlib.MAX_WBITS)
-    with damage_is_unreadable("it cannot be inflated"):
-        body = stream.decompress(file.read(), _LARGEST_INFLATED)
-    if stream.unconsumed_tail:
-        raise NotAnalysed(Reason.UNREADABLE, "A deflated file is larger than is allowed.")
-    uid = EXPLICIT_LITTLE.encode() + b"\0"
-    meta = struct.pack("<HH2sH", 2, 0x10, b"UI", len(uid)) + uid
-    size = struct.pack("<HH2sHL", 2, 0, b"UL", 4, len(meta))
-    return bytes(128) + b"DICM" + size + meta + body
 
 
 def looks_like_dicom(start: bytes) -> bool:

@@ -112,7 +112,7 @@ _Frames = Sequence[tuple[Slice, int]]
 
 def _read_native(path: Path, frames: _Frames, out: NDArray[np.int16]) -> None:
     """Read pixels straight to where they stay and rescale them there: the path that nearly all series take."""
-    with open_dicom(path) as (file, _):
+    with open_dicom(path, None) as (file, _):  # no more is read than the header announces
         for one, target in frames:
             assert one.element is not None
             dtype = one.pixels.native_dtype(one.instance.transfer_syntax_uid == BIG_ENDIAN)

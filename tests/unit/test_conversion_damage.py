@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import tracemalloc
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless
 
 from conversion.convert import convert_series
 from conversion.elements import DEFLATED
+from conversion.frames import decode_into
 from conversion.headers import read_instance
+from conversion.slices import slices_of_file
 from conversion.source import write_source_header
 from corewatch.errors import NotAnalysed
 from tests.support_conversion import enhanced, stack, write
@@ -55,11 +63,72 @@ def test_changed_bytes_end_in_a_volume_or_a_reason(tmp_path: Path, kind: str) ->
     damage()
 
 
-def test_a_deflated_file_that_swells_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = write(tmp_path, stack(ZS), DeflatedExplicitVRLittleEndian)
-    monkeypatch.setattr("conversion.elements._LARGEST_INFLATED", 2000)
+def swollen(path: Path, before: Dataset, after: int) -> None:
+    """Write a deflated slice with the elements `before` in front of it and `after` bytes of nulls behind it."""
+    (plain,) = write(path.parent, stack([0.0]), ExplicitVRLittleEndian)
+    dataset = dcmread(plain)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.update(before)
+    dataset.save_as(path, enforce_file_format=True)
+    if after:
+        whole = path.read_bytes()
+        begin = 144 + int.from_bytes(whole[140:144], "little")  # of the meta header, PS3.10 7.1
+        again = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        body = zlib.decompress(whole[begin:], wbits=-zlib.MAX_WBITS) + bytes(after)
+        path.write_bytes(whole[:begin] + again.compress(body) + again.flush())
+
+
+def long_element(tag: int, vr: str) -> Dataset:
+    dataset = Dataset()
+    dataset.add_new(tag, vr, bytes(_BOMB) if vr == "OB" else " " * _BOMB)
+    return dataset
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def refused(work: Callable[[], object]) -> None:
     with pytest.raises(NotAnalysed, match="larger than is allowed"):
-        convert_series(paths)
+        work()
+
+
+_BOMB = 100 << 20
+
+
+@pytest.mark.parametrize(("tag", "vr"), [(0x00091001, "OB"), (0x0008103E, "UT")])
+def test_a_header_that_swells_is_refused_and_costs_no_memory(tmp_path: Path, tag: int, vr: str) -> None:
+    path = tmp_path / "bomb.dcm"
+    swollen(path, long_element(tag, vr), 0)
+    assert path.stat().st_size < _BOMB / 500
+    for work in (lambda: read_instance(path), lambda: write_source_header(path, tmp_path / "header")):
+        assert peak_bytes(lambda work=work: refused(work)) < 16 << 20
+
+
+def test_of_a_file_that_swells_behind_its_image_nothing_more_is_inflated(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.dcm"
+    swollen(path, Dataset(), _BOMB)
+    (plain,) = write(tmp_path / "plain", stack([0.0]), ExplicitVRLittleEndian)
+
+    def read() -> None:
+        assert read_instance(path).rows == read_instance(plain).rows
+        slices = slices_of_file(path)
+        out = np.zeros((1, slices[0].pixels.rows, slices[0].pixels.columns), np.int16)
+        decode_into(slices, [0], out)
+        np.testing.assert_array_equal(out, decoded(plain))
+
+    def decoded(of: Path) -> NDArray[np.int16]:
+        (one,) = slices_of_file(of)
+        out = np.zeros((1, one.pixels.rows, one.pixels.columns), np.int16)
+        decode_into([one], [0], out)
+        return out
+
+    assert peak_bytes(read) < 16 << 20
 
 
 def test_the_deflated_uid_as_another_value_deflates_nothing(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_changed_bytes_are_decoded_or_refused_at_once(number: str) -> None:
     damage()
 
 
-@pytest.mark.parametrize("number", ["57", "70", "51", "90", "91", "201", "203"])
+@pytest.mark.parametrize("number", ["57", "70", "51", "80", "81", "90", "91", "201", "203"])
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.97])
 def test_a_code_stream_that_is_cut_short_is_refused(number: str, share: float) -> None:
     whole = (LOSSY[number] if number in LOSSY else ENCODERS[number][0])(ramp().astype(np.uint16))
