@@ -105,7 +105,7 @@ def associated(
         if context is not None and context.fault is not None:
             raise _distrust(context.fault, peer)
         raise _refusal(association, peer, bool(connected))
-    _serve_nothing(association)
+    serve_nothing(association)
     try:
         yield association
     except BaseException:
@@ -116,7 +116,7 @@ def associated(
         association.release()
 
 
-def _serve_nothing(association: Any) -> None:
+def serve_nothing(association: Any) -> None:
     """Keep pynetdicom's reactor from taking an answer that a request waits for.
 
     The reactor of a requestor looks for requests of the peer, and pauses while something is sent. A reactor that was preempted just

@@ -294,7 +294,7 @@ class _Preempted(threading.Event):
 
 def test_the_reactor_takes_no_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The order of events under which pynetdicom's reactor runs off with the answer to a C-STORE."""
-    serve_nothing = association._serve_nothing
+    serve_nothing = association.serve_nothing
     checkpoints: list[_Preempted] = []
 
     def preempt(made: Any) -> None:
@@ -302,7 +302,7 @@ def test_the_reactor_takes_no_answers(tmp_path: Path, monkeypatch: pytest.Monkey
         checkpoints.append(_Preempted(made))
         made._reactor_checkpoint = checkpoints[-1]
 
-    monkeypatch.setattr(association, "_serve_nothing", preempt)
+    monkeypatch.setattr(association, "serve_nothing", preempt)
     with storage_scp() as pacs:
         outcomes = send_files(ct_files(tmp_path, 5), port=pacs.port, **ADDRESS)
     assert [outcome.result for outcome in outcomes] == [StoreResult.ACCEPTED] * 5

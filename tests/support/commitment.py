@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
+from outputs.association import serve_nothing
 from tests.support.storage import NATIVE, STORED
 
 MODEL, INSTANCE = StorageCommitmentPushModel, StorageCommitmentPushModelInstance
@@ -102,6 +103,7 @@ def ask(port: int, request: Dataset, *, calling: str, action_type: int = 1, inst
     ae.add_requested_context(MODEL)
     association = ae.associate("127.0.0.1", port, ae_title="COREWATCH")
     assert association.is_established
+    serve_nothing(association)
     status, _ = association.send_n_action(request, action_type, MODEL, instance)
     association.release()
     return int(status.Status)
@@ -113,6 +115,7 @@ def report_to(port: int, event: Dataset, event_type: int, *, calling: str = "PAC
     ae.add_requested_context(MODEL)
     association = ae.associate("127.0.0.1", port, ae_title="COREWATCH", ext_neg=[build_role(MODEL, scp_role=True)])
     assert association.is_established
+    serve_nothing(association)
     assert association.accepted_contexts[0].as_scp
     status, _ = association.send_n_event_report(event, event_type, MODEL, INSTANCE)
     association.release()
