@@ -14,6 +14,7 @@ import pydicom
 import pytest
 from dicom2nifti.convert_dicom import dicom_array_to_nifti
 from dicom2nifti.exceptions import ConversionError, ConversionValidationError
+from pydicom.errors import InvalidDicomError
 from scipy.ndimage import map_coordinates
 
 from conversion.convert import convert_series
@@ -161,3 +162,34 @@ def test_odd_objects_end_with_a_reason(shared: Path, name: str, reason: Reason) 
         convert_series([shared / "data" / "odd" / f"{name}.dcm"])
     assert caught.value.reason is reason
     assert caught.value.detail
+
+
+def every_series(*roots: Path) -> dict[tuple[str, str], list[Path]]:
+    """Files of each series by folder and Series Instance UID."""
+    series: dict[tuple[str, str], list[Path]] = {}
+    for path in (path for root in roots for path in sorted(root.rglob("*")) if path.is_file()):
+        try:
+            uid = pydicom.dcmread(path, stop_before_pixels=True).get("SeriesInstanceUID")
+        except (InvalidDicomError, AttributeError):
+            continue
+        if uid is not None:
+            series.setdefault((str(path.parent.relative_to(root_of(path, roots))), str(uid)), []).append(path)
+    return series
+
+
+def root_of(path: Path, roots: tuple[Path, ...]) -> Path:
+    return next(root for root in roots if path.is_relative_to(root))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_no_series_here_is_accepted_by_dicom2nifti_and_not_by_us(shared: Path, scanners: Path) -> None:
+    agreed = []
+    for (folder, _), paths in every_series(scanners, shared / "data" / "odd", shared / "data" / "encodings").items():
+        try:
+            image = theirs(paths)
+        except (ConversionError, ConversionValidationError, IndexError, NotImplementedError, AttributeError):
+            continue  # what it rejects is judged above
+        assert_agree(convert_series(paths), image)
+        agreed.append(folder)
+    assert "Philips_phantom_5mm" in agreed
