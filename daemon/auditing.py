@@ -7,7 +7,7 @@ import hmac
 import os
 import socket
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -19,7 +19,7 @@ from config.settings import Settings
 from conversion.elements import read_header
 from corewatch.atna import Fact, Peer, Site, message, syslog
 from corewatch.errors import CorewatchError
-from daemon.syslog import send
+from daemon.syslog import Unconfirmed, send
 from ledger.store import Ledger
 from ledger.trail import Line, Origin
 
@@ -28,6 +28,9 @@ log = structlog.get_logger()
 PASS_ON_EVERY_S: Final = 5.0
 READER: Final = "syslog"
 _BATCH: Final = 200
+_LONGEST_PAUSE_S: Final = 600.0
+COPIES: Final = 3
+"""So often a batch is sent to a receiver that closes without TLS's farewell; then it counts as read, and the trail says so."""
 _PATIENT_ID: Final = 0x00100020
 
 
@@ -44,27 +47,42 @@ class Auditing:
         self._site = Site(to.source_id, settings.listener.ae_title, self._host, peers)
         self._received = settings.received_dir
         self._key = own_key(settings.data_dir, "patients in the audit trail")
-        self._failing = False
+        self._failures = 0
+        self._unconfirmed = 0
+        self._not_before: datetime | None = None
 
     def step(self, now: datetime) -> int:
-        """Pass on what there is; returns how many messages."""
+        """Pass on what there is, after a failure with growing pauses; returns how many messages."""
         sent = 0
+        # a clock set back must not make the pause longer than the longest
+        if self._not_before is not None and timedelta() < self._not_before - now <= timedelta(seconds=_LONGEST_PAUSE_S):
+            return sent
         while lines := self._ledger.trail.unread(READER, _BATCH):
             frames = [frame for line in lines if (frame := self._frame(line)) is not None]
             try:
                 if frames:
                     self._send(self._to, frames)
             except CorewatchError as error:
-                if not self._failing:
-                    log.error("the audit trail cannot be passed on; it waits in the ledger", why=str(error))
-                self._failing = True
-                return sent
+                self._unconfirmed = self._unconfirmed + 1 if isinstance(error, Unconfirmed) else 0
+                if self._unconfirmed < COPIES:
+                    self._failed(now, error)
+                    return sent
+                log.error("a part of the audit trail was passed on without an answer", lines=len(frames), why=str(error))
+                self._ledger.note("audit.unconfirmed", first=lines[0].id, last=lines[-1].id)
+            self._unconfirmed = 0
             self._ledger.trail.read(READER, lines[-1].id)
             sent += len(frames)
-            if self._failing:
+            if self._failures:
                 log.info("the audit trail is passed on again")
-            self._failing = False
+            self._failures, self._not_before = 0, None
         return sent
+
+    def _failed(self, now: datetime, error: CorewatchError) -> None:
+        if not self._failures:
+            log.error("the audit trail cannot be passed on; it waits in the ledger", why=str(error))
+        pause_s = min(PASS_ON_EVERY_S * 2 ** min(self._failures, 10), _LONGEST_PAUSE_S)
+        self._failures += 1
+        self._not_before = now + timedelta(seconds=pause_s)
 
     def _frame(self, line: Line) -> bytes | None:
         origin = Origin(None, ()) if line.case_id is None else self._ledger.trail.origin(line.case_id)

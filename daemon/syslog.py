@@ -1,7 +1,8 @@
 """Syslog over TLS (RFC 5425) so that a batch is known to have been read.
 
 The protocol has no answers: what is written into a connection that breaks is lost without a word. So each batch ends with TLS's own
-farewell, and counts as sent only when the server has answered that, which it does after everything before it.
+farewell, and counts as sent only when the server has answered that, which it does after everything before it (RFC 5425 4.4; rsyslog
+does).
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from config.audit import SyslogSettings
 from corewatch.errors import OperatorNeeded, RetryLater
 
 
+class Unconfirmed(RetryLater):
+    """Everything was written, and the server closed the connection in order but without TLS's farewell: it has probably read it."""
+
+
 def send(settings: SyslogSettings, frames: Sequence[bytes]) -> None:
     """Send frames in order over one connection.
 
     Raises
     ------
-    RetryLater, OperatorNeeded
+    Unconfirmed, RetryLater, OperatorNeeded
         Nobody knows how many of them arrived; all are to be sent again.
     """
     where = f"audit repository {settings.host}:{settings.port}"
@@ -28,7 +33,12 @@ def send(settings: SyslogSettings, frames: Sequence[bytes]) -> None:
             secured = _context(settings).wrap_socket(plain, server_hostname=settings.host)
             with secured:
                 secured.sendall(b"".join(frames))
-                secured.unwrap()
+                try:
+                    secured.unwrap()
+                except ssl.SSLEOFError:
+                    raise Unconfirmed(
+                        f"{where} closes without TLS's farewell, which RFC 5425 4.4 asks of it; use one that answers (rsyslog)"
+                    ) from None
     except ssl.SSLCertVerificationError as error:
         raise OperatorNeeded(
             f"the certificate of {where} cannot be trusted ({error.verify_message}); check its authority"

@@ -16,6 +16,8 @@ need systemd-analyze systemd
 need openssl openssl
 need strace strace
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql
+need rsyslogd rsyslog
+ls /usr/lib/*/rsyslog/lmnsd_ossl.so >/dev/null 2>&1 || need lmnsd_ossl rsyslog-openssl
 
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -6,9 +6,10 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,10 @@ import pytest
 from config.audit import SyslogSettings
 from config.settings import Settings
 from corewatch.errors import OperatorNeeded, RetryLater
-from daemon.auditing import Auditing
-from daemon.syslog import send
+from daemon.auditing import COPIES, Auditing
+from daemon.syslog import Unconfirmed, send
 from ledger.store import Ledger
-from tests.support.ledger import Clock, delivering
+from tests.support.ledger import T0, Clock, delivering
 from tests.support.net import free_port
 from tests.support.storage import Certificates, make_certificates
 
@@ -30,6 +31,8 @@ class Receiver:
     messages: list[bytes] = field(default_factory=list)
     break_off: int = 0
     """Connections to be cut in the middle of what they bring."""
+    rude: bool = False
+    """Closes without TLS's farewell."""
 
     def lines(self) -> list[int]:
         return [int(match[1]) for one in self.messages if (match := re.search(rb'line="(\d+)"', one))]
@@ -64,6 +67,8 @@ def receiver(context: ssl.SSLContext, port: int = 0) -> Iterator[Receiver]:
                 while chunk := secured.recv(65536):
                     data += chunk
                 held.messages += frames_of(data)
+                if held.rude:
+                    continue
                 with suppress(OSError):
                     secured.unwrap()
 
@@ -99,7 +104,10 @@ def test_once_in_order_over_outages_and_restarts(tmp_path: Path, certificates: C
     assert auditing.step(clock()) == 0, "nobody listens"
     with receiver(certificates.server_context(), port) as repository:
         repository.break_off = 1
+        assert auditing.step(clock()) == 0, "pausing"
+        clock.forward(5)
         assert auditing.step(clock()) == 0, "cut in the middle"
+        clock.forward(10)
         assert auditing.step(clock()) > 0
         ledger.note("program.stopped", program="watch")
         ledger.close()
@@ -129,3 +137,44 @@ def test_many_messages_arrive_whole(certificates: Certificates) -> None:
     with receiver(certificates.server_context()) as repository:
         send(to(repository.port, certificates), frames)
     assert repository.lines() == list(range(300))
+
+
+def test_a_receiver_without_farewell_gets_a_bounded_number_of_copies(tmp_path: Path, certificates: Certificates) -> None:
+    clock = Clock()
+    settings = Settings(data_dir=tmp_path)
+    ledger = Ledger(settings.database_url, clock)
+    with receiver(certificates.server_context()) as repository:
+        repository.rude = True
+        auditing = Auditing(ledger, settings, to(repository.port, certificates))
+        auditing.step(clock())
+        ledger.note("program.stopped", program="watch")
+        steps = []
+        for _ in range(200):
+            steps.append(auditing.step(clock()))
+            clock.forward(5)
+        with pytest.raises(Unconfirmed, match="farewell"):
+            send(to(repository.port, certificates), ())
+    assert sum(steps) == 1
+    assert len(repository.lines()) == COPIES
+    assert steps.index(1) == 3, "after pauses of 5 and 10 s"
+    assert "audit.unconfirmed" in [line.event for line in ledger.trail.lines()]
+    ledger.close()
+
+
+def test_pauses_grow_and_have_a_bound(tmp_path: Path) -> None:
+    clock, tries = Clock(), list[float]()
+    ledger = Ledger(Settings(data_dir=tmp_path).database_url, clock)
+
+    def refuse(_: SyslogSettings, frames: Sequence[bytes]) -> None:
+        tries.append((clock() - T0).total_seconds())
+        raise RetryLater("nobody there")
+
+    auditing = Auditing(ledger, Settings(data_dir=tmp_path), SyslogSettings(host="x"), refuse)
+    auditing.step(clock())
+    ledger.note("program.stopped", program="watch")
+    for _ in range(800):
+        auditing.step(clock())
+        clock.forward(5)
+    pauses = [after - before for before, after in pairwise(tries)]
+    assert pauses == [5, 10, 20, 40, 80, 160, 320, 600, 600, 600, 600, 600]
+    ledger.close()
