@@ -68,7 +68,7 @@ class Auditing:
                     self._failed(now, error)
                     return sent
                 log.error("a part of the audit trail was passed on without an answer", lines=len(frames), why=str(error))
-                self._ledger.note("audit.unconfirmed", first=lines[0].id, last=lines[-1].id)
+                self._ledger.note("syslog.unconfirmed", first=lines[0].id, last=lines[-1].id)
             self._unconfirmed = 0
             self._ledger.trail.read(READER, lines[-1].id)
             sent += len(frames)

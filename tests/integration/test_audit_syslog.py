@@ -157,7 +157,7 @@ def test_a_receiver_without_farewell_gets_a_bounded_number_of_copies(tmp_path: P
     assert sum(steps) == 1
     assert len(repository.lines()) == COPIES
     assert steps.index(1) == 3, "after pauses of 5 and 10 s"
-    assert "audit.unconfirmed" in [line.event for line in ledger.trail.lines()]
+    assert "syslog.unconfirmed" in [line.event for line in ledger.trail.lines()]
     ledger.close()
 
 
