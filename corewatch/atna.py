@@ -151,7 +151,7 @@ def _xml(
         study = ET.SubElement(
             root,
             "ParticipantObjectIdentification",
-            ParticipantObjectID=fact.study_uid,
+            ParticipantObjectID=_clean(fact.study_uid),
             ParticipantObjectTypeCode="2",  # system object
             ParticipantObjectTypeCodeRole="3",  # report
         )

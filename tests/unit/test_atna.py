@@ -137,7 +137,7 @@ def test_the_rest_has_no_message(event: str) -> None:
 @given(st.text(), st.text(), st.text(min_size=1))
 def test_whatever_others_call_themselves_it_stays_xml(name: str, host: str, uid: str) -> None:
     senders = [(name, host)]
-    xml = message(Fact(NOW, "case.receiving", {}, "k3v9", "1.2.3", senders), SITE)
+    xml = message(Fact(NOW, "case.receiving", {}, "k3v9", "1.2.3" + uid, senders), SITE)
     assert xml is not None
     check(ET.fromstring(xml))
     seen = message(Fact(NOW, "alert.acknowledged", {"by": uid}, "k3v9"), SITE)
