@@ -100,7 +100,11 @@ def _check_media(drop: Drop) -> None:
         return
     for entry in drop.entries:
         if is_index(entry.name) and entry.kind is EntryKind.FILE and entry.size <= LARGEST_INDEX_BYTES:
-            missing = count_missing(referenced_files(entry.name, read_file(entry)), (e.name for e in drop.entries))
+            try:
+                index = read_file(entry)
+            except PermissionError:
+                continue  # it is left out with its reason, as any other file that may not be read
+            missing = count_missing(referenced_files(entry.name, index), (e.name for e in drop.entries))
             if missing:
                 raise DropIncomplete(missing_reason(missing))
 

@@ -21,7 +21,7 @@ from daemon.drops import TakenDrop, TakingRules, take
 from daemon.recipients import allowed_domains, is_recipients
 from daemon.watch_content import LeftOut
 from daemon.watch_groups import Group, group
-from daemon.watch_members import PERMISSIONS_REMEDY, DropChanged, DropIncomplete, DropRejected
+from daemon.watch_members import PERMISSIONS_REMEDY, DropChanged, DropIncomplete, DropRejected, unpacked_bytes
 from daemon.watch_putaway import describe, put_away
 from daemon.watch_scan import PROCESSED, REJECTED, Drop, scan
 from daemon.watch_stability import Observation, StabilityTracker
@@ -275,8 +275,10 @@ class Inbox:
     def _most_bytes(self, drop: Drop) -> int:
         """Bytes that the spool may need for a drop: files that are too large to be taken do not count."""
         limits = self._rules.limits
-        largest = limits.archive.total_bytes if drop.name.lower().endswith(".zip") else limits.instance_bytes
-        return sum(e.size for e in drop.entries if e.size <= largest)
+        if not drop.is_folder and drop.name.lower().endswith(".zip"):
+            unpacked = sum(unpacked_bytes(e) for e in drop.entries)
+            return unpacked if unpacked <= limits.archive.total_bytes else 0
+        return sum(e.size for e in drop.entries if e.size <= limits.instance_bytes)
 
     def _open_arrival(self, recipients: Sequence[str]) -> ArrivalWriter:
         email = dict.fromkeys([*self._folder.email, *recipients])

@@ -175,6 +175,15 @@ def zip_members(entry: Entry, limits: DropLimits = LIMITS) -> Iterator[Member | 
             raise DropRejected(DAMAGED) from error
 
 
+def unpacked_bytes(entry: Entry) -> int:
+    """What the files of a zip need when they are unpacked, going by its table of contents; its own size where it cannot be read."""
+    try:
+        with open_entry(entry) as stream, zipfile.ZipFile(stream) as archive:
+            return sum(info.file_size for info in archive.infolist())
+    except (*_ZIP_ERRORS, DropChanged):
+        return entry.size  # it is judged, and refused with its reason, when it is taken
+
+
 def has_end(stream: IO[bytes]) -> bool:
     """Whether a zip has the record that ends it (APPNOTE 4.3.16), which is written last."""
     size = stream.seek(0, os.SEEK_END)

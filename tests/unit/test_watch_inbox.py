@@ -14,7 +14,7 @@ import pytest
 import daemon.watch_inbox
 from corewatch.geometry import NETWORK_SHAPE, NETWORK_TO_RAS
 from daemon.drop_limits import LIMITS
-from daemon.watch_inbox import LOOSE_PATIENCE_S, UNFINISHED_SETTLE_S, drop_id
+from daemon.watch_inbox import LOOSE_PATIENCE_S, RETRY_S, UNFINISHED_SETTLE_S, drop_id
 from tests.support.listener import captured_logs
 from tests.support.ward import NOW, SETTLE_S, STAMP, Ward, image
 
@@ -251,6 +251,21 @@ def test_a_file_that_is_too_large_is_left_out_of_a_folder(ward: Ward) -> None:
     note = (ward.path / "processed" / (STAMP + "series.reason.txt")).read_text()
     assert "film.dcm: The file is too large: it has 2,048 MB" in note
     assert "email.txt: It is too long" in note
+
+
+def test_a_zip_waits_for_the_room_that_it_needs_unpacked(ward: Ward) -> None:
+    with zipfile.ZipFile(ward.path / "case.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("1", image(1))
+        archive.writestr("2.dcm", bytes(128) + b"DICM" + bytes(20 * 1024**2))
+    ward.free = int(ward.settings.listener.reserve_gib * 1024**3) + 10 * 1024**2
+    ward.settle()
+    assert ward.arrivals() == []
+    assert ward.names() == ["case.zip"]
+    ward.free += 20 * 1024**2
+    ward.poll(RETRY_S)
+    ward.settle()
+    assert image(1) in ward.arrivals()[0]["files"]
+    assert ward.names() == []
 
 
 def test_a_file_that_is_too_large_is_left_out_of_a_zip(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -124,6 +126,21 @@ def test_files_that_the_index_names_are_waited_for(ward: Ward, disc: Path) -> No
     last.write_bytes(kept)
     ward.settle()
     assert [len(a["files"]) for a in ward.arrivals()] == [6]
+
+
+def test_an_index_that_may_not_be_read_holds_up_nothing(ward: Ward, disc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(disc, ward.path / "disc")
+    opened = os.open
+
+    def refuse(path: str, *more: int) -> int:
+        if str(path).endswith("DICOMDIR"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    ward.settle()
+    assert [len(a["files"]) for a in ward.arrivals()] == [6]
+    assert "permissions are missing" in (ward.path / "processed" / (STAMP + "disc.reason.txt")).read_text()
 
 
 def test_what_never_comes_is_reported_and_the_rest_is_taken(ward: Ward, disc: Path) -> None:
