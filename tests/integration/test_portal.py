@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin
 
 import pytest
@@ -25,6 +27,8 @@ from portal.rates import RateLimit
 from tests.support.ledger import queued
 from tests.support.net import answers, free_port, wait_for
 from tests.support.programs import COMMAND
+
+_addresses = itertools.count(1)
 
 
 @dataclass
@@ -65,6 +69,18 @@ def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             process.terminate()
             assert process.wait(30) == 0, log.read_text()
             ledger.close()
+
+
+@pytest.fixture(autouse=True)
+def own_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that no test uses up another one's requests."""
+    ask, mine = requests.Session.request, f"198.51.100.{next(_addresses)}"
+
+    def asked(session: requests.Session, method: str, url: str, **more: Any) -> requests.Response:
+        more["headers"] = {"X-Forwarded-For": mine} | (more.get("headers") or {})
+        return ask(session, method, url, **more)
+
+    monkeypatch.setattr(requests.Session, "request", asked)
 
 
 def test_looking_changes_nothing(portal: Running) -> None:
