@@ -42,7 +42,8 @@ TRANSITIONS: dict[CaseState, frozenset[CaseState]] = {
     _S.PREPARED: frozenset({_S.DETECTED, _S.NOT_ANALYSED, _S.FAILED, _S.SUPERSEDED}),
     _S.DETECTED: frozenset({_S.DELIVERING, _S.NOT_ANALYSED, _S.FAILED, _S.SUPERSEDED}),
     _S.DELIVERING: frozenset({_S.DELIVERED, _S.FAILED, _S.SUPERSEDED}),
-    _S.DELIVERED: frozenset({_S.SUPERSEDED}),
+    # a mail of its escalation that is refused afterwards puts it in front of an operator
+    _S.DELIVERED: frozenset({_S.FAILED, _S.SUPERSEDED}),
     # an operator's `cases retry` puts a case back before the stage that ended it
     _S.NOT_ANALYSED: frozenset({_S.QUEUED, _S.PREPARED, _S.DETECTED, _S.SUPERSEDED}),
     _S.FAILED: frozenset({_S.QUEUED, _S.PREPARED, _S.DETECTED, _S.DELIVERING, _S.NOT_ANALYSED, _S.SUPERSEDED}),
@@ -95,7 +96,7 @@ DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
     _D.SENDING: frozenset({_D.SENT, _D.AWAITING, _D.PENDING, _D.REFUSED, _D.SKIPPED, _D.SENDING}),
     _D.AWAITING: frozenset({_D.PENDING}),
     _D.SENT: frozenset(),
-    _D.REFUSED: frozenset({_D.PENDING}),
+    _D.REFUSED: frozenset({_D.PENDING, _D.SKIPPED}),
     _D.SKIPPED: frozenset(),
 }
 """SENDING -> SENDING: the worker died while sending and another one took over after the lease."""

@@ -92,7 +92,8 @@ class Deliveries:
             if name in known:
                 mine = (deliveries.c.case_id == case_id) & (deliveries.c.destination == name)
                 waiting = now + self._database.queue_lease
-                renewed = {"state": _D.PENDING, "attempts": 0, "planned_at": now, "lease_until": waiting}
+                state = _D.PENDING if skip is None else _D.SKIPPED
+                renewed = {"state": state, "attempts": 0, "detail": skip or "", "planned_at": now, "lease_until": waiting}
                 connection.execute(update(deliveries).where(mine).values(renewed))
             else:
                 connection.execute(
@@ -174,18 +175,22 @@ class Deliveries:
             return self._end_case(connection, case_id, notices)
 
     def _end_case(self, connection: Connection, case_id: str, notices: Sequence[str]) -> bool:
-        """End a case in `delivering` when none of its deliveries is open any more; returns whether it has thereby ended."""
+        """End a case in `delivering` when none of its deliveries is open any more; returns whether it has thereby ended.
+
+        An escalation comes after that end: where it is refused, somebody must hear of it all the same.
+        """
         # the lock on the case's row makes two deliveries that end at the same moment count each other
         case_state = connection.scalar(select(cases.c.state).where(cases.c.case_id == case_id).with_for_update())
-        if case_state != CaseState.DELIVERING:
+        if case_state not in {CaseState.DELIVERING, CaseState.DELIVERED}:
             return False
         states = {_D(s) for s in connection.scalars(select(deliveries.c.state).where(deliveries.c.case_id == case_id))}
         if states - DELIVERY_ENDS:
             return False
+        before = CaseState(case_state)
         if _D.REFUSED not in states:
-            return self._cases.advance_in(connection, case_id, CaseState.DELIVERING, CaseState.DELIVERED)
+            return before is CaseState.DELIVERING and self._cases.advance_in(connection, case_id, before, CaseState.DELIVERED)
         why = "a destination did not take the result; see its deliveries"
-        self._cases.advance_in(connection, case_id, CaseState.DELIVERING, CaseState.FAILED, failed_stage=Stage.DELIVER, detail=why)
+        self._cases.advance_in(connection, case_id, before, CaseState.FAILED, failed_stage=Stage.DELIVER, detail=why)
         self._post_new(connection, case_id, dict.fromkeys(notices))
         return True
 

@@ -11,7 +11,7 @@ from typing import Any
 from celery import Celery, Task
 from celery.exceptions import Reject
 
-from corewatch.states import CaseState, Stage
+from corewatch.states import CaseState, DeliveryState, Stage
 from jobs.names import task_name
 from ledger.cases import Case
 from outputs.destinations.escalation import ESCALATION
@@ -105,6 +105,10 @@ def _to_delivery(context: WorkerContext) -> Callable[[Case, Facts], bool]:
     def advance(case: Case, facts: Facts) -> bool:
         reported = context.reported(case)
         planned = {name: d.applies(reported) for name, d in context.destinations.items() if _from_the_start(name)}
+        for refused in context.ledger.deliveries.of(case.case_id):  # an operator has started the case anew
+            if refused.state is DeliveryState.REFUSED and refused.destination not in planned:
+                gone = context.destinations.get(refused.destination)
+                planned[refused.destination] = "no longer in the settings" if gone is None else gone.applies(reported)
         finding = reported.result.finding
         levels = [timedelta(minutes=level.after_min) for level in context.settings.deliver.escalation]
         alert = finding is not None and finding.alert

@@ -51,6 +51,28 @@ def test_a_refused_delivery_fails_the_case_and_tells_the_operators_once(ledger: 
     assert states == {"pacs": DeliveryState.REFUSED, "folder": DeliveryState.SENT, "operators": DeliveryState.PENDING}
 
 
+def test_an_escalation_that_is_refused_after_the_end_is_told(ledger: Ledger, clock: Clock) -> None:
+    case_id = queued(ledger)
+    ledger.cases.advance(case_id, CaseState.QUEUED, CaseState.PREPARED)
+    ledger.cases.advance(case_id, CaseState.PREPARED, CaseState.DETECTED, core_ml=40.0, side="left", alert=True)
+    levels = [timedelta(minutes=1)]
+    ledger.deliveries.plan(case_id, CaseState.DETECTED, CaseState.DELIVERING, {"pacs": "no source"}, escalation=levels)
+    clock.forward(61)
+    assert ledger.alerts.fire(clock.now) == [(case_id, 1)]
+    ledger.deliveries.begin(case_id, "escalation-1", lease_s=60)
+    assert ledger.deliveries.end(case_id, "escalation-1", DeliveryState.REFUSED, detail="550", notices=("operators",))
+    case = ledger.cases.get(case_id)
+    assert case is not None
+    assert (case.state, case.failed_stage) == (CaseState.FAILED, Stage.DELIVER)
+    states = {d.destination: d.state for d in ledger.deliveries.of(case_id)}
+    assert states["operators"] is DeliveryState.PENDING
+    assert ledger.cases.retry(case_id) is Stage.RENDER
+    ledger.deliveries.plan(case_id, CaseState.DETECTED, CaseState.DELIVERING, {"escalation-1": "no longer in the settings"})
+    case = ledger.cases.get(case_id)
+    assert case is not None
+    assert case.state is CaseState.DELIVERED
+
+
 def test_a_delivery_that_failed_waits_alone(ledger: Ledger, clock: Clock) -> None:
     case_id = delivering(ledger, pacs=None, email=None)
     for posted in ledger.outbox.due(clock.now):

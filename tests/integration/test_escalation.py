@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from corewatch.states import CaseState, DeliveryState
+from corewatch.states import CaseState, DeliveryState, Stage
 from daemon.escalating import Escalating
 from outputs.links import Links
 from tests.support.ledger import Clock
 from tests.support.office import Office, open_office
 from tests.support.smtp import Mailbox, smtp_server
+from worker.tasks import _to_delivery
 
 TEAM, NEXT, CHIEF = "stroke@clinic.example", "oncall@clinic.example", "chief@clinic.example"
 URL = "https://corewatch.clinic.example"
@@ -82,6 +83,21 @@ def test_an_alert_stands_when_another_destination_refuses_the_result(office: Off
         assert body is not None
         for words in ("patient's LEFT", "40 mL", "Acknowledge this alert"):
             assert words in body.get_content()
+
+
+def test_a_case_started_anew_is_not_held_up_by_a_destination_that_is_gone(office: Office) -> None:
+    case_id = office.found(3.0, "email", "not-in-the-settings")
+    office.work()
+    assert office.ledger.cases.retry(case_id) is Stage.RENDER
+    case = office.ledger.cases.get(case_id)
+    assert case is not None
+    assert _to_delivery(office.context)(case, {})
+    office.work()
+    case = office.ledger.cases.get(case_id)
+    assert case is not None
+    assert case.state is CaseState.DELIVERED
+    states = {d.destination: d.state for d in office.ledger.deliveries.of(case_id)}
+    assert states == {"email": DeliveryState.SENT, "not-in-the-settings": DeliveryState.SKIPPED}
 
 
 def test_the_link_in_the_mail_stops_it(office: Office, mailbox: Mailbox) -> None:
