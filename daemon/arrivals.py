@@ -72,7 +72,7 @@ class OpenArrival:
         """
         if self.closing is None:
             # before the listing: what was stored before the arrival was closed is in a listing made after that
-            self.closing = read_closing(self.folder)
+            self.closing = closing_in(self.folder)
         # every new name in a folder sets its time of change
         changed_ns = self.folder.stat().st_mtime_ns
         if changed_ns != self._changed_ns:
@@ -181,6 +181,15 @@ def arrival_in(folder: Path) -> Arrival | None:
             return None
     opened_at = datetime.fromtimestamp(min(p.stat().st_mtime for p in (folder, *folder.iterdir())), UTC)
     return Arrival(folder.name, ArrivalSource.C_STORE, opened_at)
+
+
+def closing_in(folder: Path) -> Closing | None:
+    """How an arrival ended; where that record is damaged it counts as aborted: its images are here all the same."""
+    try:
+        return read_closing(folder)
+    except (ValueError, KeyError, TypeError):
+        log.exception("an arrival's record of its end is damaged; it counts as aborted", arrival=folder.name)
+        return Closing(datetime.fromtimestamp(folder.stat().st_mtime, UTC), ArrivalOutcome.ABORTED, 0)
 
 
 def abandoned(arrival: OpenArrival, now: datetime) -> Closing | None:

@@ -14,11 +14,11 @@ from sqlalchemy.exc import InterfaceError, OperationalError, StatementError
 from corewatch.arrival import ArrivalOutcome, Closing
 from corewatch.reasons import Reason
 from daemon.admission import Admission
-from daemon.arrivals import ArrivalFolders, OpenArrival, PastArrival, abandoned, arrival_in
+from daemon.arrivals import ArrivalFolders, OpenArrival, PastArrival, abandoned, arrival_in, closing_in
 from daemon.indexing import ReadInstance, Unreadable, content_of, index_file
 from daemon.sameimage import same_image
 from ledger.intake import IndexedFile
-from ledger.spool import ALIGNED_FILE, read_closing, write_closing
+from ledger.spool import ALIGNED_FILE, write_closing
 from ledger.store import Ledger
 
 log = structlog.get_logger()
@@ -102,7 +102,7 @@ class Taking:
         if arrival_id not in self.past:
             folder = self._received / arrival_id
             try:
-                arrival, closing = arrival_in(folder), read_closing(folder)
+                arrival, closing = arrival_in(folder), closing_in(folder)
             except FileNotFoundError:
                 return None
             if arrival is None:

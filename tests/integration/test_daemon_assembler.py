@@ -149,6 +149,16 @@ def test_nothing_is_acknowledged_in_an_arrival_that_was_given_up(site: Site) -> 
     assert len(site.ledger.cases.instance_paths(newest)) == 12
 
 
+def test_images_whose_record_of_closing_is_damaged_become_a_case(site: Site) -> None:
+    sender = site.sender()
+    sender.send(head())
+    (sender.writer.folder / "closed.json").write_bytes(b"\0" * 40)
+    site.step(1)
+    site.step(21)
+    assert site.only().state is S.QUEUED
+    assert sender.arrival_id in site.ledger.intake.finished_arrivals()
+
+
 def test_a_large_image_on_its_way_keeps_its_arrival_open(site: Site) -> None:
     sender = site.sender()
     sender.send(head()[:1])
