@@ -19,7 +19,7 @@ import psutil
 import pytest
 import redis
 
-from corewatch.states import ENDS, CaseState
+from corewatch.states import ENDS, CaseState, DeliveryState
 from jobs.embedded import running_url
 from ledger.cases import Case
 from tests.support.net import wait_for
@@ -149,7 +149,7 @@ def test_nothing_is_lost_and_every_case_ends(corewatch: Corewatch) -> None:
 
 
 def _when_quiet(corewatch: Corewatch, everything: dict[int, list[Image]]) -> dict[int, Case]:
-    """The one case of each series, once all of its images are there and it has ended."""
+    """The one case of each series, once all of its images are there, it has ended, and everybody has heard of it."""
 
     def look() -> dict[int, Case] | None:
         current: dict[int, list[Case]] = {number: [] for number in everything}
@@ -161,8 +161,12 @@ def _when_quiet(corewatch: Corewatch, everything: dict[int, list[Image]]) -> dic
                 current[by_uid[case.series_uid]].append(case)
         assert corewatch.ledger is not None
         done = {n: found[0] for n, found in current.items() if len(found) == 1}
+        if len(done) < len(everything):
+            return None
         whole = all(len(corewatch.ledger.cases.instance_paths(case)) == SLICES for case in done.values())
-        return done if len(done) == len(everything) and whole else None
+        told = all(d.state in (DeliveryState.SENT, DeliveryState.SKIPPED)
+                   for case in done.values() for d in corewatch.ledger.deliveries.of(case.case_id))  # fmt: skip
+        return done if whole and told else None
 
     try:
         return wait_for("every series in one case that has ended", look, 150, every=0.5)
