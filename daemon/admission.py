@@ -135,7 +135,7 @@ class Admission:
     def supersede(self, series_uid: str) -> None:
         """Let the newest decided revision take the place of earlier ones, as long as none of them has a result or is in work.
 
-        What was found, or is about to be, is only replaced by another result (`Cases.advance` to `detected`): a stray image that
+        What was found, or is about to be, is only replaced by another result (`Cases.advance` to `delivering`): a stray image that
         spoils a series does not take it back.
         """
         revisions = sorted(self._ledger.cases.find(series_uid=series_uid), key=lambda c: c.revision)

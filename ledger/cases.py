@@ -228,8 +228,9 @@ class Cases:
             record(connection, now, f"case.{after}", case_id, **detail)
             for one in work:
                 post(connection, now, one)
-            if after is CaseState.DETECTED:
-                # not before: a stray image that spoils a series must not take back what was found without it
+            if after is CaseState.DELIVERING:
+                # not before: neither a stray image that spoils a series nor a page that cannot be drawn may take back what was
+                # found without it, nor end the escalation of its alert
                 self._supersede(connection, case_id)
             elif after in WITHOUT_RESULT:
                 self._give_way(connection, case_id)

@@ -11,7 +11,7 @@ from corewatch.letters import Event, LetterKind
 from corewatch.states import CaseState, Stage
 from ledger.alerts import EscalationState
 from ledger.store import Ledger
-from tests.support.ledger import Clock, queued
+from tests.support.ledger import ARRIVAL, Clock, files, queued
 
 LEVELS = (timedelta(minutes=10), timedelta(minutes=25))
 
@@ -63,6 +63,22 @@ def test_acknowledgement_ends_it_and_the_first_one_counts(ledger: Ledger, clock:
     trail = [(h.event, h.detail.get("by"), h.detail.get("first")) for h in ledger.cases.history(case_id) if "alert." in h.event]
     assert ("alert.acknowledged", "Dr. First", True) in trail
     assert ("alert.acknowledged", "Dr. Second", False) in trail
+
+
+def test_an_alert_stands_until_a_later_result_is_ready_to_be_delivered(ledger: Ledger, clock: Clock) -> None:
+    first = alert(ledger)
+    [second] = ledger.intake.take(ARRIVAL, files("1.2", range(3, 4))).opened
+    ledger.cases.advance(second, CaseState.RECEIVING, CaseState.QUEUED, case_key="key two")
+    ledger.cases.advance(second, CaseState.QUEUED, CaseState.PREPARED)
+    ledger.cases.advance(second, CaseState.PREPARED, CaseState.DETECTED, core_ml=41.0, side="left", alert=True)
+    ledger.cases.advance(second, CaseState.DETECTED, CaseState.FAILED, failed_stage=Stage.RENDER, detail="no page")
+    clock.forward(601)
+    assert ledger.alerts.fire(clock.now) == [(first, 1)]
+    # an operator had it tried again
+    ledger.cases.advance(second, CaseState.FAILED, CaseState.DETECTED)
+    assert ledger.deliveries.plan(second, CaseState.DETECTED, CaseState.DELIVERING, {"email": None}, escalation=LEVELS)
+    clock.forward(86400)
+    assert [case_id for case_id, _ in ledger.alerts.fire(clock.now)] == [second, second]
 
 
 def test_a_case_that_is_superseded_is_not_escalated(ledger: Ledger, clock: Clock) -> None:

@@ -47,6 +47,7 @@ def test_a_late_slice_makes_a_revision_whose_result_supersedes(site: Site) -> No
     assert second.case_key == case_key("1.2.7", [uid for uid, _ in images])
     site.ledger.cases.advance(second.case_id, S.QUEUED, S.PREPARED)
     site.ledger.cases.advance(second.case_id, S.PREPARED, S.DETECTED)
+    site.ledger.deliveries.plan(second.case_id, S.DETECTED, S.DELIVERING, {"folder": None})
     first = site.ledger.cases.get(first.case_id)  # type: ignore[assignment]
     assert (first.state, first.superseded_by) == (S.SUPERSEDED, second.case_id)
 
