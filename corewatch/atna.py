@@ -157,7 +157,7 @@ def _xml(
         )
         _code(study, "ParticipantObjectIDTypeCode", _STUDY)
         # the schema wants a name or a query of every object
-        ET.SubElement(study, "ParticipantObjectName").text = fact.study_uid
+        ET.SubElement(study, "ParticipantObjectName").text = _clean(fact.study_uid)
         if fact.case_id:
             ET.SubElement(study, "ParticipantObjectDetail", type="corewatch case", value=_base64(fact.case_id))
     if fact.case_id:
