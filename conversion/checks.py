@@ -24,6 +24,7 @@ from corewatch.instance import Instance
 from corewatch.reasons import Reason
 from corewatch.selection import not_a_slice
 from corewatch.spacing import EQUAL_STEPS_MM, blocks, jumps
+from corewatch.sweeps import between_each_other
 
 POSITION_TOLERANCE_MM: Final = 0.1
 """A slice may lie so far from its place on the regular grid: positions are often written with one decimal, which costs 0.05 mm at
@@ -259,10 +260,12 @@ def regular_increments(slices: Sequence[Instance]) -> list[Problem]:
         return []
     distinct = np.flatnonzero(np.concatenate([[True], np.diff(line.along) > SAME_POSITION_MM]))
     along = line.along[distinct]
-    if len(along) < 3 or is_regular(along):
+    if len(along) < 3:
         return []
-    if _interleaved(slices):
+    if _interleaved(slices) or between_each_other([line.numbers[k] for k in distinct]):
         return [Problem(Reason.MIXED_SERIES, "Its acquisitions overlap, each with slice positions of its own.")]
+    if is_regular(along):
+        return []
     steps = np.diff(along)
     usual = min([float(np.median(steps)), *(block.step_mm for block in blocks(along))])
     wide = steps > _allowed_steps(along, [line.numbers[k] for k in distinct])

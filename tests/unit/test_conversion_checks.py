@@ -179,6 +179,16 @@ def test_two_interleaved_acquisitions_are_mixed() -> None:
     assert reasons(first + second) == [Reason.MIXED_SERIES]
 
 
+@pytest.mark.parametrize("offset", [0.5, 1.0], ids=["between", "halfway"])
+def test_two_acquisitions_of_one_number_are_told_apart_by_their_images_numbers(offset: float) -> None:
+    first = [replace(s, instance_number=1 + n) for n, s in enumerate(series(20, 2.0))]
+    second = [
+        replace(s, sop_instance_uid=f"2.{n}", instance_number=21 + n)
+        for n, s in enumerate(series(20, 2.0, start=(-120.0, -110.0, -60.0 + offset)))
+    ]
+    assert reasons(first + second) == [Reason.MIXED_SERIES]
+
+
 def test_acquisition_numbers_that_count_along_the_table_are_one_stack() -> None:
     blocks = [replace(s, acquisition_number=n // 5) for n, s in enumerate(series(20))]
     assert check_series(blocks) == []
