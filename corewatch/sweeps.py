@@ -43,8 +43,9 @@ def between_each_other(numbers: Sequence[int | None]) -> bool:
 
     One sweep, sweeps one behind the other, and numbers in no order are no sign of it.
     """
-    spans = [(min(run), max(run)) for run in sweeps(numbers) if len(run) >= LEAST]
-    if len(spans) < 2 or sum(1 for run in sweeps(numbers) if len(run) < LEAST):
+    runs = sweeps(numbers)
+    if len(runs) < 2 or any(len(run) < LEAST for run in runs):
         return False
+    spans = [(min(run), max(run)) for run in runs]
     first, last = max(low for low, _ in spans), min(high for _, high in spans)
     return last - first > min(high - low for low, high in spans) / 2
