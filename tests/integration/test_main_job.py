@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -318,7 +319,8 @@ def test_what_cannot_be_analysed_ends_with_its_reason(
 def test_files_that_are_no_images(corewatch: Corewatch, tmp_path: Path) -> None:
     """Rubbish in the inbox is moved aside with its reason beside it, and stops nothing."""
     (tmp_path / "notes.txt").write_text("not a DICOM file")
-    (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 and then nothing")
+    # its end is there, so nothing more is waited for, and tells of a directory that is not
+    (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 and then nothing" + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, 46, 0, 0))
     for name in ("notes.txt", "broken.zip"):
         drop(corewatch, tmp_path / name)
     rejected = corewatch.inbox / "rejected"
