@@ -53,7 +53,8 @@ class Finding:
     alert
         `core_ml` is at or above the threshold `alert_ml`.
     unstable
-        The interval reaches over the threshold: another placement of the same head could have decided otherwise.
+        Another placement of the same head could have decided otherwise: the interval reaches over the threshold, or lies on the
+        other side of it than `core_ml`.
     perturbations
         The displacements behind the interval, in words that name each one; empty where the spread was switched off.
     """
@@ -84,5 +85,5 @@ CORE_MAP_THRESHOLD: Final = 50
 def decide_alert(core_ml: float, interval: tuple[float, float] | None, alert_ml: float) -> tuple[bool, bool]:
     """Return (alert, unstable) for a volume in mL, its 10-90 % interval and the alert threshold."""
     alert = core_ml >= alert_ml
-    unstable = interval is not None and interval[0] < alert_ml <= interval[1]
+    unstable = interval is not None and any((end >= alert_ml) != alert for end in interval)
     return alert, unstable

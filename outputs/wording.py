@@ -59,6 +59,9 @@ def caution(finding: Finding) -> str | None:
     """What an unstable finding means; None for a stable one."""
     if not finding.unstable:
         return None
+    ends = finding.core_ml_interval
+    if ends is not None and all((end >= finding.alert_ml) != finding.alert for end in ends):
+        return f"UNSTABLE: the range lies beyond {threshold(finding)}"
     return f"UNSTABLE: the range crosses {threshold(finding)}"
 
 

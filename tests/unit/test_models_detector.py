@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from corewatch.errors import OperatorNeeded
-from corewatch.findings import ModelIdentity, Side
+from corewatch.findings import ModelIdentity, Side, decide_alert
 from corewatch.geometry import NETWORK_SHAPE
 from worker.models.core_map import CoreMap
 from worker.models.detector import Head, ModelDetector, Reading, decide_side
@@ -149,12 +149,40 @@ def test_what_a_finding_says_fits_together(raw: float, copies: list[float], aler
     assert min(every) - 1e-9 <= low
     assert low <= high <= max(every) + 1e-9
     assert finding.alert == (finding.core_ml >= alert_ml)
-    assert finding.unstable == (low < alert_ml <= high)
+    assert finding.unstable == (((low >= alert_ml) != finding.alert) or ((high >= alert_ml) != finding.alert))
+    if low < alert_ml <= high:
+        assert finding.unstable
     if finding.side is not Side.NONE:
         assert finding.core_ml >= THRESHOLDS.side_min_ml
         assert finding.side_confidence >= THRESHOLDS.side_min_confidence
     if all(v >= alert_ml for v in every) or all(v < alert_ml for v in every):
         assert not finding.unstable, "where every placement decides alike nothing is unstable"
+
+
+@pytest.mark.parametrize(
+    ("core_ml", "interval", "alert", "unstable"),
+    [
+        (20.0, (20.0, 20.0), True, False),  # the threshold itself is an alert, and nothing decides otherwise
+        (20.0, (19.999, 25.0), True, True),
+        (19.999, (15.0, 20.0), False, True),
+        (19.999, (15.0, 19.999), False, False),
+        (20.0, (11.0, 17.2), True, True),  # most placements say no, though the one that was analysed says yes
+        (19.0, (21.0, 30.0), False, True),
+        (0.0, (0.0, 0.0), False, False),
+        (25.0, None, True, False),
+    ],
+)
+def test_at_the_threshold(core_ml: float, interval: tuple[float, float] | None, alert: bool, unstable: bool) -> None:
+    assert decide_alert(core_ml, interval, 20.0) == (alert, unstable)
+
+
+def test_one_placement_alone_above_the_threshold_is_an_unstable_alert() -> None:
+    finding = detector(Scripted(20.0, copies=[10.0, 11.0, 12.0, 13.0]), perturbations=5).detect(HEAD, alert_ml=20).finding
+
+    assert finding.core_ml_interval is not None
+    assert finding.core_ml_interval[1] < 20
+    assert finding.alert
+    assert finding.unstable
 
 
 @given(first=st.floats(0, 30), second=st.floats(0, 30))

@@ -47,6 +47,8 @@ def test_interval_and_caution() -> None:
     assert wording.interval(finding(core_ml_interval=None)) is None
     assert wording.caution(finding()) is None
     assert wording.caution(finding(unstable=True)) == "UNSTABLE: the range crosses 20 mL"
+    other_side = finding(core_ml=20.0, core_ml_interval=(11.0, 17.2), unstable=True)
+    assert wording.caution(other_side) == "UNSTABLE: the range lies beyond 20 mL"
 
 
 def test_verdict_and_side_in_words() -> None:
