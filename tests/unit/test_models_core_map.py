@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from corewatch.errors import OperatorNeeded
 from corewatch.findings import Side
 from corewatch.geometry import MIDLINE_INDEX, NETWORK_SHAPE
 from worker.models.core_map import core_map, enlarged, relevance
@@ -90,6 +91,14 @@ def test_mirrored_inputs_give_the_mirrored_map(gradients: NDArray[np.float32]) -
 
     np.testing.assert_array_equal(mirrored.voxels, straight.voxels[::-1])
     assert mirrored.darker is Side.RIGHT
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_gradients_that_are_no_numbers_give_no_map(gradients: NDArray[np.float32], value: float) -> None:
+    gradients[RIGHT, 0, 0, 0, 1] = value
+
+    with pytest.raises(OperatorNeeded, match="no numbers"):
+        core_map(gradients, dark(LEFT))
 
 
 def test_no_gradient_gives_an_empty_map_without_a_side() -> None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +154,13 @@ def test_an_unknown_number_of_perturbations_is_refused(weights: Path, models_dir
         ({"weights": "../../secret"}, "weights"),
         ({"surprise": 1}, "surprise"),
         ({"input": {"axes": "RAS"}}, "axes"),
+        ({"input": {"voxel_mm": 2.0}}, "no other frame"),
+        ({"input": {"shape": [100, 100, 100]}}, "no other frame"),
+        ({"input": {"hu_range": [0, 80]}}, "no other frame"),
+        ({"version": "a\\b"}, "no backslash"),
+        ({"intended_use": "Diagnosis.\nReally."}, "line breaks"),
+        ({"thresholds": {"core_map": 10}}, "core_map"),
+        ({"thresholds": {"asymmetry_sd_hu": float("nan")}}, "manifest.json"),
     ],
 )
 def test_a_bad_manifest_is_listed_with_its_problem(
@@ -191,72 +195,3 @@ def test_importing_the_package_imports_no_tensorflow() -> None:
     code = "import sys, worker.models; sys.exit('tensorflow' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
-
-
-class _Server(ThreadingHTTPServer):
-    content = b""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-
-    def do_GET(self) -> None:
-        if self.path.startswith("/to-file"):
-            self.send_response(302)
-            self.send_header("Location", "file:///etc/hostname")
-            self.end_headers()
-        elif self.path.startswith("/weights"):
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(self.server.content)))
-            self.end_headers()
-            self.wfile.write(self.server.content)
-        else:
-            self.send_error(404)
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        pass
-
-
-@pytest.fixture
-def address(weights: Path) -> Iterator[str]:
-    server = _Server(("127.0.0.1", 0), _Handler)
-    server.content = weights.read_bytes()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield f"http://someone:secret@127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
-
-
-def test_a_model_is_downloaded_and_its_address_kept_without_the_password(
-    address: str, weights: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    plain = address.replace("someone:secret@", "")
-
-    manifest = install_model(f"{plain}/weights.h5?token=abc", models_dir, "mine", version="1", sha256=sha256_of(weights))
-
-    assert verify_model("mine", models_dir) == manifest
-    assert manifest.source == f"{plain}/weights.h5"
-
-
-@pytest.mark.parametrize(
-    ("path", "message"), [("/absent", "answers 404"), ("/to-file", "file"), ("/weights.h5", "needs its SHA-256")]
-)
-def test_what_cannot_be_downloaded_safely_is_refused(
-    address: str, models_dir: Path, path: str, message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    sha256 = None if path == "/weights.h5" else "0" * 64
-
-    with pytest.raises(ConfigurationError, match=message) as caught:
-        install_model(address.replace("someone:secret@", "") + path, models_dir, "mine", version="1", sha256=sha256)
-    assert "root:" not in str(caught.value)
-    assert list(models_dir.iterdir()) == []
-
-
-def test_a_server_that_is_not_there_is_a_configuration_error_without_the_password(models_dir: Path) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        install_model("https://someone:secret@127.0.0.1:1/w.h5", models_dir, "mine", version="1")
-    assert "secret" not in str(caught.value)

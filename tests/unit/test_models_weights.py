@@ -156,6 +156,31 @@ def _crowd(file: h5py.File) -> None:
         file.create_group(f"g{i}")
 
 
+def _unwritten(file: h5py.File) -> None:
+    """HDF5 would read zeros: a file whose writer was stopped, or a tiny one that pretends to hold everything."""
+    shape = file[KERNEL].shape
+    del file[KERNEL]
+    file.create_dataset(KERNEL, shape=shape, dtype="f4")
+
+
+def _unwritten_chunks(file: h5py.File) -> None:
+    shape = file[KERNEL].shape
+    del file[KERNEL]
+    file.create_dataset(KERNEL, shape=shape, dtype="f4", chunks=(1,) * 5, fillvalue=0.5)
+    file[KERNEL][0, 0, 0] = 0.5
+
+
+def _huge_chunk(file: h5py.File) -> None:
+    """3.9 GiB to be read for a kernel of 432 bytes."""
+    shape = file[KERNEL].shape
+    del file[KERNEL]
+    file.create_dataset(KERNEL, shape=shape, maxshape=(None,) * 5, dtype="f4", chunks=(63,) * 5)
+
+
+def _long_name(file: h5py.File) -> None:
+    file["x" * 60_000] = np.zeros(1, np.float32)
+
+
 def _named_type(file: h5py.File) -> None:
     file["type"] = np.dtype("f4")
 
@@ -181,6 +206,10 @@ def _named_type(file: h5py.File) -> None:
         (_cycle, "too many groups"),
         (_crowd, "too many groups"),
         (_named_type, "no weight"),
+        (_unwritten, "never written"),
+        (_unwritten_chunks, "never written"),
+        (_huge_chunk, "never written"),
+        (_long_name, r"does not have: 'x{80}\.\.\.'$"),
     ],
 )
 def test_a_foreign_or_hostile_file_is_refused(path: Path, damage: Callable[[h5py.File], None], message: str) -> None:

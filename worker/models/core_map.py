@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from corewatch.errors import OperatorNeeded
 from corewatch.findings import CORE_MAP_THRESHOLD, Side
 from worker.models.hemispheres import HU_SCALE, LEFT, RIGHT, join
 
@@ -52,7 +53,16 @@ def core_map(gradients: NDArray[np.float32], hemispheres: NDArray[np.float32]) -
         hemisphere.
     hemispheres
         (2, 73, 182, 133), the network's inputs (`worker.models.hemispheres.split`).
+
+    Raises
+    ------
+    OperatorNeeded
+        Gradients that are no numbers.
     """
+    if not np.isfinite(gradients).all():
+        raise OperatorNeeded(
+            "the model's gradients are no numbers, so there is no core map; verify it with: corewatch model verify"
+        )
     left, right = relevance(gradients[LEFT]), relevance(gradients[RIGHT])
     chosen = right if right.sum() > left.sum() else left
     hemisphere = _smoothed_percent(enlarged(chosen, hemispheres.shape[1:]))

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from corewatch.errors import ConfigurationError
 from corewatch.findings import CORE_MAP_THRESHOLD, ModelIdentity
@@ -17,6 +17,9 @@ from corewatch.geometry import NETWORK_SHAPE
 from ledger.durable import sync_folder
 
 MANIFEST_NAME: Final = "manifest.json"
+TEMPORARY_PREFIX: Final = ".manifest-"
+"""Of a manifest that is still being written; what bears it after a crash can be deleted."""
+
 _MAX_MANIFEST_BYTES: Final = 256 * 1024
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -27,18 +30,44 @@ ModelName = Annotated[str, Field(pattern=MODEL_NAME_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+def _one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("line breaks and control characters do not belong here")
+    return text
+
+
+def _for_results(text: str) -> str:
+    # A backslash would part one DICOM value into two (PS3.5 section 6.2, LO).
+    if not text.isascii() or "\\" in text or text != text.strip():
+        raise ValueError("use ASCII letters, digits and signs, no backslash, and no space at either end")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_one_line)]
+"""Text that is shown in one line."""
+
+Version = Annotated[Line, Field(min_length=1, max_length=64), AfterValidator(_for_results)]
+"""Stands in every result, also in DICOM objects (LO)."""
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class InputFrame(_Part):
-    """What the model is given."""
+    """What the model is given: the one frame that heads are aligned to. A model that asks for another is refused."""
 
     axes: Literal["LAS"] = "LAS"
     shape: tuple[int, int, int] = NETWORK_SHAPE
     voxel_mm: float = 1.0
     hu_range: tuple[int, int] = (0, 100)
     """HU are clipped to this range."""
+
+    @model_validator(mode="after")
+    def _is_the_one_there_is(self) -> InputFrame:
+        if (self.shape, self.voxel_mm, self.hu_range) != (NETWORK_SHAPE, 1.0, (0, 100)):
+            raise ValueError(f"heads come in {NETWORK_SHAPE} voxels of 1 mm with 0 to 100 HU, and in no other frame")
+        return self
 
 
 class Output(_Part):
@@ -73,7 +102,7 @@ class Manifest(_Part):
     """`manifest.json` in a model's folder."""
 
     name: ModelName
-    version: str = Field(min_length=1, max_length=64)
+    version: Version
     weights: str = Field("weights.h5", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,126}$")
     """Name of the weights file beside the manifest."""
     sha256: Sha256
@@ -83,10 +112,10 @@ class Manifest(_Part):
     input: InputFrame = InputFrame()
     outputs: tuple[Output, ...] = DEEPSYMNET_OUTPUTS
     thresholds: Thresholds = Thresholds()
-    intended_use: str = Field(min_length=1)
-    citation: str = ""
-    licence: str = ""
-    source: str = ""
+    intended_use: Line = Field(min_length=1)
+    citation: Line = ""
+    licence: Line = ""
+    source: Line = ""
     """Where the weights came from: a file name or an address without user and password."""
 
     @property
@@ -125,7 +154,7 @@ def read_manifest(folder: Path) -> Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest so that a reader sees the old or the new one, never a part; it survives a power cut once this returns."""
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
-    handle, temporary = tempfile.mkstemp(prefix=".manifest-", dir=folder)
+    handle, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=folder)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)

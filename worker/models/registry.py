@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from corewatch.errors import ConfigurationError
 from worker.models.adapters import ADAPTERS, Adapter, Device
 from worker.models.detector import Detector, ModelDetector
 from worker.models.manifest import MANIFEST_NAME, Manifest, read_manifest, sha256_of
 from worker.models.spread import PERTURBATIONS
+
+T = TypeVar("T")
 
 BUILTIN_DIR: Final = Path(__file__).parent / "builtin"
 """Models that come with corewatch."""
@@ -42,15 +44,30 @@ def list_models(models_dir: Path) -> tuple[ModelEntry, ...]:
 
     Only manifests are read here; `verify_model` looks at the weights.
     """
-    entries = []
-    for parent, builtin in ((BUILTIN_DIR, True), (models_dir, False)):
-        folders = sorted(f for f in parent.iterdir() if (f / MANIFEST_NAME).is_file()) if parent.is_dir() else []
-        for folder in folders:
-            try:
-                entries.append(ModelEntry(folder.name, folder, builtin, read_manifest(folder), None))
-            except ConfigurationError as error:
-                entries.append(ModelEntry(folder.name, folder, builtin, None, str(error)))
-    return tuple(entries)
+    return tuple(
+        _entry(folder, builtin)
+        for parent, builtin in ((BUILTIN_DIR, True), (models_dir, False))
+        for folder in (sorted(parent.iterdir()) if parent.is_dir() else ())
+        if _has_manifest(folder)
+    )
+
+
+def _has_manifest(folder: Path) -> bool:
+    """Whether a model is here, readable or not; a folder that a model is just being installed into has no manifest yet."""
+    try:
+        (folder / MANIFEST_NAME).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # reading it says why
+        return True
+    return True
+
+
+def _entry(folder: Path, builtin: bool) -> ModelEntry:
+    try:
+        return ModelEntry(folder.name, folder, builtin, read_manifest(folder), None)
+    except ConfigurationError as error:
+        return ModelEntry(folder.name, folder, builtin, None, str(error))
 
 
 def find_model(name: str, models_dir: Path) -> tuple[Path, Manifest]:
@@ -63,11 +80,12 @@ def find_model(name: str, models_dir: Path) -> tuple[Path, Manifest]:
     ConfigurationError
         The model's manifest cannot be used.
     """
-    for entry in list_models(models_dir):
+    entries = list_models(models_dir)
+    for entry in entries:
         if entry.name == name:
             return entry.folder, read_manifest(entry.folder)
-    known = ", ".join(entry.name for entry in list_models(models_dir)) or "none"
-    raise ModelNotFound(f"model.name: there is no model {name!r} (there are: {known}); install it with: corewatch model install")
+    known = ", ".join(entry.name for entry in entries) or "none"
+    raise ModelNotFound(f"there is no model {name!r} (there are: {known}); install it with: corewatch model install")
 
 
 def verify_model(name: str, models_dir: Path, *, adapters: Mapping[str, Adapter] = ADAPTERS) -> Manifest:
@@ -78,21 +96,36 @@ def verify_model(name: str, models_dir: Path, *, adapters: Mapping[str, Adapter]
     ModelNotFound, ConfigurationError
         What is wrong, and what to do about it.
     """
-    folder, manifest = find_model(name, models_dir)
-    weights, adapter = _checked(folder, manifest, adapters)
-    adapter.check(weights)
-    return manifest
+
+    def check(manifest: Manifest, weights: Path, adapter: Adapter) -> Manifest:
+        adapter.check(weights)
+        return manifest
+
+    return _with_model(find_model(name, models_dir)[0], adapters, check)
 
 
 def load_detector(
     name: str, models_dir: Path, *, device: Device = "cpu", perturbations: int = 0, adapters: Mapping[str, Adapter] = ADAPTERS
 ) -> Detector:
-    """Load a model. Slow (it imports TensorFlow): once per worker process.
+    """Load a model by its name, built in or under `models_dir`; see `load_from`.
+
+    Raises
+    ------
+    ModelNotFound
+        No such model.
+    ConfigurationError
+        As `load_from`.
+    """
+    return load_from(find_model(name, models_dir)[0], device=device, perturbations=perturbations, adapters=adapters)
+
+
+def load_from(
+    folder: Path, *, device: Device = "cpu", perturbations: int = 0, adapters: Mapping[str, Adapter] = ADAPTERS
+) -> ModelDetector:
+    """Load the model in `folder`. Slow (it imports TensorFlow): once per worker process.
 
     Parameters
     ----------
-    name
-        A built-in model or one under `models_dir`.
     device
         ``gpu`` without a usable GPU is an error.
     perturbations
@@ -100,16 +133,28 @@ def load_detector(
 
     Raises
     ------
-    ModelNotFound
-        No such model.
     ConfigurationError
-        The weights changed since they were installed or are not sound, the adapter or the device is not there.
+        The manifest cannot be used, the weights changed since they were installed or are not sound, the adapter or the device is
+        not there.
     """
     if perturbations not in PERTURBATIONS:
         raise ConfigurationError(f"model.perturbations: {perturbations} is not one of {', '.join(map(str, PERTURBATIONS))}")
-    folder, manifest = find_model(name, models_dir)
-    weights, adapter = _checked(folder, manifest, adapters)
-    return ModelDetector(manifest.identity, adapter.load(weights, device), manifest.thresholds, perturbations)
+
+    def load(manifest: Manifest, weights: Path, adapter: Adapter) -> ModelDetector:
+        return ModelDetector(manifest.identity, adapter.load(weights, device), manifest.thresholds, perturbations)
+
+    return _with_model(folder, adapters, load)
+
+
+def _with_model(folder: Path, adapters: Mapping[str, Adapter], use: Callable[[Manifest, Path, Adapter], T]) -> T:
+    """`use(manifest, weights, adapter)`; again where the model was replaced meanwhile, for its former weights are gone then."""
+    manifest = read_manifest(folder)
+    try:
+        return use(manifest, *_checked(folder, manifest, adapters))
+    except ConfigurationError:
+        if read_manifest(folder) == manifest:
+            raise
+    return _with_model(folder, adapters, use)
 
 
 def _checked(folder: Path, manifest: Manifest, adapters: Mapping[str, Adapter]) -> tuple[Path, Adapter]:

@@ -29,6 +29,7 @@ MAX_FILTERS: Final = 64
 MAX_UNITS: Final = 256
 _MAX_OBJECTS: Final = 1000
 _MAX_DEPTH: Final = 4
+_MAX_SHOWN: Final = 80
 
 _CONVS: Final = 15
 _ENCODER_CONVS: Final = 9
@@ -150,15 +151,20 @@ def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
             raise WeightsRefused("the file is not built like this network's weights (too many groups)")
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise WeightsRefused(f"the file holds a link at {name!r}; weights must lie in the file itself")
+                raise WeightsRefused(f"the file holds a link at {_shown(name)}; weights must lie in the file itself")
             item = group[name]
             if isinstance(item, h5py.Group):
                 waiting.append((f"{path}{name}/", item))
             elif isinstance(item, h5py.Dataset):
                 found[f"{path}{name}"] = item
             else:
-                raise WeightsRefused(f"the file holds something that is no weight at {name!r}")
+                raise WeightsRefused(f"the file holds something that is no weight at {_shown(name)}")
     return found
+
+
+def _shown(name: str) -> str:
+    """A name from the file, which can be anything, for a message."""
+    return repr(name if len(name) <= _MAX_SHOWN else name[:_MAX_SHOWN] + "...")
 
 
 def _checked(datasets: Mapping[str, h5py.Dataset]) -> dict[str, NDArray[np.float32]]:
@@ -176,7 +182,7 @@ def _checked(datasets: Mapping[str, h5py.Dataset]) -> dict[str, NDArray[np.float
     if missing:
         raise WeightsRefused(f"the file lacks {missing[0]} and {len(missing) - 1} more weights")
     if foreign:
-        raise WeightsRefused(f"the file holds weights that this network does not have: {foreign[0]!r}")
+        raise WeightsRefused(f"the file holds weights that this network does not have: {_shown(foreign[0])}")
     for path, dataset in datasets.items():
         _check_storage(path, dataset, {**used, **unused}[path])
     arrays = {}
@@ -203,6 +209,9 @@ def _check_storage(path: str, dataset: h5py.Dataset, shape: tuple[int, ...]) -> 
     if creation.get_nfilters():
         # A filter can name a plug-in that HDF5 would load as code, and weights do not compress.
         raise WeightsRefused(f"{path} is stored compressed or filtered; weights are stored plainly")
+    if dataset.id.get_storage_size() < dataset.nbytes:
+        # HDF5 would make up the rest (zeros, or any number that the file names).
+        raise WeightsRefused(f"{path} was never written, or not whole")
 
 
 def write_weights(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
