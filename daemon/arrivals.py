@@ -36,6 +36,8 @@ class OpenArrival:
     ----------
     known
         Names of its files that have a row.
+    unproven
+        Names of files that were there when the daemon was started: the machine may have crashed since they were written.
     last_change
         When its newest file was stored, or when it was opened.
     closing
@@ -52,6 +54,7 @@ class OpenArrival:
     folder: Path
     last_change: datetime
     known: set[str] = field(default_factory=set)
+    unproven: frozenset[str] = frozenset()
     closing: Closing | None = None
     series: set[str] = field(default_factory=set)
     added: int = 0

@@ -18,7 +18,7 @@ from daemon.arrivals import ArrivalFolders, OpenArrival, PastArrival, abandoned,
 from daemon.indexing import ReadInstance, Unreadable, content_of, index_file
 from daemon.sameimage import same_image
 from ledger.intake import IndexedFile
-from ledger.spool import ALIGNED_FILE, write_closing
+from ledger.spool import ALIGNED_FILE, instance_files, write_closing
 from ledger.store import Ledger
 
 log = structlog.get_logger()
@@ -73,6 +73,7 @@ class Taking:
         self._read_instance = read_instance
         self._folders = ArrivalFolders(received_dir)
         self._finished: set[str] | None = None
+        self._looked = False
         self._unread: dict[Path, int] = {}
         self._troubled: set[str] = set()
         self._changes = Changes()
@@ -123,6 +124,7 @@ class Taking:
         if names is None:
             return
         self._finished.intersection_update(names)
+        all_open = True
         for name in names:
             if name in self._finished or name in self.open:
                 continue
@@ -134,8 +136,11 @@ class Taking:
                 self._folders.look_again()
                 raise
             except Exception:
+                all_open = False
                 self._folders.look_again()
                 self._say_once(name)
+        # from here on what is found was stored while we looked; not so the files of an arrival that could not be opened yet
+        self._looked |= all_open
 
     def _open(self, name: str) -> None:
         folder = self._received / name
@@ -145,7 +150,8 @@ class Taking:
             return
         self._ledger.intake.register(arrival)
         known = {Path(p).name for p in self._ledger.intake.known_paths(arrival.arrival_id)}
-        self.open[name] = OpenArrival(arrival, folder, arrival.opened_at, known)
+        unproven = frozenset[str]() if self._looked else frozenset(p.name for p in instance_files(folder))
+        self.open[name] = OpenArrival(arrival, folder, arrival.opened_at, known, unproven)
 
     def _say_once(self, name: str) -> None:
         """An arrival that cannot be taken in is tried again in every step and stops no other; the log hears of it once."""
@@ -219,7 +225,7 @@ class Taking:
                 if path.name == ALIGNED_FILE:
                     self._take_aligned(arrival, path, now)
                     continue
-                row = self._index(path, now)
+                row = self._index(path, now, proven=path.name not in arrival.unproven)
             except FileNotFoundError:
                 arrival.look(now)  # raises where the whole folder is gone
                 log.warning("a stored file was removed by somebody else", arrival=arrival.arrival.arrival_id)
@@ -243,9 +249,9 @@ class Taking:
         except OSError:
             return False
 
-    def _index(self, path: Path, now: datetime) -> IndexedFile | Unreadable:
+    def _index(self, path: Path, now: datetime, *, proven: bool) -> IndexedFile | Unreadable:
         try:
-            return index_file(path, self._received, self._read_instance, now)
+            return index_file(path, self._received, self._read_instance, now, proven=proven)
         except OSError:
             raise
         except Exception as error:

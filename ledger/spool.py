@@ -7,7 +7,9 @@
 
 A listener or the watch folder writes through `ArrivalWriter`; the daemon reads. Files stay where they were stored until retention
 removes the whole folder: nothing is moved, so nothing is lost between two names. The same bytes sent twice get the same name;
-different bytes under one SOP Instance UID get two names, and the daemon reports the conflict.
+different bytes under one SOP Instance UID get two names, and the daemon reports the conflict. The content hash is made of the bytes
+as they arrive, and its name is what a file gets last of all, after its fsync: whoever finds the file need not read it again to know
+its hash.
 """
 
 from __future__ import annotations
@@ -177,7 +179,7 @@ class IncomingInstance:
     def keep(self) -> StoredFile:
         """Store it: after return it survives a power loss."""
         content = self._digest.hexdigest()
-        path = self._folder / f"{self._uid_hash}-{content[:20]}{INSTANCE_SUFFIX}"
+        path = self._folder / f"{self._uid_hash}-{content}{INSTANCE_SUFFIX}"
         duplicate = path.exists()
         if duplicate:
             self._file.discard()
@@ -232,6 +234,11 @@ def write_closing(folder: Path, closing: Closing) -> None:
 def instance_files(folder: Path) -> list[Path]:
     """The whole instances stored so far, in no particular order; files still being written are left out."""
     return [p for p in folder.iterdir() if p.suffix == INSTANCE_SUFFIX]
+
+
+def named_digest(path: Path) -> str:
+    """The content hash in the name of an instance's file: SHA-256 (hex), of files of earlier releases its first digits only."""
+    return path.stem.rpartition("-")[2]
 
 
 def aligned_file(folder: Path) -> Path | None:

@@ -1,0 +1,70 @@
+"""An image is read once, its header alone: the hash of its contents is in its name. What may have been through a crash is read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from corewatch.states import CaseState
+from ledger.spool import StoredFile
+from ledger.tables import instances
+from tests.support.site import Site, open_site
+from tests.support.spool import head, image
+
+SIZE = 2**20
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with open_site(tmp_path) as opened:
+        opened.step()  # the daemon runs before anything comes
+        yield opened
+
+
+def test_what_comes_while_the_daemon_runs_is_not_read_again_for_its_hash(site: Site) -> None:
+    images = [image("7", n, Rows=1024, Columns=512, PixelData=bytes([n]) * SIZE) for n in range(1, 13)]
+    stored = site.sender().send(images)
+    before = bytes_read()
+    site.step(0.2)
+    assert bytes_read() - before < len(images) * SIZE / 4
+    assert hashes(site) == {s.sha256 for s in stored} == {hashlib.sha256(data).hexdigest() for _, data in images}
+
+
+def test_what_lay_there_when_the_daemon_started_is_read(site: Site) -> None:
+    stored = site.sender().send(head())
+    spoil(stored[3])
+    site.restart()
+    site.step(0.2)
+    (bad,) = site.cases(CaseState.NOT_ANALYSED)
+    assert "not those that were received" in bad.detail
+    assert hashes(site) == {s.sha256 for s in stored if s is not stored[3]}
+
+
+def test_a_file_of_an_earlier_release_whose_name_holds_a_part_of_the_hash_is_read(site: Site) -> None:
+    stored = site.sender().send(head())
+    spoil(stored[3])
+    for one in stored:
+        uid_hash, _, content_hash = one.path.stem.partition("-")
+        one.path.rename(one.path.with_name(f"{uid_hash}-{content_hash[:20]}.dcm"))
+    site.step(0.2)
+    assert len(site.cases(CaseState.NOT_ANALYSED)) == 1
+    assert hashes(site) == {s.sha256 for s in stored if s is not stored[3]}
+
+
+def spoil(stored: StoredFile) -> None:
+    """Other bytes than were received, and still a DICOM file."""
+    stored.path.write_bytes(stored.path.read_bytes()[:-2] + b"xx")
+
+
+def bytes_read() -> int:
+    """By this process since it began, from wherever."""
+    return int(dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())["rchar"])
+
+
+def hashes(site: Site) -> set[str]:
+    with site.ledger._database.reading() as connection:
+        return set(connection.scalars(select(instances.c.sha256)))
