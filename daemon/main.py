@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 
 import structlog
 
+from config.servicemanager import ServiceManager
 from config.settings import Settings
 from config.stopping import StopRequest
 from daemon.assembler import Assembler
@@ -35,10 +38,13 @@ PUBLISH_EVERY_S = 0.2
 RECONCILE_EVERY_S = 5.0
 COMMITMENT_EVERY_S = 1.0
 CLEAR_EVERY_S = 3600.0
-WAKE_EVERY_S = 3600.0
+LOOK_AT_PARTS_EVERY_S = 1.0
 
 LONGEST_JUMP = timedelta(hours=1)
 """A clock that is set forward by more makes everything look old: retention waits for one interval, in which it may be put right."""
+
+HANGS_AFTER_S = 900.0
+"""A step of a part that takes longer hangs: what it has done is committed, and whoever restarts the program loses nothing."""
 
 STOP_TIMEOUT_S = 30.0
 """How long a part may take to end its present step. Whatever it was doing then is done again at the next start."""
@@ -53,6 +59,8 @@ def serve(
     stop: StopRequest | None = None,
 ) -> None:
     """Run until SIGTERM or SIGINT, or until `stop` is requested by another thread.
+
+    A service manager hears that the daemon is ready, and then again and again that it works, as long as no part of it hangs.
 
     Parameters
     ----------
@@ -89,8 +97,13 @@ def serve(
         watch.start()
         stack.callback(watch.stop)
         log.info("ready", data_dir=str(settings.data_dir), folders=len(settings.watch.folders))
-        while not stop.wait(WAKE_EVERY_S):
-            pass
+        manager = ServiceManager()
+        manager.ready()
+        health = Health(parts, lambda: watch.alive)
+        while not stop.wait(LOOK_AT_PARTS_EVERY_S):
+            if health.good(time.monotonic()):
+                manager.alive()
+        manager.stopping()
         log.info("stopping")
     log.info("stopped")
 
@@ -134,6 +147,25 @@ def _parts(ledger: Ledger, settings: Settings, publish: Publish, expected: Expec
     if settings.audit.syslog is not None:
         parts.append(Part("audit", Auditing(ledger, settings, settings.audit.syslog).step, PASS_ON_EVERY_S))
     return parts, WatchFolder(settings, refused.report)
+
+
+class Health:
+    """Whether every part of the program works; what does not is said once."""
+
+    def __init__(self, parts: Sequence[Part], watch_alive: Callable[[], bool]) -> None:
+        self._parts = parts
+        self._watch_alive = watch_alive
+        self._said: set[str] = set()
+
+    def good(self, now_s: float) -> bool:
+        """Whether all works at this moment of the monotonic clock."""
+        hanging = {part.name for part in self._parts if not part.alive or part.busy_for_s(now_s) > HANGS_AFTER_S}
+        if not self._watch_alive():
+            hanging.add("watch folder")
+        for name in sorted(hanging - self._said):
+            log.error("a part of the daemon hangs; under systemd the daemon is started anew", part=name)
+        self._said = hanging
+        return not hanging
 
 
 def _stop(parts: list[Part]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
 
@@ -56,6 +57,7 @@ class Part:
         self._wake = threading.Event()
         self._stopping = False
         self._failures = 0
+        self._busy_since_s: float | None = None
         # a step that hangs must not keep the program from ending; every step may be interrupted anywhere
         self._thread = threading.Thread(target=self._run, name=f"daemon-{name}", daemon=True)
 
@@ -66,6 +68,16 @@ class Part:
     def wake(self) -> None:
         """Take the next step now."""
         self._wake.set()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
+    def busy_for_s(self, now_s: float) -> float:
+        """Seconds that the present step has taken at this moment of the monotonic clock; 0 between two steps."""
+        since = self._busy_since_s
+        return 0.0 if since is None else now_s - since
 
     def ask_to_stop(self) -> None:
         """Take no further step."""
@@ -85,6 +97,7 @@ class Part:
 
     def _once(self) -> float:
         """One step; returns the pause after it in seconds."""
+        self._busy_since_s = time.monotonic()
         try:
             done = self._step(self._clock())
         except Exception:
@@ -92,6 +105,8 @@ class Part:
             pause = min(FIRST_WAIT_S * 2.0 ** min(self._failures - 1, 16), LONGEST_WAIT_S)
             log.exception("a part of the daemon failed; it goes on", part=self.name, failures=self._failures, again_in_s=pause)
             return pause
+        finally:
+            self._busy_since_s = None
         if self._failures:
             log.info("a part of the daemon works again", part=self.name, after_failures=self._failures)
             self._failures = 0

@@ -58,6 +58,11 @@ class WatchFolder:
         self._thread.start()
         log.info("watching", folders=[str(f.path) for f in self._settings.folders])
 
+    @property
+    def alive(self) -> bool:
+        """Whether it watches. It may be busy for as long as a large drop from a slow share takes."""
+        return self._thread is not None and self._thread.is_alive()
+
     def stop(self) -> None:
         """Watch no more; returns when the drop that is being taken is done."""
         self._stopping.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+from config.servicemanager import ServiceManager
 from config.settings import Settings
 from config.stopping import StopRequest
 from dicom_listener.processes import supervise
@@ -15,30 +16,33 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def serve(settings: Settings) -> None:
     """Listen until SIGTERM or SIGINT, then let open associations finish and return. Must be called from the main thread.
 
-    With `listener.processes` above 1 the port is bound once and shared by that many processes; one that dies is replaced.
+    With `listener.processes` above 1 the port is bound once and shared by that many processes; one that dies or hangs is replaced.
+    A service manager hears that the listener is ready, and from then on that it works.
 
     Raises
     ------
     ConfigurationError
         The port is taken or a setting cannot be used.
     """
-    processes = settings.listener.processes
+    processes, manager = settings.listener.processes, ServiceManager()
     if processes == 1:
         listener = StorageListener(settings)
-        _run(listener)
+        _run(listener, manager)
         return
     # made before any process or thread: all processes accept from this one socket, so whichever is idle takes the next sender
     listener = StorageListener(settings, processes=processes)
     listener.announce()
-    supervise(listener.run_until, processes, STOP_SIGNALS)
+    manager.ready()
+    supervise(lambda stop, alive: listener.run_until(stop, alive=alive), processes, STOP_SIGNALS, manager.alive)
 
 
-def _run(listener: StorageListener) -> None:
+def _run(listener: StorageListener, manager: ServiceManager) -> None:
     stop = StopRequest()
     before = {number: signal.signal(number, stop.handle) for number in STOP_SIGNALS}
     try:
         listener.announce()
-        listener.run_until(stop)
+        manager.ready()
+        listener.run_until(stop, alive=manager.alive)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -6,7 +6,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -44,6 +44,9 @@ MOST_WAITING = 128
 """Connections that have not asked for an association yet; beyond that new ones are closed at once."""
 MOST_WAITING_OF_HOST = 24
 """As many of them from one address, so that one that opens connections and says nothing does not keep others out."""
+
+DEAF_AFTER_S = 10.0
+"""The accepting thread that has not come round for so long hangs; it does several times a second."""
 
 MIB = 2**20
 
@@ -112,6 +115,7 @@ class StorageListener:
         self._admitted: set[Association] = set()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._came_round_at = time.monotonic()
         self._tls = None if listener.tls is None else ServerTls(listener.tls)
         self._socket = bind(listener.host, listener.port)
         self.port = int(self._socket.getsockname()[1])
@@ -125,16 +129,19 @@ class StorageListener:
 
     def start(self) -> None:
         """Begin to accept, in a thread of its own."""
+        self._came_round_at = time.monotonic()
         self._thread = threading.Thread(target=self._accept, name="storage-listener")
         self._thread.start()
 
-    def run_until(self, stop: StopRequest, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """Accept until `stop` is requested, then stop."""
+    def run_until(self, stop: StopRequest, timeout_s: float = STOP_TIMEOUT_S, *, alive: Callable[[], None] = lambda: None) -> None:
+        """Accept until `stop` is requested, then stop; call `alive` again and again as long as connections are accepted."""
         self.start()
         try:
             while not stop.requested:
                 if self._thread is not None and not self._thread.is_alive():
                     raise RuntimeError("the listener accepts no more")  # rather be started anew than be there and answer nobody
+                if time.monotonic() - self._came_round_at < DEAF_AFTER_S:
+                    alive()
                 time.sleep(ACCEPT_POLL_S)
         finally:
             self.stop(timeout_s)
@@ -211,6 +218,7 @@ class StorageListener:
     def _accept(self) -> None:
         self._socket.setblocking(False)
         while not self._stopping.is_set():
+            self._came_round_at = time.monotonic()
             self._sweep()
             if not select.select([self._socket], [], [], ACCEPT_POLL_S)[0]:
                 continue

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from corewatch.clock import utc_now
 from corewatch.states import CaseState
 from ledger.spool import ArrivalOutcome, ArrivalSource, ArrivalWriter
 from ledger.store import Ledger
+from tests.support.manager import service_manager
 from tests.support.spool import head
 
 DEADLINE_S = 60.0
@@ -46,10 +48,12 @@ serve(settings, publish)
 class Daemon:
     """One run of the program."""
 
-    def __init__(self, settings: Settings, log: Path) -> None:
+    def __init__(self, settings: Settings, log: Path, environment: Mapping[str, str]) -> None:
         self.log = log
         self._file = log.open("a")
-        self.process = subprocess.Popen([sys.executable, "-c", PROGRAM, settings.model_dump_json()], stderr=self._file)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, settings.model_dump_json()], stderr=self._file, env={**os.environ, **environment}
+        )
 
     def says(self, text: str) -> bool:
         return text in self.log.read_text()
@@ -82,11 +86,11 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def start(settings: Settings, tmp_path: Path) -> Iterator[Callable[[], Daemon]]:
+def start(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     running: list[Daemon] = []
 
-    def begin() -> Daemon:
-        running.append(Daemon(settings, tmp_path / f"daemon-{len(running)}.log"))
+    def begin(**environment: str) -> Daemon:
+        running.append(Daemon(settings, tmp_path / f"daemon-{len(running)}.log", environment))
         return running[-1]
 
     yield begin
@@ -107,7 +111,21 @@ def send(settings: Settings, series: str) -> None:
     writer.close(ArrivalOutcome.RELEASED)
 
 
-def test_from_ready_to_published_to_stopped(settings: Settings, start: Callable[[], Daemon]) -> None:
+def test_a_service_manager_hears_that_it_is_ready_and_alive_until_it_hangs(start: Callable[..., Daemon], tmp_path: Path) -> None:
+    with service_manager(tmp_path, watchdog_s=2.0) as manager:
+        daemon = start(**manager.environment)
+        assert manager.next() == "READY=1"
+        assert [manager.next() for _ in range(3)] == ["WATCHDOG=1"] * 3
+        daemon.process.send_signal(signal.SIGSTOP)
+        assert manager.falls_silent(), "systemd kills what says nothing"
+        daemon.process.send_signal(signal.SIGCONT)
+        assert manager.next() == "WATCHDOG=1"
+        assert daemon.stop(signal.SIGTERM) == 0
+        while manager.next() != "STOPPING=1":
+            continue
+
+
+def test_from_ready_to_published_to_stopped(settings: Settings, start: Callable[..., Daemon]) -> None:
     daemon = start()
     wait_for(lambda: daemon.says('"ready"'), "ready line")
     send(settings, "7")
@@ -119,14 +137,14 @@ def test_from_ready_to_published_to_stopped(settings: Settings, start: Callable[
     assert not [line for line in daemon.log.read_text().splitlines() if '"error"' in line]
 
 
-def test_interrupted_from_the_keyboard(settings: Settings, start: Callable[[], Daemon]) -> None:
+def test_interrupted_from_the_keyboard(settings: Settings, start: Callable[..., Daemon]) -> None:
     daemon = start()
     wait_for(lambda: daemon.says('"ready"'), "ready line")
     assert daemon.stop(signal.SIGINT) == 0
     assert daemon.says('"stopped"')
 
 
-def test_a_second_daemon_for_the_folder_ends_with_a_clear_message(settings: Settings, start: Callable[[], Daemon]) -> None:
+def test_a_second_daemon_for_the_folder_ends_with_a_clear_message(settings: Settings, start: Callable[..., Daemon]) -> None:
     first = start()
     wait_for(lambda: first.says('"ready"'), "ready line")
     second = start()
@@ -136,7 +154,7 @@ def test_a_second_daemon_for_the_folder_ends_with_a_clear_message(settings: Sett
 
 
 def test_a_drop_goes_the_whole_way_and_a_refused_one_gets_its_case(
-    settings: Settings, start: Callable[[], Daemon], tmp_path: Path
+    settings: Settings, start: Callable[..., Daemon], tmp_path: Path
 ) -> None:
     daemon = start()
     wait_for(lambda: daemon.says('"ready"'), "ready line")
@@ -154,7 +172,7 @@ def test_a_drop_goes_the_whole_way_and_a_refused_one_gets_its_case(
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_loses_nothing(settings: Settings, start: Callable[[], Daemon]) -> None:
+def test_killed_again_and_again_it_loses_nothing(settings: Settings, start: Callable[..., Daemon]) -> None:
     names = [str(100 + n) for n in range(8)]
     for n, series in enumerate(names):
         daemon = start()

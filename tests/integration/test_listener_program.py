@@ -14,6 +14,7 @@ from pydicom import dcmread, uid
 
 from tests.support.listener import arrivals, associate, closing, ct_slice, file_bytes, images, listener_settings
 from tests.support.listener_program import program
+from tests.support.manager import service_manager
 from tests.support.net import answers, free_port, wait_for
 
 
@@ -64,6 +65,31 @@ def test_a_process_that_dies_is_replaced(tmp_path: Path) -> None:
         association = associate(settings.listener.port)
         assert association.send_c_store(ct_slice(1)).Status == 0
         association.release()
+
+
+def test_a_process_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
+    settings = listener_settings(tmp_path, port=free_port(), processes=2)
+    with program(settings, hangs_after_s=4.0) as process:
+        parent = psutil.Process(process.pid)
+        victim = wait_for("the processes", lambda: len(parent.children()) == 2 and parent.children()[0])
+        victim.suspend()
+        wait_for("another", lambda: len(parent.children()) == 2 and victim not in parent.children())
+        association = associate(settings.listener.port)
+        assert association.send_c_store(ct_slice(1)).Status == 0
+        association.release()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_service_manager_hears_that_it_is_ready_and_alive_until_it_hangs(tmp_path: Path, processes: int) -> None:
+    settings = listener_settings(tmp_path, port=free_port(), processes=processes)
+    with service_manager(tmp_path, watchdog_s=2.0) as manager, program(settings, environment=manager.environment) as process:
+        assert manager.next() == "READY=1"
+        assert answers(settings.listener.port)
+        assert [manager.next() for _ in range(3)] == ["WATCHDOG=1"] * 3
+        process.send_signal(signal.SIGSTOP)
+        assert manager.falls_silent(), "systemd kills what says nothing"
+        process.send_signal(signal.SIGCONT)
+        assert manager.next() == "WATCHDOG=1"
 
 
 def test_without_its_parent_no_process_goes_on(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,18 +20,37 @@ from config.logging import configure_logging
 from config.settings import Settings
 from dicom_listener.main import serve
 settings = Settings.model_validate_json(sys.argv[1])
+if len(sys.argv) > 2:
+    from dicom_listener import processes
+    processes.HANGS_AFTER_S = float(sys.argv[2])
 configure_logging(settings.log, "listen")
 serve(settings)
 """
 
 
 @contextmanager
-def program(settings: Settings) -> Iterator[subprocess.Popen[str]]:
-    """`serve` in a process of its own; ends it by SIGTERM and asks for exit code 0."""
+def program(
+    settings: Settings, *, environment: Mapping[str, str] | None = None, hangs_after_s: float | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """`serve` in a process of its own; ends it by SIGTERM and asks for exit code 0.
+
+    Parameters
+    ----------
+    environment
+        Variables besides those of this process.
+    hangs_after_s
+        In the place of `dicom_listener.processes.HANGS_AFTER_S`.
+    """
+    arguments = [settings.model_dump_json(), *([] if hangs_after_s is None else [str(hangs_after_s)])]
     log = settings.data_dir.parent / "log"
     with log.open("w") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, settings.model_dump_json()], cwd=ROOT, stderr=stream, text=True, start_new_session=True
+            [sys.executable, "-c", PROGRAM, *arguments],
+            cwd=ROOT,
+            stderr=stream,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, **(environment or {})},
         )
         try:
             wait_for("the ready line", lambda: "event='listening'" in log.read_text() or process.poll() is not None, seconds=20)

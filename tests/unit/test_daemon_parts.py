@@ -5,20 +5,25 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+import daemon.main
 from corewatch.errors import ConfigurationError, RetryLater
 from corewatch.messages import Work
 from corewatch.states import Stage
 from daemon.dispatcher import LONGEST_WAIT, Dispatcher
 from daemon.lock import only_daemon
+from daemon.main import HANGS_AFTER_S, Health
 from daemon.parts import Part
 from ledger.database import Database, post
 from ledger.outbox import Outbox
+from tests.support.listener import captured_logs
+from tests.support.net import wait_for
 from tests.support.spool import TestClock
 
 WAIT_S = 10.0
@@ -48,6 +53,33 @@ def test_a_part_that_fails_goes_on_and_stops_no_other(parts: list[Part], monkeyp
         part.start()
     assert recovered.wait(WAIT_S)
     assert other.wait(WAIT_S)
+
+
+def test_a_part_that_hangs_or_has_ended_is_named_once(parts: list[Part]) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hangs(_now: datetime) -> None:
+        inside.set()
+        assert go_on.wait(WAIT_S)
+
+    parts += [Part("slow", hangs, 3600), Part("good", lambda _now: None, 3600)]
+    watching = [True]
+    health = Health(parts, lambda: watching[0])
+    with captured_logs(daemon.main) as logs:
+        assert not health.good(time.monotonic()), "none of them was started"
+        assert [line["part"] for line in logs] == ["good", "slow"]
+        for part in parts:
+            part.start()
+        assert inside.wait(WAIT_S)
+        now = time.monotonic()
+        assert health.good(now + HANGS_AFTER_S - 60)
+        assert not health.good(now + HANGS_AFTER_S)
+        assert not health.good(now + HANGS_AFTER_S + 60)
+        assert [line["part"] for line in logs[2:]] == ["slow"]
+        go_on.set()
+        wait_for("the end of the step", lambda: health.good(now + HANGS_AFTER_S))
+        watching[0] = False
+        assert not health.good(now)
 
 
 def test_a_failing_part_waits_longer_and_longer(monkeypatch: pytest.MonkeyPatch) -> None:
