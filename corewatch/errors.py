@@ -29,6 +29,11 @@ class NotAnalysed(CorewatchError):
         self.reason = reason
         self.detail = detail
 
+    @property
+    def remedy(self) -> str:
+        """What a person can do about it."""
+        return self.reason.remedy
+
 
 class RetryLater(CorewatchError):
     """A passing fault of the surroundings (a PACS that is down, a full disk): try again, with patience."""

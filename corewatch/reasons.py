@@ -1,6 +1,6 @@
 """Why a series was not analysed, as a radiographer would put it.
 
-The code (the enum's value) is stable and goes into the ledger, `result.json` and metrics; the sentence is for people.
+The code (the enum's value) is stable and goes into the ledger, `result.json` and metrics; sentence and remedy are for people.
 """
 
 from __future__ import annotations
@@ -38,13 +38,18 @@ class Reason(StrEnum):
         """One sentence for people: what is wrong with the series."""
         return _SENTENCES[self]
 
+    @property
+    def remedy(self) -> str:
+        """What a radiographer or the PACS's administrator can do, so that the series is analysed or comes no more."""
+        return _REMEDIES[self]
+
 
 _SENTENCES = {
     Reason.NOT_CT: "The series is not a CT.",
     Reason.NOT_A_VOLUME: "The series is a localizer, projection, dose page or screen capture, not a stack of slices.",
     Reason.NOT_A_HEAD: "Nothing in the series says that it shows a head.",
     Reason.NO_CONTRAST: "The series shows no sign of contrast medium, so it is not a CT angiography.",
-    Reason.NOT_AXIAL: "The slices are not axial; please send the original axial series, not a reformat.",
+    Reason.NOT_AXIAL: "The slices are not axial.",
     Reason.EXCLUDED_BY_RULE: "A rule in the settings leaves this series out.",
     Reason.OWN_RESULT: "The series is a result of corewatch itself that the PACS sent back.",
     Reason.TOO_FEW_SLICES: "The series has too few slices.",
@@ -61,4 +66,30 @@ _SENTENCES = {
     Reason.MODEL_MISSING: "The model that should analyse the series is not installed or cannot be loaded.",
     Reason.CONFLICTING_COPY: "Images came again with the same UIDs but other content; the first ones were kept.",
     Reason.CANCELLED: "An operator cancelled the case.",
+}
+
+_AGAIN = "Send the whole series again"
+
+_REMEDIES = {
+    Reason.NOT_CT: "Send the CT series; nothing else is analysed.",
+    Reason.NOT_A_VOLUME: "Send the series of axial slices itself.",
+    Reason.NOT_A_HEAD: "If it is one: name the head in body part or series description, or change `series.rules` in the settings.",
+    Reason.NO_CONTRAST: "If contrast medium was given: name it at the scanner or in the series description.",
+    Reason.NOT_AXIAL: "Send the original axial series, not a reformat.",
+    Reason.EXCLUDED_BY_RULE: "If it should be analysed: change `series.rules` in the settings.",
+    Reason.OWN_RESULT: "Take results of corewatch out of the PACS's rule that sends series here.",
+    Reason.TOO_FEW_SLICES: f"{_AGAIN}.",
+    Reason.TOO_LITTLE_COVERAGE: "Send a series from the skull base to the vertex.",
+    Reason.SLICES_TOO_THICK: "Send the thinnest reconstruction; 1 mm or less is best.",
+    Reason.MISSING_SLICES: f"{_AGAIN}; if slices are missing at the scanner too, reconstruct it anew.",
+    Reason.IRREGULAR_GEOMETRY: "Send the scanner's own reconstruction, as it was before any software changed it.",
+    Reason.MIXED_SERIES: "Send each acquisition and phase as a series of its own.",
+    Reason.UNREADABLE: f"{_AGAIN}, without compression if that is what fails.",
+    Reason.UNSUPPORTED_ENCODING: "Let the PACS send it without compression, or as JPEG, JPEG-LS, JPEG 2000 or RLE.",
+    Reason.IMPLAUSIBLE_VALUES: f"{_AGAIN}; if that does not help, send the scanner's own reconstruction.",
+    Reason.ALIGNMENT_NOT_TRUSTED: "Correct a patient position that was entered wrongly and send the series again.",
+    Reason.WRONG_GRID: "Send the DICOM series instead of the NIfTI file.",
+    Reason.MODEL_MISSING: "Install the model with `corewatch model install`, or name another one in the settings.",
+    Reason.CONFLICTING_COPY: "Look in the PACS which of the two is right, and send that series again under new UIDs.",
+    Reason.CANCELLED: "`corewatch cases retry` starts it anew.",
 }

@@ -81,6 +81,6 @@ def test_commands_that_are_named_exist(page: Path) -> None:
     assert named <= commands
 
 
-def test_every_reason_stands_in_the_table_with_its_sentence() -> None:
+def test_every_reason_stands_in_the_table_with_its_sentence_and_its_remedy() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", (ROOT / "docs" / "operation.md").read_text(), flags=re.MULTILINE))
-    assert rows == {str(reason): reason.sentence for reason in Reason}
+    assert rows == {str(reason): f"{reason.sentence} | {reason.remedy}" for reason in Reason}
