@@ -10,6 +10,7 @@ The checks take one `Instance` per slice (a multi-frame object gives one per fra
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from corewatch.errors import NotAnalysed
+from conversion.problems import Problem, gravest_first
 from corewatch.geometry import slice_normal
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
@@ -60,32 +61,14 @@ CT_CLASSES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong with a series: which of the known reasons, and what was found, free of patient data."""
-
-    reason: Reason
-    detail: str
-
-
 Orientation = tuple[float, float, float, float, float, float]
 
 Check = Callable[[Sequence[Instance]], list[Problem]]
 
-_GRAVEST_FIRST: Final = (
-    Reason.NOT_CT,
-    Reason.NOT_A_VOLUME,
-    Reason.UNREADABLE,
-    Reason.UNSUPPORTED_ENCODING,
-    Reason.MIXED_SERIES,
-    Reason.IRREGULAR_GEOMETRY,
-    Reason.TOO_FEW_SLICES,
-    Reason.MISSING_SLICES,
-    Reason.IMPLAUSIBLE_VALUES,
-)
 
-
-def check_series(instances: Sequence[Instance], minimum_slices: int = MINIMUM_SLICES) -> list[Problem]:
+def check_series(
+    instances: Sequence[Instance], minimum_slices: int = MINIMUM_SLICES, widest_step_mm: float = math.inf
+) -> list[Problem]:
     """All problems of a series, the one that explains most first; empty where the slices form one stack."""
     checks: tuple[Check, ...] = (
         is_ct,
@@ -100,27 +83,10 @@ def check_series(instances: Sequence[Instance], minimum_slices: int = MINIMUM_SL
         positions_on_a_line,
         regular_increments,
         lambda slices: enough_slices(slices, minimum_slices),
+        lambda slices: fine_enough(slices, widest_step_mm),
     )
     found = [problem for check in checks for problem in check(instances)]
     return gravest_first(found)
-
-
-def gravest_first(problems: Iterable[Problem]) -> list[Problem]:
-    """The problems in the order in which they explain a failure."""
-    return sorted(problems, key=lambda problem: _GRAVEST_FIRST.index(problem.reason))
-
-
-def raise_problems(problems: Iterable[Problem], notes: Sequence[str] = ()) -> None:
-    """Raise `NotAnalysed` with the reason of the first problem, the details of all and the notes; nothing where none is."""
-    problems = list(problems)
-    if not problems:
-        return
-    details = [problems[0].detail]
-    named = {problems[0].reason}
-    for problem in problems[1:]:
-        details.append(problem.detail if problem.reason in named else f"{problem.reason.sentence} {problem.detail}")
-        named.add(problem.reason)
-    raise NotAnalysed(problems[0].reason, " ".join([*details, *notes]))
 
 
 def set_aside(instances: Sequence[Instance]) -> tuple[tuple[str, ...], list[int]]:
@@ -297,6 +263,17 @@ def _allowed_steps(along: NDArray[np.float64], numbers: Sequence[int | None]) ->
 def enough_slices(slices: Sequence[Instance], minimum: int = MINIMUM_SLICES) -> list[Problem]:
     """At least `minimum` slices."""
     return [Problem(Reason.TOO_FEW_SLICES, f"It has {len(slices)}.")] if len(slices) < minimum else []
+
+
+def fine_enough(slices: Sequence[Instance], widest_step_mm: float) -> list[Problem]:
+    """Regular steps of at most `widest_step_mm`; of irregular ones the gaps are named by `regular_increments`."""
+    line = _line(slices)
+    if line is None or len(slices) < 3 or not is_regular(line.along):
+        return []
+    step = float(line.along[-1]) / (len(slices) - 1)
+    if step <= widest_step_mm + SAME_POSITION_MM:
+        return []
+    return [Problem(Reason.SLICES_TOO_THICK, f"They lie {step:.1f} mm apart; at most {widest_step_mm:g} mm are allowed.")]
 
 
 def is_regular(along: NDArray[np.float64]) -> bool:

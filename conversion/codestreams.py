@@ -12,8 +12,8 @@ from typing import Final
 _SOC_SIZ: Final = b"\xff\x4f\xff\x51"
 """Start of a JPEG 2000 code stream and its Image and tile size segment (ISO/IEC 15444-1 A.4.1, A.5.1)."""
 
-_LARGEST_PREFIX: Final = 4096
-"""Bytes before them: the boxes of a JP2 file, which do not belong there (PS3.5 A.4.4) but are met."""
+_JP2: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
+"""Start of a JP2 file (ISO/IEC 15444-1 I.5.1), which does not belong there (PS3.5 A.4.4) but is met."""
 
 _MOST_TILES: Final = 4096
 """Of one image; 512 x 512 in tiles of 8 x 8."""
@@ -34,8 +34,8 @@ def jpeg_2000_size(frame: bytes) -> tuple[int, int]:
     ValueError
         No such image, or one in more tiles than any encoder makes.
     """
-    at = frame.find(_SOC_SIZ, 0, _LARGEST_PREFIX)
-    if at < 0 or len(frame) < at + 45:
+    at = _code_stream(frame)
+    if frame[at : at + 4] != _SOC_SIZ or len(frame) < at + 45:
         raise ValueError("it is no JPEG 2000 code stream")
     right, bottom, left, top, tile_width, tile_height, tile_left, tile_top, components = struct.unpack_from(">8LH", frame, at + 8)
     step_x, step_y = frame[at + 43], frame[at + 44]
@@ -46,6 +46,24 @@ def jpeg_2000_size(frame: bytes) -> tuple[int, int]:
     if -(-(right - tile_left) // tile_width) * -(-(bottom - tile_top) // tile_height) > _MOST_TILES:
         raise ValueError("it has too many tiles")
     return bottom - top, right - left
+
+
+def _code_stream(frame: bytes) -> int:
+    """Where the code stream begins: at once, or in the first box `jp2c` of a JP2 file (I.4). Another box may hold its like."""
+    if not frame.startswith(_JP2):
+        return 0
+    at = 0
+    while at + 16 <= len(frame):
+        length, kind = struct.unpack_from(">L4s", frame, at)
+        head = 8
+        if length == 1:  # the length stands behind the kind
+            (length,), head = struct.unpack_from(">Q", frame, at + 8), 16
+        if kind == b"jp2c":
+            return at + head
+        if length < head:
+            break
+        at += length
+    raise ValueError("it is no JPEG 2000 code stream")
 
 
 def jpeg_size(frame: bytes) -> tuple[int, int]:

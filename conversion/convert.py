@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from conversion.checks import MINIMUM_SLICES, Problem, check_series, gravest_first, one_patient, raise_problems, set_aside
+from conversion.checks import MINIMUM_SLICES, check_series, one_patient, set_aside
 from conversion.frames import check_pixels
 from conversion.hounsfield import check_plausible
 from conversion.parallel import decode_slices
+from conversion.problems import Problem, gravest_first, raise_problems
 from conversion.slices import Slice, read_slices
 from conversion.source import SourceReference, reference_to
 from conversion.stack import check_grid, on_grid, plan_stack
@@ -23,10 +27,13 @@ from corewatch.volumes import ScannerVolume
 log = logging.getLogger(__name__)
 
 
-def convert_series(paths: Sequence[Path], *, threads: int = 2, minimum_slices: int = MINIMUM_SLICES) -> ScannerVolume:
+def convert_series(
+    paths: Sequence[Path], *, threads: int = 2, minimum_slices: int = MINIMUM_SLICES, widest_step_mm: float = math.inf
+) -> ScannerVolume:
     """Read the files of one series, in any order, into a volume of Hounsfield units on a regular grid.
 
-    A file that came twice counts once; localizers, projections and pages are set aside and named. A tilted gantry is sheared back.
+    An image that came twice counts once, if both copies show the same; localizers, projections and pages are set aside and named.
+    A tilted gantry is sheared back.
     Blocks of different steps, and irregular steps that are short enough, are interpolated (`LARGEST_PLANNED_STEP_MM` and
     `LARGEST_BRIDGED_STEP_MM` of `conversion.checks`).
 
@@ -36,6 +43,8 @@ def convert_series(paths: Sequence[Path], *, threads: int = 2, minimum_slices: i
         How many cores to use.
     minimum_slices
         Fewer slices are `TOO_FEW_SLICES`.
+    widest_step_mm
+        Regular steps that are wider are `SLICES_TOO_THICK`.
 
     Returns
     -------
@@ -49,48 +58,75 @@ def convert_series(paths: Sequence[Path], *, threads: int = 2, minimum_slices: i
     OSError
         A file could not be opened or read.
     """
-    return convert_with_reference(paths, threads=threads, minimum_slices=minimum_slices)[0]
+    return convert_with_reference(paths, threads=threads, minimum_slices=minimum_slices, widest_step_mm=widest_step_mm)[0]
 
 
 def convert_with_reference(
-    paths: Sequence[Path], *, threads: int = 2, minimum_slices: int = MINIMUM_SLICES
+    paths: Sequence[Path], *, threads: int = 2, minimum_slices: int = MINIMUM_SLICES, widest_step_mm: float = math.inf
 ) -> tuple[ScannerVolume, SourceReference]:
     """As `convert_series`, and what results need to point at the series; the headers are read once for both."""
-    slices, problems, notes = _usable(read_slices(paths, threads))
-    problems += check_series([one.instance for one in slices], minimum_slices)
-    problems += check_pixels(slices)
-    raise_problems(gravest_first(problems), notes)
+    found = _usable(read_slices(paths, threads))
+    problems = found.problems + check_series([one.instance for one in found.slices], minimum_slices, widest_step_mm)
+    problems += check_pixels([*found.slices, *found.copies])
+    raise_problems(gravest_first(problems), found.notes)
 
-    stack = plan_stack([one.instance for one in slices])
+    stack = plan_stack([one.instance for one in found.slices])
     check_grid(stack)
-    slices = [slices[k] for k in stack.order]
+    slices = [found.slices[k] for k in stack.order]
     hu = decode_slices(slices, threads)
-    check_plausible(hu)
-    if not stack.regular:
-        log.warning("slices at irregular steps, the widest %.2f mm: the volume is interpolated", np.diff(stack.along_mm).max())
+    check_plausible(hu, stack.along_mm)
+    _check_copies(found.copies, slices, hu, threads)
+    notes = found.notes + stack.notes
+    for note in notes:
+        log.warning("%s", note)
     hu = on_grid(stack, hu, threads)
     uids = tuple(one.instance.sop_instance_uid for one in slices) if stack.regular else ()
     return ScannerVolume(hu.transpose(2, 1, 0), stack.voxel_to_lps, uids), reference_to(slices, notes)
 
 
-def _usable(slices: Sequence[Slice]) -> tuple[list[Slice], list[Problem], tuple[str, ...]]:
-    """Every frame once and without what is no slice, what is wrong with the rest, and what was set aside."""
+@dataclass(frozen=True, slots=True)
+class _Usable:
+    """Every frame once and without what is no slice; further copies of them; what is wrong, and what a person should know."""
+
+    slices: list[Slice]
+    copies: list[Slice]
+    problems: list[Problem]
+    notes: tuple[str, ...]
+
+
+def _usable(slices: Sequence[Slice]) -> _Usable:
     if not slices:
         raise NotAnalysed(Reason.UNREADABLE, "There are no files.")
     once: dict[tuple[str, int], Slice] = {}
-    differing = 0
-    for one in slices:
-        first = once.setdefault((one.instance.sop_instance_uid, one.frame), one)
-        differing += _place(first.instance) != _place(one.instance)
+    again = [one for one in slices if once.setdefault(_name(one), one) is not one]
     problems = one_patient(one.patient_id for one in slices)
+    differing = sum(_place(once[_name(one)].instance) != _place(one.instance) for one in again)
     if differing:
-        detail = f"{differing} files carry the SOP Instance UID of another one but differ from it."
-        problems.append(Problem(Reason.MIXED_SERIES, detail))
-    aside, wanted = set_aside([one.instance for one in once.values()])
+        problems.append(_differing(differing))
     every = list(once.values())
-    for note in aside:
-        log.warning("%s", note)
-    return [every[k] for k in wanted], problems, aside
+    notes, wanted = set_aside([one.instance for one in every])
+    kept = [every[k] for k in wanted]
+    names = {_name(one) for one in kept}
+    if again:
+        notes += (f"{len(again)} images came more than once and count once.",)
+    return _Usable(kept, [one for one in again if _name(one) in names], problems, notes)
+
+
+def _name(one: Slice) -> tuple[str, int]:
+    return one.instance.sop_instance_uid, one.frame
+
+
+def _differing(count: int) -> Problem:
+    return Problem(Reason.MIXED_SERIES, f"{count} images carry the SOP Instance UID of another one but differ from it.")
+
+
+def _check_copies(copies: Sequence[Slice], slices: Sequence[Slice], hu: NDArray[np.int16], threads: int) -> None:
+    """Raise `NotAnalysed(MIXED_SERIES)` where a copy of a slice shows other values than the slice; `hu` is theirs."""
+    if copies:
+        place = {_name(one): k for k, one in enumerate(slices)}
+        values = decode_slices(copies, threads)
+        differing = sum(not np.array_equal(mine, hu[place[_name(one)]]) for mine, one in zip(values, copies, strict=True))
+        raise_problems([_differing(differing)] if differing else [])
 
 
 def _place(instance: Instance) -> tuple[object, ...]:

@@ -6,6 +6,7 @@ does not fit, must cost one value and never the file.
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -60,6 +61,8 @@ _META_VRS: Final = frozenset({b"UL", b"OB", b"UI", b"SH", b"AE"})
 
 _WITH_LONG_LENGTH: Final = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _INTEGER_STRING_END: Final = 2**31
+_DECIMAL: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+"""A decimal string (PS3.5 6.2): Python would also read `1_0`, `nan` and digits of other scripts."""
 _TEXT_NUMBERS: Final = frozenset({"DS", "IS", "LO", "SH", "CS", "ST", "LT", "UT"})
 
 
@@ -216,11 +219,13 @@ def _find_pixels(file: BufferedIOBase, implicit: bool, little: bool) -> PixelEle
         return None
     start = file.tell() - len(begin)
     offset = start + 8
-    if not implicit and begin[4:6] in _WITH_LONG_LENGTH:
+    # a meta header may name the other kind of VR than the data set has. A VR and its two nulls, read as a length, would be odd, and
+    # no length is (7.1.1): the bytes tell the two kinds apart
+    if begin[4:6] in _WITH_LONG_LENGTH and begin[6:8] == b"\0\0":
         if len(begin) < 12:
             return None
         length, offset = struct.unpack(f"{order}L", begin[8:12])[0], offset + 4
-    elif implicit:
+    elif implicit or not (begin[4:6].isalpha() and begin[4:6].isupper()):
         length = struct.unpack(f"{order}L", begin[4:8])[0]
     else:
         length = struct.unpack(f"{order}H", begin[6:8])[0]
@@ -265,24 +270,19 @@ def texts(dataset: Dataset, tag: int) -> tuple[str, ...]:
 
 def numbers(dataset: Dataset, tag: int, count: int) -> tuple[float, ...] | None:
     """Exactly `count` finite decimal numbers (DS); None where absent or not so."""
-    parts = texts(dataset, tag)
-    if len(parts) != count:
-        return None
-    try:
-        values = tuple(float(part) for part in parts)
-    except ValueError:
-        return None
-    return values if all(abs(value) < float("inf") for value in values) else None
+    values = tuple(value for part in texts(dataset, tag) if (value := _decimal(part)) is not None)
+    return values if len(values) == count == len(texts(dataset, tag)) else None
 
 
 def number(dataset: Dataset, tag: int) -> float | None:
     """One finite decimal number (DS), the first where there are several; None where absent or not a number."""
     parts = texts(dataset, tag)
-    try:
-        value = float(parts[0]) if parts else None
-    except ValueError:
-        return None
-    return value if value is not None and abs(value) < float("inf") else None
+    return _decimal(parts[0]) if parts else None
+
+
+def _decimal(words: str) -> float | None:
+    value = float(words) if _DECIMAL.fullmatch(words) else float("inf")
+    return value if abs(value) < float("inf") else None
 
 
 def integer(dataset: Dataset, tag: int) -> int | None:

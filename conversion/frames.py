@@ -11,16 +11,19 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from conversion.checks import Problem
 from conversion.decoders import BIG_ENDIAN, NATIVE, DecodingError, decode_encapsulated, decoders, name_of
 from conversion.elements import open_dicom
 from conversion.hounsfield import to_hounsfield
+from conversion.problems import Problem
 from conversion.slices import Slice
 from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
 
-_LARGEST_VOLUME: Final = 1 << 32
-"""Voxels; ten times a head of 0.3 mm. A damaged header must not ask for all memory."""
+LARGEST_IMAGE: Final = 1 << 24
+"""Pixels; 4096 x 4096, four times those of the finest scanners. Decoders take up to 16 bytes for each."""
+
+LARGEST_VOLUME: Final = 1 << 30
+"""Voxels, 2 bytes each; a head of 0.3 mm needs less than half of it. A damaged header must not ask for all memory."""
 
 _HOUNSFIELD_KINDS: Final = frozenset({"", "HU", "US"})
 """Rescale Types (0028,1054) that can be HU; US is "unspecified", and what converters of old images write."""
@@ -42,11 +45,40 @@ def check_pixels(slices: Sequence[Slice]) -> list[Problem]:
         problems.append(Problem(Reason.UNREADABLE, f"{odd} of {count} images have an impossible bit depth."))
     elif not without:
         problems += _lengths_fit(slices)
-    if sum(one.pixels.rows * one.pixels.columns for one in slices) > _LARGEST_VOLUME:
-        problems.append(Problem(Reason.UNREADABLE, "The images are larger than any head."))
+    problems += _sizes_are_bounded(slices)
+    problems += _rescale_is_known(slices)
     units = sorted({one.rescale.kind for one in slices} - _HOUNSFIELD_KINDS)
     if units:
         problems.append(Problem(Reason.IMPLAUSIBLE_VALUES, f"The values are in {', '.join(units)}."))
+    return problems
+
+
+def _sizes_are_bounded(slices: Sequence[Slice]) -> list[Problem]:
+    """Whether the images are no larger than memory is there for, before any of it is asked for."""
+    sizes = [one.pixels.rows * one.pixels.columns for one in slices]
+    if max(sizes, default=0) > LARGEST_IMAGE:
+        pixels = slices[sizes.index(max(sizes))].pixels
+        detail = f"An image announces {pixels.columns} x {pixels.rows} pixels; {LARGEST_IMAGE} are allowed in one."
+        return [Problem(Reason.UNREADABLE, detail)]
+    if sum(sizes) > LARGEST_VOLUME:
+        detail = f"The images announce {sum(sizes)} pixels, more than any head has; {LARGEST_VOLUME} are allowed in all."
+        return [Problem(Reason.UNREADABLE, detail)]
+    return []
+
+
+def _rescale_is_known(slices: Sequence[Slice]) -> list[Problem]:
+    """Whether each image says how its values become HU. A value that cannot be read, or that one image lacks and another has, is a
+    damaged header; where all lack it, the stored values may be HU, which `check_plausible` sees."""
+    count = len(slices)
+    problems = []
+    damaged = sum(not one.rescale.readable or one.rescale.slope == 0 for one in slices)
+    if damaged:
+        detail = f"Rescale slope or intercept of {damaged} of {count} images is no number that can be used."
+        problems.append(Problem(Reason.IMPLAUSIBLE_VALUES, detail))
+    lacking = sum(not all(one.rescale.given) for one in slices) if len({one.rescale.given for one in slices}) > 1 else 0
+    if lacking and not damaged:
+        detail = f"{lacking} of {count} images have no rescale slope or intercept, and the others have."
+        problems.append(Problem(Reason.IMPLAUSIBLE_VALUES, detail))
     return problems
 
 

@@ -37,6 +37,8 @@ _FRAME_CONTENT: Final = 0x00209111
 _CT_FRAME_TYPE: Final = 0x00189329
 _FRAME_TYPE: Final = 0x00089007
 _FRAME_ACQUISITION_NUMBER: Final = 0x00209156
+_INTERCEPT: Final = 0x00281052
+_SLOPE: Final = 0x00281053
 
 SLICE_TAGS: Final = [
     *INSTANCE_TAGS,
@@ -49,8 +51,8 @@ SLICE_TAGS: Final = [
     0x00280103,  # Pixel Representation
     0x00280120,  # Pixel Padding Value
     0x00280121,  # Pixel Padding Range Limit
-    0x00281052,  # Rescale Intercept
-    0x00281053,  # Rescale Slope
+    _INTERCEPT,
+    _SLOPE,
     0x00281054,  # Rescale Type
     PER_FRAME_GROUPS,
 ]
@@ -58,11 +60,23 @@ SLICE_TAGS: Final = [
 
 @dataclass(frozen=True, slots=True)
 class Rescale:
-    """Modality LUT (PS3.3 C.11.1): HU = slope * stored + intercept. `kind` is Rescale Type (0028,1054), empty where absent."""
+    """Modality LUT (PS3.3 C.11.1): HU = slope * stored + intercept.
+
+    Attributes
+    ----------
+    kind
+        Rescale Type (0028,1054), empty where absent.
+    given
+        Whether the header has a slope, and an intercept; what it lacks is 1 and 0.
+    readable
+        False where one of them is there and is no number.
+    """
 
     slope: float = 1.0
     intercept: float = 0.0
     kind: str = ""
+    given: tuple[bool, bool] = (False, False)
+    readable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +188,12 @@ def _rescale_of(dataset: Dataset | None, default: Rescale) -> Rescale:
     """Rescale of a dataset or functional group; each value that is absent comes from `default`."""
     if dataset is None:
         return default
-    slope, intercept = number(dataset, 0x00281053), number(dataset, 0x00281052)
+    slope, intercept = number(dataset, _SLOPE), number(dataset, _INTERCEPT)
+    readable = all(value is not None or not text(dataset, tag) for tag, value in ((_SLOPE, slope), (_INTERCEPT, intercept)))
     return Rescale(
         default.slope if slope is None else slope,
         default.intercept if intercept is None else intercept,
         text(dataset, 0x00281054) or default.kind,
+        (slope is not None or default.given[0], intercept is not None or default.given[1]),
+        readable and (default.readable or None not in (slope, intercept)),
     )

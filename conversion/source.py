@@ -23,14 +23,14 @@ class SourceReference:
     """The series behind a volume; its slices ascend along the normal, as the volume's do.
 
     `file` is that of the first slice: an image that is in the volume, to take patient and study from.
-    `set_aside` says in words what the series holds besides slices.
+    `notes` say in words what a person should know of the volume: what was set aside, came twice, was moved or interpolated.
     """
 
     study_uid: str
     series_uid: str
     images: SourceImages
     file: Path
-    set_aside: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def slices(self) -> tuple[SourceSlice, ...]:
@@ -43,7 +43,7 @@ class SourceReference:
         return tuple(dict.fromkeys((one.sop_class_uid, one.sop_instance_uid) for one in self.slices))
 
 
-def reference_to(slices: Sequence[Slice], set_aside: tuple[str, ...] = ()) -> SourceReference:
+def reference_to(slices: Sequence[Slice], notes: tuple[str, ...] = ()) -> SourceReference:
     """Reference to the slices of one series, in the order given.
 
     A checked series: its slices have a position each, and one orientation, spacing and size.
@@ -61,7 +61,7 @@ def reference_to(slices: Sequence[Slice], set_aside: tuple[str, ...] = ()) -> So
             if one.instance.position_lps is not None
         ),
     )
-    return SourceReference(first.study_uid, first.series_uid, images, slices[0].path, set_aside)
+    return SourceReference(first.study_uid, first.series_uid, images, slices[0].path, notes)
 
 
 def file_of_one_study(paths: Iterable[Path]) -> Path | None:

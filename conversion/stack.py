@@ -57,6 +57,24 @@ class Stack:
     regular: bool
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of how the slices were laid onto the grid."""
+        notes = []
+        if self.sheared:
+            notes.append(f"The gantry was tilted by {self.tilt_degrees:.1f} degrees; the slices were moved back to right angles.")
+        if not self.regular:
+            steps, own = np.diff(self.along_mm), float(np.linalg.norm(self.voxel_to_lps[:3, 2]))
+            apart = f"from {steps.min():.2f} mm to {steps.max():.2f} mm apart"
+            notes.append(f"The slices lie {apart}; between them the volume is interpolated, in steps of {own:.2f} mm.")
+        return tuple(notes)
+
+    @property
+    def tilt_degrees(self) -> float:
+        """Angle between the way of the slices and their normal."""
+        across = np.linalg.norm(self.voxel_to_lps[:3, :2], axis=0) * (self.shift[-1] - self.shift[0])
+        return float(np.degrees(np.arctan2(np.linalg.norm(across), self.along_mm[-1])))
+
+    @property
     def sheared(self) -> bool:
         """Whether slices must be moved sideways onto the grid."""
         return bool(self.shift.any())

@@ -41,6 +41,8 @@ class Prepared:
         Their slices with their geometry; None also in a file that an earlier version wrote.
     convert_s, align_s
         Time that the two steps took.
+    notes
+        What a person should know of how the series became a volume.
     """
 
     series_uid: str | None
@@ -51,6 +53,7 @@ class Prepared:
     convert_s: float
     align_s: float | None
     source_images: SourceImages | None = None
+    notes: tuple[str, ...] = ()
 
     def write(self, folder: CaseFolder) -> None:
         """Write `prepared.json` durably."""
@@ -79,6 +82,7 @@ class Prepared:
             quality=None if quality is None else AlignmentQuality(**quality),
             convert_s=data["convert_s"],
             align_s=data["align_s"],
+            notes=tuple(data.get("notes", ())),
         )
 
 

@@ -13,10 +13,9 @@ from conversion.checks import (
     LARGEST_BRIDGED_STEP_MM,
     LARGEST_PLANNED_STEP_MM,
     POSITION_TOLERANCE_MM,
-    Problem,
     check_series,
-    raise_problems,
 )
+from conversion.problems import Problem, raise_problems
 from corewatch.errors import NotAnalysed
 from corewatch.geometry import slice_normal
 from corewatch.instance import Instance
@@ -157,9 +156,19 @@ def test_all_problems_come_together_gravest_first() -> None:
     with pytest.raises(NotAnalysed) as caught:
         raise_problems(found)
     assert caught.value.reason is Reason.NOT_CT
+    assert caught.value.remedy == found[0].remedy
     for problem in found:
         assert problem.detail in str(caught.value)
         assert problem.reason.sentence in str(caught.value)
+        assert problem.remedy in f"{caught.value} {caught.value.remedy}"
+
+
+def test_problems_of_one_reason_share_its_remedy() -> None:
+    found = [Problem(Reason.UNREADABLE, "One."), Problem(Reason.MIXED_SERIES, "Two."), Problem(Reason.MIXED_SERIES, "Three.")]
+    with pytest.raises(NotAnalysed) as caught:
+        raise_problems(found, ["A note."])
+    mixed = Reason.MIXED_SERIES
+    assert caught.value.detail == f"One. {mixed.sentence} Two. Three. {mixed.remedy} A note."
 
 
 def test_no_problem_raises_nothing() -> None:
@@ -252,6 +261,14 @@ def test_steps_that_vary_without_a_gap_are_irregular() -> None:
     moved = [replace(s, position_lps=(-120.0, -110.0, s.position_lps[2] + (0.6 if n % 2 else 0.0))) for n, s in enumerate(slices)]
     (problem,) = check_series(moved)
     assert problem == Problem(Reason.IRREGULAR_GEOMETRY, "The distance between slices varies from 4.40 mm to 5.60 mm.")
+
+
+def test_regular_steps_may_be_bounded() -> None:
+    thick = series(12, 8.0)
+    assert check_series(thick) == []
+    assert check_series(thick, widest_step_mm=8.0) == []
+    (problem,) = check_series(thick[::-1], widest_step_mm=LARGEST_PLANNED_STEP_MM)
+    assert problem == Problem(Reason.SLICES_TOO_THICK, "They lie 8.0 mm apart; at most 7.5 mm are allowed.")
 
 
 def test_a_coronal_stack_names_its_own_axis() -> None:

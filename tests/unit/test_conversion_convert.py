@@ -139,12 +139,12 @@ def test_frames_that_are_not_described_are_unreadable(tmp_path: Path) -> None:
 def test_rescale_is_taken_slice_by_slice(tmp_path: Path) -> None:
     datasets = stack(ZS)
     datasets[1].RescaleIntercept = -1000
-    datasets[2].RescaleSlope = 0.5
+    datasets[2].RescaleSlope = 1.1
     datasets[3].RescaleIntercept = "-1024.4"
     wanted = expected()
     stored = wanted.astype(float) + 1024
     wanted[:, :, 1] += 24
-    wanted[:, :, 2] = np.rint(stored[:, :, 2] * 0.5 - 1024)
+    wanted[:, :, 2] = np.rint(stored[:, :, 2] * 1.1 - 1024)
     np.testing.assert_array_equal(convert_series(write(tmp_path, datasets)).hu, wanted)
 
 

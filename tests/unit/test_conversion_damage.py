@@ -7,21 +7,30 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from conversion.convert import convert_series
 from conversion.elements import DEFLATED
-from conversion.frames import decode_into
+from conversion.frames import LARGEST_IMAGE, LARGEST_VOLUME, decode_into
 from conversion.headers import read_instance
 from conversion.slices import slices_of_file
 from conversion.source import write_source_header
 from corewatch.errors import NotAnalysed
+from corewatch.reasons import Reason
 from tests.support_conversion import enhanced, stack, write
 
 ZS = [0.0, 1.0, 2.0, 3.0]
@@ -142,6 +151,35 @@ def test_a_bogus_number_of_frames_is_refused_at_once(tmp_path: Path) -> None:
         convert_series(write(tmp_path, stack(ZS, NumberOfFrames=999_999_999)))
 
 
-def test_an_image_size_that_asks_for_all_memory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotAnalysed, match="larger than any head"):
-        convert_series(write(tmp_path, stack(ZS, Rows=60_000, Columns=60_000)))
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, RLELossless])
+def test_an_image_size_that_asks_for_all_memory_is_refused(tmp_path: Path, syntax: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A code stream of a few hundred bytes can hold such an image: nothing else but the limit speaks against it."""
+
+    def reject(*_: object) -> None:
+        pytest.fail("the decoder was asked")
+
+    for name in ("jpeg2k_decode", "jpegls_decode", "jpeg8_decode", "dicomrle_decode"):
+        monkeypatch.setattr(imagecodecs, name, reject)
+    refuse_all_memory(paths_of_size(tmp_path / "one", 65_535, 65_535, syntax), f"65535 x 65535 pixels; {LARGEST_IMAGE} are allowed")
+    refuse_all_memory(
+        paths_of_size(tmp_path / "all", 4096, 4096, syntax, 70), f"{70 << 24} pixels, .* {LARGEST_VOLUME} are allowed"
+    )
+
+
+def refuse_all_memory(paths: list[Path], said: str) -> None:
+    def work() -> None:
+        with pytest.raises(NotAnalysed, match=said) as caught:
+            convert_series(paths)
+        assert caught.value.reason is Reason.UNREADABLE
+
+    assert peak_bytes(work) < 8 << 20
+
+
+def paths_of_size(folder: Path, rows: int, columns: int, syntax: str, count: int = 4) -> list[Path]:
+    """Small images whose headers announce another size."""
+    paths = write(folder, stack([float(n) for n in range(count)]), syntax)
+    for path in paths:
+        dataset = dcmread(path)
+        dataset.Rows, dataset.Columns = rows, columns
+        dataset.save_as(path, enforce_file_format=True)
+    return paths

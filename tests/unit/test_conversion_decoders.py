@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import struct
 from dataclasses import replace
 
 import imagecodecs
@@ -152,7 +153,21 @@ def test_a_size_is_read_behind_fill_bytes_and_application_segments() -> None:
     stream = ENCODERS["70"][0](ramp().astype(np.uint16))
     assert jpeg_size(stream) == (32, 32)
     assert jpeg_size(b"\xff\xd8\xff\xff\xff\xe1\x00\x04ab" + stream[2:]) == (32, 32)
-    assert jpeg_2000_size(b"box " * 20 + ENCODERS["90"][0](ramp().astype(np.uint16))) == (32, 32)
+
+
+def test_the_size_of_a_jp2_file_is_that_of_its_code_stream_box() -> None:
+    """Another box may hold the like of a small code stream, and the decoder would not see it."""
+    small = ENCODERS["90"][0](ramp().astype(np.uint16))
+    file = imagecodecs.jpeg2k_encode(np.zeros((48, 64), np.uint16), level=0, codecformat="jp2", reversible=True)
+    assert jpeg_2000_size(file) == (48, 64)
+    end_of_type = file.index(b"ftyp") + 16
+    for box in (struct.pack(">L4s", 8 + len(small), b"xml ") + small, struct.pack(">L4sQ", 1, b"xml ", 16 + len(small)) + small):
+        decoy = file[:end_of_type] + box + file[end_of_type:]
+        assert imagecodecs.jpeg2k_decode(decoy).shape == (48, 64)
+        assert jpeg_2000_size(decoy) == (48, 64)
+    for broken in (file[:end_of_type], file[:end_of_type] + struct.pack(">L4s", 4, b"xml ") + bytes(40), b"box " * 20 + small):
+        with pytest.raises(ValueError, match="no JPEG 2000"):
+            jpeg_2000_size(broken)
 
 
 @pytest.mark.parametrize(

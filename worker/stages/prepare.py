@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conversion.alignment import align, check_quality
+from conversion.checks import LARGEST_PLANNED_STEP_MM
 from conversion.convert import convert_with_reference
 from conversion.nifti import read_aligned, write_aligned
 from conversion.sidecar import write_aligned_sidecar
@@ -89,21 +90,25 @@ def _align(paths: Sequence[Path], folder: CaseFolder, minimum_score: float | Non
     started = time.perf_counter()
     progress(f"reading {len(paths)} images")
     try:
-        volume, reference = convert_with_reference(paths)
+        volume, reference = convert_with_reference(paths, widest_step_mm=LARGEST_PLANNED_STEP_MM)
     except NotAnalysed:
         # the page that says so belongs into the study
         if (file := file_of_one_study(paths)) is not None:
             write_source_header(file, folder.source_header)
         raise
-    for note in reference.set_aside:
+    for note in reference.notes:
         progress(note)
     write_source_header(reference.file, folder.source_header)
     converted = time.perf_counter()
     progress("aligning the head to the network's grid")
-    head = align(volume)
-    look(head)
-    if head.quality is not None:
-        check_quality(head.quality) if minimum_score is None else check_quality(head.quality, minimum_score)
+    try:
+        head = align(volume)
+        look(head)
+        if head.quality is not None:
+            check_quality(head.quality) if minimum_score is None else check_quality(head.quality, minimum_score)
+    except NotAnalysed as error:
+        # what was done to the series may be why
+        raise NotAnalysed(error.reason, " ".join([error.detail, *reference.notes])) from error
     write_aligned(folder.aligned, head)
     write_aligned_sidecar(folder.aligned_sidecar, head, volume)
     return Prepared(
@@ -115,4 +120,5 @@ def _align(paths: Sequence[Path], folder: CaseFolder, minimum_score: float | Non
         quality=head.quality,
         convert_s=converted - started,
         align_s=time.perf_counter() - converted,
+        notes=reference.notes,
     )

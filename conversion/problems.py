@@ -1,0 +1,57 @@
+"""What is said of a series, on two levels: a `Problem` refuses it, a note is told to people beside the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from corewatch.errors import NotAnalysed
+from corewatch.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a series: which of the known reasons, and what was found, free of patient data."""
+
+    reason: Reason
+    detail: str
+
+    @property
+    def remedy(self) -> str:
+        """What a person can do about it."""
+        return self.reason.remedy
+
+
+_GRAVEST_FIRST: Final = (
+    Reason.NOT_CT,
+    Reason.NOT_A_VOLUME,
+    Reason.UNREADABLE,
+    Reason.UNSUPPORTED_ENCODING,
+    Reason.MIXED_SERIES,
+    Reason.IRREGULAR_GEOMETRY,
+    Reason.TOO_FEW_SLICES,
+    Reason.MISSING_SLICES,
+    Reason.SLICES_TOO_THICK,
+    Reason.IMPLAUSIBLE_VALUES,
+)
+
+
+def gravest_first(problems: Iterable[Problem]) -> list[Problem]:
+    """The problems in the order in which they explain a failure."""
+    return sorted(problems, key=lambda problem: _GRAVEST_FIRST.index(problem.reason))
+
+
+def raise_problems(problems: Iterable[Problem], notes: Sequence[str] = ()) -> None:
+    """Raise `NotAnalysed` with the reason of the first problem, the details of all and the notes; nothing where none is.
+
+    A further reason comes with its sentence and its remedy; those of the first are the error's own.
+    """
+    problems = list(problems)
+    if not problems:
+        return
+    first = problems[0].reason
+    details = [problem.detail for problem in problems if problem.reason is first]
+    for reason in dict.fromkeys(problem.reason for problem in problems if problem.reason is not first):
+        details += [reason.sentence, *(problem.detail for problem in problems if problem.reason is reason), reason.remedy]
+    raise NotAnalysed(first, " ".join([*details, *notes]))
