@@ -53,6 +53,15 @@ def why(case: Case) -> str:
     return case.detail
 
 
+def notes_of(folder: Path) -> list[str]:
+    """What a person should know of the series, from the case's `result.json`; empty where there is none."""
+    try:
+        notes = json.loads((folder / "result.json").read_bytes()).get("notes", [])
+    except (OSError, ValueError, AttributeError):
+        return []
+    return [str(note) for note in notes] if isinstance(notes, list) else []
+
+
 def summary_of(case: Case) -> dict[str, Any]:
     """The case as JSON, as in a list."""
     return {
@@ -60,6 +69,7 @@ def summary_of(case: Case) -> dict[str, Any]:
         "state": str(case.state),
         "reason": None if case.reason is None else str(case.reason),
         "reason_text": why(case) or None,
+        "remedy": None if case.reason is None else case.reason.remedy,
         "created_at": case.created_at.isoformat(),
         "updated_at": case.updated_at.isoformat(),
         "side": case.side,
@@ -78,6 +88,7 @@ def details_of(case: Case, deliveries: Sequence[Delivery], history: Sequence[His
         "failed_stage": None if case.failed_stage is None else str(case.failed_stage),
         "superseded_by": case.superseded_by,
         "last_stored_at": case.last_stored_at.isoformat(),
+        "notes": notes_of(folder),
         "folder": None if case.files_removed else str(folder),
         "deliveries": [
             {
@@ -135,6 +146,10 @@ def print_details(case: Case, deliveries: Sequence[Delivery], history: Sequence[
     facts.add_row("State", _styled(case.state))
     if why(case):
         facts.add_row("Reason", why(case))
+    if case.reason is not None:
+        facts.add_row("What to do", case.reason.remedy)
+    for note in notes_of(folder):
+        facts.add_row("Note", note)
     if case.core_ml is not None:
         alert = Text(", ALERT", style="bold red") if case.alert else Text("")
         facts.add_row("Core", Text.assemble(f"{case.core_ml:.1f} mL, side {case.side}", alert))

@@ -34,7 +34,10 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Everything a reader of a case needs, free of patient data except the series UID."""
+    """Everything a reader of a case needs, free of patient data except the series UID.
+
+    `notes` say what else is to be known of the series: what was set aside, came twice, was moved or interpolated.
+    """
 
     case_id: str
     state: CaseState
@@ -42,6 +45,7 @@ class Result:
     revision: int = 1
     reason: Reason | None = None
     detail: str = ""
+    notes: tuple[str, ...] = ()
     finding: Finding | None = None
     lps_to_voxel: Matrix | None = None
     quality: AlignmentQuality | None = None
@@ -56,6 +60,8 @@ class Result:
             "state": str(self.state),
             "reason": None if self.reason is None else str(self.reason),
             "reason_text": None if self.reason is None else str(NotAnalysed(self.reason, self.detail)),
+            "remedy": None if self.reason is None else self.reason.remedy,
+            "notes": list(self.notes),
             "series_uid": self.series_uid,
             "revision": self.revision,
             "model": None if finding is None else asdict(finding.model),

@@ -76,6 +76,11 @@ class ReportedCase:
         return self.result.state is CaseState.FAILED
 
     @property
+    def remedy(self) -> str | None:
+        """What can be done where a series was not analysed; None where it was, or where it failed."""
+        return None if self.result.reason is None else self.result.reason.remedy
+
+    @property
     def problem(self) -> str | None:
         """Why there is no finding, in words for people; None where there is one."""
         if self.result.reason is not None:

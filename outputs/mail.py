@@ -90,6 +90,9 @@ def facts(case: ReportedCase) -> tuple[tuple[str, str], ...]:
             ("Alignment", wording.alignment(case.result.quality)),
             ("Model", wording.model_for_readers(finding.model)),
         ]
+    if case.remedy is not None:
+        rows.append(("What to do", case.remedy))
+    rows += [("Note", note) for note in case.result.notes]
     return (*rows, ("Received", wording.moment(case.received_at)), ("Analysed", wording.moment(case.analysed_at)))
 
 

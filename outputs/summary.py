@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from corewatch.findings import CORE_MAP_THRESHOLD, Finding
 from outputs import wording
 from outputs.case import ReportedCase
-from outputs.drawing import ALERT, BACKGROUND, CALM, CAUTION, MUTED, PANEL, TEXT, Canvas, Colour
+from outputs.drawing import ALERT, BACKGROUND, CALM, CAUTION, MUTED, PANEL, TEXT, Canvas, Colour, wrapped
 from outputs.slices import MAP_VISIBLE_FROM, WINDOW_HU, core_areas, level_mm, map_is_shown, render
 
 SIZE: Final = 1024
@@ -24,6 +25,9 @@ _KEY_WIDTH, _KEY_HEIGHT = 400, 499
 _SMALL_WIDTH, _SMALL_HEIGHT = 200, 249
 _PICTURES_TOP = 262
 _LABEL_HEIGHT = 46
+_ROW_STEP: Final = 30
+_NARROW_ROW_STEP: Final = 25
+"""Pixels from line to line of the facts; the narrow one makes room for a fifth."""
 
 PANEL_WIDTH: Final = 250
 """Pixels that the picture of the alignment may be wide."""
@@ -83,7 +87,10 @@ def render_not_analysed(case: ReportedCase) -> Image.Image:
     page = Canvas.blank(SIZE, SIZE)
     _title(page, case)
     _band(page, 46, 84, "FAILED" if case.failed else "NOT ANALYSED", PANEL, CAUTION)
-    y = page.paragraph(MARGIN + 8, 190, case.problem or "", 44, SIZE - 2 * MARGIN - 16, bold=True)
+    size = _fitting(case.problem or "", SIZE - 2 * MARGIN - 16, 390)
+    y = page.paragraph(MARGIN + 8, 190, case.problem or "", size, SIZE - 2 * MARGIN - 16, bold=True)
+    if case.remedy is not None:
+        y = page.paragraph(MARGIN + 8, y + 16, case.remedy, 34, SIZE - 2 * MARGIN - 16)
     y = page.paragraph(
         MARGIN + 8, y + 40, "This is not a negative result: no ischemic core was looked for.", 34, SIZE - 2 * MARGIN - 16
     )
@@ -94,6 +101,12 @@ def render_not_analysed(case: ReportedCase) -> Image.Image:
     _rows(page, 894, (("Case", f"{case.case_id}, revision {case.revision}"),), MARGIN + 8, 900)
     page.research_label(SIZE - _LABEL_HEIGHT, _LABEL_HEIGHT, 30)
     return page.image
+
+
+def _fitting(words: str, width: float, height: float) -> int:
+    """The largest size of bold letters in which a paragraph is no higher than `height`."""
+    sizes = (44, 38, 33, 28, 24)
+    return next((size for size in sizes if len(wrapped(words, size, width, bold=True)) * round(size * 1.35) <= height), sizes[-1])
 
 
 def _title(page: Canvas, case: ReportedCase) -> None:
@@ -171,16 +184,18 @@ def _facts(page: Canvas, case: ReportedCase, finding: Finding, panel: Image.Imag
     if panel is not None:
         page.image.paste(panel, (SIZE - MARGIN - panel.width, SIZE - _LABEL_HEIGHT - 4 - panel.height))
         width -= panel.width + MARGIN
-    rows = (
+    rows = [
         ("Alignment", wording.alignment(case.result.quality)),
         ("Received", wording.moment(case.received_at)),
         ("Analysed", f"{wording.moment(case.analysed_at)}   {wording.revision(case)}"),
-    )
-    _rows(page, y + 30, rows, MARGIN, width)
+    ]
+    notes = wording.notes(case.result.notes)
+    step = _ROW_STEP if notes is None else _NARROW_ROW_STEP
+    _rows(page, y + step, rows if notes is None else [*rows, ("Note", notes)], MARGIN, width, step)
 
 
-def _rows(page: Canvas, y: float, rows: tuple[tuple[str, str], ...], x: float, width: float) -> None:
+def _rows(page: Canvas, y: float, rows: Sequence[tuple[str, str]], x: float, width: float, step: float = _ROW_STEP) -> None:
     for name, value in rows:
         page.text(x, y, name, 22, fill=MUTED)
         page.text(x + 140, y, value, 22, width=width - 140)
-        y += 30
+        y += step

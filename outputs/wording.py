@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from corewatch.findings import Finding, ModelIdentity, Side
@@ -80,6 +81,13 @@ def alignment(quality: AlignmentQuality | None) -> str:
     if quality is None:
         return "supplied aligned, not checked"
     return f"quality {quality.score:.2f}; midline off by {abs(quality.midline_mm):.1f} mm, {abs(quality.midline_degrees):.1f}°"
+
+
+def notes(said: Sequence[str]) -> str | None:
+    """What is to be known of the series, in one line; None where nothing is."""
+    if not said:
+        return None
+    return said[0] + (f" {len(said) - 1} more in result.json." if len(said) > 1 else "")
 
 
 def moment(value: datetime) -> str:

@@ -132,6 +132,7 @@ class _Case:
             series_uid=self.series_uid,
             reason=None if error is None else error.reason,
             detail="" if error is None else error.detail,
+            notes=() if prepared is None else prepared.notes,
             finding=None if found is None else found.finding,
             lps_to_voxel=None if prepared is None else prepared.lps_to_voxel,
             quality=None if prepared is None else prepared.quality,

@@ -35,6 +35,7 @@ def reported_case(case: Case, history: list[HistoryLine], deliveries: list[Deliv
         revision=case.revision,
         reason=case.reason,
         detail=case.detail,
+        notes=() if prepared is None else prepared.notes,
         finding=None if found is None else found.finding,
         lps_to_voxel=None if prepared is None else prepared.lps_to_voxel,
         quality=None if prepared is None else prepared.quality,
