@@ -104,5 +104,6 @@ class SeriesSettings(Section):
     """Quiet time when the association was released and the stack is regular: then there is no reason to wait longer."""
     expected: Literal["header", "query"] = "header"
     """Where to learn how many images a series has: `header` (0020,1209), which few senders fill in, or `query`: also ask the PACS
-    that sends it by C-FIND, where `sources` has its AE title. A PACS that does not answer changes nothing."""
+    that sends it by C-FIND, where `sources` has its AE title; `sources.expected` may say otherwise. A PACS that does not answer
+    changes nothing."""
     rules: tuple[SeriesRule, ...] = (SeriesRule(name="cta-head"),)

@@ -137,6 +137,11 @@ class Settings(Section):
     @property
     def cases_dir(self) -> Path:
         """One folder per case."""
+    @property
+    def asked_sources(self) -> tuple[Source, ...]:
+        """Those that are asked how many images a series has."""
+        return tuple(s for s in self.sources if (s.expected or self.series.expected) == "query")
+
         return self.data_dir / "cases"
 
     @property

@@ -20,6 +20,8 @@ class Source(Section):
     our_ae_title: AeTitle | None = None
     """Calling AE title; None: the listener's."""
     tls: TlsFiles | None = None
+    expected: Literal["header", "query"] | None = None
+    """In the place of `series.expected` for what it sends: `query` asks it how many images a series has, `header` does not."""
     retrieve: Literal["move", "get"] = "move"
     """`move`: it opens an association to our listener, whose AE title, host and port it must know. `get`: it sends on ours."""
     timeout_s: float = Field(30.0, gt=0)

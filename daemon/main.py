@@ -84,7 +84,7 @@ def serve(
         make_folders(settings.received_dir)
         ledger = Ledger(settings.database_url, lease_s=settings.work.lease_s)
         stack.callback(ledger.close)
-        expected = ExpectedCounts(settings.sources, ask_count)
+        expected = ExpectedCounts(settings.asked_sources, ask_count)
         stack.callback(expected.close)
         parts, watch = _parts(ledger, settings, publish, expected)
         disk = DiskWatch(settings, tell_disk_full or (lambda _: True))

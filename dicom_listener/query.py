@@ -21,6 +21,8 @@ MOST_ANSWERS = 10_000
 COUNT_TIMEOUT_S = 5.0
 """Longest wait for the number of images: an answer that comes later is of no use."""
 
+_LONGEST_LINE = 64
+
 _FIND = StudyRootQueryRetrieveInformationModelFind
 
 
@@ -84,8 +86,8 @@ def find_series(peer: PeerAddress, study_uid: str, series_uid: str = "") -> list
         FoundSeries(
             study_uid,
             str(answer.SeriesInstanceUID),
-            str(answer.get("Modality") or ""),
-            str(answer.get("SeriesDescription") or ""),
+            _line(answer.get("Modality")),
+            _line(answer.get("SeriesDescription")),
             _count(answer),
         )
         for answer in _find(peer, query)
@@ -94,8 +96,8 @@ def find_series(peer: PeerAddress, study_uid: str, series_uid: str = "") -> list
 
 
 def ask_count(settings: Settings) -> Callable[[Source, str, str], int | None] | None:
-    """What asks a source how many images a series has, as `series.expected` wants; None: nobody is to be asked."""
-    if settings.series.expected != "query":
+    """What asks a source how many images a series has; None: the settings want nobody asked."""
+    if not settings.asked_sources:
         return None
 
     def ask(source: Source, study_uid: str, series_uid: str) -> int | None:
@@ -103,6 +105,11 @@ def ask_count(settings: Settings) -> Callable[[Source, str, str], int | None] | 
         return next((series.instances for series in find_series(peer, study_uid, series_uid)), None)
 
     return ask
+
+
+def _line(value: object) -> str:
+    """A PACS's words as one line for a terminal: no control characters, no more than an LO may have (PS3.5 6.2)."""
+    return "".join(c if c.isprintable() else " " for c in str(value or ""))[:_LONGEST_LINE].strip()
 
 
 def _count(answer: Dataset) -> int | None:

@@ -21,7 +21,7 @@ from cli.peer_checks import sources
 from config import Settings, load_settings
 from config.checks import Level
 from corewatch.errors import RetryLater
-from dicom_listener.query import ask_count, find_studies
+from dicom_listener.query import ask_count, find_series, find_studies
 from outputs.association import PeerAddress
 from tests.support.listener import arrivals, closing, ct_slice, file_bytes, images, running
 from tests.support.net import free_port
@@ -178,6 +178,27 @@ def test_a_pacs_that_does_not_know_us(tool: Callable[[str], str], tmp_path: Path
     assert "COREWATCH" in done.output
 
 
+@pytest.mark.filterwarnings("ignore:.*(value|Invalid)")
+def test_what_a_pacs_says_cannot_write_to_the_terminal() -> None:
+    def on_find(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
+        answer = Dataset()
+        answer.StudyInstanceUID, answer.SeriesInstanceUID = event.identifier.StudyInstanceUID, f"{STUDY}.1"
+        answer.Modality, answer.SeriesDescription = "CT", "CTA\x1b]0;owned\x07\n\x9b2J" + "x" * 5000
+        yield 0xFF00, answer
+
+    ae = AE(ae_title="ORTHANC")
+    ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, on_find)])
+    assert server is not None
+    try:
+        [found] = find_series(PeerAddress("127.0.0.1", server.socket.getsockname()[1], "ORTHANC", "COREWATCH", 10.0), STUDY)
+    finally:
+        ae.shutdown()
+    assert found.description.startswith("CTA")
+    assert found.description.isprintable()
+    assert len(found.description) <= 64
+
+
 @pytest.mark.parametrize(("named", "wanted"), [({"accession": "A77"}, [STUDY]), ({"study_uid": ONLY_MR}, [ONLY_MR])])
 def test_studies_that_nobody_asked_for_are_left_out(named: dict[str, str], wanted: list[str]) -> None:
     """A PACS that does not know a key takes it for a wildcard."""
@@ -241,9 +262,8 @@ def test_a_pacs_that_refuses_to_send(tmp_path: Path, status: int, words: str) ->
 def test_a_source_says_how_many_images_a_series_has(archive: Archive, tmp_path: Path) -> None:
     settings = here(tmp_path, port=archive.orthanc.dicom).settings
     assert ask_count(settings) is None, "nobody is asked by default"
-    series = settings.series.model_copy(update={"expected": "query"})
-    settings = settings.model_copy(update={"series": series})
-    ask, [source] = ask_count(settings), settings.sources
+    settings = here(tmp_path, port=archive.orthanc.dicom, expected="query").settings
+    ask, [source] = ask_count(settings), settings.asked_sources
     assert ask is not None
     assert ask(source, STUDY, f"{STUDY}.1") == SLICES
     assert ask(source, STUDY, "1.2.3") is None

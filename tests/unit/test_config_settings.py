@@ -141,3 +141,23 @@ def test_every_key_stands_in_the_reference() -> None:
         assert name in page
         for key in getattr(field.annotation, "model_fields", {}):
             assert f"`{key}`" in page or key == "sender", (name, key)
+
+
+@pytest.mark.parametrize(
+    ("for_all", "for_each", "asked"),
+    [
+        ("header", (None, None), []),
+        ("query", (None, None), ["a", "b"]),
+        ("header", ("query", None), ["a"]),
+        ("query", ("header", None), ["b"]),
+    ],
+)
+def test_which_sources_are_asked_how_many_images_a_series_has(
+    for_all: str, for_each: tuple[str | None, ...], asked: list[str]
+) -> None:
+    sources = [
+        {"name": name, "ae_title": name.upper(), "host": "h", "port": 104, "expected": each}
+        for name, each in zip("ab", for_each, strict=True)
+    ]
+    settings = Settings.model_validate({"series": {"expected": for_all}, "sources": sources})
+    assert [source.name for source in settings.asked_sources] == asked
