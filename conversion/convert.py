@@ -108,7 +108,7 @@ def _usable(slices: Sequence[Slice]) -> _Usable:
     kept = [every[k] for k in wanted]
     names = {_name(one) for one in kept}
     if again:
-        notes += (f"{len(again)} images came more than once and count once.",)
+        notes += (f"Came again and counted once: {len(again)} images.",)
     return _Usable(kept, [one for one in again if _name(one) in names], problems, notes)
 
 

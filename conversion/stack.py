@@ -58,14 +58,13 @@ class Stack:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of how the slices were laid onto the grid."""
+        """What a person should know of how the slices were laid onto the grid; each fits into a line of a page."""
         notes = []
         if self.sheared:
-            notes.append(f"The gantry was tilted by {self.tilt_degrees:.1f} degrees; the slices were moved back to right angles.")
+            notes.append(f"Gantry tilted by {self.tilt_degrees:.1f}°; slices moved back.")
         if not self.regular:
-            steps, own = np.diff(self.along_mm), float(np.linalg.norm(self.voxel_to_lps[:3, 2]))
-            apart = f"from {steps.min():.2f} mm to {steps.max():.2f} mm apart"
-            notes.append(f"The slices lie {apart}; between them the volume is interpolated, in steps of {own:.2f} mm.")
+            steps = np.diff(self.along_mm)
+            notes.append(f"Interpolated: slices {steps.min():.2f} to {steps.max():.2f} mm apart.")
         return tuple(notes)
 
     @property

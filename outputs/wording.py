@@ -87,7 +87,7 @@ def notes(said: Sequence[str]) -> str | None:
     """What is to be known of the series, in one line; None where nothing is."""
     if not said:
         return None
-    return said[0] + (f" {len(said) - 1} more in result.json." if len(said) > 1 else "")
+    return said[0] + (f" ({len(said) - 1} more in result.json)" if len(said) > 1 else "")
 
 
 def moment(value: datetime) -> str:

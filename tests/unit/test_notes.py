@@ -27,7 +27,7 @@ from worker.casefiles import Prepared
 from worker.foreground import run_case
 
 ZS = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
-NOTES = ("Set aside: 1 of 7 images. It is a localizer.", "The gantry was tilted by 18.5 degrees; the slices were moved back.")
+NOTES = ("Set aside: 1 of 7 images. It is a localizer.", "Gantry tilted by 18.5°; slices moved back.")
 
 
 @pytest.fixture
@@ -79,10 +79,11 @@ def test_the_summary_page_tells_the_first_note(tmp_path: Path, drawn: list, note
     case = dataclasses.replace(case, result=dataclasses.replace(case.result, notes=notes))
     render_summary(case, *volumes())
     told = [(text, box) for text, box in drawn if text.startswith("Set aside")]
-    assert [text for text, _ in told] == ([] if not notes else [notes[0] + (" 1 more in result.json." if len(notes) > 1 else "")])
+    assert [text for text, _ in told] == ([] if not notes else [notes[0] + (" (1 more in result.json)" if len(notes) > 1 else "")])
     label = max(box[1] for text, box in drawn if text.startswith("RESEARCH"))
     facts_of_case = [box for text, box in drawn if text in ("Model", "Alignment", "Received", "Analysed", "Note")]
     assert len(facts_of_case) == (5 if notes else 4)
+    assert all(box[3] - box[1] > 14 for _, box in told), "large enough to be read"
     boxes = sorted(facts_of_case, key=lambda box: box[1])
     assert all(upper[3] <= lower[1] for upper, lower in itertools.pairwise(boxes))
     assert boxes[-1][3] < label
