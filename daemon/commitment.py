@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from config.addresses import Resolver, host_matches, parse_address, resolve_host
 from config.intake import Peer
 from config.settings import Settings
 from corewatch.commitment import NO_SUCH_OBJECT, Failure, Reference, Report
@@ -17,7 +18,7 @@ from ledger.store import Ledger
 
 log = structlog.get_logger()
 
-SendReport = Callable[[Peer, Report], None]
+SendReport = Callable[[Peer, Report], object]
 """Brings an answer to a peer; raises `CorewatchError` where it is not taken."""
 
 SETTLE = timedelta(seconds=30)
@@ -30,6 +31,9 @@ GIVEN_UP_AFTER = timedelta(hours=48)
 
 NO_PORT = "set `port` of its entry in listener.peers to where it takes the answer, and let it ask again"
 """Why a peer is not answered that we do not know how to call."""
+
+NOT_SURE = "several entries of listener.peers have its AE title, and none its address"
+"""Why a peer is not answered now."""
 
 SEND_TIMEOUT_S = 10.0
 """Longest wait for a peer that we answer."""
@@ -45,14 +49,17 @@ class Commitment:
     ----------
     send
         Brings an answer to a peer.
+    resolve
+        Tells peers of one AE title apart.
     """
 
-    def __init__(self, ledger: Ledger, settings: Settings, send: SendReport) -> None:
+    def __init__(self, ledger: Ledger, settings: Settings, send: SendReport, resolve: Resolver = resolve_host) -> None:
         self._ledger = ledger
         self._inbox = CommitmentInbox(settings.commitment_dir)
         self._received = settings.received_dir
         self._peers = settings.listener.peers
         self._send = send
+        self._resolve = resolve
 
     def step(self, now: datetime) -> int:
         """Take in what the listener heard, look at deliveries that waited too long, answer who asked; returns how much was done."""
@@ -77,13 +84,22 @@ class Commitment:
         return done
 
     def _answer_all(self, now: datetime) -> int:
-        away: set[str] = set()
+        away: set[tuple[str, str]] = set()
         return sum(self._answer(owed, now, away) for owed in self._ledger.commitments_owed.due(now))
 
-    def _answer(self, owed: Owed, now: datetime, away: set[str]) -> bool:
+    def _peers_of(self, owed: Owed) -> list[Peer]:
+        """Who asked, among those that we know how to call; several where that cannot be told."""
+        titled = [p for p in self._peers if p.ae_title == owed.peer_ae_title and p.port is not None]
+        if len(titled) < 2:
+            return titled  # it may have asked from another address, such as this machine's own
+        address = parse_address(owed.peer_host)
+        here = [p for p in titled if address is not None and host_matches(p.host, address, self._resolve)]
+        return here[:1] or titled
+
+    def _answer(self, owed: Owed, now: datetime, away: set[tuple[str, str]]) -> bool:
         ledger = self._ledger.commitments_owed
-        peer = next((p for p in self._peers if p.ae_title == owed.peer_ae_title and p.port is not None), None)
-        if peer is None:  # waiting helps nothing: only an operator can say where it is to be called
+        peers = self._peers_of(owed)
+        if not peers:  # waiting helps nothing: only an operator can say where it is to be called
             ledger.end(owed, "given_up", NO_PORT)
             log.error("a request for storage commitment cannot be answered", peer=owed.peer_ae_title, why=NO_PORT)
             return False
@@ -91,13 +107,16 @@ class Commitment:
         if any(f.reason == NO_SUCH_OBJECT for f in report.failed) and now - owed.asked_at < SETTLE:
             ledger.postpone(owed, now + timedelta(seconds=1), "waits for the images to be taken in", counts=False)
             return False
+        peer, who = peers[0], (owed.peer_ae_title, owed.peer_host)
         why = "it could not be reached just now"
-        if owed.peer_ae_title not in away:  # one that is down holds up the others once only
+        if len(peers) > 1:
+            why = NOT_SURE
+        elif who not in away:  # one that is down holds up the others once only
             try:
                 self._send(peer if "/" not in peer.host else peer.model_copy(update={"host": owed.peer_host}), report)
             except CorewatchError as error:
                 why = str(error)
-                away.add(owed.peer_ae_title)
+                away.add(who)
             else:
                 ledger.end(owed, "answered", f"{len(report.committed)} objects committed, {len(report.failed)} not")
                 log.info("commitment answered", peer=owed.peer_ae_title, committed=len(report.committed), failed=len(report.failed))

@@ -1,4 +1,4 @@
-"""How long files stay: a pure plan, and an executor that follows it. The ledger's rows always stay.
+"""How long files stay: a pure plan, and an executor that follows it. The ledger's rows stay, but for answers that others asked for.
 
 A case's folder goes when its days are over. An arrival holds images of many cases (a whole examination comes over one association),
 so it goes when the days of every case that uses it are over. When the disk runs full, cases go before their days are over, oldest
@@ -128,6 +128,8 @@ class Retention:
 
     def step(self, now: datetime) -> None:
         """Remove what is due; then, while the disk is too full, what can be spared."""
+        # the audit trail says what was answered; the row names every image of a study
+        self._ledger.commitments_owed.purge(now - timedelta(days=self._settings.failed_days))
         planned = plan(self._holdings(), self._arrivals_on_disk(), self._settings, now)
         self._remove(planned.due)
         for removal in planned.spare:

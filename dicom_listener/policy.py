@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from config.addresses import Resolver, host_matches, parse_address
 from config.intake import Peer
-
-Resolver = Callable[[str], frozenset[str]]
-"""Addresses of a host name; empty where it has none."""
 
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 """The DICOM application context name (PS3.7 A.2.1); there is no other."""
-
-_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Rejection(Enum):
@@ -108,30 +102,6 @@ class AssociationPolicy:
         hosts = [p.host for p in self.peers if p.ae_title.strip() == request.calling_ae_title.strip()]
         if not hosts:
             return Rejection.CALLING_AE_TITLE
-        if address is None or not any(_host_matches(host, address, resolve) for host in hosts):
+        if address is None or not any(host_matches(host, address, resolve) for host in hosts):
             return Rejection.HOST
-        return None
-
-
-def parse_address(text: str) -> _Address | None:
-    """The address, IPv4 also where it came as IPv4-mapped IPv6 (`::ffff:10.0.0.1`); None where it is none."""
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
-
-
-def _host_matches(host: str, address: _Address, resolve: Resolver) -> bool:
-    network = _parse_network(host)
-    if network is not None:
-        return address in network
-    return any(parse_address(found) == address for found in resolve(host))
-
-
-def _parse_network(host: str) -> _Network | None:
-    try:
-        return ipaddress.ip_network(host, strict=False)
-    except ValueError:
         return None

@@ -1,4 +1,4 @@
-"""The listening socket, and names to addresses."""
+"""The listening socket."""
 
 from __future__ import annotations
 
@@ -25,11 +25,3 @@ def bind(host: str, port: int) -> socket.socket:
         raise ConfigurationError(
             f"listener: cannot listen on {host}:{port}: {error.strerror or error}; is the port in use?"
         ) from error
-
-
-def resolve_host(name: str) -> frozenset[str]:
-    """Addresses of a host name from the system's resolver; empty where it has none."""
-    try:
-        return frozenset(str(entry[4][0]) for entry in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM))
-    except (OSError, UnicodeError):
-        return frozenset()

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from config.addresses import RememberedNames, Resolver
 from config.settings import Settings
 from config.stopping import StopRequest
 from corewatch.clock import Clock, utc_now
@@ -22,8 +23,8 @@ from dicom_listener.disk import DiskGuard
 from dicom_listener.instance import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from dicom_listener.negotiation import AssociateRequest
 from dicom_listener.pace import Hush, Pace
-from dicom_listener.policy import AssociationPolicy, Rejection, Request, Resolver
-from dicom_listener.port import bind, resolve_host
+from dicom_listener.policy import AssociationPolicy, Rejection, Request
+from dicom_listener.port import bind
 from dicom_listener.services import Service, Verification
 from dicom_listener.session import Spool, Storage
 from dicom_listener.tls import ServerTls
@@ -62,6 +63,8 @@ class StorageListener:
         How many share the port, each with an equal part of what `settings.listener` allows.
     services
         Further ones.
+    resolve
+        None: the system's, remembered.
 
     Raises
     ------
@@ -76,7 +79,7 @@ class StorageListener:
         processes: int = 1,
         services: Sequence[Service] = (),
         guard: DiskGuard | None = None,
-        resolve: Resolver = resolve_host,
+        resolve: Resolver | None = None,
         clock: Clock = utc_now,
     ) -> None:
         listener = settings.listener
@@ -108,7 +111,7 @@ class StorageListener:
             None if per_peer is None else _share(per_peer, processes),
         )
         self._shared_port = processes > 1
-        self._resolve = resolve
+        self._resolve = resolve or RememberedNames()
         self._hush = Hush()
         self._lock = threading.Lock()
         self._threads: dict[Association, threading.Thread] = {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, delete, insert, select, update
 
 from corewatch.commitment import Reference
 from ledger.database import Database, record
@@ -100,6 +100,11 @@ class CommitmentsOwed:
                 .values(next_attempt_at=None, ended_at=now, detail=detail)
             )
             record(connection, now, f"commitment.{event}", peer=owed.peer_ae_title, detail=detail)
+
+    def purge(self, before: datetime) -> int:
+        """Remove what ended before this moment, and return how much that was. Asked again, it is a request like any other."""
+        with self._database.transaction() as connection:
+            return connection.execute(delete(commitments_owed).where(commitments_owed.c.ended_at < before)).rowcount
 
     def kept(self, sop_instance_uids: list[str]) -> dict[str, Kept]:
         """Those of the instances that were stored and are known."""

@@ -135,6 +135,23 @@ def test_what_others_asked_for_is_kept_until_it_is_over(ledger: Ledger, clock: C
     assert owed.add("2.25.7", "MODALITY", "10.0.0.7", REFERENCES, clock.now), "asked again after the answer is answered again"
 
 
+def test_what_is_over_is_forgotten_in_time(ledger: Ledger, clock: Clock) -> None:
+    owed = ledger.commitments_owed
+    for title in ("ANSWERED", "LATER", "WAITS"):
+        owed.add("2.25.7", title, "10.0.0.7", REFERENCES, clock.now)
+    by_title = {o.peer_ae_title: o for o in owed.due(clock.now)}
+    start = clock.now
+    owed.end(by_title["ANSWERED"], "answered", "2 objects committed")
+    clock.forward(100)
+    owed.end(by_title["LATER"], "given_up", "away")
+    clock.forward(5 * DAY.total_seconds())
+    assert owed.purge(start + timedelta(seconds=50)) == 1
+    assert owed.purge(start + timedelta(seconds=50)) == 0
+    assert [o.peer_ae_title for o in owed.due(clock.now)] == ["WAITS"], "what is not over stays, however old it is"
+    assert owed.add("2.25.7", "ANSWERED", "10.0.0.7", REFERENCES, clock.now)
+    assert owed.purge(clock.now) == 1
+
+
 def test_only_what_was_stored_is_known(ledger: Ledger) -> None:
     queued(ledger, "1.2")
     kept = ledger.commitments_owed.kept(["1.2.0", "1.2.2", "9.9", *(f"8.{n}" for n in range(1200))])

@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage
 
 import daemon.commitment
+from config.addresses import Resolver, resolve_host
 from config.intake import ListenerSettings, Peer
 from config.settings import Settings
 from corewatch.commitment import Reference, Report
@@ -40,9 +41,9 @@ class House:
     clock: Clock
     sent: list[tuple[Peer, Report]] = field(default_factory=list)
 
-    def step(self, send_report: Callable[[Peer, Report], None] | None = None) -> None:
+    def step(self, send_report: Callable[[Peer, Report], object] | None = None, resolve: Resolver = resolve_host) -> None:
         Assembler(self.ledger, self.settings).step(self.clock.now)
-        Commitment(self.ledger, self.settings, send_report or send_over_network(self.settings)).step(self.clock.now)
+        Commitment(self.ledger, self.settings, send_report or send_over_network(self.settings), resolve).step(self.clock.now)
 
     def restart(self) -> None:
         self.ledger.close()
@@ -188,6 +189,43 @@ def test_a_peer_that_is_down_holds_up_nobody(house: Callable[..., House]) -> Non
     ask(here.listener.port, request(UIDS[0], transaction="2.25.9"), calling="UP")
     here.step(send_report)
     assert sorted(tried) == ["DOWN", "UP"]
+
+
+TWINS = (Peer(ae_title="CT", host="ct-one.site", port=104), Peer(ae_title="CT", host="127.0.0.0/8", port=105))
+
+
+@pytest.mark.parametrize(
+    ("ct_one", "wanted"),
+    [
+        ({"10.0.0.1"}, [("127.0.0.1", 105)]),
+        ({"127.0.0.1"}, [("ct-one.site", 104)]),
+    ],
+)
+def test_of_two_peers_with_one_title_the_one_that_asked_is_answered(
+    house: Callable[..., House], ct_one: set[str], wanted: list[tuple[str, int]]
+) -> None:
+    sent: list[tuple[str, int | None]] = []
+    here = house(*TWINS)
+    store(here, 1)
+    ask(here.listener.port, request(UIDS[0]), calling="CT")
+    here.step(lambda peer, _report: sent.append((peer.host, peer.port)), lambda _name: frozenset(ct_one))
+    assert sent == wanted
+
+
+def test_while_it_cannot_be_told_who_asked_nobody_is_answered(house: Callable[..., House]) -> None:
+    sent: list[str] = []
+    here = house(
+        *(peer.model_copy(update={"host": name}) for peer, name in zip(TWINS, ("ct-one.site", "ct-two.site"), strict=True))
+    )
+    store(here, 1)
+    ask(here.listener.port, request(UIDS[0]), calling="CT")
+    with captured_logs(daemon.commitment) as logs:
+        here.step(lambda peer, _report: sent.append(peer.host), lambda _name: frozenset())
+    assert sent == []
+    assert "several entries" in next(line["why"] for line in logs if line["log_level"] == "warning")
+    here.clock.forward(11)
+    here.step(lambda peer, _report: sent.append(peer.host), lambda name: frozenset({"127.0.0.1"} if "two" in name else ()))
+    assert sent == ["ct-two.site"]
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.addresses import parse_address
 from config.intake import Peer
-from dicom_listener.policy import AssociationPolicy, Rejection, Request, parse_address
+from dicom_listener.policy import AssociationPolicy, Rejection, Request
 
 TITLES = st.from_regex(r"[A-Z0-9]{1,16}", fullmatch=True)
 ADDRESSES = st.ip_addresses().map(str)
