@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
+from cli.detector_checks import device, model, workers
 from cli.peer_checks import commitment, sources
 from config.checks import Check, system_checks
 from config.settings import Settings
 from corewatch.errors import ConfigurationError, CorewatchError
-
-DEMONSTRATION_MODEL = "phantom-demo"
-"""The built-in model, which must not be used on patients."""
 
 _LIMIT_S = 5.0
 
@@ -28,6 +25,7 @@ def all_checks(settings: Settings, now: datetime) -> Iterator[Check]:
         ("ledger", ledger),
         ("model", model),
         ("device", device),
+        ("detect worker", workers),
         ("sources", sources),
         ("destinations", destinations),
         ("commitment", commitment),
@@ -135,52 +133,6 @@ def ledger(settings: Settings) -> Iterator[Check]:
         yield Check.warning(
             "cases", f"{len(failed)} failed and wait for an operator", "see `corewatch cases list --state failed`, then retry"
         )
-
-
-def model(settings: Settings) -> Iterator[Check]:
-    """The model is there, unchanged and sound; TensorFlow is not loaded for that."""
-    from worker.models.registry import verify_model
-
-    try:
-        manifest = verify_model(settings.model.name, settings.models_dir)
-    except ConfigurationError as error:
-        yield Check.told("model", str(error), "`corewatch model list` shows those there are, `model install` brings others")
-        return
-    known = f"{manifest.name} {manifest.version}, SHA-256 {manifest.sha256[:12]}"
-    if manifest.name == DEMONSTRATION_MODEL:
-        yield Check.warning(
-            "model",
-            f"{known}: it has learned from synthetic heads only",
-            "install a model with `corewatch model install`, set model.name",
-        )
-    else:
-        yield Check.ok("model", f"{known}; {manifest.intended_use}")
-
-
-def device(settings: Settings) -> Iterator[Check]:
-    """What computes is installed; a GPU, where one is asked for, is seen by the driver."""
-    if importlib.util.find_spec("tensorflow") is None:
-        yield Check.error("device", "TensorFlow is not installed", "pip install 'corewatch[cpu]' or 'corewatch[cuda]'")
-    elif settings.model.device == "gpu":
-        yield _gpu()
-    else:
-        yield Check.ok("device", "computes on the processor")
-
-
-def _gpu() -> Check:
-    import ctypes
-
-    count = ctypes.c_int(0)
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-        found = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
-    except OSError:
-        found = False
-    if found:
-        return Check.ok("device", f"{count.value} GPU")
-    return Check.error(
-        "device", "the driver shows no GPU", "install the NVIDIA driver, pass the GPU to the container, or set model.device: cpu"
-    )
 
 
 def destinations(settings: Settings) -> Iterator[Check]:

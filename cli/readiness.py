@@ -29,13 +29,18 @@ def listens(pid: int | None, port: int) -> bool:
         return False
 
 
-def consumed_queues(app: Celery) -> set[str]:
-    """Names of the queues that a worker takes work from."""
+def worker_queues(app: Celery) -> dict[str, set[str]]:
+    """Every worker that replies, with the names of the queues that it takes work from now."""
     try:
         replies = app.control.inspect(timeout=REPLY_LIMIT_S).active_queues() or {}
     except (OperationalError, RedisError, OSError):
-        return set()
-    return {queue["name"] for queues in replies.values() for queue in queues}
+        return {}
+    return {worker: {queue["name"] for queue in queues} for worker, queues in replies.items()}
+
+
+def consumed_queues(app: Celery) -> set[str]:
+    """Names of the queues that a worker takes work from."""
+    return set().union(*worker_queues(app).values())
 
 
 def holds(pid: int | None, lock: Path) -> bool:

@@ -47,6 +47,9 @@ class ModelSettings(Section):
     """Size of that set."""
     device: Literal["cpu", "gpu"] = "cpu"
     """`gpu` without a usable GPU is an error, never a silent fallback."""
+    cpu_fallback: bool = False
+    """With `device: gpu`: compute on the processor while no GPU can be had, instead of letting cases wait. The log and `corewatch
+    doctor` say so."""
 
 
 class WorkSettings(Section):
@@ -135,14 +138,20 @@ class Settings(Section):
         return self.data_dir / "commitment"
 
     @property
-    def cases_dir(self) -> Path:
-        """One folder per case."""
-    @property
     def asked_sources(self) -> tuple[Source, ...]:
         """Those that are asked how many images a series has."""
         return tuple(s for s in self.sources if (s.expected or self.series.expected) == "query")
 
+    @property
+    def cases_dir(self) -> Path:
+        """One folder per case."""
         return self.data_dir / "cases"
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Models that cases can be given to: `model.name` first, then those that a rule names."""
+        of_rules = (rule.model for rule in self.series.rules if rule.include and rule.model is not None)
+        return tuple(dict.fromkeys((self.model.name, *of_rules)))
 
     @property
     def models_dir(self) -> Path:

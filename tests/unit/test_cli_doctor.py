@@ -207,6 +207,12 @@ class TestModelAndDestinations:
     def test_a_model_that_is_not_there_is_an_error(self, tmp_path: Path) -> None:
         assert level(checks.model(settings_in(tmp_path, model={"name": "never-trained"}))) is Level.ERROR
 
+    def test_a_missing_model_of_a_rule_is_an_error_beside_the_one_that_is_there(self, tmp_path: Path) -> None:
+        rules = [{"name": "a", "model": "lvo"}, {"name": "b"}, {"name": "c", "include": False, "text": "x", "model": "unused"}]
+        found = list(checks.model(settings_in(tmp_path, series={"rules": rules})))
+        assert [(c.subject, c.level) for c in found] == [("model", Level.WARNING), ("model of a rule", Level.ERROR)]
+        assert "there is no model 'lvo'" in found[1].found
+
     def test_the_demonstration_model_in_service_is_a_warning(self, tmp_path: Path) -> None:
         assert level(checks.model(settings_in(tmp_path, model={"name": "phantom-demo"}))) is Level.WARNING
 
@@ -256,7 +262,53 @@ class TestModelAndDestinations:
         assert [c.subject for c in found] == ["to email"], "one mail server is one line"
 
 
+class TestDevice:
+    """What TensorFlow says is scripted here; `test_worker_trial` asks it."""
+
+    @pytest.fixture
+    def trial(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
+        problems: dict[str, str | None] = {"cpu": None, "gpu": None}
+        monkeypatch.setattr("worker.trial.problem_of", lambda device, _environment: problems[device])
+        monkeypatch.setattr("cli.detector_checks.gpus", lambda: 1)
+        return problems
+
+    def check(self, folder: Path, **model: Any) -> Check:
+        [found] = checks.device(settings_in(folder, model=model))
+        return found
+
+    def test_a_processor_that_tensorflow_does_not_suit_is_an_error(self, tmp_path: Path, trial: dict[str, str | None]) -> None:
+        assert level(self.check(tmp_path)) is Level.OK
+        trial["cpu"] = "the process that loads a model is ended by SIGILL"
+        assert level(self.check(tmp_path)) is Level.ERROR
+        assert "SIGILL" in self.check(tmp_path).found
+
+    def test_a_gpu_counts_when_tensorflow_sees_it_and_not_only_the_driver(
+        self, tmp_path: Path, trial: dict[str, str | None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert self.check(tmp_path, device="gpu").found == "1 GPU"
+        trial["gpu"] = "TensorFlow finds no GPU"
+        found = self.check(tmp_path, device="gpu")
+        assert (found.level, found.found) == (Level.ERROR, "TensorFlow finds no GPU")
+        assert "model.device: cpu" in found.remedy
+        monkeypatch.setattr("cli.detector_checks.gpus", lambda: 0)
+        assert self.check(tmp_path, device="gpu").found == "the driver shows no GPU"
+
+    def test_a_fallback_is_never_silent(self, tmp_path: Path, trial: dict[str, str | None]) -> None:
+        trial["gpu"] = "TensorFlow finds no GPU"
+        found = self.check(tmp_path, device="gpu", cpu_fallback=True)
+        assert level(found) is Level.WARNING
+        assert "computes on the processor" in found.found
+        trial["cpu"] = "the process that loads a model is ended by SIGILL"
+        assert level(self.check(tmp_path, device="gpu", cpu_fallback=True)) is Level.ERROR
+
+    def test_where_no_worker_runs_none_is_spoken_of(self, tmp_path: Path) -> None:
+        assert list(checks.workers(settings_in(tmp_path))) == []
+        assert list(checks.workers(settings_in(tmp_path, broker={"url": f"redis://127.0.0.1:{free_port()}/0"}))) == []
+
+
 def test_a_check_that_breaks_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.trial.problem_of", lambda *_: None)
+
     def fail(_: Settings) -> Iterator[Check]:
         raise ZeroDivisionError("oh")
 
@@ -268,6 +320,7 @@ def test_a_check_that_breaks_stops_no_other(tmp_path: Path, monkeypatch: pytest.
 
 def test_doctor_reports_everything_and_exits_with_4_on_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("worker.trial.problem_of", lambda *_: None)
     (tmp_path / "corewatch.yaml").write_text(
         f"listener: {{port: {free_port()}}}\nflower: {{port: {free_port()}}}\nmodel: {{name: never-trained}}\n"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import subprocess
 import sys
@@ -10,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from cli.detector_checks import gpus
 from corewatch.errors import ConfigurationError
 from worker.models import install_model
+from worker.models.adapters import ADAPTERS
 from worker.models.registry import BUILTIN_DIR
+from worker.trial import problem_of
 
 WEIGHTS = BUILTIN_DIR / "phantom-demo" / "weights.h5"
 
@@ -41,14 +43,14 @@ print(json.dumps({"volumes": [answers[d][0] for d in ("cpu", "gpu")], "devices":
 """
 
 
-def gpus() -> int:
-    """How many GPUs the driver shows; TensorFlow is not asked, since it stays in the process."""
-    count = ctypes.c_int(0)
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return 0
-    return count.value if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
+LEAVES_IT_ALONE = """
+import json
+from pathlib import Path
+from worker.models import load_detector
+load_detector("phantom-demo", Path()).warm_up()
+import tensorflow as tf
+print(json.dumps([device.name for device in tf.config.list_logical_devices("GPU")]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,27 @@ def test_the_gpu_computes_what_the_processor_computes(found: int) -> None:
     assert 0 < said["peak"] < 4 * 1024**3
 
 
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_a_worker_on_the_processor_takes_no_gpu_memory(found: int) -> None:
+    if not found:
+        pytest.skip("the driver shows no GPU here")
+
+    done = subprocess.run([sys.executable, "-c", LEAVES_IT_ALONE], capture_output=True, text=True, timeout=280, check=True)
+
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+@pytest.mark.slow
+def test_on_the_processor_every_gpu_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden: list[tuple[object, ...]] = []
+    monkeypatch.setattr("tensorflow.config.set_visible_devices", lambda *given: hidden.append(given))
+
+    ADAPTERS["deepsymnet"].load(WEIGHTS, "cpu")
+
+    assert hidden == [([], "GPU")]
+
+
 @pytest.mark.slow
 def test_without_a_gpu_the_gpu_is_an_error_and_never_the_processor_instead(found: int, tmp_path: Path) -> None:
     if found:
@@ -85,3 +108,6 @@ def test_without_a_gpu_the_gpu_is_an_error_and_never_the_processor_instead(found
 
     with pytest.raises(ConfigurationError, match="finds no GPU"):
         load_detector("copy", tmp_path, device="gpu")
+    said = problem_of("gpu")
+    assert said is not None
+    assert "finds no GPU" in said

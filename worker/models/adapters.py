@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol
@@ -58,7 +59,17 @@ class DeepSymNetAdapter:
         tune()
         from worker.models.deepsymnet import DeepSymNet  # here, so that programs which only list models need no TensorFlow
 
+        if device == "cpu":
+            _leave_gpus_alone()
         return DeepSymNetNetwork(DeepSymNet(sound, device))
+
+
+def _leave_gpus_alone() -> None:
+    """Hide the GPUs from TensorFlow: with the first thing that it computes it takes nearly all memory of each one that it sees."""
+    import tensorflow as tf
+
+    with contextlib.suppress(RuntimeError):  # this process has computed something already
+        tf.config.set_visible_devices([], "GPU")
 
 
 class DeepSymNetNetwork:

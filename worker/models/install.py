@@ -18,7 +18,7 @@ from corewatch.errors import ConfigurationError
 from ledger.durable import sync_folder
 from worker.models.adapters import ADAPTERS, Adapter
 from worker.models.fetch import described, fetch
-from worker.models.manifest import MODEL_NAME_PATTERN, TEMPORARY_PREFIX, Manifest, Thresholds, write_manifest
+from worker.models.manifest import MODEL_NAME_PATTERN, TEMPORARY_PREFIX, Manifest, Thresholds, first_problem, write_manifest
 from worker.models.registry import is_builtin
 
 RESEARCH_USE: Final = "Research use only, not for diagnosis."
@@ -94,8 +94,7 @@ def install_model(
                 source=origin,
             )
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            raise ConfigurationError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+            raise ConfigurationError(first_problem(error)) from error
         with _alone_in(models_dir):
             _publish(weights, models_dir / name, manifest)
     return manifest

@@ -143,12 +143,17 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or MANIFEST_NAME
-        raise ConfigurationError(f"model {folder.name}: {MANIFEST_NAME} is not valid: {where}: {first['msg']}") from error
+        raise ConfigurationError(f"model {folder.name}: {MANIFEST_NAME} is not valid: {first_problem(error)}") from error
     if manifest.name != folder.name:
         raise ConfigurationError(f"model {folder.name}: {MANIFEST_NAME} names another model, {manifest.name}")
     return manifest
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that is wrong with a manifest: the key and why, without the value."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or MANIFEST_NAME
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

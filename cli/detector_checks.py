@@ -1,0 +1,98 @@
+"""Startup checks of what estimates the core: its models, the device, and the workers that run."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+
+from config.checks import Check
+from config.settings import Settings
+from corewatch.errors import ConfigurationError
+from corewatch.states import Stage
+
+_LIMIT_S = 5.0
+
+
+def model(settings: Settings) -> Iterator[Check]:
+    """Every model that the settings name is there, unchanged and sound; TensorFlow is not loaded for that."""
+    from worker.models.registry import verify_model
+
+    for name in settings.model_names:
+        subject = "model" if name == settings.model.name else "model of a rule"
+        try:
+            manifest = verify_model(name, settings.models_dir)
+        except ConfigurationError as error:
+            yield Check.told(subject, str(error), "`corewatch model list` shows those there are, `model install` brings others")
+            continue
+        known = f"{manifest.name} {manifest.version}, SHA-256 {manifest.sha256[:12]}"
+        if manifest.identity.demonstration:
+            yield Check.warning(
+                subject,
+                f"{known}: it has learned from synthetic heads only",
+                "install a model with `corewatch model install`, set model.name",
+            )
+        else:
+            yield Check.ok(subject, f"{known}; {manifest.intended_use}")
+
+
+def device(settings: Settings) -> Iterator[Check]:
+    """What computes is installed and works: a model is loaded on the device that the settings ask for."""
+    from cli.children import own_environment
+    from worker.trial import problem_of
+
+    subject, wanted, environment = "device", settings.model.device, own_environment({})
+    if importlib.util.find_spec("tensorflow") is None:
+        yield Check.error(subject, "TensorFlow is not installed", "pip install 'corewatch[cpu]' or 'corewatch[cuda]'")
+        return
+    problem = ("the driver shows no GPU" if wanted == "gpu" and not gpus() else None) or problem_of(wanted, environment)
+    if problem is None:
+        yield Check.ok(subject, f"{gpus()} GPU" if wanted == "gpu" else "computes on the processor")
+        return
+    if wanted == "cpu":
+        yield Check.error(subject, problem, "see that TensorFlow suits this processor; install corewatch[cpu] anew")
+        return
+    remedy = "install the NVIDIA driver and corewatch[cuda], pass the GPU to the container, or set model.device: cpu"
+    if settings.model.cpu_fallback and problem_of("cpu", environment) is None:
+        yield Check.warning(subject, f"{problem}: computes on the processor, which is slower (model.cpu_fallback)", remedy)
+    else:
+        yield Check.error(subject, problem, remedy)
+
+
+def gpus() -> int:
+    """How many GPUs the driver shows; TensorFlow is not asked, for it would stay in this process."""
+    import ctypes
+
+    count = ctypes.c_int(0)
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    return count.value if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
+
+
+def workers(settings: Settings) -> Iterator[Check]:
+    """No worker of the detect queue is without its model; nothing where none runs."""
+    from cli.broker import broker_url
+    from cli.readiness import worker_queues
+    from jobs.app import make_app
+    from jobs.embedded import answers
+    from jobs.names import QUEUE_OF
+
+    try:
+        url = broker_url(settings)
+    except ConfigurationError:  # no private Redis runs, so no worker does
+        return
+    if not answers(url, _LIMIT_S):  # the check of the broker says so
+        return
+    with make_app(url) as app:
+        queues = worker_queues(app)
+    detect = QUEUE_OF[Stage.DETECT]
+    for worker, consumed in sorted(queues.items()):
+        if detect not in worker.split(".")[0].split("-"):
+            continue
+        if detect in consumed:
+            yield Check.ok("detect worker", f"{worker} has its model and takes work")
+        else:
+            yield Check.error(
+                "detect worker", f"{worker} has no model and takes no work, or is still loading it", "its log says what is wrong"
+            )
