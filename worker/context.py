@@ -17,6 +17,7 @@ from outputs.case import ReportedCase
 from outputs.destinations.base import Destination
 from worker.destinations import destinations_of
 from worker.detectors import Detectors
+from worker.readiness import ModelKeeper
 from worker.reporting import reported_case
 
 
@@ -28,8 +29,8 @@ class WorkerContext:
     ledger: Ledger
     detectors: Detectors
     destinations: dict[str, Destination] = field(default_factory=dict)
-    has_model: bool = True
-    """Whether the model of the settings is loaded, in a worker that must have one."""
+    keeper: ModelKeeper | None = None
+    """Keeps the model of a worker that must have one."""
 
     @classmethod
     def open(cls, settings: Settings) -> WorkerContext:

@@ -61,7 +61,8 @@ def serve(settings: Settings, broker_url: str, queues: Sequence[str]) -> None:
         configure_logging(settings.log, f"worker-{'-'.join(queues)}")
         held[:] = [WorkerContext.open(settings)]
         if DETECT in queues:
-            held[0].has_model = ModelKeeper(status, held[0].detectors.warm_up).load()
+            held[0].keeper = ModelKeeper(status, held[0].detectors.warm_up)
+            held[0].keeper.load()
 
     signals.worker_process_init.connect(open_context, weak=False)
     signals.setup_logging.connect(lambda **_: None, weak=False)  # ours is set up already

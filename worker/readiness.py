@@ -35,6 +35,10 @@ LOOK_S: Final = 1.0
 HEARTBEAT_S: Final = 10.0
 """So often Flower is told that the model is missing."""
 
+LOADING_LIMIT_S: Final = 120.0
+"""A model that is still being loaded after so long counts as missing: it hangs, or its process ends each time before it has said
+why, as where memory is short."""
+
 PROBLEM_AFTER_S: Final = 300.0
 """A model that is missing for so long is told again, and to the operators by mail; where no mail went out, again after as long."""
 
@@ -89,20 +93,43 @@ class ModelKeeper:
         self._status = status
         self._warm_up = warm_up
         self._end = end
-        self._at_work = threading.Lock()  # a worker of several queues may be at another stage's work when its time comes
+        self._in_doubt = False
+        self._at_work = threading.Lock()  # a process may be in the middle of a task when its time comes
+        signals.task_prerun.connect(self._begin_task)
+        signals.task_postrun.connect(self._end_task)
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the model is loaded and works."""
+        return self._status.readiness is Readiness.READY
+
+    def doubt(self) -> None:
+        """A case failed in a way that nobody foresaw: it may be the device. Whoever calls this calls `settle` after the case."""
+        self._in_doubt = True
+
+    def settle(self) -> None:
+        """Try the model again where it is in doubt, so that a broken device fails one case, not every one that comes after it."""
+        if self._in_doubt:
+            self._in_doubt = False
+            self.load()
 
     def load(self) -> bool:
-        """Load the model; whether that went well. Where it did not, this process ends after `RETRY_S`, between two tasks."""
+        """Load the model, or try the one that is loaded; whether that went well. Where it did not, this process ends after
+        `RETRY_S`, between two tasks."""
         self._status.write(Readiness.LOADING)
         problem = self._warm_up()
         if problem is None:
             self._status.write(Readiness.READY)
             return True
         self._status.write(Readiness.MISSING, problem)
-        signals.task_prerun.connect(lambda **_: self._at_work.acquire(), weak=False)
-        signals.task_postrun.connect(lambda **_: self._at_work.release(), weak=False)
         threading.Thread(target=self._end_later, name="model-retry", daemon=True).start()
         return False
+
+    def _begin_task(self, **_: Any) -> None:
+        self._at_work.acquire()
+
+    def _end_task(self, **_: Any) -> None:
+        self._at_work.release()
 
     def _end_later(self) -> None:
         time.sleep(RETRY_S)
@@ -140,6 +167,7 @@ class QueueGate:
         self._show_missing, self._show_found = show_missing, show_found
         self._alarm = alarm
         self._is_open = False
+        self._loading_since: float | None = None
         self._missing_since: float | None = None
         self._shown_at: float | None = None
         self._reminded_at = 0.0
@@ -150,21 +178,27 @@ class QueueGate:
         if (readiness is Readiness.READY) != self._is_open:
             self._is_open = not self._is_open
             (self._open_queue if self._is_open else self._close_queue)()
+        if readiness is not Readiness.LOADING:
+            self._loading_since = None
+        elif self._loading_since is None:
+            self._loading_since = now
         if readiness is Readiness.MISSING:
-            self._missing(now)
+            self._missing(now, self._status.problem)
+        elif self._loading_since is not None and now - self._loading_since >= LOADING_LIMIT_S:
+            self._missing(now, f"it is still not loaded after {now - self._loading_since:.0f} s; is there enough memory?")
         elif readiness is Readiness.READY and self._missing_since is not None:
             log.info("the model is there again; taking work", after_s=round(now - self._missing_since))
             self._missing_since, self._shown_at = None, None
             self._show_found()
 
-    def _missing(self, now: float) -> None:
+    def _missing(self, now: float, problem: str) -> None:
         if self._missing_since is None:
             self._missing_since = self._reminded_at = now
-            log.error("no model, so this worker takes no work; cases wait", why=self._status.problem, tried_again_every_s=RETRY_S)
+            log.error("no model, so this worker takes no work; cases wait", why=problem, tried_again_every_s=RETRY_S)
         elif now - self._reminded_at >= PROBLEM_AFTER_S:
             self._reminded_at = now
-            log.error("still no model; cases wait", why=self._status.problem, since_s=round(now - self._missing_since))
-            self._alarm(self._status.problem)
+            log.error("still no model; cases wait", why=problem, since_s=round(now - self._missing_since))
+            self._alarm(problem)
         if self._shown_at is None or now - self._shown_at >= HEARTBEAT_S:
             self._shown_at = now
             self._show_missing()

@@ -11,6 +11,7 @@ from typing import Any
 from celery import Celery, Task
 from celery.exceptions import Reject
 
+from corewatch.errors import CorewatchError
 from corewatch.states import CaseState, DeliveryState, Stage
 from jobs.names import task_name
 from ledger.cases import Case
@@ -34,10 +35,12 @@ def register(app: Celery, context: Callable[[], WorkerContext]) -> None:
 
     def detect_case(self: Task, case_id: str) -> None:
         held = context()
-        if not held.has_model:  # taken before the queue was closed
+        if held.keeper is not None and not held.keeper.has_model:  # taken before the queue was closed
             time.sleep(GIVE_BACK_S)
             raise Reject("there is no model", requeue=True)
         run_stage(held, case_id, CaseState.PREPARED, _detect, _to(held, CaseState.DETECTED), redelivered=again(self))
+        if held.keeper is not None:
+            held.keeper.settle()
 
     def render_case(self: Task, case_id: str) -> None:
         held = context()
@@ -83,7 +86,15 @@ def _prepare(context: WorkerContext, case: Case) -> Facts:
 
 
 def _detect(context: WorkerContext, case: Case) -> Facts:
-    found = detect(context.folder(case.case_id), context.detectors.get(case.model), alert_ml=context.settings.model.alert_ml)
+    detector = context.detectors.get(case.model)
+    try:
+        found = detect(context.folder(case.case_id), detector, alert_ml=context.settings.model.alert_ml)
+    except CorewatchError:
+        raise
+    except Exception:
+        if context.keeper is not None:
+            context.keeper.doubt()
+        raise
     finding = asdict(found.finding)
     context.ledger.note("case.analysed", case.case_id, **finding["model"], core_ml=finding["core_ml"], alert=finding["alert"])
     return {"core_ml": finding["core_ml"], "side": str(finding["side"]), "alert": finding["alert"]}

@@ -1,4 +1,4 @@
-"""The worker program with a network that is quick, and that hangs when a head asks for it.
+"""The worker program with a network that is quick, and that hangs, dies, breaks or dawdles when a head asks for it.
 
 `python -m tests.support.detect_worker CONFIG BROKER-URL`. Everything else is the program itself: Celery's prefork worker,
 TensorFlow in its child, the ledger. The adapter is added from outside, as a site's own would be.
@@ -7,6 +7,8 @@ TensorFlow in its child, the ledger. The adapter is added from outside, as a sit
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +32,13 @@ from worker.models.hemispheres import split
 
 HANGS = 77
 """A head whose first voxel has this value hangs the worker."""
+DIES = 78
+"""Such a head ends its process, as the kernel does where memory is short."""
+BREAKS = 79
+"""With such a head the device breaks: nothing can be computed in this process any more."""
+DAWDLES = 80
+"""Such a head takes `DAWDLE_S`."""
+DAWDLE_S = 2.0
 
 _STRIDE = 4
 
@@ -39,9 +48,18 @@ class QuickNetwork:
 
     def __init__(self, gain: float) -> None:
         self._gain = gain
+        self._broken = False
 
     def read(self, head: Head) -> Reading:
-        while head[0, 0, 0] == HANGS:
+        asks_for = int(head[0, 0, 0])
+        if asks_for == DIES:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if asks_for == DAWDLES:
+            time.sleep(DAWDLE_S)
+        self._broken |= asks_for == BREAKS
+        if self._broken:
+            raise RuntimeError("CUDA_ERROR_LAUNCH_FAILED")
+        while asks_for == HANGS:
             try:
                 time.sleep(3600)
             except BaseException:  # as a library that swallows the soft limit
@@ -99,7 +117,19 @@ class QuickAdapter:
             raise ConfigurationError(f"the weights are not a gain: {error}") from error
 
 
-QUICK = {"quick": QuickAdapter(QuickNetwork), "quick-tensorflow": QuickAdapter(QuickTensorFlow)}
+class TooLargeAdapter(QuickAdapter):
+    """Its model does not fit into the memory: the kernel ends the process that loads it."""
+
+    def load(self, weights: Path, device: Device) -> Network:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("not reached")
+
+
+QUICK = {
+    "quick": QuickAdapter(QuickNetwork),
+    "quick-tensorflow": QuickAdapter(QuickTensorFlow),
+    "too-large": TooLargeAdapter(QuickNetwork),
+}
 
 
 def main() -> None:
@@ -108,6 +138,7 @@ def main() -> None:
     readiness.RETRY_S = 2.0
     readiness.HEARTBEAT_S = 1.0
     readiness.PROBLEM_AFTER_S = 3.0
+    readiness.LOADING_LIMIT_S = 6.0
     ADAPTERS.update(QUICK)
     settings = load_settings(Path(sys.argv[1]), {})
     configure_logging(settings.log, "work-detect")

@@ -6,13 +6,14 @@ import multiprocessing
 import threading
 
 import pytest
+from celery import signals
 from hypothesis import given
 from hypothesis import strategies as st
 
 from corewatch import RESEARCH_LABEL
 from worker import readiness
 from worker.alarm import Alarm, no_model_mail
-from worker.readiness import HEARTBEAT_S, PROBLEM_AFTER_S, ModelKeeper, ModelStatus, QueueGate, Readiness
+from worker.readiness import HEARTBEAT_S, LOADING_LIMIT_S, PROBLEM_AFTER_S, ModelKeeper, ModelStatus, QueueGate, Readiness
 
 
 class Queue:
@@ -74,6 +75,23 @@ def test_the_operators_are_told_when_it_stays_missing_and_not_before() -> None:
     assert queue.alarms == ["no such model"]
     queue.gate.look(2 * PROBLEM_AFTER_S)
     assert len(queue.alarms) == 2
+
+
+def test_a_model_that_is_never_loaded_is_missing_too() -> None:
+    """The process hangs, or ends each time while it loads and is replaced by the next: nobody would say anything."""
+    queue = Queue()
+    for second in range(int(LOADING_LIMIT_S + PROBLEM_AFTER_S) + 1):
+        queue.gate.look(float(second))
+        assert ("missing" in queue.done) == (second >= LOADING_LIMIT_S)
+    [alarm] = queue.alarms
+    assert "still not loaded" in alarm
+    queue.status.write(Readiness.READY)
+    queue.gate.look(1000.0)
+    assert queue.done[-2:] == ["open", "found"]
+    queue.status.write(Readiness.LOADING)
+    queue.gate.look(1001.0)
+    queue.gate.look(1000.0 + LOADING_LIMIT_S)
+    assert queue.done[-1] == "close", "each time anew"
 
 
 def test_an_alarm_rings_until_somebody_was_told_and_then_only_the_next_time() -> None:
@@ -147,4 +165,38 @@ def test_a_child_without_its_model_makes_room_for_the_next(monkeypatch: pytest.M
 
     assert not ModelKeeper(status, lambda: "weights are gone", end=lambda _code: ended.set()).load()
     assert (status.readiness, status.problem) == (Readiness.MISSING, "weights are gone")
+    assert ended.wait(30)
+
+
+def test_a_model_in_doubt_is_tried_after_the_case_and_only_then() -> None:
+    answers: list[str | None] = [None, None, "the device is broken"]
+    tried = 0
+
+    def warm_up() -> str | None:
+        nonlocal tried
+        tried += 1
+        return answers[tried - 1]
+
+    keeper = ModelKeeper(ModelStatus(), warm_up, end=lambda _code: None)
+    assert keeper.load()
+    keeper.settle()
+    assert tried == 1, "nothing is in doubt"
+    keeper.doubt()
+    assert keeper.has_model
+    keeper.settle()
+    assert (tried, keeper.has_model) == (2, True), "it was the case"
+    keeper.doubt()
+    keeper.settle()
+    assert (tried, keeper.has_model) == (3, False), "it was the device"
+
+
+def test_a_process_without_its_model_ends_between_two_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "RETRY_S", 0.0)
+    ended = threading.Event()
+    keeper = ModelKeeper(ModelStatus(), lambda: "weights are gone", end=lambda _code: ended.set())
+    signals.task_prerun.send(sender=None)
+
+    keeper.load()
+    assert not ended.wait(0.2)
+    signals.task_postrun.send(sender=None)
     assert ended.wait(30)

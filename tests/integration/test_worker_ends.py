@@ -1,0 +1,94 @@
+"""The detect worker whose process ends, whose device breaks or that is told to stop in the middle of a case: nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cli.detector_checks import workers
+from config.checks import Level
+from config.settings import BrokerSettings
+from corewatch.states import CaseState
+from tests.support.detect_worker import BREAKS, DAWDLES, DIES
+from tests.support.detecting import DetectSite
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+PREPARED, DETECTED, FAILED = CaseState.PREPARED, CaseState.DETECTED, CaseState.FAILED
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[DetectSite]:
+    made = DetectSite(tmp_path, work={"attempts": 2})
+    yield made
+    made.close()
+
+
+def attempts(site: DetectSite, case_id: str) -> int:
+    case = site.ledger.cases.get(case_id)
+    assert case is not None
+    return case.attempts
+
+
+def waiter(site: DetectSite, case_id: str) -> Callable[[CaseState], None]:
+    return lambda state: site.wait(f"{case_id} to be {state}", lambda: site.states()[case_id] is state)
+
+
+def test_a_case_outlives_its_process_its_device_and_its_worker(site: DetectSite) -> None:
+    site.install()
+    with site.worker() as parent:
+        # The kernel ends the process in the middle of a case: tried again at once, given up at last, and the next case is done.
+        [deadly], [next_one] = site.prepared(first_voxel=DIES), site.prepared()
+        site.dispatch()
+        waiter(site, deadly)(FAILED)
+        waiter(site, next_one)(DETECTED)
+        case = site.ledger.cases.get(deadly)
+        assert case is not None
+        assert "given up after 2 attempts; the worker ended each time" in case.detail
+
+        # A case breaks the device: it alone pays for it, the one behind it waits for a new process.
+        [breaking], [behind] = site.prepared(first_voxel=BREAKS), site.prepared()
+        site.dispatch()
+        waiter(site, behind)(DETECTED)
+        assert attempts(site, behind) <= 1, "it was never tried on the broken device"
+        assert site.states()[breaking] is PREPARED
+        assert "the model is there again" in site.log.read_text()
+
+        # Told to stop in the middle of a case: the case is done, the one behind it waits in the queue.
+        [slow], [waits] = site.prepared(first_voxel=DAWDLES), site.prepared()
+        site.dispatch()
+        site.wait("the slow case to be begun", lambda: _held(site, slow))
+        parent.terminate()
+        gone, _ = psutil.wait_procs([parent], timeout=60)
+        assert gone == [parent]
+        assert site.states()[slow] is DETECTED
+        assert site.states()[waits] is PREPARED
+    with site.worker():
+        waiter(site, waits)(DETECTED)
+    assert attempts(site, waits) <= 1
+
+
+def _held(site: DetectSite, case_id: str) -> bool:
+    case = site.ledger.cases.get(case_id)
+    return case is not None and case.holder is not None
+
+
+def test_a_model_that_ends_the_process_that_loads_it_is_told(site: DetectSite) -> None:
+    settings = site.settings.model_copy(update={"broker": BrokerSettings.model_validate({"url": site.url})})
+    site.install(adapter="too-large")
+    [case_id] = site.prepared()
+    with site.worker():
+        site.dispatch()
+        site.wait("the log to say so", lambda: "still not loaded after" in site.tail())
+        [found] = workers(settings)
+        assert found.level is Level.ERROR
+        assert "has no model and takes no work" in found.found
+        assert site.states()[case_id] is PREPARED
+        site.install()
+        waiter(site, case_id)(DETECTED)
+        [found] = workers(settings)
+        assert found.level is Level.OK
+    assert attempts(site, case_id) <= 1
