@@ -137,7 +137,7 @@ class _Taking:
             self._left_out += [LeftOut(member.name, p) for p in read.problems]
         elif not may_be_of_use(member.name, member.head):
             # not read whole: a film of many gigabytes may lie beside the images
-            self._left_out.append(LeftOut(member.name, unknown_reason(member.name)))
+            self._left_out.append(LeftOut(member.name, unknown_reason(member.name, member.head)))
         elif (problem := size_problem(member.name, member.size, self._rules.limits)) is not None:
             self._left_out.append(LeftOut(member.name, problem))
         else:

@@ -28,6 +28,9 @@ from daemon.drop_limits import DropLimits
 HEAD_BYTES = 132
 """Enough of a file to see what it may be: DICOM's preamble and prefix (PS3.10 7.1)."""
 ALIGNED_SUFFIX = ".nii.gz"
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_OTHER_ARCHIVES = (b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
+"""First bytes of RAR, 7z, gzip, bzip2, xz and Zstandard."""
 _SOP_INSTANCE_UID = 0x00080018
 _UIDS_WITHIN = 65_536
 """Bytes of a deflated data set that are inflated: its UIDs come within its first few elements."""
@@ -67,7 +70,7 @@ def read_content(name: str, data: bytes) -> InstanceFile | AlignedFile | LeftOut
         reason = aligned_problem(data)
         return AlignedFile(data) if reason is None else LeftOut(name, reason)
     if not may_be_of_use(name, data[:HEAD_BYTES]):
-        return LeftOut(name, unknown_reason(name))
+        return LeftOut(name, unknown_reason(name, data[:HEAD_BYTES]))
     return _read_dicom(name, data)
 
 
@@ -80,8 +83,12 @@ def size_problem(name: str, size: int, limits: DropLimits) -> str | None:
     return f"The file is too large: it has {size / 1024**2:,.0f} MB, and {largest / 1024**2:,.0f} MB are allowed."
 
 
-def unknown_reason(name: str) -> str:
-    """Why a file that is neither DICOM nor aligned NIfTI is left out."""
+def unknown_reason(name: str, head: bytes) -> str:
+    """Why a file that is neither DICOM nor aligned NIfTI, going by its name and first `HEAD_BYTES` bytes, is left out."""
+    if head.startswith(_ZIP):
+        return "A zip within a zip is not unpacked; drop it by itself."
+    if head.startswith(_OTHER_ARCHIVES):
+        return "Of archives only zip is unpacked; drop the files themselves, or a zip of them."
     if name.lower().endswith((".nii", ".hdr", ".img", ".nrrd", ".mha")):
         return f"Only NIfTI files that are compressed (*{ALIGNED_SUFFIX}) and on the network's grid can be taken; else send DICOM."
     return "The file is not DICOM."

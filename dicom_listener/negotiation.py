@@ -31,8 +31,8 @@ IMPLEMENTATION_VERSION_ITEM = 0x55
 
 ACCEPTED, NO_SUCH_ABSTRACT_SYNTAX, NO_SUCH_TRANSFER_SYNTAX = 0, 3, 4
 """Results of a presentation context (PS3.8 Table 9-18)."""
-_LEAST_PDU = 1024
-"""A peer that takes less at a time cannot be answered."""
+_LEAST_PDU = 8
+"""One PDV of two bytes; a peer that takes less at a time cannot be answered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,8 +74,11 @@ def fragments(body: memoryview) -> Iterator[Fragment]:
 
 
 def data(context_id: int, content: bytes, longest: int, *, command: bool) -> bytes:
-    """A whole command set or data set as P-DATA-TF PDUs of at most `longest` bytes each (0: no limit)."""
-    room = longest - _PDV_HEADER.size if longest else max(1, len(content))
+    """A whole command set or data set as P-DATA-TF PDUs of at most `longest` bytes each (0: no limit, else 8 or more).
+
+    Pieces have an even length, as `content` has: some receivers take no other.
+    """
+    room = (longest - _PDV_HEADER.size) // 2 * 2 if longest else max(1, len(content))
     pieces = [content[k : k + room] for k in range(0, len(content), room)] or [b""]
     out = bytearray()
     for number, piece in enumerate(pieces, 1):

@@ -134,6 +134,22 @@ def test_requests_that_contradict_themselves(request_bytes: bytes) -> None:
         decode_request(body(request_bytes))
 
 
+@pytest.mark.parametrize("longest", [8, 9, 16, 23, 128, 1023])
+def test_a_peer_that_takes_little_at_a_time_is_answered_in_pieces(longest: int) -> None:
+    request = decode_request(body(wire.associate_rq(user=wire.item(0x51, struct.pack(">L", longest)))))
+    whole = encode({Tag.STATUS: 0xA700, Tag.ERROR_COMMENT: "full"})
+    sent = memoryview(pdu.data(1, whole, request.max_pdu, command=True))
+    pieces = []
+    while sent:
+        kind, length = pdu.HEADER.unpack_from(sent)
+        assert (kind, length <= longest) == (pdu.PduType.DATA, True)
+        pieces += pdu.fragments(sent[6 : 6 + length])
+        sent = sent[6 + length :]
+    assert b"".join(p.data for p in pieces) == whole
+    assert [p.last for p in pieces] == [False] * (len(pieces) - 1) + [True]
+    assert {len(p.data) % 2 for p in pieces} == {0}
+
+
 def test_ten_thousand_contexts_are_read_no_further_than_they_can_be() -> None:
     many = b"".join(wire.context(1 + 2 * (n % 128)) for n in range(4000))
     with pytest.raises(PeerFault, match="twice"):

@@ -52,6 +52,22 @@ def test_a_file_without_preamble_gets_one() -> None:
     assert b"".join(content.chunks) == file_bytes(ct_slice())
 
 
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        (b"PK\x03\x04", "zip within a zip"),
+        (b"Rar!\x1a\x07\x01\x00", "only zip"),
+        (b"7z\xbc\xaf\x27\x1c", "only zip"),
+        (gzip.compress(b"a tar"), "only zip"),
+        (b"Dear colleague", "not DICOM"),
+    ],
+)
+def test_an_archive_that_is_not_unpacked_says_so(head: bytes, words: str) -> None:
+    content = read_content("images", head + bytes(500))
+    assert isinstance(content, LeftOut)
+    assert words in content.reason
+
+
 def test_an_instance_without_uid_is_left_out() -> None:
     dataset = ct_slice()
     whole = file_bytes(dataset)
