@@ -40,6 +40,8 @@ class OpenArrival:
         Names of files that were there when the daemon was started: the machine may have crashed since they were written.
     last_change
         When its newest file was stored, or when it was opened.
+    left
+        Files that the disk did not give just now: as long as there are any, something is still to come.
     closing
         How it ended; None while it is open.
     series
@@ -55,6 +57,7 @@ class OpenArrival:
     last_change: datetime
     known: set[str] = field(default_factory=set)
     unproven: frozenset[str] = frozenset()
+    left: int = 0
     closing: Closing | None = None
     series: set[str] = field(default_factory=set)
     added: int = 0
@@ -90,7 +93,7 @@ class OpenArrival:
 
     def passage(self, now: datetime, idle: timedelta, *, carried: bool) -> Passage:
         """This arrival as a sign of completeness. One that is silent for `idle` counts as aborted: its program may have died."""
-        if self.closing is None and now - self.last_change < idle:
+        if self.left or (self.closing is None and now - self.last_change < idle):
             return Passage(self.arrival.opened_at, None, carried=carried)
         closing = self.closing or Closing(self.last_change, ArrivalOutcome.ABORTED, 0)
         return passage_of(self.arrival, closing, carried=carried)

@@ -166,6 +166,8 @@ class Taking:
         left = 0
         for start in range(0, len(files), BATCH):
             left += self._take_batch(arrival, files[start : start + BATCH], now, changes)
+        changes.arrival_ended |= bool(arrival.left and not left)
+        arrival.left = left
         if arrival.closing is not None and not left:
             self._finish(arrival, arrival.closing)
         elif not left and (end := abandoned(arrival, now)) is not None:

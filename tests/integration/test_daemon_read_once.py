@@ -1,4 +1,5 @@
-"""An image is read once, its header alone: the hash of its contents is in its name. What may have been through a crash is read."""
+"""An image is read once, its header alone: the hash of its contents is in its name. What may have been through a crash is read, and
+what cannot be read just now is waited for."""
 
 from __future__ import annotations
 
@@ -9,7 +10,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from conversion.headers import read_instance
+from corewatch.instance import Instance
 from corewatch.states import CaseState
+from daemon.assembler import Assembler
+from daemon.taking import READ_ATTEMPTS
 from ledger.spool import StoredFile
 from ledger.tables import instances
 from tests.support.site import Site, open_site
@@ -53,6 +58,29 @@ def test_a_file_of_an_earlier_release_whose_name_holds_a_part_of_the_hash_is_rea
     site.step(0.2)
     assert len(site.cases(CaseState.NOT_ANALYSED)) == 1
     assert hashes(site) == {s.sha256 for s in stored if s is not stored[3]}
+
+
+def test_a_slice_that_the_disk_does_not_give_just_now_is_waited_for(site: Site) -> None:
+    broken = {"yes"}
+
+    def read(path: Path) -> Instance:
+        header = read_instance(path)
+        if broken and header.instance_number == 12:
+            raise OSError(5, "Input/output error")
+        return header
+
+    site.assembler = Assembler(site.ledger, site.settings, read)
+    sender = site.sender()
+    sender.send(head())
+    sender.release()
+    for _ in range(READ_ATTEMPTS - 5):
+        site.step(0.2)
+        assert site.only().state is CaseState.RECEIVING, "though the others form a stack without a gap"
+    broken.clear()
+    site.step(0.2)
+    site.step(1)
+    assert site.only().state is CaseState.QUEUED
+    assert len(site.ledger.cases.instance_paths(site.only())) == 12
 
 
 def spoil(stored: StoredFile) -> None:
