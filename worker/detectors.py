@@ -33,7 +33,7 @@ class Detectors:
         if wanted not in self._loaded:
             try:
                 self._loaded[wanted] = load(wanted, self._settings)
-            except (ConfigurationError, OSError, ImportError) as error:
+            except (ConfigurationError, OSError) as error:
                 log.error("model cannot be loaded", model=wanted, why=str(error))
                 raise NotAnalysed(Reason.MODEL_MISSING, f"{wanted}: {error}") from error
         return self._loaded[wanted]
@@ -70,7 +70,7 @@ def load(name: str, settings: Settings) -> Detector:
     Raises
     ------
     ConfigurationError
-        There is no such model, its weights are refused, or the device is not there.
+        There is no such model, its weights are refused, the device is not there, or TensorFlow is not.
     """
     model = settings.model
 
@@ -79,6 +79,8 @@ def load(name: str, settings: Settings) -> Detector:
 
     try:
         return on(model.device)
+    except ImportError as error:
+        raise ConfigurationError(f"TensorFlow cannot be used: {error}; install corewatch[cpu] or corewatch[cuda]") from error
     except ConfigurationError as error:
         if not (model.device == "gpu" and model.cpu_fallback):
             raise

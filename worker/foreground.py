@@ -25,9 +25,10 @@ from corewatch.selection import Rejected, Selected, select
 from corewatch.states import CaseState
 from corewatch.volumes import AlignedHead
 from outputs.case import ReportedCase
+from outputs.dicom.manifest import Manifest
 from worker.casefiles import Found, Prepared
 from worker.destinations import naming_of
-from worker.detectors import Detectors
+from worker.detectors import load
 from worker.inspection import alignment_view, write_alignment_page
 from worker.progress import Progress, silent
 from worker.stages.detect import detect
@@ -81,7 +82,7 @@ def run_case(
     Raises
     ------
     ConfigurationError
-        `given` does not exist.
+        `given` does not exist, the model or the device is not there, or `out` holds DICOM files that the results would replace.
     """
     if not given.exists():
         raise ConfigurationError(f"{given} does not exist")
@@ -92,11 +93,11 @@ def run_case(
         try:
             chosen = _input(given, Path(scratch), settings, aligned=aligned)
             case.key, case.series_uid = chosen.key, chosen.series_uid
+            detector = load(model or chosen.model or settings.model.name, settings)
             case.prepared = prepare(
                 chosen.source, case.folder, minimum_score=minimum_score, progress=progress, look=case.heads.append
             )
             progress("estimating the core")
-            detector = Detectors(settings).get(model or chosen.model)
             case.found = detect(case.folder, detector, alert_ml=settings.model.alert_ml, clock=clock)
         except NotAnalysed as error:
             case.error = error
@@ -157,11 +158,34 @@ class _Case:
 
 
 def _clear(folder: CaseFolder, given: Path) -> None:
-    """Remove what an earlier run left, so that no file of another case stands beside this one's; never what is to be analysed."""
-    volumes = (folder.aligned, folder.aligned_sidecar, folder.core_map, folder.core_map_native, folder.qc)
-    for path in (*volumes, folder.prepared, folder.finding, folder.source_header):
+    """Remove what an earlier run left, so that no file of another case stands beside this one's, also where this one fails; never
+    what is to be analysed."""
+    volumes = (folder.aligned, folder.aligned_sidecar, folder.core_map, folder.core_map_native)
+    shown = (folder.result, folder.summary, folder.qc, *_earlier_objects(folder, given))
+    for path in (*shown, *volumes, folder.prepared, folder.finding, folder.source_header):
         if path.exists() and not path.samefile(given):
             path.unlink()
+
+
+def _earlier_objects(folder: CaseFolder, given: Path) -> list[Path]:
+    """The DICOM objects of an earlier run; images of anybody else's in their place would be lost.
+
+    Raises
+    ------
+    ConfigurationError
+        There are such images, or `given` is among the objects.
+    """
+    there = sorted(folder.dicom.glob("*.dcm"))
+    try:
+        manifest = Manifest.read(folder.dicom)
+    except (ValueError, KeyError):
+        manifest = None
+    ours = set() if manifest is None else {name for names in manifest.made.values() for name in names}
+    if any(path.name not in ours for path in there) or given.resolve().is_relative_to(folder.dicom.resolve()):
+        raise ConfigurationError(
+            f"{folder.dicom} holds DICOM files that the results would replace; choose another folder for them (--out)"
+        )
+    return there
 
 
 def _input(given: Path, scratch: Path, settings: Settings, *, aligned: bool) -> Input:

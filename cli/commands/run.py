@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -31,11 +31,14 @@ _log = logging.getLogger(__name__)
 def run(source: Path, out: Path, aligned: bool, model: str | None, qc: bool, as_json: bool, config_file: Path | None) -> None:
     """Analyse one case here and now. INPUT is a folder with DICOM files, a zip of them, or a NIfTI.
 
-    Prints one JSON object; progress goes to standard error. Exit code 3: not analysed, the object says why.
+    Prints one JSON object; progress goes to standard error. Exit code 3: not analysed, the object says why. Exit code 2:
+    nothing was begun, for example because there is no such model.
     """
     from config.logging import configure_logging
+    from corewatch.casefolder import CaseFolder
     from corewatch.result import Result
     from worker.foreground import run_case
+    from worker.stages.render import write_result
 
     settings = settings_of(config_file)
     configure_logging(settings.log, "run")
@@ -47,6 +50,8 @@ def run(source: Path, out: Path, aligned: bool, model: str | None, qc: bool, as_
         except Exception as error:
             _log.exception("the case failed")
             result = Result(new_case_id(), CaseState.FAILED, None, detail=f"{type(error).__name__}: {error}")
+            with suppress(OSError):  # the disk may be what failed
+                write_result(result, CaseFolder(out))
         os.write(answer, (result.dumps() + "\n").encode())
     click.get_current_context().exit(exits.code_of(result.state))
 

@@ -105,11 +105,14 @@ def test_a_case_that_fails_is_still_one_json_object(tmp_path: Path) -> None:
         "def fail(*_, **__): print('noise of a library'); raise ZeroDivisionError('oh')\n"
         "worker.foreground.run_case = fail; sys.argv = ['corewatch', 'run', *sys.argv[1:]]; main()"
     )
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "result.json").write_text('{"state": "delivered"}')  # of an earlier case
     command = [sys.executable, "-c", script, str(tmp_path), "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == exits.FAILED
     answer = json.loads(done.stdout)
     assert (answer["state"], answer["reason"], answer["notice"]) == ("failed", None, RESEARCH_LABEL)
+    assert json.loads((tmp_path / "out" / "result.json").read_text()) == answer
     assert "noise of a library" in done.stderr
     assert "ZeroDivisionError: oh" in done.stderr
 

@@ -124,6 +124,17 @@ def test_the_processor_stands_in_where_the_settings_say_so_and_the_log_tells(
     assert [(line["log_level"], line["why"]) for line in said if "cpu_fallback" in line["event"]] == [("error", NO_GPU)]
 
 
+def test_without_tensorflow_there_is_no_model(detectors: Callable[..., Detectors], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'tensorflow'")
+
+    monkeypatch.setattr(module, "load_detector", fail)
+
+    problem = detectors().warm_up()
+    assert problem is not None
+    assert "No module named 'tensorflow'; install corewatch[cpu]" in problem
+
+
 def test_with_a_gpu_nothing_falls_back(shelf: Shelf, detectors: Callable[..., Detectors]) -> None:
     shelf.devices.add("gpu")
 
