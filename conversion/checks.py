@@ -23,7 +23,6 @@ from conversion.problems import Problem, gravest_first
 from corewatch.geometry import slice_normal
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
-from corewatch.selection import not_a_slice
 from corewatch.spacing import EQUAL_STEPS_MM, blocks, jumps
 from corewatch.sweeps import between_each_other
 
@@ -54,6 +53,35 @@ the posterior fossa and at up to 7 mm above. Slices of a block touch each other,
 MINIMUM_SLICES: Final = 4
 """Fewer slices do not show whether they are regularly spaced."""
 
+LEAST_COVERAGE_MM: Final = 80.0
+"""A brain is some 120 mm high; the alignment, which measures how much of it is there, needs far more than half."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What a stack must have besides being one.
+
+    Attributes
+    ----------
+    minimum_slices
+        Fewer are `TOO_FEW_SLICES`.
+    widest_step_mm
+        Regular steps that are wider are `SLICES_TOO_THICK`.
+    least_coverage_mm
+        A stack that is shorter, a slice at each end included, is `TOO_LITTLE_COVERAGE`.
+    """
+
+    minimum_slices: int = MINIMUM_SLICES
+    widest_step_mm: float = math.inf
+    least_coverage_mm: float = 0.0
+
+
+A_STACK: Final = Demands()
+"""Any stack."""
+
+A_HEAD: Final = Demands(MINIMUM_SLICES, LARGEST_PLANNED_STEP_MM, LEAST_COVERAGE_MM)
+"""A stack that can show a head."""
+
 CT_CLASSES: Final = {
     "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",
     "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT Image Storage",
@@ -66,9 +94,7 @@ Orientation = tuple[float, float, float, float, float, float]
 Check = Callable[[Sequence[Instance]], list[Problem]]
 
 
-def check_series(
-    instances: Sequence[Instance], minimum_slices: int = MINIMUM_SLICES, widest_step_mm: float = math.inf
-) -> list[Problem]:
+def check_series(instances: Sequence[Instance], demands: Demands = A_STACK) -> list[Problem]:
     """All problems of a series, the one that explains most first; empty where the slices form one stack."""
     checks: tuple[Check, ...] = (
         is_ct,
@@ -82,26 +108,12 @@ def check_series(
         positions_unique,
         positions_on_a_line,
         regular_increments,
-        lambda slices: enough_slices(slices, minimum_slices),
-        lambda slices: fine_enough(slices, widest_step_mm),
+        lambda slices: enough_slices(slices, demands.minimum_slices),
+        lambda slices: fine_enough(slices, demands.widest_step_mm),
+        lambda slices: long_enough(slices, demands.least_coverage_mm),
     )
     found = [problem for check in checks for problem in check(instances)]
     return gravest_first(found)
-
-
-def set_aside(instances: Sequence[Instance]) -> tuple[tuple[str, ...], list[int]]:
-    """Keep localizers, projections, dose pages and captures out of a stack that is mostly slices.
-
-    Returns
-    -------
-    What was set aside, in words, and the indices of the rest. All of them where less than half are slices: the checks then say why.
-    """
-    kinds = [found if (found := not_a_slice(one)) and found.reason is Reason.NOT_A_VOLUME else None for one in instances]
-    kept = [k for k, kind in enumerate(kinds) if kind is None]
-    if 2 * len(kept) < len(instances) or len(kept) == len(instances):
-        return (), list(range(len(instances)))
-    counted = Counter(kind.detail for kind in kinds if kind is not None)
-    return tuple(f"Set aside: {count} of {len(instances)} images. {detail}" for detail, count in sorted(counted.items())), kept
 
 
 def is_ct(slices: Sequence[Instance]) -> list[Problem]:
@@ -274,6 +286,17 @@ def fine_enough(slices: Sequence[Instance], widest_step_mm: float) -> list[Probl
     if step <= widest_step_mm + SAME_POSITION_MM:
         return []
     return [Problem(Reason.SLICES_TOO_THICK, f"They lie {step:.1f} mm apart; at most {widest_step_mm:g} mm are allowed.")]
+
+
+def long_enough(slices: Sequence[Instance], least_coverage_mm: float) -> list[Problem]:
+    """At least so much along the normal, from the lower face of the first slice to the upper face of the last."""
+    line = _line(slices)
+    if line is None or len(slices) < 2:
+        return []
+    covered = float(line.along[-1] + np.median(np.diff(line.along)))
+    if covered >= least_coverage_mm - SAME_POSITION_MM:
+        return []
+    return [Problem(Reason.TOO_LITTLE_COVERAGE, f"They cover {covered:.0f} mm; at least {least_coverage_mm:g} mm are needed.")]
 
 
 def is_regular(along: NDArray[np.float64]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from conversion.checks import MINIMUM_SLICES, check_series, one_patient, set_aside
+from conversion.aside import set_aside
+from conversion.checks import A_STACK, Demands, check_series, one_patient
 from conversion.frames import check_pixels
 from conversion.hounsfield import check_plausible
 from conversion.parallel import decode_slices
@@ -27,9 +27,7 @@ from corewatch.volumes import ScannerVolume
 log = logging.getLogger(__name__)
 
 
-def convert_series(
-    paths: Sequence[Path], *, threads: int = 2, minimum_slices: int = MINIMUM_SLICES, widest_step_mm: float = math.inf
-) -> ScannerVolume:
+def convert_series(paths: Sequence[Path], *, threads: int = 2, demands: Demands = A_STACK) -> ScannerVolume:
     """Read the files of one series, in any order, into a volume of Hounsfield units on a regular grid.
 
     An image that came twice counts once, if both copies show the same; localizers, projections and pages are set aside and named.
@@ -41,10 +39,8 @@ def convert_series(
     ----------
     threads
         How many cores to use.
-    minimum_slices
-        Fewer slices are `TOO_FEW_SLICES`.
-    widest_step_mm
-        Regular steps that are wider are `SLICES_TOO_THICK`.
+    demands
+        What the stack must have besides being one.
 
     Returns
     -------
@@ -58,15 +54,15 @@ def convert_series(
     OSError
         A file could not be opened or read.
     """
-    return convert_with_reference(paths, threads=threads, minimum_slices=minimum_slices, widest_step_mm=widest_step_mm)[0]
+    return convert_with_reference(paths, threads=threads, demands=demands)[0]
 
 
 def convert_with_reference(
-    paths: Sequence[Path], *, threads: int = 2, minimum_slices: int = MINIMUM_SLICES, widest_step_mm: float = math.inf
+    paths: Sequence[Path], *, threads: int = 2, demands: Demands = A_STACK
 ) -> tuple[ScannerVolume, SourceReference]:
     """As `convert_series`, and what results need to point at the series; the headers are read once for both."""
     found = _usable(read_slices(paths, threads))
-    problems = found.problems + check_series([one.instance for one in found.slices], minimum_slices, widest_step_mm)
+    problems = found.problems + check_series([one.instance for one in found.slices], demands)
     problems += check_pixels([*found.slices, *found.copies])
     raise_problems(gravest_first(problems), found.notes)
 

@@ -20,7 +20,7 @@ from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
 
 LARGEST_IMAGE: Final = 1 << 24
-"""Pixels; 4096 x 4096, four times those of the finest scanners. Decoders take up to 16 bytes for each."""
+"""Pixels; 4096 x 4096, four times those of the finest scanners. OpenJPEG takes 6 to 8 bytes for each while it decodes."""
 
 LARGEST_VOLUME: Final = 1 << 30
 """Voxels, 2 bytes each; a head of 0.3 mm needs less than half of it. A damaged header must not ask for all memory."""

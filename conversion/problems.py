@@ -32,6 +32,7 @@ _GRAVEST_FIRST: Final = (
     Reason.IRREGULAR_GEOMETRY,
     Reason.TOO_FEW_SLICES,
     Reason.MISSING_SLICES,
+    Reason.TOO_LITTLE_COVERAGE,
     Reason.SLICES_TOO_THICK,
     Reason.IMPLAUSIBLE_VALUES,
 )

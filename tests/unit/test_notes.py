@@ -26,8 +26,8 @@ from tests.support_conversion import head, image, stack, write
 from worker.casefiles import Prepared
 from worker.foreground import run_case
 
-ZS = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
-NOTES = ("Set aside: 1 of 7 images. It is a localizer.", "Gantry tilted by 18.5°; slices moved back.")
+ZS = [7.0 * n for n in range(14)]
+NOTES = ("Set aside: 1 of 15 images. It is a localizer.", "Gantry tilted by 18.5°; slices moved back.")
 
 
 @pytest.fixture

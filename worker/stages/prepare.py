@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conversion.alignment import align, check_quality
-from conversion.checks import LARGEST_PLANNED_STEP_MM
+from conversion.checks import A_HEAD
 from conversion.convert import convert_with_reference
 from conversion.nifti import read_aligned, write_aligned
 from conversion.sidecar import write_aligned_sidecar
@@ -90,7 +90,7 @@ def _align(paths: Sequence[Path], folder: CaseFolder, minimum_score: float | Non
     started = time.perf_counter()
     progress(f"reading {len(paths)} images")
     try:
-        volume, reference = convert_with_reference(paths, widest_step_mm=LARGEST_PLANNED_STEP_MM)
+        volume, reference = convert_with_reference(paths, demands=A_HEAD)
     except NotAnalysed:
         # the page that says so belongs into the study
         if (file := file_of_one_study(paths)) is not None:
