@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from corewatch.errors import ConfigurationError
 from corewatch.findings import Side
 from corewatch.geometry import MIDLINE_INDEX, NETWORK_SHAPE
 from phantom.training import AlignedSample
@@ -98,6 +100,24 @@ def test_every_head_comes_once_before_any_comes_again() -> None:
     for start in range(0, 84, 7):
         assert Counter(order[start : start + 7]) == Counter(range(7))
     np.testing.assert_array_equal(plan.chosen(3), Plan(7, 21, 4, 1e-3, 5).chosen(3))
+
+
+@pytest.mark.slow
+def test_a_folder_keeps_to_the_plan_that_it_was_begun_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from worker.training.phantom_demo import Plan, keep_plan, main
+
+    work = tmp_path / "work"
+    plan = Plan(heads=7, steps=21, batch=4, learning_rate=1e-3, seed=5)
+    for _ in range(2):
+        keep_plan(plan, work)
+    for other in (replace(plan, seed=6), replace(plan, heads=8), replace(plan, steps=22)):
+        with pytest.raises(ConfigurationError, match="another plan"):
+            keep_plan(other, work)
+    with pytest.raises(SystemExit) as caught:
+        main(["--work", str(work), "--out", str(tmp_path / "out"), "--seed", "6"])
+    assert caught.value.code == 2
+    assert "another plan" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

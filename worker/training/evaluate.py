@@ -20,9 +20,9 @@ from scipy.special import erfinv
 
 from corewatch.findings import CORE_MAP_THRESHOLD, Side
 from phantom.training import AlignedSample
-from worker.models.adapters import ADAPTERS
-from worker.models.detector import ModelDetector
+from worker.models.detector import Detector
 from worker.models.manifest import read_manifest
+from worker.models.registry import load_from
 from worker.training.heads import FIRST_HELD_BACK_SEED, HeadStore
 
 ALERT_ML: Final = 20.0
@@ -75,7 +75,7 @@ class Figures:
     asymmetry_sd_hu: float
 
 
-def outcome(detector: ModelDetector, asymmetry_sd_hu: float, seed: int, head: AlignedSample) -> Outcome:
+def outcome(detector: Detector, asymmetry_sd_hu: float, seed: int, head: AlignedSample) -> Outcome:
     """Analyse one head with a model whose manifest says this `asymmetry_sd_hu`."""
     detection = detector.detect(head.hu, alert_ml=ALERT_ML)
     core = detection.core_map > CORE_MAP_THRESHOLD
@@ -132,15 +132,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--out", type=Path, help="JSON lines, one per head")
     given = parser.parse_args(arguments)
-    manifest = read_manifest(given.model)
-    network = ADAPTERS[manifest.adapter].load(given.model / manifest.weights, "cpu")
-    detector = ModelDetector(manifest.identity, network, manifest.thresholds, perturbations=0)
+    detector = load_from(given.model)
+    asymmetry_sd_hu = read_manifest(given.model).thresholds.asymmetry_sd_hu
     store = HeadStore(given.heads)
     seeds = range(given.first, given.first + given.count)
-    outcomes = [
-        outcome(detector, manifest.thresholds.asymmetry_sd_hu, seed, store.head(seed))
-        for seed in track(seeds, description="held-back heads")
-    ]
+    outcomes = [outcome(detector, asymmetry_sd_hu, seed, store.head(seed)) for seed in track(seeds, description="held-back heads")]
     if given.out is not None:
         given.out.write_text("".join(json.dumps(asdict(o)) + "\n" for o in outcomes))
     sys.stdout.write(json.dumps(asdict(figures(outcomes)), indent=2) + "\n")

@@ -1,14 +1,16 @@
 """Train the demonstration model on synthetic heads: ``python -m worker.training.phantom_demo --work DIR --out DIR``.
 
-Seeded and resumable: started again with the same folder it goes on where it stopped, and the same heads come in the same order.
+Seeded and resumable: started again with the same folder it goes on where it stopped, and the same heads come in the same order. The
+folder keeps its plan; another one is refused.
 About ten minutes on one core, most of them for making the heads.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +19,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from corewatch.errors import ConfigurationError
+from ledger.durable import write_durably
 from worker.models.deepsymnet import Tensor
 from worker.models.hemispheres import split
 from worker.models.manifest import Manifest, Thresholds, sha256_of, write_manifest
@@ -30,6 +34,7 @@ WARM_UP_STEPS: Final = 50
 NAME: Final = "phantom-demo"
 VERSION: Final = "1.1"
 WEIGHTS_NAME: Final = "weights.h5"
+PLAN_NAME: Final = "plan.json"
 INTENDED_USE: Final = "Demonstration and self-test only. Trained on synthetic heads: must not be used on patients."
 ASYMMETRY_SD_HU: Final = 3.0
 """Measured with this model: root mean square of the sides' difference within the map in 74 held-back heads without a core."""
@@ -102,7 +107,7 @@ def encode_heads(network: TrainableNetwork, store: HeadStore, plan: Plan, work: 
 
 
 def train(plan: Plan, work: Path) -> TrainableNetwork:
-    """Train, or go on training."""
+    """Train, or go on training in a folder of the same plan (`keep_plan`)."""
     network = TrainableNetwork(plan.seed)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
@@ -110,6 +115,23 @@ def train(plan: Plan, work: Path) -> TrainableNetwork:
         network.calibrate_decoder(heads.encoded)
         learn(plan, network, heads, work, progress)
     return network
+
+
+def keep_plan(plan: Plan, work: Path) -> None:
+    """Write the plan into a new folder; in one that has a plan it must be this one, or two trainings would mix unseen.
+
+    Raises
+    ------
+    ConfigurationError
+        The folder holds the training of another plan.
+    """
+    path = work / PLAN_NAME
+    ours = json.dumps(asdict(plan), indent=2) + "\n"
+    if not path.exists():
+        work.mkdir(parents=True, exist_ok=True)
+        write_durably(path, [ours.encode()])
+    elif path.read_text() != ours:
+        raise ConfigurationError(f"{work} holds the training of another plan ({PLAN_NAME}); choose another folder with --work")
 
 
 def publish(weights: dict[str, NDArray[np.float32]], folder: Path) -> Manifest:
@@ -179,10 +201,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args(arguments)
+    plan = Plan(given.heads, given.steps, given.batch, given.learning_rate, given.seed)
+    try:
+        keep_plan(plan, given.work)
+    except ConfigurationError as error:
+        parser.error(str(error))
     tf.config.threading.set_intra_op_parallelism_threads(given.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    given.work.mkdir(parents=True, exist_ok=True)
-    plan = Plan(given.heads, given.steps, given.batch, given.learning_rate, given.seed)
     publish(train(plan, given.work).arrays(), given.out)
     return 0
 
