@@ -58,10 +58,14 @@ class Connection:
         Raises
         ------
         OSError
-            The peer has no certificate of our authority, or no TLS.
+            The peer has no certificate of our authority, or no TLS, or takes too long. Nothing more can be sent to it.
         """
         if isinstance(self._sock, ssl.SSLSocket):
-            self._sock.do_handshake()
+            try:
+                self._sock.do_handshake()
+            except OSError:
+                self.interrupt(socket.SHUT_RDWR)  # or the next word to it would begin the handshake anew, with all its patience
+                raise
 
     def read(self) -> Pdu | None:
         """The next PDU; None where the peer has closed the connection between two.
