@@ -34,7 +34,7 @@ def list_(config_file: Path | None, as_json: bool) -> None:
             "version": None if manifest is None else manifest.version,
             "sha256": None if manifest is None else manifest.sha256,
             "origin": "built in" if entry.builtin else "installed",
-            "in_use": entry.name == settings.model.name,
+            "in_use": entry.name in settings.model_names,
             "problem": entry.problem,
             "intended_use": None if manifest is None else manifest.intended_use,
         }
@@ -60,7 +60,7 @@ def _print_table(lines: list[dict[str, Any]]) -> None:
         table.add_row(line["name"] + (" *" if line["in_use"] else ""), line["version"] or "", digest, line["origin"], use)
     console = Console(highlight=False)
     console.print(table)
-    console.print("* in use (model.name)", style="dim")
+    console.print("* in use (model.name, or the model of a rule)", style="dim")
 
 
 @model.command()
@@ -75,6 +75,7 @@ def _print_table(lines: list[dict[str, Any]]) -> None:
     metavar="HU",
     help="The sides' natural difference, measured with this model; a side's confidence rests on it. Default: 3, assumed.",
 )
+@click.option("--intended-use", metavar="TEXT", help="What the model is for. Default: research use only, not for diagnosis.")
 @click.option("--citation", default="", help="Publication of the model.")
 @click.option("--licence", default="", help="Licence of the weights.")
 @config_option
@@ -86,13 +87,14 @@ def install(
     sha256: str | None,
     adapter: str,
     asymmetry_sd_hu: float | None,
+    intended_use: str | None,
     citation: str,
     licence: str,
     config_file: Path | None,
     as_json: bool,
 ) -> None:
     """Check a weights file and install it; workers take it with their next start."""
-    from worker.models.install import install_model
+    from worker.models.install import RESEARCH_USE, install_model
     from worker.models.manifest import Thresholds
 
     settings = settings_of(config_file)
@@ -105,6 +107,7 @@ def install(
         sha256=sha256,
         adapter=adapter,
         thresholds=None if asymmetry_sd_hu is None else Thresholds(asymmetry_sd_hu=asymmetry_sd_hu),
+        intended_use=intended_use or RESEARCH_USE,
         citation=citation,
         licence=licence,
     )
@@ -112,7 +115,7 @@ def install(
         click.echo(json.dumps({"name": manifest.name, "version": manifest.version, "sha256": manifest.sha256}))
         return
     click.echo(f"installed {manifest.name} {manifest.version}, SHA-256 {manifest.sha256}")
-    if manifest.name != settings.model.name:
+    if manifest.name not in settings.model_names:
         click.echo(f"to use it, write `model: {{name: {manifest.name}}}` into the settings")
 
 
