@@ -155,6 +155,15 @@ def copy_element(source: Dataset, target: Dataset, keyword: str) -> None:
     target[tag] = element
 
 
+def plain_text(source: Dataset, keyword: str) -> str:
+    """An element of letters and digits as text, empty where `source` has none; what is to be copied stays the bytes it is."""
+    number = tag_for_keyword(keyword)
+    if number is None or number not in source:
+        return ""
+    value = source.get_item(Tag(number)).value
+    return (value.decode("ascii", "replace") if isinstance(value, bytes) else str(value or "")).strip(" \0")
+
+
 def named_fields(source: Dataset, keywords: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """(keyword, value as text) of the named attributes that `source` has and that are not empty, in the given order."""
     pairs = ((keyword, source.get(keyword)) for keyword in keywords)

@@ -1,9 +1,9 @@
 """The finding as a Comprehensive 3D SR (PS3.3 A.35.13) after TID 1500: what a PACS or a worklist can read as numbers and codes.
 
-One measurement group (TID 1501) holds the estimate: volume with its 10th and 90th percentile, side, alert, quality of the
-alignment, and which model spoke. A second one (TID 1411) points at the segment, where there is one, under the same tracking UID
-and without a volume: the network estimates the volume apart from the outline, and the two must not be mistaken for each other. IHE
-AI Results (AIR) asks an Evidence Creator for these templates.
+The Image Library (TID 1600) names the images. One measurement group (TID 1501) holds the estimate: volume with its 10th and 90th
+percentile, side, alert, quality of the alignment, and which model spoke. A second one (TID 1411) points at the segment, where there
+is one, under the same tracking UID and without a volume: the network estimates the volume apart from the outline, and the two must
+not be mistaken for each other. IHE AI Results (AIR) asks an Evidence Creator for these templates.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from corewatch import __version__
 from corewatch.findings import Finding, Side
 from corewatch.identity import derived_uid
 from corewatch.source import SourceSlice
-from outputs.dicom import codes
+from outputs.dicom import codes, image_library
 from outputs.dicom.encoding import EncodedInstance, Study
 from outputs.dicom.kinds import Kind, as_ascii
 from outputs.dicom.references import evidence, frames_of
@@ -80,6 +80,10 @@ def encode(
     if segmentation is not None:
         series.append((study.derived_uid("seg-series"), ((segmentation.sop_class_uid, segmentation.sop_instance_uid),)))
     ds.CurrentRequestedProcedureEvidenceSequence = [evidence(study.uid, series)] if series else []
+    images = image_library.library(study)
+    if images is not None:  # TID 1500 has it before the measurements
+        *before, measurements = ds.ContentSequence
+        ds.ContentSequence = [*before, images, measurements]
     ds.CodingSchemeIdentificationSequence = codes.coding_schemes()
     return EncodedInstance(Kind.SR, 1, str(ds.SOPClassUID), str(ds.SOPInstanceUID), study.finish(ds, Kind.SR))
 

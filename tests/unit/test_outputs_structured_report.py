@@ -22,7 +22,7 @@ from outputs.dicom.kinds import Kind, SeriesNaming
 from outputs.dicom.manifest import Manifest
 from outputs.dicom.secondary_capture import Page
 from outputs.dicom.writing import write_objects
-from tests.support.results import MODEL, enhanced, make_case, not_analysed, volumes
+from tests.support.results import MODEL, enhanced, make_case, not_analysed, volumes, write_header
 
 _, CORE_MAP = volumes()
 
@@ -126,6 +126,61 @@ def test_references_to_source_and_segment(multi_frame: bool, tmp_path: Path) -> 
     named = image.ReferencedSOPSequence[0]
     assert (named.ReferencedSOPClassUID, named.ReferencedSOPInstanceUID) in case.source_instances
     assert ("ReferencedFrameNumber" in named) is multi_frame
+
+
+def image_library(document: Dataset) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """(code of the name -> value) of the one group, and (SOP class, SOP instance) of its entries; read without the library."""
+    (library,) = [item for item in document.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "111028"]
+    (group,) = library.ContentSequence
+    assert (group.ValueType, group.ConceptNameCodeSequence[0].CodeValue) == ("CONTAINER", "126200")
+    common, entries = {}, []
+    for item in group.ContentSequence:
+        if item.ValueType == "IMAGE":
+            (one,) = item.ReferencedSOPSequence
+            assert item.RelationshipType == "CONTAINS"
+            assert "ConceptNameCodeSequence" not in item  # TID 1601
+            entries.append((one.ReferencedSOPClassUID, one.ReferencedSOPInstanceUID))
+            continue
+        assert item.RelationshipType == "HAS ACQ CONTEXT"
+        value = {
+            "CODE": lambda one: one.ConceptCodeSequence[0].CodeValue,
+            "NUM": lambda one: str(one.MeasuredValueSequence[0].NumericValue),
+            "UIDREF": lambda one: one.UID,
+            "DATE": lambda one: one.Date,
+            "TIME": lambda one: one.Time,
+        }[item.ValueType](item)
+        common[item.ConceptNameCodeSequence[0].CodeValue] = value
+    return common, entries
+
+
+@pytest.mark.parametrize("multi_frame", [False, True])
+def test_the_image_library_names_every_source_image(multi_frame: bool, tmp_path: Path) -> None:
+    case = make_case(tmp_path)
+    case = enhanced(case) if multi_frame else case
+    document = written(case)[Kind.SR]
+    common, entries = image_library(document)
+    assert tuple(entries) == case.source_instances
+    assert common == {
+        "121139": "CT", "123014": "69536005", "111060": "20261120", "111061": "101500", "112227": "1.2.826.0.1.9",
+        "110910": "112.0", "110911": "128.0", "111026": "1.5", "111066": "2.25",
+        "110904": "1.0", "110905": "0.0", "110906": "0.0", "110907": "0.0", "110908": "1.0", "110909": "0.0",
+    }  # fmt: skip
+    names = [item.ConceptNameCodeSequence[0].CodeValue for item in document.ContentSequence]
+    assert names[-2:] == ["111028", "126010"], "TID 1500: before the measurements"
+
+
+def test_an_image_library_of_what_little_is_known(tmp_path: Path) -> None:
+    case = dataclasses.replace(make_case(tmp_path), source_images=None)
+    assert case.source_header is not None
+    write_header(case.source_header, StudyDate="soon", StudyTime=None)
+    document = written(case)[Kind.SR]
+    common, entries = image_library(document)
+    assert common == {"121139": "CT", "123014": "69536005"}
+    assert tuple(entries) == case.source_instances
+    assert document.StudyDate == "soon", "copied as it is all the same"
+    bare = dataclasses.replace(case, source_instances=())
+    codes = [item.ConceptNameCodeSequence[0].CodeValue for item in written(bare)[Kind.SR].ContentSequence]
+    assert "111028" not in codes
 
 
 def test_without_a_core_there_is_a_report_and_no_segment(tmp_path: Path) -> None:
