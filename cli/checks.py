@@ -145,7 +145,7 @@ def destinations(settings: Settings) -> Iterator[Check]:
             "destinations", "there are none: results would go nowhere", "set deliver.pacs, deliver.folder or deliver.email"
         )
     for name, destination in known.items():
-        if name == "operators":  # the same mail server as `email`
+        if name in ("operators", "webhook-notices"):  # the same server as `email` and `webhook`
             continue
         problem = destination.check()
         subject = f"to {name}"

@@ -210,7 +210,7 @@ class DeliverSettings(Section):
         return (
             (("folder",) if self.folder else ())
             + (("operators",) if self.email else ())
-            + (("webhook",) if self.webhook and self.webhook.not_analysed else ())
+            + (("webhook-notices",) if self.webhook and self.webhook.not_analysed else ())
         )
 
     @property
@@ -228,9 +228,11 @@ class DeliverSettings(Section):
         if waits != sorted(set(waits)) or (waits and self.email is None):
             raise ValueError("each level of escalation must come after the one before it, and all need deliver.email")
         if len(set(names)) != len(names) or any(
-            name in {"folder", "email", "operators", "webhook"} or name.startswith("escalation-") for name in names
+            name in {"folder", "email", "operators", "webhook", "webhook-notices"} or name.startswith("escalation-")
+            for name in names
         ):
             raise ValueError(
-                "each of pacs and dicomweb needs a name of its own, other than folder, email, operators, webhook and escalation-..."
+                "each of pacs and dicomweb needs a name of its own, other than folder, email, operators, webhook, webhook-notices "
+                "and escalation-..."
             )
         return self

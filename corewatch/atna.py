@@ -105,7 +105,7 @@ def message(fact: Fact, site: Site) -> bytes | None:
             to = [str(one) for one in fact.detail.get("to", ())]
             outcome = _SUCCESS if fact.event == "letter.accepted" else _MINOR_FAILURE
             return _xml(fact, site, _EXPORT, "R", _export(site, to, _EMAIL), outcome=outcome)
-        case "delivery.sent" if destination in ("folder", "webhook"):
+        case "delivery.sent" if destination in ("folder", "webhook", "webhook-notices"):
             return _xml(fact, site, _EXPORT, "R", _export(site, [destination], _URI))
         case "alert.acknowledged":
             person = _Participant(str(fact.detail.get("by", "")), True, _DESTINATION)

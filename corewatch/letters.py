@@ -35,7 +35,7 @@ class LetterState(StrEnum):
     ACCEPTED = "accepted"
     """The server answered the end of the message with 250."""
     REFUSED = "refused"
-    """The server said no, to the recipient or to the message: it has not got it."""
+    """The server said no, to the recipient or to the message: it has not got this copy."""
     UNKNOWN = "unknown"
     """Perhaps the server has it; it is not sent again."""
 
@@ -62,10 +62,19 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What is known of one recipient: the state, and how often the message's content was on its way."""
+    """What is known of one recipient.
+
+    Attributes
+    ----------
+    copies
+        How many copies the recipient may have: a copy that was refused is none.
+    message_id
+        Of the last copy; where a digest told of the event, the digest's.
+    """
 
     state: LetterState
-    attempts: int
+    copies: int
+    message_id: str = ""
 
 
 class Next(StrEnum):
@@ -90,8 +99,8 @@ MOST_COPIES: Final = 3
 
 def what_next(receipt: Receipt | None, kind: LetterKind) -> Next:
     """Decide for one recipient of a mail of this kind."""
-    if receipt is None or receipt.state is LetterState.REFUSED:
+    if receipt is None or (receipt.state is LetterState.REFUSED and receipt.copies == 0):
         return Next.SEND
-    if receipt.state is LetterState.SENDING:
-        return Next.REPEAT if kind in MUST_ARRIVE and receipt.attempts < MOST_COPIES else Next.GIVE_UP
+    if receipt.state in (LetterState.SENDING, LetterState.REFUSED):  # an earlier copy may be there, though a later one was refused
+        return Next.REPEAT if kind in MUST_ARRIVE and receipt.copies < MOST_COPIES else Next.GIVE_UP
     return Next.LEAVE

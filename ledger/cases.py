@@ -15,7 +15,7 @@ from corewatch.states import ENDS, STAGE_OF, WITHOUT_RESULT, CaseState, Stage, c
 from ledger.database import Database, as_values, post, record
 from ledger.tables import audit, cases, deliveries, instances
 
-NOTICES = frozenset({"folder", "operators"})
+NOTICES = frozenset({"folder", "operators", "webhook-notices"})
 """Destinations that hear of a case that ends without a finding; the folder also gets results."""
 
 

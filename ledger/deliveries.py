@@ -93,7 +93,9 @@ class Deliveries:
                 mine = (deliveries.c.case_id == case_id) & (deliveries.c.destination == name)
                 waiting = now + self._database.queue_lease
                 state = _D.PENDING if skip is None else _D.SKIPPED
+                # a digest that it was a part of is over: whoever has heard of the case by it is known by its letters
                 renewed = {"state": state, "attempts": 0, "detail": skip or "", "planned_at": now, "lease_until": waiting}
+                renewed["digest"] = None
                 connection.execute(update(deliveries).where(mine).values(renewed))
             else:
                 connection.execute(

@@ -110,10 +110,15 @@ class Digests:
             )
 
     def release(self, digest: str, case_id: str, destination: str, *, why: str, not_before: datetime, counts: bool) -> None:
-        """Give all of a digest's deliveries back after a failed attempt; one message starts it anew.
+        """Give what is open of a digest's deliveries back after a failed attempt; one message starts it anew.
 
         A digest of which no mail is out is dissolved: the next one takes in what has come meanwhile. Else it stays as it is, so
         that a copy has the same content and the same Message-ID.
+
+        Parameters
+        ----------
+        case_id
+            Whose message that is, where its own delivery is still open.
         """
         now = self._database.clock()
         out = [str(LetterState.SENDING), str(LetterState.ACCEPTED), str(LetterState.UNKNOWN)]
@@ -121,9 +126,11 @@ class Digests:
             kept = connection.scalar(
                 select(func.count()).select_from(letters).where(letters.c.about == digest, letters.c.state.in_(out))
             )
+            mine = and_(deliveries.c.digest == digest, deliveries.c.destination == destination, deliveries.c.state == _D.SENDING)
+            still_open = connection.scalars(select(deliveries.c.case_id).where(mine).order_by(deliveries.c.planned_at)).all()
             connection.execute(
                 update(deliveries)
-                .where(deliveries.c.digest == digest, deliveries.c.destination == destination, deliveries.c.state == _D.SENDING)
+                .where(mine)
                 .values(
                     state=_D.PENDING,
                     attempts=deliveries.c.attempts - (0 if counts else 1),
@@ -137,7 +144,9 @@ class Digests:
             if not kept:  # it has told nobody anything: its place is free again
                 connection.execute(delete(mail_places).where(mail_places.c.about == digest))
             record(connection, now, "digest.failed", digest=digest, destination=destination, why=why)
-            post(connection, now, Work(Stage.DELIVER, case_id, destination), not_before)
+            if still_open:
+                leader = case_id if case_id in still_open else still_open[0]
+                post(connection, now, Work(Stage.DELIVER, leader, destination), not_before)
 
     def urgent(self, destination: str, limits: Limits, most: int) -> list[str]:
         """Ids of cases whose recent alerts wait for this destination, the latest first."""

@@ -41,7 +41,7 @@ class Letters:
         """What is known of this event's mails, by recipient."""
         with self._database.reading() as connection:
             rows = connection.execute(select(letters).where(letters.c.event_key == event.key))
-            return {row.recipient: Receipt(LetterState(row.state), row.attempts) for row in rows}
+            return {row.recipient: Receipt(LetterState(row.state), row.attempts, row.message_id) for row in rows}
 
     def of(self, about: str) -> list[LetterRow]:
         """All mails about a case or a digest, in the order in which they began."""
@@ -72,19 +72,43 @@ class Letters:
             _record(connection, now, "letter.sending", event, recipients)
         return None
 
-    def end(self, event: Event, recipients: Sequence[str], state: LetterState, detail: str = "") -> None:
-        """What became of it."""
+    def refuse(self, event: Event, recipient: str, why: str, *, offered: bool) -> None:
+        """The server said no; where the content had been offered, that copy is none."""
+        now = self._database.clock()
+        with self._database.transaction() as connection:
+            _put(connection, event, recipient, {"state": LetterState.REFUSED, "ended_at": now, "detail": why})
+            if offered:
+                row = letters.c.event_key == event.key, letters.c.recipient == recipient
+                connection.execute(update(letters).where(*row).values(attempts=letters.c.attempts - 1))
+            _record(connection, now, "letter.refused", event, [recipient], why=why)
+
+    def end(
+        self, event: Event, recipients: Sequence[str], state: LetterState, detail: str = "", covers: Sequence[Event] = ()
+    ) -> None:
+        """What became of it; the same, in one transaction, of the events that a digest covers."""
         if not recipients:
             return
         now = self._database.clock()
         with self._database.transaction() as connection:
             for recipient in recipients:
-                row = letters.c.event_key == event.key, letters.c.recipient == recipient
+                own = letters.c.event_key == event.key, letters.c.recipient == recipient
                 values = {"state": state, "ended_at": now, "detail": detail}
-                if not connection.execute(update(letters).where(*row).values(**values)).rowcount:
-                    new = {**_columns(event), **values, "recipient": recipient, "attempts": 0, "message_id": ""}
-                    connection.execute(insert(letters).values(new))
-            _record(connection, now, f"letter.{state}", event, recipients, **({"why": detail} if detail else {}))
+                _put(connection, event, recipient, values)
+                if covers:
+                    values["message_id"] = connection.scalar(select(letters.c.message_id).where(*own))
+                for covered in covers:
+                    _put(connection, covered, recipient, values)
+            why = {"why": detail} if detail else {}
+            _record(connection, now, f"letter.{state}", event, recipients, **why)
+            for covered in covers:
+                _record(connection, now, f"letter.{state}", covered, recipients, digest=event.about, **why)
+
+
+def _put(connection: Connection, event: Event, recipient: str, values: Mapping[str, Any]) -> None:
+    row = letters.c.event_key == event.key, letters.c.recipient == recipient
+    if not connection.execute(update(letters).where(*row).values(**values)).rowcount:
+        new = {"message_id": "", **_columns(event), **values, "recipient": recipient, "attempts": 0}
+        connection.execute(insert(letters).values(new))
 
 
 def _columns(event: Event) -> dict[str, str]:

@@ -216,7 +216,7 @@ letters = Table(
     Column("kind", String(16), nullable=False),
     Column("message_id", String(320), nullable=False),
     Column("state", String(16), nullable=False),
-    Column("attempts", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),  # copies that the recipient may have
     Column("begun_at", UtcDateTime),
     Column("ended_at", UtcDateTime),
     Column("detail", Text, nullable=False),

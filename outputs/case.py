@@ -43,6 +43,8 @@ class ReportedCase:
         Study Instance UID of the source; None where the input was no DICOM.
     acknowledged
         Somebody has acknowledged the alert.
+    ended_at
+        When the case ended without a result, or failed with one; None otherwise.
     """
 
     case_id: str
@@ -58,6 +60,7 @@ class ReportedCase:
     extra_recipients: tuple[str, ...] = ()
     study_uid: str | None = None
     acknowledged: bool = False
+    ended_at: datetime | None = None
 
     def __post_init__(self) -> None:
         if self.received_at.tzinfo is None or self.analysed_at.tzinfo is None:

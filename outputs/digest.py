@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
@@ -14,9 +14,22 @@ from outputs.mail import templates
 
 
 def compose_digest(
-    cases: Sequence[ReportedCase], *, sender: str, recipients: Sequence[str], message_id: str, sent_at: datetime, repeated: bool
+    cases: Sequence[ReportedCase],
+    *,
+    sender: str,
+    recipients: Sequence[str],
+    message_id: str,
+    sent_at: datetime,
+    repeated: bool,
+    link: Callable[[str], str] | None = None,
 ) -> EmailMessage:
-    """Make the mail: a line per case, alerts first, then the latest first; free of patient data."""
+    """Make the mail: a line per case, alerts first, then the latest first; free of patient data.
+
+    Parameters
+    ----------
+    link
+        Case id -> address of the case's page.
+    """
     ordered = sorted(cases, key=lambda case: (_rank(case), -case.received_at.timestamp(), case.case_id))
     counts = [sum(_rank(case) == rank for case in cases) for rank in range(4)]
     names = ("ALERT", "FAILED", "not analysed", "without alert")
@@ -35,7 +48,16 @@ def compose_digest(
         message["X-Priority"] = "1"
     values = {
         "title": f"{len(cases)} cases: {summary}",
-        "rows": [(case.case_id, wording.moment(case.received_at), _words(case), _rank(case)) for case in ordered],
+        "rows": [
+            {
+                "case_id": case.case_id,
+                "received": wording.moment(case.received_at),
+                "words": _words(case),
+                "rank": _rank(case),
+                "link": None if link is None else link(case.case_id),
+            }
+            for case in ordered
+        ],
         "label": RESEARCH_LABEL,
         "repeated": repeated,
     }

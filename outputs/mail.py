@@ -37,7 +37,7 @@ def event_key(case: ReportedCase, purpose: str) -> str:
 
     A case that ended without a finding, was started anew by an operator and ended so again has another end to tell of.
     """
-    end = [] if case.problem is None else [case.analysed_at.astimezone(UTC).isoformat()]
+    end = [] if case.problem is None else [(case.ended_at or case.analysed_at).astimezone(UTC).isoformat()]
     return _digest("\n".join([case.case_id, str(case.revision), purpose, *end]))
 
 
@@ -57,6 +57,11 @@ def message_id(key: str, recipients: str, sender: str) -> str:
         Name of the recipients' list: each list gets a message of its own.
     """
     return f"<{_digest(key + chr(10) + recipients)}@{domain_of(sender)}>"
+
+
+def digest_message_id(digest: str, key: str, sender: str) -> str:
+    """The same for a digest, whose name it begins with: so it is seen by which digest somebody has heard of a case."""
+    return f"<{digest}.{_digest(key)}@{domain_of(sender)}>"
 
 
 def thread_id(study_uid: str, key: bytes, sender: str) -> str:

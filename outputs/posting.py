@@ -5,7 +5,7 @@ See `corewatch.letters` for what is remembered, and for what is done when nobody
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
 from functools import partial
@@ -25,12 +25,15 @@ class Letter:
     ----------
     compose
         Makes the message; True: perhaps the recipients have it already.
+    covers
+        What a digest tells of: who has taken it has heard of these.
     """
 
     event: Event
     message_id: str
     recipients: tuple[str, ...]
     compose: Callable[[bool], EmailMessage]
+    covers: tuple[Event, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,14 @@ class Posted:
     def __str__(self) -> str:
         words = f"taken for {_count(self.taken)}" if self.taken else "all recipients have it already"
         return words + (f"; not known whether {_count(self.unknown)} have it, and not sent again" if self.unknown else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """What became of some letters; `refused` has those that somebody has not got."""
+
+    posted: Posted
+    refused: Mapping[Letter, tuple[Refusal, ...]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,30 +83,47 @@ class Postman:
         NothingToDeliver
             It must not be sent any more.
         """
+        posting = self.bring(letters)
+        problem = self.problem([refusal for refusals in posting.refused.values() for refusal in refusals])
+        if problem is not None:
+            raise problem
+        return posting.posted
+
+    def bring(self, letters: Sequence[Letter]) -> Posting:
+        """As `post`, but refusals of single recipients are told and not raised.
+
+        Raises
+        ------
+        RetryLater, OperatorNeeded
+            The server is away, or wants nothing of us.
+        NothingToDeliver
+            It must not be sent any more.
+        """
         unknown = sum(self._give_up(letter) for letter in letters)
         turns = [turn for letter in letters for turn in self._turns(letter)]
         if not turns:
-            return Posted(0, unknown)
-        taken, refused = 0, list[Refusal]()
+            return Posting(Posted(0, unknown), {})
+        taken, refused = 0, dict[Letter, tuple[Refusal, ...]]()
         with session(self._server) as connection:
             for turn in turns:
                 event, letter = turn.letter.event, turn.letter
-                message = letter.compose(turn.repeated)
-                refusals = submit(connection, message, self._sender, turn.recipients, partial(self._begin, letter))
+                message, offered = letter.compose(turn.repeated), set[str]()
+                refusals = submit(connection, message, self._sender, turn.recipients, partial(self._begin, letter, offered))
                 for refusal in refusals:
                     why = f"{refusal.code} {refusal.words}"
-                    self._receipts.end(event, [refusal.recipient], LetterState.REFUSED, why)
+                    self._receipts.refuse(event, refusal.recipient, why, offered=refusal.recipient in offered)
                 accepted = sorted(set(turn.recipients) - {refusal.recipient for refusal in refusals})
-                self._receipts.end(event, accepted, LetterState.ACCEPTED)
+                self._receipts.end(event, accepted, LetterState.ACCEPTED, covers=letter.covers)
                 taken += len(accepted)
-                refused += refusals
-        self._judge(refused)
-        return Posted(taken, unknown)
+                if refusals:
+                    refused[letter] = (*refused.get(letter, ()), *refusals)
+        return Posting(Posted(taken, unknown), refused)
 
-    def _begin(self, letter: Letter, recipients: tuple[str, ...]) -> None:
+    def _begin(self, letter: Letter, offered: set[str], recipients: tuple[str, ...]) -> None:
         withdrawn = self._receipts.begin(letter.event, letter.message_id, recipients)
         if withdrawn is not None:
             raise NothingToDeliver(withdrawn)
+        offered.update(recipients)
 
     def _turns(self, letter: Letter) -> list[_Turn]:
         """At most two: those who lack it, and those who perhaps have it."""
@@ -114,13 +142,14 @@ class Postman:
             self._receipts.end(letter.event, lost, LetterState.UNKNOWN, "the connection or the worker ended before the answer came")
         return len(lost)
 
-    def _judge(self, refused: Sequence[Refusal]) -> None:
+    def problem(self, refused: Sequence[Refusal]) -> RetryLater | OperatorNeeded | None:
+        """What refusals mean: one that will pass is waited for, whatever the others say."""
         if not refused:
-            return
+            return None
         words = "; ".join(f"{refusal.recipient}: {refusal.code} {refusal.words}" for refusal in refused)
         if any(refusal.temporary for refusal in refused):
-            raise RetryLater(f"{self._server} refused recipients for now: {words}")
-        raise OperatorNeeded(f"{self._server} refused recipients: {words}; check the addresses, the others have the mail")
+            return RetryLater(f"{self._server} refused recipients for now: {words}")
+        return OperatorNeeded(f"{self._server} refused recipients: {words}; check the addresses, the others have the mail")
 
 
 def _count(recipients: int) -> str:

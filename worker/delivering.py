@@ -40,9 +40,9 @@ def run_delivery(context: WorkerContext, case_id: str, destination: str, *, rede
             gone = f"given up after {context.settings.deliver.attempts} attempts; the worker ended each time"
             end(context, case_id, destination, DeliveryState.REFUSED, gone)
             return
-        if held_back(context, case, delivery, lease_s(context), run_delivery):
-            return
         try:
+            if held_back(context, case, delivery, lease_s(context), run_delivery):
+                return
             outcome, detail = _bring(context, rendered(context, case), context.destinations.get(destination))
         except OperatorNeeded as error:
             log.error("delivery refused", why=str(error))

@@ -16,6 +16,7 @@ from corewatch.states import CaseState, DeliveryState
 from ledger.cases import Case
 from ledger.deliveries import Delivery
 from outputs.case import ReportedCase
+from outputs.destinations.base import Delivered
 from outputs.destinations.email import MailDestination
 from worker.context import WorkerContext, holder_name
 from worker.ending import SUPERSEDED, end, waiting_time
@@ -81,34 +82,63 @@ def _alerts_first(context: WorkerContext, destination: str, limits: Limits, run:
 
 def _send(context: WorkerContext, leader: Case, delivery: Delivery, digest: str, destination: MailDestination) -> None:
     structlog.contextvars.bind_contextvars(case=leader.case_id, destination=delivery.destination, digest=digest)
-    ledger, settings = context.ledger, context.settings.deliver
-    members = [case for name in ledger.digests.members(digest, delivery.destination) if (case := ledger.cases.get(name))]
+    told = _members(context, delivery, digest, destination)
     try:
-        told: list[ReportedCase] = []
-        for case in members:
-            reported = context.reported(case)
-            why = SUPERSEDED if case.state is CaseState.SUPERSEDED else destination.applies(reported)
-            if why is not None:
-                end(context, case.case_id, delivery.destination, DeliveryState.SKIPPED, why)
-            else:
-                told.append(reported)
-        detail = destination.deliver_together(digest, told).detail if told else ""
+        outcomes = destination.deliver_together(digest, told) if told else {}
     except OperatorNeeded as error:
         log.error("digest refused", why=str(error))
-        for case in members:
+        for case in told:
             end(context, case.case_id, delivery.destination, DeliveryState.REFUSED, str(error))
     except Exception as error:
-        why, now = describe(error), ledger.clock()
-        if isinstance(error, RetryLater):
-            _give_up_oldest(context, digest, delivery.destination, why)
-        wait = waiting_time(settings, now - delivery.planned_at)
-        log.warning("digest failed, will be tried again", why=why, wait_s=wait.total_seconds(), trace=frames(error))
-        counts = not isinstance(error, RetryLater)
-        ledger.digests.release(digest, leader.case_id, delivery.destination, why=why, not_before=now + wait, counts=counts)
+        _later(context, leader, delivery, digest, error)
     else:
-        for reported in told:
-            end(context, reported.case_id, delivery.destination, DeliveryState.SENT, detail)
-        log.info("digest sent", cases=len(told))
+        for case_id, outcome in outcomes.items():
+            if isinstance(outcome, Delivered):
+                end(context, case_id, delivery.destination, DeliveryState.SENT, outcome.detail)
+            elif isinstance(outcome, OperatorNeeded):
+                end(context, case_id, delivery.destination, DeliveryState.REFUSED, str(outcome))
+        waiting = [outcome for outcome in outcomes.values() if isinstance(outcome, RetryLater)]
+        refused = sum(isinstance(outcome, OperatorNeeded) for outcome in outcomes.values())
+        log.info("digest sent", cases=len(outcomes) - len(waiting) - refused, refused=refused, waiting=len(waiting))
+        if waiting:
+            _later(context, leader, delivery, digest, waiting[0])
+
+
+def _members(context: WorkerContext, delivery: Delivery, digest: str, destination: MailDestination) -> list[ReportedCase]:
+    """The cases to be told of. One that cannot be told of is tried again by itself and holds up no other."""
+    ledger, told = context.ledger, list[ReportedCase]()
+    for case_id in ledger.digests.members(digest, delivery.destination):
+        case = ledger.cases.get(case_id)
+        if case is None:
+            continue
+        try:
+            reported = context.reported(case)
+            why = SUPERSEDED if case.state is CaseState.SUPERSEDED else destination.applies(reported)
+        except OperatorNeeded as error:
+            end(context, case_id, delivery.destination, DeliveryState.REFUSED, str(error))
+            continue
+        except Exception as error:
+            again = ledger.clock() + waiting_time(context.settings.deliver, ledger.clock() - delivery.planned_at)
+            log.warning("left out of the digest", left_out=case_id, why=describe(error), trace=frames(error))
+            ledger.deliveries.release(case_id, delivery.destination, why=describe(error), not_before=again, counts=True)
+            continue
+        if why is not None:
+            end(context, case_id, delivery.destination, DeliveryState.SKIPPED, why)
+        else:
+            told.append(reported)
+    return told
+
+
+def _later(context: WorkerContext, leader: Case, delivery: Delivery, digest: str, error: Exception) -> None:
+    """Give what is still open of the digest back."""
+    ledger, why = context.ledger, describe(error)
+    now = ledger.clock()
+    if isinstance(error, RetryLater):
+        _give_up_oldest(context, digest, delivery.destination, why)
+    wait = waiting_time(context.settings.deliver, now - delivery.planned_at)
+    log.warning("digest failed, will be tried again", why=why, wait_s=wait.total_seconds(), trace=frames(error))
+    counts = not isinstance(error, RetryLater)
+    ledger.digests.release(digest, leader.case_id, delivery.destination, why=why, not_before=now + wait, counts=counts)
 
 
 def _give_up_oldest(context: WorkerContext, digest: str, destination: str, why: str) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from corewatch.casefolder import CaseFolder
+from corewatch.errors import OperatorNeeded
 from corewatch.result import Result, Timings
-from corewatch.states import CaseState, DeliveryState
+from corewatch.states import WITHOUT_RESULT, CaseState, DeliveryState
 from ledger.cases import Case, HistoryLine
 from ledger.deliveries import Delivery
 from outputs.case import ReportedCase
@@ -14,6 +15,8 @@ from worker.casefiles import Found, Prepared
 
 _ALERTING = "folder"
 """The one destination that alerts nobody: a result that is only in the folder has not been brought to a person."""
+
+_WITH_FINDING = frozenset({CaseState.DETECTED, CaseState.DELIVERING, CaseState.DELIVERED})
 
 
 def reported_case(case: Case, history: list[HistoryLine], deliveries: list[Delivery], folder: CaseFolder) -> ReportedCase:
@@ -25,9 +28,21 @@ def reported_case(case: Case, history: list[HistoryLine], deliveries: list[Deliv
         The case's rows.
     folder
         Its folder; files of stages that were not reached are absent.
+
+    Raises
+    ------
+    OperatorNeeded
+        What the stages left there is damaged or gone. A case that has ended without a result is told of all the same.
     """
-    prepared = Prepared.read(folder) if folder.prepared.exists() else None
-    found = Found.read(folder) if case.state not in {CaseState.NOT_ANALYSED, CaseState.FAILED} or case.reason is None else None
+    try:
+        prepared = Prepared.read(folder) if folder.prepared.exists() else None
+        found = Found.read(folder) if case.state not in WITHOUT_RESULT or case.reason is None else None
+    except (ValueError, KeyError, TypeError):
+        if case.state not in WITHOUT_RESULT:
+            raise _damaged(case, "is damaged") from None
+        prepared = found = None
+    if found is None and case.state in _WITH_FINDING:
+        raise _damaged(case, "has lost its finding")
     result = Result(
         case_id=case.case_id,
         state=case.state,
@@ -60,7 +75,12 @@ def reported_case(case: Case, history: list[HistoryLine], deliveries: list[Deliv
         source_images=None if prepared is None else prepared.source_images,
         extra_recipients=case.email,
         study_uid=case.study_uid,
+        ended_at=_ended_at(case, history) if case.state in WITHOUT_RESULT else None,
     )
+
+
+def _damaged(case: Case, what: str) -> OperatorNeeded:
+    return OperatorNeeded(f"the folder of case {case.case_id} {what}; look at the disk, and send the series again")
 
 
 def _ended_at(case: Case, history: list[HistoryLine]) -> datetime:

@@ -57,12 +57,12 @@ def register(app: Celery, context: Callable[[], WorkerContext]) -> None:
 GIVE_BACK_S = 1.0
 """A message that comes while there is no model is given back after this wait, so that it does not fly round and round."""
 
-OPERATORS = "operators"
-"""The destination that hears of what ends without a finding; a result does not go there."""
+AFTERWARDS = frozenset({"operators", "webhook-notices"})
+"""Destinations that hear of what ends without a finding; a result does not go there."""
 
 
 def _from_the_start(destination: str) -> bool:
-    return destination != OPERATORS and not destination.startswith(ESCALATION)
+    return destination not in AFTERWARDS and not destination.startswith(ESCALATION)
 
 
 def again(task: Task) -> bool:

@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 from email.message import EmailMessage
 from typing import Literal
 
-from corewatch.errors import CorewatchError
-from corewatch.letters import Event, LetterKind
+from corewatch.errors import CorewatchError, OperatorNeeded, RetryLater
+from corewatch.letters import Event, LetterKind, LetterState
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered
 from outputs.destinations.receipts import MemoryReceipts, Receipts
 from outputs.digest import compose_digest
-from outputs.mail import compose, digest_key, event_key, message_id, thread_id
+from outputs.mail import compose, digest_key, digest_message_id, event_key, message_id, thread_id
 from outputs.posting import Letter, Postman
-from outputs.smtp import MailServer, session
+from outputs.smtp import MailServer, Refusal, session
 from outputs.source import named_fields, read_header
 
 When = Literal["always", "positive", "never"]
@@ -97,19 +97,51 @@ class MailDestination(ABC):
         posted = Postman(self._mail.server, self._mail.sender, self._receipts).post(letters)
         return Delivered(f"{self._mail.server}: {posted}", self._clock())
 
-    def deliver_together(self, digest: str, cases: Sequence[ReportedCase]) -> Delivered:
-        """Send one mail about many cases to each list that hears of any of them."""
+    def deliver_together(self, digest: str, cases: Sequence[ReportedCase]) -> dict[str, Delivered | RetryLater | OperatorNeeded]:
+        """Send one mail about many cases to each list that hears of any of them.
+
+        Returns
+        -------
+        By case id: delivered, or why one of those who are to hear of this case has not got the mail. One mailbox that is refused
+        holds up no case that it is not to be told of.
+
+        Raises
+        ------
+        RetryLater, OperatorNeeded
+            The server is away, or wants nothing of us.
+        """
         groups: dict[MailList, list[ReportedCase]] = {}
         for case in cases:
-            for one in self.lists(case):
+            for one in self._lacking(case, digest):
                 groups.setdefault(replace(one, when="always"), []).append(case)
-        letters = [self._digest_letter(digest, recipients, group) for recipients, group in groups.items()]
-        posted = Postman(self._mail.server, self._mail.sender, self._receipts).post(letters)
-        return Delivered(f"{self._mail.server}: in digest {digest}, {posted}", self._clock())
+        letters = {self._digest_letter(digest, recipients, group): group for recipients, group in groups.items()}
+        postman = Postman(self._mail.server, self._mail.sender, self._receipts)
+        posting = postman.bring(list(letters))
+        refused: dict[str, list[Refusal]] = {case.case_id: [] for case in cases}
+        for letter, refusals in posting.refused.items():
+            for case in letters[letter]:
+                refused[case.case_id] += refusals
+        told = Delivered(f"{self._mail.server}: in digest {digest}, {posting.posted}", self._clock())
+        return {case_id: postman.problem(refusals) or told for case_id, refusals in refused.items()}
+
+    def _lacking(self, case: ReportedCase, digest: str) -> tuple[MailList, ...]:
+        """Who hears of a case, without those who have heard of it by an earlier mail, be it another digest.
+
+        Those who have it by this same digest stay: by its recipients it is known when it is gone on with.
+        """
+        known = self._receipts.known(self.event(case))
+        has = {
+            recipient
+            for recipient, receipt in known.items()
+            if receipt.state in (LetterState.ACCEPTED, LetterState.UNKNOWN) and not receipt.message_id.startswith(f"<{digest}.")
+        }
+        lists = (replace(one, to=tuple(recipient for recipient in one.to if recipient not in has)) for one in self.lists(case))
+        return tuple(one for one in lists if one.to)
 
     def _digest_letter(self, digest: str, recipients: MailList, cases: Sequence[ReportedCase]) -> Letter:
         key = digest_key(digest, self.name, recipients.name, recipients.to)
-        identity = message_id(key, recipients.name, self._mail.sender)
+        identity = digest_message_id(digest, key, self._mail.sender)
+        link = self._mail.link
 
         def make(repeated: bool) -> EmailMessage:
             return compose_digest(
@@ -119,9 +151,11 @@ class MailDestination(ABC):
                 message_id=identity,
                 sent_at=self._clock(),
                 repeated=repeated,
+                link=None if link is None else lambda case_id: link(case_id, recipients.name),
             )
 
-        return Letter(Event(key, digest, self.name, LetterKind.DIGEST), identity, recipients.to, make)
+        event, covers = Event(key, digest, self.name, LetterKind.DIGEST), tuple(self.event(case) for case in cases)
+        return Letter(event, identity, recipients.to, make, covers)
 
     def _letter(self, case: ReportedCase, event: Event, recipients: MailList) -> Letter:
         identity = message_id(event.key, recipients.name, self._mail.sender)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from corewatch.letters import Event, LetterState, Receipt
@@ -15,10 +16,15 @@ class Receipts(Protocol):
         """What is known of this event's mails, by recipient."""
 
     def begin(self, event: Event, message_id: str, recipients: Sequence[str]) -> str | None:
-        """The content is about to go out: `sending`, and one attempt more. Returns why it must not, or None."""
+        """The content is about to go out: `sending`, and one copy more. Returns why it must not, or None."""
 
-    def end(self, event: Event, recipients: Sequence[str], state: LetterState, detail: str = "") -> None:
-        """What became of it."""
+    def refuse(self, event: Event, recipient: str, why: str, *, offered: bool) -> None:
+        """The server said no: `refused`; where the content had been `offered`, that copy is none."""
+
+    def end(
+        self, event: Event, recipients: Sequence[str], state: LetterState, detail: str = "", covers: Sequence[Event] = ()
+    ) -> None:
+        """What became of it; the same of the events that a digest `covers`, so that nobody is told of them again."""
 
 
 class MemoryReceipts:
@@ -35,11 +41,21 @@ class MemoryReceipts:
         """The content is about to go out."""
         for recipient in recipients:
             before = self._rows.get((event.key, recipient), Receipt(LetterState.SENDING, 0))
-            self._rows[event.key, recipient] = Receipt(LetterState.SENDING, before.attempts + 1)
+            self._rows[event.key, recipient] = Receipt(LetterState.SENDING, before.copies + 1, message_id)
         return None
 
-    def end(self, event: Event, recipients: Sequence[str], state: LetterState, detail: str = "") -> None:
+    def refuse(self, event: Event, recipient: str, why: str, *, offered: bool) -> None:
+        """The server said no."""
+        before = self._rows.get((event.key, recipient), Receipt(LetterState.REFUSED, 0))
+        self._rows[event.key, recipient] = replace(before, state=LetterState.REFUSED, copies=before.copies - offered)
+
+    def end(
+        self, event: Event, recipients: Sequence[str], state: LetterState, detail: str = "", covers: Sequence[Event] = ()
+    ) -> None:
         """What became of it."""
         for recipient in recipients:
-            before = self._rows.get((event.key, recipient), Receipt(state, 0))
-            self._rows[event.key, recipient] = Receipt(state, before.attempts)
+            own = self._rows.get((event.key, recipient), Receipt(state, 0))
+            self._rows[event.key, recipient] = replace(own, state=state)
+            for covered in covers:
+                before = self._rows.get((covered.key, recipient), Receipt(state, 0))
+                self._rows[covered.key, recipient] = Receipt(state, before.copies, own.message_id)

@@ -13,7 +13,7 @@ from outputs.destinations.escalation import EscalationDestination
 from outputs.destinations.folder import FolderDestination, FolderParameters
 from outputs.destinations.pacs import PacsDestination, PacsParameters
 from outputs.destinations.receipts import Receipts
-from outputs.destinations.webhook import WebhookDestination, WebhookParameters
+from outputs.destinations.webhook import WebhookDestination, WebhookNotices, WebhookParameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ def build_destinations(
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     receipts: Receipts | None = None,
 ) -> dict[str, Destination]:
-    """The destinations by name: each PACS and archive under its own, then ``folder``, ``email`` and ``operators`` (no result).
+    """The destinations by name: each PACS and archive under its own, then ``folder``, ``email`` and ``operators`` (no
+    result), ``escalation-1`` and so on, ``webhook`` and ``webhook-notices`` (no result).
 
     Parameters
     ----------
@@ -59,6 +60,8 @@ def build_destinations(
         ]
     if parameters.webhook is not None:
         built.append(WebhookDestination(parameters.webhook, clock))
+        if parameters.webhook.not_analysed:
+            built.append(WebhookNotices(parameters.webhook, clock))
     by_name = {destination.name: destination for destination in built}
     if len(by_name) != len(built):
         raise ValueError("two destinations have the same name")

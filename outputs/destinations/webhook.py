@@ -56,7 +56,7 @@ class WebhookParameters:
 
 
 class WebhookDestination:
-    """POSTs each case once as JSON; a repeat bears the same `webhook-id`."""
+    """POSTs each finding once as JSON; a repeat bears the same `webhook-id`."""
 
     name = "webhook"
 
@@ -65,10 +65,10 @@ class WebhookDestination:
         self._clock = clock
 
     def applies(self, case: ReportedCase) -> str | None:
-        """Skip what the settings do not want sent."""
+        """Skip what has no finding, and what the settings do not want sent."""
         finding, when = case.result.finding, self._to.when
         if finding is None or case.failed:
-            return None if self._to.not_analysed else "no finding (deliver.webhook.not_analysed is false)"
+            return "no finding: webhook-notices tells it, where deliver.webhook.not_analysed is true"
         if when == "never":
             return "switched off (deliver.webhook.when: never)"
         return "no alert (deliver.webhook.when: positive)" if when == "positive" and not finding.alert else None
@@ -114,6 +114,18 @@ class WebhookDestination:
             except (requests.RequestException, OSError) as error:
                 why = f"{self._to} cannot be reached or broke off ({type(error).__name__})"
                 raise RetryLater(f"{why}; check deliver.webhook.url and the firewall") from None
+
+
+class WebhookNotices(WebhookDestination):
+    """The same for what was not analysed and what failed: a request of its own, also after one that told of the finding."""
+
+    name = "webhook-notices"
+
+    def applies(self, case: ReportedCase) -> str | None:
+        """Skip what was analysed, and everything unless the settings ask for it."""
+        if case.result.finding is not None and not case.failed:
+            return "analysed: nothing to notify of"
+        return None if self._to.not_analysed else "deliver.webhook.not_analysed is false"
 
 
 def payload(case: ReportedCase) -> dict[str, Any]:

@@ -25,17 +25,40 @@ def test_states_of_recipients(receipts: Receipts, ledger: Ledger) -> None:
     one = event(delivering(ledger, email=None))
     assert receipts.known(one) == {}
     assert receipts.begin(one, "<m>", ["a@x", "b@x"]) is None
-    receipts.end(one, ["c@x"], LetterState.REFUSED, "550 no such user")
+    receipts.refuse(one, "c@x", "550 no such user", offered=False)
     assert receipts.known(one) == {
-        "a@x": Receipt(LetterState.SENDING, 1),
-        "b@x": Receipt(LetterState.SENDING, 1),
+        "a@x": Receipt(LetterState.SENDING, 1, "<m>"),
+        "b@x": Receipt(LetterState.SENDING, 1, "<m>"),
         "c@x": Receipt(LetterState.REFUSED, 0),
     }
     receipts.end(one, ["a@x"], LetterState.ACCEPTED)
     receipts.begin(one, "<m>", ["b@x"])
-    assert receipts.known(one)["a@x"] == Receipt(LetterState.ACCEPTED, 1)
-    assert receipts.known(one)["b@x"] == Receipt(LetterState.SENDING, 2)
+    assert receipts.known(one)["a@x"] == Receipt(LetterState.ACCEPTED, 1, "<m>")
+    assert receipts.known(one)["b@x"] == Receipt(LetterState.SENDING, 2, "<m>")
     assert receipts.known(event(one.about, "k2")) == {}
+
+
+def test_who_has_a_digest_has_heard_of_what_it_covers(receipts: Receipts, ledger: Ledger) -> None:
+    digest = event("d-1", "k9", LetterKind.DIGEST)
+    cases = [event(delivering(ledger, series=f"1.{n}", email=None), f"k{n}") for n in range(2)]
+    receipts.begin(cases[0], "<alone>", ["a@x"])
+    receipts.refuse(cases[0], "a@x", "550", offered=True)
+    receipts.begin(digest, "<d>", ["a@x", "b@x"])
+    receipts.refuse(digest, "b@x", "550", offered=True)
+    receipts.end(digest, ["a@x"], LetterState.ACCEPTED, covers=cases)
+    assert receipts.known(cases[0]) == {"a@x": Receipt(LetterState.ACCEPTED, 0, "<d>")}
+    assert receipts.known(cases[1]) == {"a@x": Receipt(LetterState.ACCEPTED, 0, "<d>")}
+    assert receipts.known(digest)["b@x"] == Receipt(LetterState.REFUSED, 0, "<d>")
+
+
+def test_a_copy_that_was_refused_is_none_and_an_earlier_one_is_not_forgotten(receipts: Receipts, ledger: Ledger) -> None:
+    one = event(delivering(ledger, email=None))
+    receipts.begin(one, "<m>", ["a@x", "b@x"])  # and nobody knows
+    receipts.refuse(one, "a@x", "450 not now", offered=False)
+    receipts.begin(one, "<m>", ["b@x"])
+    receipts.refuse(one, "b@x", "451 not now", offered=True)
+    for recipient in ("a@x", "b@x"):
+        assert receipts.known(one)[recipient] == Receipt(LetterState.REFUSED, 1, "<m>")
 
 
 def test_the_ledger_keeps_them_and_writes_them_down(url: str, ledger: Ledger, clock: Clock) -> None:

@@ -9,11 +9,16 @@ from typing import Any
 
 import pytest
 
-from corewatch.states import CaseState, DeliveryState
+from corewatch.letters import LetterState
+from corewatch.states import CaseState, DeliveryState, Stage
+from ledger.cases import Case
+from outputs.case import ReportedCase
 from tests.support.ledger import Clock
 from tests.support.office import Office, open_office
 from tests.support.results import PATIENT_ID
 from tests.support.smtp import Mailbox, smtp_server
+from worker.context import WorkerContext
+from worker.tasks import _to_delivery
 
 
 @pytest.fixture
@@ -143,3 +148,115 @@ def test_a_case_that_was_superseded_is_not_in_the_digest(office: Office, mailbox
     mailbox.mail_reply = None
     office.work_for(0.5, step_s=300)
     assert sorted(name for name, _ in ids_in(mailbox, ids)) == sorted(ids[1:])
+
+
+TEAM, DUTY = "stroke@clinic.example", "duty@clinic.example"
+
+
+def heard(mailbox: Mailbox, recipient: str, ids: list[str]) -> list[str]:
+    """The cases that a mailbox was told of, as often as it was."""
+    return [name for to, message in mailbox.mails if recipient in to for name, _ in ids_in(Mailbox(mails=[(to, message)]), ids)]
+
+
+def again(office: Office, case_id: str) -> None:
+    """An operator starts the delivery of a failed case anew."""
+    assert office.ledger.cases.retry(case_id) is Stage.RENDER
+    case = office.ledger.cases.get(case_id)
+    assert case is not None
+    assert _to_delivery(office.context)(case, {})
+
+
+def test_a_refused_mailbox_holds_up_only_what_it_was_to_hear_of(office: Office, mailbox: Mailbox) -> None:
+    mailbox.refuse = {"ward@x.example": "550 no such user"}
+    calm = [office.found(3.0, "email") for _ in range(8)]
+    ward = [office.found(3.0, "email", email=("ward@x.example",)) for _ in range(2)]
+    office.work()
+    assert sent(office, calm, "email") == [DeliveryState.SENT] * 8
+    assert sent(office, ward, "email") == [DeliveryState.REFUSED] * 2
+    assert sorted(heard(mailbox, TEAM, calm + ward)) == sorted(calm + ward)
+    (detail,) = {d.detail for d in office.ledger.deliveries.of(ward[0]) if d.destination == "email"}
+    assert "ward@x.example: 550" in detail
+
+
+def test_who_was_refused_is_told_when_the_cases_are_started_anew_and_nobody_twice(office: Office, mailbox: Mailbox) -> None:
+    mailbox.refuse = {DUTY: "550 mailbox full"}
+    ids = [office.found(3.0, "email") for _ in range(9)]
+    office.work()
+    assert sent(office, ids, "email") == [DeliveryState.REFUSED] * 9
+    assert sorted(heard(mailbox, TEAM, ids)) == sorted(ids)
+    mailbox.refuse = {}
+    again(office, ids[0])
+    office.work_for(2, step_s=300)
+    for case_id in ids[1:]:
+        again(office, case_id)
+    office.work_for(2, step_s=300)
+    assert sent(office, ids, "email") == [DeliveryState.SENT] * 9
+    for mailbox_of in (TEAM, DUTY):
+        assert sorted(heard(mailbox, mailbox_of, ids)) == sorted(ids), mailbox_of
+    assert len([1 for to, _ in mailbox.mails if to == (DUTY,)]) <= 4, "in a digest again"
+
+
+def test_who_is_refused_for_now_gets_the_digest_later_and_the_others_once(office: Office, mailbox: Mailbox) -> None:
+    mailbox.refuse = {DUTY: "450 greylisted"}
+    ids = [office.found(3.0, "email") for _ in range(9)]
+    office.work()
+    assert sent(office, ids, "email") == [DeliveryState.PENDING] * 9
+    mailbox.refuse = {}
+    office.work_for(1, step_s=60)
+    assert sent(office, ids, "email") == [DeliveryState.SENT] * 9
+    for mailbox_of in (TEAM, DUTY):
+        assert sorted(heard(mailbox, mailbox_of, ids)) == sorted(ids), mailbox_of
+    first, second = (message for _, message in mailbox.mails)
+    assert first["Message-ID"] == second["Message-ID"]
+    assert second["X-Corewatch-Repeated"] is None, "it is no copy for whom it is the first"
+
+
+def test_the_ledger_says_of_each_case_who_heard_of_it_by_a_digest(office: Office, mailbox: Mailbox) -> None:
+    ids = [office.found(3.0, "email") for _ in range(9)]
+    office.work()
+    ((_, message),) = mailbox.mails
+    for case_id in ids:
+        rows = office.ledger.letters.of(case_id)
+        assert {(row.recipient, row.state, row.message_id) for row in rows} == {
+            (to, LetterState.ACCEPTED, message["Message-ID"]) for to in (TEAM, DUTY)
+        }
+        events = [line.event for line in office.ledger.cases.history(case_id)]
+        assert events.count("letter.accepted") == 1
+
+
+@pytest.mark.parametrize("damage", ["torn", None])
+def test_a_case_whose_folder_is_damaged_holds_up_no_digest(damage: str | None, office: Office, mailbox: Mailbox) -> None:
+    ids = [office.found(3.0, "email") for _ in range(9)]
+    finding = office.context.folder(ids[4]).finding
+    finding.unlink() if damage is None else finding.write_text(damage)
+    office.work_for(0.2, step_s=60)
+    others = [name for name in ids if name != ids[4]]
+    assert sent(office, others, "email") == [DeliveryState.SENT] * 8
+    assert sorted(heard(mailbox, TEAM, ids)) == sorted(others)
+    assert sent(office, ids[4:5], "email") == [DeliveryState.REFUSED]
+    case = office.ledger.cases.get(ids[4])
+    assert case is not None
+    assert case.state is CaseState.FAILED
+    assert heard(mailbox, "it@clinic.example", ids) == ids[4:5], "it is in front of an operator"
+
+
+def test_a_case_that_cannot_be_told_of_holds_up_no_digest(
+    office: Office, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of our own, with one case alone: the others go out, and after the usual attempts it is an operator's."""
+    ids = [office.found(3.0, "email") for _ in range(9)]
+    real = WorkerContext.reported
+
+    def reported(context: WorkerContext, case: Case) -> ReportedCase:
+        if case.case_id == ids[4] and case.state is CaseState.DELIVERING:
+            raise RuntimeError
+        return real(context, case)
+
+    monkeypatch.setattr(WorkerContext, "reported", reported)
+    office.work_for(0.2, step_s=60)
+    others = [name for name in ids if name != ids[4]]
+    assert sent(office, others, "email") == [DeliveryState.SENT] * 8
+    assert sorted(heard(mailbox, TEAM, ids)) == sorted(others)
+    office.work_for(24, step_s=1800)
+    assert sent(office, ids[4:5], "email") == [DeliveryState.REFUSED]
+    assert heard(mailbox, "it@clinic.example", ids) == ids[4:5]

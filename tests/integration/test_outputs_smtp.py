@@ -280,6 +280,24 @@ def test_when_no_answer_comes_an_alert_is_repeated_and_a_result_is_not(alert: bo
     assert [message["X-Corewatch-Repeated"] for _, message in mailbox.mails] == [None, "yes", "yes"][:copies]
 
 
+@pytest.mark.parametrize("fault", [{"refuse": {TEAM[0]: "450 greylisted"}}, {"data_reply": "451 not now"}])
+def test_a_copy_that_is_refused_does_not_make_the_next_one_the_first(fault: dict[str, Any], tmp_path: Path) -> None:
+    """Taken, though nobody knows; then refused, more often than a mail is copied; then taken: a copy, and marked as one."""
+    case = make_case(tmp_path / "case")
+    receipts, to = MemoryReceipts(), TEAM[:1]
+    with smtp_server() as mailbox, proxy(mailbox.port, from_server=cut_when_taken) as between:
+        with pytest.raises(RetryLater):
+            team(between.port, to=to, receipts=receipts).deliver(case)
+        for name, value in fault.items():
+            setattr(mailbox, name, value)
+        for _ in range(4):
+            with pytest.raises(RetryLater, match="45"):
+                team(mailbox.port, to=to, receipts=receipts).deliver(case)
+        mailbox.refuse, mailbox.data_reply = {}, None
+        team(mailbox.port, to=to, receipts=receipts).deliver(case)
+    assert [message["X-Corewatch-Repeated"] for _, message in mailbox.mails] == [None, "yes"]
+
+
 def test_a_connection_that_breaks_before_the_content_leaves_no_doubt(tmp_path: Path) -> None:
     case = make_case(tmp_path / "case", core_ml=3.0, alert=False)
     receipts = MemoryReceipts()

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from config.delivery import WebhookDestination as WebhookSettings
 from corewatch.errors import OperatorNeeded, RetryLater
-from outputs.destinations.webhook import WebhookDestination, WebhookParameters, secret_bytes
+from outputs.destinations.webhook import WebhookDestination, WebhookNotices, WebhookParameters, secret_bytes
 from tests.support.results import NOW, PATIENT_ID, clock, failed, make_case, not_analysed
 from tests.support.storage import Certificates, make_certificates
 
@@ -74,6 +74,10 @@ def receiver(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
 
 def to(port: int, scheme: str = "http", **more: Any) -> WebhookDestination:
     return WebhookDestination(WebhookParameters(f"{scheme}://127.0.0.1:{port}/hook", secret_bytes(SECRET), **more), clock)
+
+
+def notices(port: int, **more: Any) -> WebhookNotices:
+    return WebhookNotices(WebhookParameters(f"http://127.0.0.1:{port}/hook", secret_bytes(SECRET), **more), clock)
 
 
 def verified(headers: dict[str, str], body: bytes, secret: str) -> bool:
@@ -153,8 +157,10 @@ def test_what_is_told(tmp_path: Path) -> None:
     assert to(1, when="always").applies(calm) is None
     assert to(1, when="never").applies(make_case(tmp_path)) is not None
     for case in (not_analysed(calm), failed(calm)):
-        assert to(1).applies(case) is not None
-        assert to(1, not_analysed=True).applies(case) is None
+        assert to(1, not_analysed=True).applies(case) is not None, "the notices tell it"
+        assert notices(1).applies(case) is not None
+        assert notices(1, not_analysed=True).applies(case) is None
+    assert notices(1, not_analysed=True).applies(calm) is not None
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,8 @@ def queued(ledger: Ledger, series: str = "1.2") -> str:
     return case_id
 
 
-def delivering(ledger: Ledger, **destinations: str | None) -> str:
-    case_id = queued(ledger)
+def delivering(ledger: Ledger, series: str = "1.2", **destinations: str | None) -> str:
+    case_id = queued(ledger, series)
     ledger.cases.advance(case_id, CaseState.QUEUED, CaseState.PREPARED)
     ledger.cases.advance(case_id, CaseState.PREPARED, CaseState.DETECTED, core_ml=12.5, side="left", alert=False)
     assert ledger.deliveries.plan(case_id, CaseState.DETECTED, CaseState.DELIVERING, destinations)

@@ -39,9 +39,9 @@ class Office:
     def ledger(self) -> Ledger:
         return self.context.ledger
 
-    def _received(self) -> str:
+    def _received(self, email: tuple[str, ...] = ()) -> str:
         self.made += 1
-        arrival = Arrival(f"a{self.made}", ArrivalSource.C_STORE, self.clock(), "SCANNER", "10.0.0.5")
+        arrival = Arrival(f"a{self.made}", ArrivalSource.C_STORE, self.clock(), "SCANNER", "10.0.0.5", email)
         self.ledger.intake.register(arrival)
         uid = f"1.2.{self.made}"
         header = Instance(f"{uid}.1", CTImageStorage, ExplicitVRLittleEndian, uid, f"9.{self.made}")
@@ -49,23 +49,38 @@ class Office:
         self.ledger.cases.advance(case_id, CaseState.RECEIVING, CaseState.QUEUED, case_key=f"key {self.made}")
         return case_id
 
-    def found(self, core_ml: float, *names: str, **more: Any) -> str:
-        """A case with a finding, planned for these destinations."""
-        case_id = self._received()
+    def _prepared(self, email: tuple[str, ...] = ()) -> str:
+        case_id = self._received(email)
         folder = self.context.folder(case_id)
         folder.path.mkdir(parents=True)
         Prepared("1.2", (("1", "2"),), None, None, None, 0.5, 1.5).write(folder)
-        alert = core_ml >= 20
+        self.ledger.cases.advance(case_id, CaseState.QUEUED, CaseState.PREPARED)
+        return case_id
+
+    def find(self, case_id: str, core_ml: float) -> None:
+        """Give a prepared case its finding."""
+        folder, alert = self.context.folder(case_id), core_ml >= 20
         finding = Finding(core_ml, None, Side.LEFT, 0.9, alert, 20.0, False, ModelIdentity("m", "1", "0" * 64))
         Found(finding, self.clock(), 1.0).write(folder)
         folder.result.write_text("{}")
-        self.ledger.cases.advance(case_id, CaseState.QUEUED, CaseState.PREPARED)
-        if alert:  # as the last stage does
-            levels = self.context.settings.deliver.escalation
-            more.setdefault("escalation", [timedelta(minutes=level.after_min) for level in levels])
         facts = {"core_ml": core_ml, "side": "left", "alert": alert}
         self.ledger.cases.advance(case_id, CaseState.PREPARED, CaseState.DETECTED, **facts)
+
+    def found(self, core_ml: float, *names: str, email: tuple[str, ...] = (), **more: Any) -> str:
+        """A case with a finding, planned for these destinations; `email` belongs to where it came in."""
+        case_id = self._prepared(email)
+        self.find(case_id, core_ml)
+        if core_ml >= 20:  # as the last stage does
+            levels = self.context.settings.deliver.escalation
+            more.setdefault("escalation", [timedelta(minutes=level.after_min) for level in levels])
         self.ledger.deliveries.plan(case_id, CaseState.DETECTED, CaseState.DELIVERING, dict.fromkeys(names), **more)
+        return case_id
+
+    def failed(self, *names: str) -> str:
+        """A case whose detection failed, with those who are told."""
+        case_id = self._prepared()
+        facts = {"detail": "the worker ended each time", "failed_stage": Stage.DETECT}
+        self.ledger.deliveries.plan(case_id, CaseState.PREPARED, CaseState.FAILED, dict.fromkeys(names), **facts)
         return case_id
 
     def not_analysed(self) -> str:

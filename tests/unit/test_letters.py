@@ -13,7 +13,7 @@ KINDS = st.sampled_from(list(LetterKind))
 @given(KINDS)
 def test_what_nobody_has_is_sent(kind: LetterKind) -> None:
     assert what_next(None, kind) is Next.SEND
-    assert what_next(Receipt(LetterState.REFUSED, 2), kind) is Next.SEND
+    assert what_next(Receipt(LetterState.REFUSED, 0), kind) is Next.SEND
 
 
 @given(KINDS, st.integers(0, 9))
@@ -32,10 +32,10 @@ def test_copies_are_few_and_nothing_is_both_unsent_and_left(kind: LetterKind, se
         if step in (Next.LEAVE, Next.GIVE_UP):
             assert perhaps_taken > 0, "left, although no server can have it"
             break
-        attempts = 1 if receipt is None else receipt.attempts + 1
+        assert (step is Next.REPEAT) is (perhaps_taken > 0), "a copy is marked, and nothing else"
         perhaps_taken += answer != "refused"
         state = {"taken": LetterState.ACCEPTED, "refused": LetterState.REFUSED, "lost": LetterState.SENDING}[answer]
-        receipt = Receipt(state, attempts)
+        receipt = Receipt(state, perhaps_taken)
     assert perhaps_taken <= (MOST_COPIES if kind in MUST_ARRIVE else 1)
 
 
