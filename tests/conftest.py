@@ -12,6 +12,8 @@ import hypothesis
 import pytest
 import structlog
 
+from tests.support.postgres import Postgres, find_binaries
+
 # how long an example takes says more about the machine than about the code; a failure prints how to repeat it
 hypothesis.settings.register_profile("corewatch", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("corewatch")
@@ -51,3 +53,15 @@ def tool() -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A PostgreSQL server, started when the first test asks for it."""
+    binaries = find_binaries()
+    if binaries is None:
+        message = "PostgreSQL is not installed; see scripts/install-test-tools.sh"
+        pytest.fail(message) if REQUIRE_SERVERS else pytest.skip(message)
+    server = Postgres(binaries, tmp_path_factory.mktemp("postgres"))
+    yield server
+    server.stop()

@@ -1,4 +1,4 @@
-"""The ledger on SQLite and on PostgreSQL, with a server that is started once per session; and series from real scanners."""
+"""The ledger on SQLite and on PostgreSQL; and series from real scanners."""
 
 from __future__ import annotations
 
@@ -10,22 +10,10 @@ from pathlib import Path
 import pytest
 
 from ledger.store import Ledger
-from tests.conftest import REQUIRE_SERVERS
 from tests.support.ledger import Clock
-from tests.support.postgres import Postgres, find_binaries
+from tests.support.postgres import Postgres
 
 _names = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    binaries = find_binaries()
-    if binaries is None:
-        message = "PostgreSQL is not installed; see scripts/install-test-tools.sh"
-        pytest.fail(message) if REQUIRE_SERVERS else pytest.skip(message)
-    server = Postgres(binaries, tmp_path_factory.mktemp("postgres"))
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="session")

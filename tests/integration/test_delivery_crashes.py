@@ -13,8 +13,9 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from sqlalchemy import create_engine, text
 
 from config import load_settings
 from corewatch.letters import LetterState
@@ -32,6 +34,7 @@ from outputs.dicom.secondary_capture import Page
 from tests.support.net import wait_for
 from tests.support.office import Office
 from tests.support.orthanc import Orthanc
+from tests.support.postgres import Postgres
 from tests.support.programs import COMMAND
 from tests.support.proxy import Cut, Passage, proxy
 from tests.support.results import write_header, write_pages
@@ -53,7 +56,8 @@ CONTENT_END = b"\r\n.\r\n"
 class Fate:
     """What happens at which step, each once; and what is refused, by chance."""
 
-    folder: Path
+    ledger_held: Callable[[], AbstractContextManager[None]]
+    """Nobody can commit: what is shot meanwhile has not written down what it did."""
     steps: list[str]
     chance: random.Random
     shot: list[str] = field(default_factory=list)
@@ -89,17 +93,6 @@ class Fate:
             hit = self.busy and self.refused[what] < 4 and self.chance.random() < 0.25
             self.refused[what] += hit
             return hit
-
-    @contextmanager
-    def ledger_held(self) -> Iterator[None]:
-        """Nobody can commit: what is shot meanwhile has not written down what it did."""
-        held = sqlite3.connect(self.folder / "data" / "ledger.sqlite", isolation_level=None, timeout=30)
-        held.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        finally:
-            held.execute("ROLLBACK")
-            held.close()
 
     # the mail server's proxy
 
@@ -146,7 +139,7 @@ class Fate:
         return data
 
 
-STEPS = [
+STEPS = (
     "mail: before it is offered",
     "mail: before the content",
     "mail: the content is lost",
@@ -156,7 +149,32 @@ STEPS = [
     "pacs: while storing",
     "pacs: stored, the answer is lost",
     "pacs: before the commit",
-]
+)
+KEY_STEPS = STEPS[3:5] + STEPS[7:]
+"""Where the ledger alone knows what must not be done again."""
+
+
+@contextmanager
+def sqlite_held(file: Path) -> Iterator[None]:
+    held = sqlite3.connect(file, isolation_level=None, timeout=30)
+    held.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        held.execute("ROLLBACK")
+        held.close()
+
+
+@contextmanager
+def postgres_held(url: str) -> Iterator[None]:
+    engine = create_engine(url)
+    with engine.connect() as held:
+        held.execute(text("LOCK TABLE deliveries, letters, audit IN EXCLUSIVE MODE"))
+        try:
+            yield
+        finally:
+            held.rollback()
+    engine.dispose()
 
 
 class Programs:
@@ -220,7 +238,7 @@ def wait_until_delivered(ledger: Ledger, log: Path, seconds: float) -> None:
         raise AssertionError(f"{error}: {states}\n{tail}") from None
 
 
-def settings_file(folder: Path, pacs_port: int, mail_port: int) -> Path:
+def settings_file(folder: Path, pacs_port: int, mail_port: int, database: str | None) -> Path:
     email = {
         "host": "127.0.0.1", "port": mail_port, "security": "none", "from": "corewatch@clinic.example", "to": [TEAM],
         "lists": [{"name": "night", "to": [NIGHT], "when": "positive"}], "timeout_s": 5,
@@ -231,18 +249,31 @@ def settings_file(folder: Path, pacs_port: int, mail_port: int) -> Path:
     work = {"lease_s": 5, "deliver_limit_s": 15}
     watch = {"folders": [{"path": "./inbox"}]}
     everything: dict[str, Any] = {"data_dir": "./data", "deliver": deliver, "watch": watch, "work": work}
+    if database is not None:
+        everything["database"] = {"url": database}
     file = folder / "corewatch.yaml"
     file.write_text(yaml.safe_dump(everything))
     return file
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("seed", [1])
-def test_shot_at_every_step(seed: int, tmp_path: Path, tool: Callable[[str], str]) -> None:
-    orthanc = Orthanc(tool("Orthanc"), tmp_path / "orthanc")
-    fate = Fate(tmp_path, list(STEPS), random.Random(seed))
-    redis = EmbeddedRedis(tmp_path / "redis")
-    log = tmp_path / "programs.log"
+def test_shot_at_every_step(tmp_path: Path, tool: Callable[[str], str]) -> None:
+    held = partial(sqlite_held, tmp_path / "data" / "ledger.sqlite")
+    shot(tmp_path, tool("Orthanc"), Fate(held, list(STEPS), random.Random(1)), (6, 2))
+
+
+@pytest.mark.timeout(600)
+def test_shot_with_the_ledger_in_postgresql(tmp_path: Path, tool: Callable[[str], str], postgres: Postgres) -> None:
+    url = postgres.new_database("crashes")
+    shot(tmp_path, tool("Orthanc"), Fate(partial(postgres_held, url), list(KEY_STEPS), random.Random(1)), (3, 1), url)
+
+
+def shot(folder: Path, orthanc_binary: str, fate: Fate, counts: tuple[int, int], database: str | None = None) -> None:
+    """Cases with and without an alert while `fate` shoots; afterwards everybody must have everything once."""
+    steps = sorted(fate.steps)
+    orthanc = Orthanc(orthanc_binary, folder / "orthanc")
+    redis = EmbeddedRedis(folder / "redis")
+    log = folder / "programs.log"
     try:
         with (
             smtp_server() as mailbox,
@@ -250,15 +281,15 @@ def test_shot_at_every_step(seed: int, tmp_path: Path, tool: Callable[[str], str
             proxy(mailbox.port, fate.mail_client, fate.mail_server) as to_mail,
         ):
             mailbox.chance = lambda what: "451 not now" if fate.refuses(what) else None
-            file = settings_file(tmp_path, to_pacs.port, to_mail.port)
+            file = settings_file(folder, to_pacs.port, to_mail.port, database)
             settings = load_settings(file, {})
             ledger = Ledger(settings.database_url)
             office = Office(WorkerContext(settings, ledger, Detectors(settings)), ledger.clock)
-            alerts = [case_with_objects(office, k, 30.0 + k) for k in range(6)]
-            calm = [case_with_objects(office, k, 3.0) for k in range(6, 8)]
+            alerts = [case_with_objects(office, k, 30.0 + k) for k in range(counts[0])]
+            calm = [case_with_objects(office, k, 3.0) for k in range(counts[0], sum(counts))]
             programs = Programs(file, redis.start(), log)
             try:
-                wait_for("half of the shots", lambda: len(fate.shot) >= 5, 90, every=0.05)
+                wait_for("half of the shots", lambda: len(fate.shot) > len(steps) // 2, 90, every=0.05)
                 programs.shoot_the_whole_worker()
                 wait_until_delivered(ledger, log, 200)
                 late = 100
@@ -274,7 +305,7 @@ def test_shot_at_every_step(seed: int, tmp_path: Path, tool: Callable[[str], str
     finally:
         redis.stop()
         orthanc.stop()
-    assert sorted(fate.shot) == sorted(STEPS)
+    assert sorted(fate.shot) == steps
     assert sum(fate.refused.values()) > 0
 
 
