@@ -13,13 +13,14 @@ from corewatch.findings import Side
 from phantom.head import HeadSpec, PhantomHead, make_head
 from phantom.series import Patient, SeriesTruth, write_series
 from tests.support.mailbox import Mailbox
+from tests.support.net import free_port
 from tests.support.orthanc import Orthanc
 from tests.support.programs import Corewatch
+from tests.support.spoils import SPECIAL
 
 STROKE_TEAM = "stroke-team@hospital.example"
 OPERATORS = "pacs-admins@hospital.example"
-SPECIAL = "SPECIAL"
-"""Series with this word go to a model that is not installed."""
+ONCALL = "neurology-on-call@hospital.example"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,8 @@ def mailbox() -> Iterator[Mailbox]:
 
 @pytest.fixture(scope="module")
 def corewatch(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc, mailbox: Mailbox) -> Iterator[Corewatch]:
-    """All programs, delivering to the PACS, the results folder and the mail server."""
+    """All programs, delivering to the PACS, the results folder and the mail server; alerts wait for hours to be escalated."""
+    portal = free_port()
     running = Corewatch(
         tmp_path_factory.mktemp("corewatch"),
         {
@@ -96,8 +98,10 @@ def corewatch(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc, mailbo
                     "to": [STROKE_TEAM],
                     "operators": [OPERATORS],
                 },
+                "escalation": [{"after_min": 600, "to": [ONCALL]}, {"after_min": 700, "to": [ONCALL]}],
                 "backoff_s": 1,
             },
+            "portal": {"port": portal, "url": f"http://127.0.0.1:{portal}"},
         },
     )
     yield running

@@ -17,19 +17,20 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+import requests
 from PIL import Image
-from pydicom.dataset import Dataset
-from pydicom.uid import MRImageStorage
 
 from corewatch import RESEARCH_LABEL
 from corewatch.reasons import Reason
 from corewatch.states import CaseState, DeliveryState
 from ledger.cases import Case
-from tests.integration.conftest import OPERATORS, SPECIAL, STROKE_TEAM, Series
+from tests.integration.conftest import ONCALL, OPERATORS, STROKE_TEAM, Series
 from tests.support.mailbox import Mailbox
 from tests.support.net import wait_for
 from tests.support.orthanc import Orthanc
 from tests.support.programs import Corewatch
+from tests.support.spoils import Spoil, bottle, cut_short, few, gap, knee, other_modality, without_model
+from tests.support.stores import flower_shows, let_time_pass, link_in, redis_holds
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -233,49 +234,6 @@ def test_by_aligned_nifti(corewatch: Corewatch, mailbox: Mailbox, stroke_series:
     assert states == {"orthanc": DeliveryState.SKIPPED, "folder": DeliveryState.SENT, "email": DeliveryState.SENT}
 
 
-Spoil = Callable[[Dataset, int], bool]
-"""Changes the k-th slice from below; False leaves the slice out."""
-
-
-def few(_dataset: Dataset, k: int) -> bool:
-    return k < 12
-
-
-def gap(_dataset: Dataset, k: int) -> bool:
-    return not 50 <= k < 70
-
-
-def other_modality(dataset: Dataset, _k: int) -> bool:
-    dataset.Modality, dataset.SOPClassUID = "MR", MRImageStorage
-    dataset.file_meta.MediaStorageSOPClassUID = MRImageStorage
-    return True
-
-
-def knee(dataset: Dataset, _k: int) -> bool:
-    dataset.BodyPartExamined, dataset.StudyDescription = "KNEE", "CT KNEE"
-    dataset.SeriesDescription, dataset.ProtocolName = "KNEE 1.0", "KNEE"
-    return True
-
-
-def bottle(dataset: Dataset, _k: int) -> bool:
-    """A phantom of water, called a head."""
-    rows, columns = np.ogrid[: dataset.Rows, : dataset.Columns]
-    inside = (rows - dataset.Rows / 2) ** 2 + (columns - dataset.Columns / 2) ** 2 < (0.35 * dataset.Rows) ** 2
-    stored = np.where(inside, 0, -1000) - int(dataset.RescaleIntercept)
-    dataset.PixelData = stored.astype("<i2" if dataset.PixelRepresentation else "<u2").tobytes()
-    return True
-
-
-def cut_short(dataset: Dataset, _k: int) -> bool:
-    dataset.PixelData = dataset.PixelData[: len(dataset.PixelData) // 2 // 2 * 2]
-    return True
-
-
-def without_model(dataset: Dataset, _k: int) -> bool:
-    dataset.SeriesDescription = f"{SPECIAL} CTA HEAD"
-    return True
-
-
 @pytest.mark.parametrize(
     ("spoil", "reasons"),
     [
@@ -370,3 +328,42 @@ def test_real_patient(
     known = np.array(truth["scanner_lps_mm_to_aligned_voxel"])
     centre = np.linalg.inv(known) @ np.array([73.0, 91.0, 66.0, 1.0])
     assert np.linalg.norm((found @ centre - known @ centre)[:3]) < 5.0  # mm; the published placement itself varies by some
+
+
+def test_an_alert_is_escalated_until_somebody_uses_its_link(corewatch: Corewatch, mailbox: Mailbox, stroke_series: Series) -> None:
+    [case] = corewatch.ended(1, series_uid=stroke_series.truth.series_uid)
+    assert corewatch.ledger is not None
+    alerts = corewatch.ledger.alerts
+    first = link_in(mailbox.about(case.case_id)[0])
+    for method in ("GET", "HEAD", "GET"):  # as mail filters do
+        assert requests.request(method, first, timeout=10).status_code == 200
+    let_time_pass(corewatch.settings.database_url, case.case_id, 1)
+    [told] = wait_for("the escalation's mail", lambda: mailbox.about(case.case_id)[1:], 60)
+    assert str(told["To"]) == ONCALL
+    assert "NOT ACKNOWLEDGED" in str(told["Subject"])
+    assert stroke_series.patient_id not in told.as_string()
+
+    page = requests.post(link_in(told), data={"name": "Dr. Ute Brandt"}, timeout=10)
+    assert "Acknowledged" in page.text
+    let_time_pass(corewatch.settings.database_url, case.case_id, 2)
+    assert [str(level.state) for level in alerts.levels(case.case_id)] == ["posted", "cancelled"]
+    seen = alerts.get(case.case_id)
+    assert seen is not None
+    assert (seen.acknowledged_by, seen.acknowledged_as) == ("Dr. Ute Brandt", "escalation-1")
+    events = [line.event for line in corewatch.ledger.cases.history(case.case_id) if line.event.startswith("alert.")]
+    assert events == ["alert.raised", "alert.escalated", "alert.acknowledged", "alert.escalation_cancelled"]
+    assert len(mailbox.about(case.case_id)) == 2
+
+
+def test_neither_queue_nor_monitor_knows_a_patient(corewatch: Corewatch, stroke_series: Series) -> None:
+    """After all cases above: every key and message of Redis, and every page of the monitor."""
+    [case] = corewatch.ended(1, series_uid=stroke_series.truth.series_uid)
+    stores = {
+        "Redis": redis_holds(corewatch.settings.data_dir / "redis"),
+        "Flower": flower_shows(corewatch.settings),
+        "ledger": b"".join(path.read_bytes() for path in corewatch.settings.data_dir.glob("ledger.sqlite*")),
+    }
+    for where, held in stores.items():
+        assert case.case_id.encode() in held, where
+        for canary in ("PHANTOM-", "Phantom^", "19500101", *({stroke_series.truth.study_uid} if where != "ledger" else ())):
+            assert canary.encode() not in held, (where, canary)
