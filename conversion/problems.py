@@ -23,7 +23,7 @@ class Problem:
         return self.reason.remedy
 
 
-_GRAVEST_FIRST: Final = (
+GRAVEST_FIRST: Final = (
     Reason.NOT_CT,
     Reason.NOT_A_VOLUME,
     Reason.UNREADABLE,
@@ -36,11 +36,12 @@ _GRAVEST_FIRST: Final = (
     Reason.SLICES_TOO_THICK,
     Reason.IMPLAUSIBLE_VALUES,
 )
+"""Every reason that a check of the conversion gives, in the order in which they explain a failure."""
 
 
 def gravest_first(problems: Iterable[Problem]) -> list[Problem]:
     """The problems in the order in which they explain a failure."""
-    return sorted(problems, key=lambda problem: _GRAVEST_FIRST.index(problem.reason))
+    return sorted(problems, key=lambda problem: GRAVEST_FIRST.index(problem.reason))
 
 
 def raise_problems(problems: Iterable[Problem], notes: Sequence[str] = ()) -> None:
