@@ -105,19 +105,15 @@ _Orientation = tuple[float, float, float, float, float, float]
 
 
 def _largest_orientation(instances: Sequence[Instance]) -> tuple[list[Instance], _Orientation | None]:
-    placed = [i for i in instances if i.orientation is not None and _is_plane(i.orientation) and _is_place(i.position_lps)]
-    if not placed:
+    # hundreds of slices have one orientation, and a series is looked at again and again while it arrives: each is judged once
+    counted = Counter(i.orientation for i in instances if i.orientation is not None and _is_place(i.position_lps))
+    planes = [orientation for orientation in counted if _is_plane(orientation)]
+    if not planes:
         return [], None
     # ties are broken by the value, so that the order of arrival decides nothing
-    counted = Counter(i.orientation for i in placed if i.orientation is not None)
-    reference = max(counted, key=lambda orientation: (counted[orientation], orientation))
-    target = np.array(reference)
-    group = [
-        i
-        for i in placed
-        if i.orientation is not None and float(np.max(np.abs(np.array(i.orientation) - target))) < ORIENTATION_TOLERANCE
-    ]
-    return group, reference
+    reference = max(planes, key=lambda orientation: (counted[orientation], orientation))
+    alike = {o for o in planes if max(abs(a - b) for a, b in zip(o, reference, strict=True)) < ORIENTATION_TOLERANCE}
+    return [i for i in instances if i.orientation in alike and _is_place(i.position_lps)], reference
 
 
 def _is_plane(orientation: _Orientation) -> bool:
@@ -128,7 +124,7 @@ def _is_plane(orientation: _Orientation) -> bool:
 
 
 def _is_place(position: tuple[float, float, float] | None) -> bool:
-    return position is not None and bool(np.all(np.abs(position) < _FARTHEST_MM))
+    return position is not None and all(abs(value) < _FARTHEST_MM for value in position)
 
 
 def _places(along: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
