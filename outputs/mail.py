@@ -98,7 +98,8 @@ def facts(case: ReportedCase) -> tuple[tuple[str, str], ...]:
     if case.remedy is not None:
         rows.append(("What to do", case.remedy))
     rows += [("Note", note) for note in case.result.notes]
-    return (*rows, ("Received", wording.moment(case.received_at)), ("Analysed", wording.moment(case.analysed_at)))
+    decided = "Decided" if finding is None else "Analysed"
+    return (*rows, ("Received", wording.moment(case.received_at)), (decided, wording.moment(case.analysed_at)))
 
 
 def compose(
@@ -114,6 +115,7 @@ def compose(
     link: str | None = None,
     repeated: bool = False,
     lead: str = "",
+    note: str = "",
 ) -> EmailMessage:
     """Make one mail.
 
@@ -129,6 +131,8 @@ def compose(
         Address of the case's page.
     lead
         Words before the verdict.
+    note
+        Why the recipients get it, where that is not plain.
     repeated
         Perhaps the recipients have it already: a copy under the same Message-ID.
     """
@@ -151,7 +155,8 @@ def compose(
         message["Importance"] = "high"
         message["X-Priority"] = "1"
     values = {
-        "verdict": lead + (wording.headline(case) if finding is None else wording.verdict(finding)),
+        "verdict": lead + (_capital(wording.headline(case)) if finding is None else wording.verdict(finding)),
+        "note": note,
         "alert": finding is not None and finding.alert,
         "volume": None if finding is None else wording.volume(finding),
         "span": None if finding is None else wording.interval(finding),
@@ -172,3 +177,7 @@ def compose(
     if summary_png is not None and html is not None:
         html.add_related(summary_png, "image", "png", cid="<summary>", filename=_IMAGE_NAME, disposition="inline")
     return message
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]

@@ -98,7 +98,7 @@ def render_not_analysed(case: ReportedCase) -> Image.Image:
     _rows(
         page, 830, (("Received", wording.moment(case.received_at)), ("Decided", wording.moment(case.analysed_at))), MARGIN + 8, 900
     )
-    _rows(page, 894, (("Case", f"{case.case_id}, revision {case.revision}"),), MARGIN + 8, 900)
+    _rows(page, 830 + 2 * _ROW_STEP, (("Case", f"{case.case_id}, revision {case.revision}"),), MARGIN + 8, 900)
     page.research_label(SIZE - _LABEL_HEIGHT, _LABEL_HEIGHT, 30)
     return page.image
 

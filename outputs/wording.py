@@ -46,7 +46,12 @@ def threshold(finding: Finding) -> str:
 
 def side(finding: Finding) -> str:
     """Side in words, the patient's own."""
-    return _SIDES[finding.side]
+    return side_words(finding.side)
+
+
+def side_words(side: Side) -> str:
+    """The same for a side alone."""
+    return _SIDES[side]
 
 
 def verdict(finding: Finding) -> str:

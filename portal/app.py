@@ -56,13 +56,17 @@ class Portal:
     ----------
     good_for
         How long a link is good.
+    alert_ml
+        Threshold of the alert.
     clock_s
         Seconds of a clock that never goes back, for the limit on requests.
     """
 
-    def __init__(self, ledger: Ledger, links: Links, good_for: timedelta, clock_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, ledger: Ledger, links: Links, good_for: timedelta, alert_ml: float, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
         self._ledger, self._links, self._good_for, self._clock_s = ledger, links, good_for, clock_s
-        self._pages = Pages()
+        self._pages = Pages(alert_ml)
         self._rates = RateLimit(burst=30, per_second=0.5)
 
     def application(self) -> Starlette:

@@ -48,7 +48,9 @@ def serve(settings: Settings) -> None:
             raise ConfigurationError(f"portal: {file} does not exist")
     ledger = Ledger(settings.database_url)
     try:
-        app = Portal(ledger, Links(portal.link_key(settings.data_dir)), timedelta(days=portal.link_days)).application()
+        app = Portal(
+            ledger, Links(portal.link_key(settings.data_dir)), timedelta(days=portal.link_days), settings.model.alert_ml
+        ).application()
         log.info("ready", host=portal.host, port=portal.port)
         config = uvicorn.Config(
             app,

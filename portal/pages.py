@@ -9,11 +9,12 @@ from datetime import datetime
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from corewatch import RESEARCH_LABEL
+from corewatch.findings import Side
 from corewatch.reasons import Reason
 from corewatch.states import CaseState
 from ledger.alerts import Alert
 from ledger.cases import Case
-from outputs.wording import moment
+from outputs.wording import moment, number_ml, side_words
 
 _WORDS = {
     CaseState.NOT_ANALYSED: "Not analysed",
@@ -23,9 +24,16 @@ _WORDS = {
 
 
 class Pages:
-    """Templates, escaped; the style is in the page, named by its hash."""
+    """Templates, escaped; the style is in the page, named by its hash.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    alert_ml
+        Threshold of the alert: a volume is never rounded across it.
+    """
+
+    def __init__(self, alert_ml: float) -> None:
+        self._alert_ml = alert_ml
         self._templates = Environment(
             loader=PackageLoader("portal"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
@@ -39,17 +47,19 @@ class Pages:
             acknowledged = (alert.acknowledged_by or "", moment(alert.acknowledged_at.astimezone()))
         superseded = case.state is CaseState.SUPERSEDED
         facts = [
-            ("Case", case.case_id),
+            ("Case", case.case_id if case.revision == 1 else f"{case.case_id}, revision {case.revision}"),
             ("Last image", f"{moment(case.last_stored_at.astimezone())} ({_ago(now - case.last_stored_at)})"),
         ]
-        if case.side in ("left", "right"):
-            facts.insert(0, ("Side", f"patient's {case.side.upper()}"))
+        if case.superseded_by is not None:
+            facts.append(("Replaced by", f"case {case.superseded_by}"))
+        if case.side is not None:
+            facts.insert(0, ("Side", side_words(Side(case.side))))
         return self._render(
             "case.html",
             title=f"Case {case.case_id}",
             alert=alert is not None and not superseded,
             verdict=_verdict(case, alert is not None),
-            volume=None if case.core_ml is None else f"{case.core_ml:.1f} mL",
+            volume=None if case.core_ml is None else f"{number_ml(case.core_ml, self._alert_ml)} mL",
             reason=_reason(case.reason),
             facts=facts,
             acknowledged=acknowledged,

@@ -63,6 +63,8 @@ class MailDestination(ABC):
 
     lead = ""
     """Begins subject and verdict."""
+    note = ""
+    """Why the recipients get it, where that is not plain."""
 
     def __init__(
         self,
@@ -175,6 +177,7 @@ class MailDestination(ABC):
                 link=link,
                 repeated=repeated,
                 lead=self.lead,
+                note=self.note,
             )
 
         return Letter(event, identity, recipients.to, make)

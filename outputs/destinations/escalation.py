@@ -22,13 +22,14 @@ class EscalationDestination(MailDestination):
     """One level. The ledger starts it when its time has come (`ledger.alerts`)."""
 
     paced = False
+    lead = "NOT ACKNOWLEDGED: "
+    note = "Nobody of those who were told before has acknowledged this alert."
 
     def __init__(
         self, level: int, to: tuple[str, ...], parameters: EmailParameters, clock: Callable[[], datetime], receipts: Receipts | None
     ) -> None:
         super().__init__(parameters, clock, receipts)
         self.name = f"{ESCALATION}{level}"
-        self.lead = "NOT ACKNOWLEDGED: "
         self._to = to
 
     def applies(self, case: ReportedCase) -> str | None:

@@ -38,13 +38,16 @@ class Running:
     links: Links
     log: Path
 
-    def alert(self, series: str) -> str:
-        case_id = queued(self.ledger, series)
+    def found(self, series: str, core_ml: float, side: str) -> str:
+        case_id, alert = queued(self.ledger, series), core_ml >= 20
         self.ledger.cases.advance(case_id, CaseState.QUEUED, CaseState.PREPARED)
-        self.ledger.cases.advance(case_id, CaseState.PREPARED, CaseState.DETECTED, core_ml=41.7, side="left", alert=True)
-        waits = [timedelta(minutes=10)]
+        self.ledger.cases.advance(case_id, CaseState.PREPARED, CaseState.DETECTED, core_ml=core_ml, side=side, alert=alert)
+        waits = [timedelta(minutes=10)] if alert else None
         self.ledger.deliveries.plan(case_id, CaseState.DETECTED, CaseState.DELIVERING, {"email": None}, escalation=waits)
         return case_id
+
+    def alert(self, series: str) -> str:
+        return self.found(series, 41.7, "left")
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +97,17 @@ def test_looking_changes_nothing(portal: Running) -> None:
     alert = portal.ledger.alerts.get(case_id)
     assert alert is not None
     assert alert.acknowledged_at is None
-    for words in (case_id, "41.7 mL", "LEFT", "I have seen this alert", RESEARCH_LABEL):
+    for words in (case_id, "42 mL", "LEFT", "I have seen this alert", RESEARCH_LABEL):
         assert words in page.text
     assert "<script" not in page.text
+
+
+def test_the_page_says_what_the_mail_says(portal: Running) -> None:
+    """No volume is rounded across the alert's threshold, and no side is said to be unclear in words."""
+    page = requests.get(portal.links.to(portal.found("1.21", 19.97, "none"), "team"), timeout=10)
+    for words in ("No alert", "19.97 mL", "no clear side"):
+        assert words in page.text
+    assert "20.0 mL" not in page.text
 
 
 def test_the_button_acknowledges_once(portal: Running) -> None:
@@ -173,10 +184,10 @@ def test_headers_shut_the_page_in(portal: Running) -> None:
 
 def test_other_kinds_of_cases_have_no_button(portal: Running) -> None:
     superseded = portal.alert("1.6")
-    portal.ledger.cases.advance(superseded, CaseState.DELIVERING, CaseState.SUPERSEDED)
+    portal.ledger.cases.advance(superseded, CaseState.DELIVERING, CaseState.SUPERSEDED, superseded_by="thelaterone")
     ended = queued(portal.ledger, "1.7")
     portal.ledger.cases.advance(ended, CaseState.QUEUED, CaseState.NOT_ANALYSED, reason=Reason.MISSING_SLICES, detail="x")
-    for case_id, words in ((superseded, "took this case"), (ended, "not a negative result")):
+    for case_id, words in ((superseded, "took this case"), (superseded, "case thelaterone"), (ended, "not a negative result")):
         page = requests.get(portal.links.to(case_id, "team"), timeout=10)
         assert words in page.text
         assert "<button" not in page.text

@@ -100,6 +100,8 @@ def test_bodies_without_a_finding_give_the_reason(make: Any, tmp_path: Path) -> 
         assert "not a negative result" in body
         assert str(case.problem) in body
         assert "34 mL" not in body
+        assert ("Decided" in body, "Analysed" in body) == ((True, False) if case.result.finding is None else (False, True))
+    assert plain.startswith(("Not analysed\n", "FAILED\n"))
 
 
 def test_the_page_is_inside_the_html(tmp_path: Path) -> None:
@@ -165,4 +167,5 @@ def test_a_link_and_the_mark_of_a_copy(tmp_path: Path) -> None:
     for body in both(linked):
         assert "https://cw.example/a/x.y-z" in body
         assert "Sent again" in body
+    assert all("Nobody of those" in body for body in both(mail(make_case(tmp_path), note="Nobody of those")))
     assert all("Sent again" not in body and "https" not in body for body in both(mail(make_case(tmp_path))))
