@@ -41,7 +41,8 @@ class OpenArrival:
     last_change
         When its newest file was stored, or when it was opened.
     left
-        Files that the disk did not give just now: as long as there are any, something is still to come.
+        Files that lie there and are not taken in, because they are many or the disk did not give them just now: as long as there
+        are any, something is still to come, of whatever series.
     closing
         How it ended; None while it is open.
     series

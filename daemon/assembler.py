@@ -211,5 +211,5 @@ class Assembler:
         ids = {a.arrival_id for a in carriers}
         for arrival_id, other in self._taking.open.items():
             # an association that has brought other series only is the next one of its sender, not a part of this one
-            if arrival_id not in ids and not other.series and any(other.same_sender(a) for a in carriers):
+            if arrival_id not in ids and (other.left or not other.series) and any(other.same_sender(a) for a in carriers):
                 yield other.passage(now, self._idle, carried=False)

@@ -26,6 +26,9 @@ log = structlog.get_logger()
 BATCH = 64
 """Instances per transaction."""
 
+MOST_AT_ONCE = 2048
+"""Files of one arrival that a step takes in: after an outage, ten thousand images of one sender must not keep another's waiting."""
+
 READ_ATTEMPTS = 25
 """Steps in which a file could not be read from the disk before it goes to an operator."""
 
@@ -79,7 +82,7 @@ class Taking:
         self._changes = Changes()
 
     def step(self, now: datetime) -> Changes:
-        """Take in everything that lies in the spool at this moment."""
+        """Take in what lies in the spool at this moment, of each arrival `MOST_AT_ONCE` files."""
         # kept over a step that fails: what it has found is not found again
         changes = self._changes
         self._find_arrivals()
@@ -163,9 +166,10 @@ class Taking:
         was_open = arrival.closing is None
         files = arrival.look(now)
         changes.arrival_ended |= was_open and arrival.closing is not None
-        left = 0
-        for start in range(0, len(files), BATCH):
-            left += self._take_batch(arrival, files[start : start + BATCH], now, changes)
+        some = files[:MOST_AT_ONCE]
+        left = len(files) - len(some)
+        for start in range(0, len(some), BATCH):
+            left += self._take_batch(arrival, some[start : start + BATCH], now, changes)
         changes.arrival_ended |= bool(arrival.left and not left)
         arrival.left = left
         if arrival.closing is not None and not left:

@@ -1,5 +1,5 @@
 """An image is read once, its header alone: the hash of its contents is in its name. What may have been through a crash is read, and
-what cannot be read just now is waited for."""
+what cannot be read just now, or is too much for one step, is waited for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from daemon.taking import READ_ATTEMPTS
 from ledger.spool import StoredFile
 from ledger.tables import instances
 from tests.support.site import Site, open_site
-from tests.support.spool import head, image
+from tests.support.spool import head, image, send_all
 
 SIZE = 2**20
 
@@ -81,6 +81,43 @@ def test_a_slice_that_the_disk_does_not_give_just_now_is_waited_for(site: Site) 
     site.step(1)
     assert site.only().state is CaseState.QUEUED
     assert len(site.ledger.cases.instance_paths(site.only())) == 12
+
+
+def test_many_images_of_one_sender_keep_no_other_waiting(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.taking.MOST_AT_ONCE", 12)
+    bulk = send_all(site.received, site.clock, head("8", 100))
+    urgent = send_all(site.received, site.clock, head("7"), ae_title="OTHER")
+    site.step(0.2)
+    assert len(site.ledger.intake.known_paths(bulk.arrival_id)) == 12
+    site.step(1.2)
+    assert [c.series_uid for c in site.cases(CaseState.QUEUED)] == ["1.2.7"], "though it came last"
+    for _ in range(20):
+        site.step(0.2)
+    site.step(1.2)
+    assert urgent.arrival_id in site.ledger.intake.finished_arrivals()
+    (case,) = [c for c in site.cases(CaseState.QUEUED) if c.series_uid == "1.2.8"]
+    assert (len(site.ledger.cases.instance_paths(case)), case.revision) == (100, 1)
+
+
+def test_half_a_series_whose_rest_lies_there_among_others_is_not_started(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.taking.MOST_AT_ONCE", 12)
+    images = head("7", 24)
+    rest = images[-4:]
+    others = [one for one in head("8", 600) if file_name(one) < min(map(file_name, rest))]
+    assert len(others) > 36, "three steps without a slice of the first series"
+    send_all(site.received, site.clock, images[:-4])
+    second = send_all(site.received, site.clock, [*others, *rest])
+    for _ in range(60):
+        site.step(0.5)
+        taken_in = second.arrival_id in site.ledger.intake.finished_arrivals()
+        assert taken_in or all(c.series_uid != "1.2.7" for c in site.cases(CaseState.QUEUED))
+    (case,) = [c for c in site.cases(CaseState.QUEUED) if c.series_uid == "1.2.7"]
+    assert (len(site.ledger.cases.instance_paths(case)), case.revision) == (24, 1)
+
+
+def file_name(image: tuple[str, bytes]) -> str:
+    """What decides in which order files are taken in."""
+    return hashlib.sha256(image[0].encode()).hexdigest()
 
 
 def spoil(stored: StoredFile) -> None:
