@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -37,7 +37,7 @@ class DifferenceNetwork:
         cells = darker.reshape(2, 9, 8, 20, 9, 11, 12).mean(axis=(2, 4, 6))[..., np.newaxis].astype(np.float32)
         return Reading(float(darker.sum()) / 1000, core_map(cells, pair))
 
-    def core_volumes(self, heads: Sequence[Head]) -> list[float]:
+    def core_volumes(self, heads: Iterable[Head]) -> list[float]:
         return [self.read(head).core_ml for head in heads]
 
 

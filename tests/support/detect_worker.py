@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class QuickNetwork:
         volume, gradient = self.run(pair[:, ::_STRIDE, ::_STRIDE, ::_STRIDE, np.newaxis])
         return Reading(volume, core_map(gradient, pair))
 
-    def core_volumes(self, heads: Sequence[Head]) -> list[float]:
+    def core_volumes(self, heads: Iterable[Head]) -> list[float]:
         return [self.read(head).core_ml for head in heads]
 
     def run(self, pair: NDArray[np.float32]) -> tuple[float, NDArray[np.float32]]:

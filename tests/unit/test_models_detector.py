@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from unittest.mock import patch
 
 import numpy as np
@@ -40,9 +40,10 @@ class Scripted:
         self.read_heads += 1
         return Reading(self.core_ml, self.found)
 
-    def core_volumes(self, heads: Sequence[Head]) -> list[float]:
-        self.shown += len(heads)
-        return self.copies[: len(heads)]
+    def core_volumes(self, heads: Iterable[Head]) -> list[float]:
+        shown = len(list(heads))
+        self.shown += shown
+        return self.copies[:shown]
 
 
 def detector(network: Scripted, perturbations: int = 0) -> ModelDetector:
@@ -79,6 +80,29 @@ def test_the_spread_counts_the_analysed_head_itself_without_running_it_again() -
     assert finding.core_ml == 20.0
     assert finding.core_ml_interval == pytest.approx((12.0, 28.0))
     assert finding.unstable
+
+
+def test_displaced_copies_are_made_as_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """15 of them at once would take 200 MB beside the network."""
+    made, ahead = 0, list[int]()
+
+    def displaced(hu: NDArray[np.uint8], _perturbation: object) -> NDArray[np.uint8]:
+        nonlocal made
+        made += 1
+        return hu
+
+    class OneByOne(Scripted):
+        def core_volumes(self, heads: Iterable[Head]) -> list[float]:
+            for used, _head in enumerate(heads):
+                ahead.append(made - used)
+            return [1.0] * len(ahead)
+
+    monkeypatch.setattr("worker.models.detector.perturbed", displaced)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    detector(OneByOne(1.0), perturbations=15).detect(HEAD, alert_ml=20)
+
+    assert len(ahead) == 14
+    assert max(ahead) <= 2
 
 
 def test_copies_below_zero_count_as_zero() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
@@ -90,12 +91,12 @@ class DeepSymNetNetwork:
         volumes, gradients = self._network.volumes_and_gradients(hemispheres[np.newaxis])
         return Reading(float(volumes[0]), core_map(gradients[0], hemispheres))
 
-    def core_volumes(self, heads: Sequence[Head]) -> list[float]:
+    def core_volumes(self, heads: Iterable[Head]) -> list[float]:
         """Volumes of several heads, as many at a time as the memory allows."""
+        pairs = map(split, heads)
         volumes: list[float] = []
-        for start in range(0, len(heads), self._batch):
-            pairs = np.stack([split(head) for head in heads[start : start + self._batch]])
-            volumes.extend(self._network.volumes(pairs).tolist())
+        while batch := list(islice(pairs, self._batch)):
+            volumes.extend(self._network.volumes(np.stack(batch)).tolist())
         return volumes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from corewatch.findings import Detection, Finding, ModelIdentity, Side, decide_a
 from corewatch.geometry import NETWORK_SHAPE
 from worker.models.core_map import CoreMap
 from worker.models.manifest import Thresholds
-from worker.models.spread import PERTURBATIONS, interval, perturbed
+from worker.models.spread import PERTURBATIONS, Perturbation, interval, perturbed
 
 Head = NDArray[np.uint8] | NDArray[np.float32]
 """A head on the network's grid: (146, 182, 133), network voxels (L-A-S), HU 0-100; float32 where it was resampled."""
@@ -71,8 +71,8 @@ class Network(Protocol):
         """Volume and core map of one head."""
         ...
 
-    def core_volumes(self, heads: Sequence[Head]) -> list[float]:
-        """Volumes in mL, unclipped, one per head; in batches that fit the memory."""
+    def core_volumes(self, heads: Iterable[Head]) -> list[float]:
+        """Volumes in mL, unclipped, one per head; in batches that fit the memory. Heads are made as they are asked for."""
         ...
 
 
@@ -129,10 +129,16 @@ class ModelDetector:
         if not self._perturbations:
             return None
         # The identity's volume is known already.
-        displaced = [p for p in self._perturbations if not p.is_identity]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # interpolation holds no lock
-            copies = list(pool.map(partial(perturbed, hu), displaced))
+        copies = _displaced(hu, [p for p in self._perturbations if not p.is_identity])
         return interval([core_ml, *(_volume(v) for v in self._network.core_volumes(copies))])
+
+
+def _displaced(hu: NDArray[np.uint8], perturbations: Sequence[Perturbation]) -> Iterator[NDArray[np.float32]]:
+    """The displaced copies in their order, as many at once as there are processors: 14 MB each add up."""
+    at_once = os.cpu_count() or 1
+    with ThreadPoolExecutor(at_once) as pool:  # interpolation holds no lock
+        for start in range(0, len(perturbations), at_once):
+            yield from pool.map(partial(perturbed, hu), perturbations[start : start + at_once])
 
 
 def _volume(raw: float) -> float:
