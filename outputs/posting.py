@@ -5,16 +5,22 @@ See `corewatch.letters` for what is remembered, and for what is done when nobody
 
 from __future__ import annotations
 
+import smtplib
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
 from functools import partial
+from typing import Final
 
 from corewatch.errors import OperatorNeeded, RetryLater
 from corewatch.letters import Event, LetterState, Next, what_next
 from outputs.destinations.base import NothingToDeliver
 from outputs.destinations.receipts import Receipts
-from outputs.smtp import MailServer, Refusal, session, submit
+from outputs.smtp import MailServer, Refusal, is_open, session, submit
+
+_MOST_BROKEN: Final = 2
+"""Connections that may break off under a letter before the others wait as well."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +72,7 @@ class _Turn:
 
 
 class Postman:
-    """Sends letters over one connection, and remembers who has them."""
+    """Sends letters, and remembers who has them. One whose connection breaks off, or whose server ends it, stops no other."""
 
     def __init__(self, server: MailServer, sender: str, receipts: Receipts) -> None:
         self._server = server
@@ -103,21 +109,37 @@ class Postman:
         turns = [turn for letter in letters for turn in self._turns(letter)]
         if not turns:
             return Posting(Posted(0, unknown), {})
-        taken, refused = 0, dict[Letter, tuple[Refusal, ...]]()
-        with session(self._server) as connection:
-            for turn in turns:
-                event, letter = turn.letter.event, turn.letter
-                message, offered = letter.compose(turn.repeated), set[str]()
-                refusals = submit(connection, message, self._sender, turn.recipients, partial(self._begin, letter, offered))
-                for refusal in refusals:
-                    why = f"{refusal.code} {refusal.words}"
-                    self._receipts.refuse(event, refusal.recipient, why, offered=refusal.recipient in offered)
-                accepted = sorted(set(turn.recipients) - {refusal.recipient for refusal in refusals})
-                self._receipts.end(event, accepted, LetterState.ACCEPTED, covers=letter.covers)
-                taken += len(accepted)
-                if refusals:
-                    refused[letter] = (*refused.get(letter, ()), *refusals)
+        taken, refused, broken = 0, dict[Letter, tuple[Refusal, ...]](), list[RetryLater]()
+        left = deque(turns)
+        while left:
+            before = len(left)
+            try:
+                with session(self._server) as connection:
+                    while left and is_open(connection):
+                        turn = left.popleft()
+                        accepted, refusals = self._submit(connection, turn)
+                        taken += accepted
+                        if refusals:
+                            refused[turn.letter] = (*refused.get(turn.letter, ()), *refusals)
+            except RetryLater as error:
+                broken.append(error)
+            if len(left) == before or len(broken) == _MOST_BROKEN:
+                break  # there is no connection to be had, or none that lasts
+        if broken:
+            raise broken[0]
         return Posting(Posted(taken, unknown), refused)
+
+    def _submit(self, connection: smtplib.SMTP, turn: _Turn) -> tuple[int, tuple[Refusal, ...]]:
+        """One letter: how many have taken it, and who was refused."""
+        event, letter = turn.letter.event, turn.letter
+        message, offered = letter.compose(turn.repeated), set[str]()
+        refusals = submit(connection, message, self._sender, turn.recipients, partial(self._begin, letter, offered))
+        for refusal in refusals:
+            why = f"{refusal.code} {refusal.words}"
+            self._receipts.refuse(event, refusal.recipient, why, offered=refusal.recipient in offered)
+        accepted = sorted(set(turn.recipients) - {refusal.recipient for refusal in refusals})
+        self._receipts.end(event, accepted, LetterState.ACCEPTED, covers=letter.covers)
+        return len(accepted), refusals
 
     def _begin(self, letter: Letter, offered: set[str], recipients: tuple[str, ...]) -> None:
         withdrawn = self._receipts.begin(letter.event, letter.message_id, recipients)
@@ -148,8 +170,10 @@ class Postman:
             return None
         words = "; ".join(f"{refusal.recipient}: {refusal.code} {refusal.words}" for refusal in refused)
         if any(refusal.temporary for refusal in refused):
-            return RetryLater(f"{self._server} refused recipients for now: {words}")
-        return OperatorNeeded(f"{self._server} refused recipients: {words}; check the addresses, the others have the mail")
+            return RetryLater(f"{self._server} refused the mail for now: {words}")
+        return OperatorNeeded(
+            f"{self._server} refused the mail: {words}; check the addresses and its log, the others have the mail"
+        )
 
 
 def _count(recipients: int) -> str:

@@ -23,6 +23,7 @@ _OK: Final = 250
 _TAKEN: Final = (250, 251)
 _SEND_CONTENT: Final = 354
 _CLOSING: Final = 421
+_NOT_ALLOWED: Final = 553
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,19 +118,24 @@ def submit(
         The connection broke off. After `begin` was called nobody knows whether the server has the message.
     """
     connection.ehlo_or_helo_if_needed()
-    content, options = _flatten(connection, message, (sender, *recipients))
+    refused, taken = list(_unreachable(connection, sender, recipients)), list[str]()
+    reachable = [recipient for recipient in recipients if all(recipient != one.recipient for one in refused)]
+    if refused:
+        message.replace_header("To", ", ".join(reachable))
+    if not reachable:
+        return tuple(refused)
+    content, options = _flatten(message, (sender, *reachable))
     code, words = connection.mail(sender, options)
     if code != _OK:
-        return _refused_all(connection, recipients, code, words)
-    refused, taken = [], []
-    for recipient in recipients:
+        return (*refused, *_refused_all(connection, reachable, code, words))
+    for recipient in reachable:
         code, words = connection.rcpt(recipient)
         if code in _TAKEN:
             taken.append(recipient)
         else:
             refused.append(Refusal(recipient, code, _text(words)))
     if not taken:
-        connection.rset()
+        _reset(connection)
         return tuple(refused)
     code, words = connection.docmd("DATA")
     if code != _SEND_CONTENT:
@@ -152,18 +158,37 @@ def _refused_all(connection: smtplib.SMTP, recipients: Sequence[str], code: int,
     if code == _CLOSING:
         connection.close()
     else:
-        connection.rset()
+        _reset(connection)
     return tuple(Refusal(recipient, code, _text(words)) for recipient in recipients)
 
 
-def _flatten(connection: smtplib.SMTP, message: EmailMessage, addresses: Sequence[str]) -> tuple[bytes, list[str]]:
-    """The message as it goes over the wire, its end included, and the options of MAIL.
+def _reset(connection: smtplib.SMTP) -> None:
+    """Begin anew; a server that says no and hangs up has said no all the same."""
+    try:
+        connection.rset()
+    except (smtplib.SMTPException, OSError):
+        connection.close()
 
-    Addresses beyond ASCII need SMTPUTF8 (RFC 6531).
-    """
+
+def is_open(connection: smtplib.SMTP) -> bool:
+    """Whether another message may be submitted over it."""
+    return connection.sock is not None
+
+
+def _unreachable(connection: smtplib.SMTP, sender: str, recipients: Sequence[str]) -> Iterator[Refusal]:
+    """Recipients that this server has no way to: addresses beyond ASCII need SMTPUTF8 (RFC 6531)."""
+    if connection.has_extn("smtputf8"):
+        return
+    if not sender.isascii():
+        raise smtplib.SMTPNotSupportedError("the sender's address is not ASCII, and the server does not offer SMTPUTF8")
+    for recipient in recipients:
+        if not recipient.isascii():
+            yield Refusal(recipient, _NOT_ALLOWED, "the address is not ASCII, and the server does not offer SMTPUTF8")
+
+
+def _flatten(message: EmailMessage, addresses: Sequence[str]) -> tuple[bytes, list[str]]:
+    """The message as it goes over the wire, its end included, and the options of MAIL."""
     international = not all(address.isascii() for address in addresses)
-    if international and not connection.has_extn("smtputf8"):
-        raise smtplib.SMTPNotSupportedError("one of the addresses is not ASCII, and the server does not offer SMTPUTF8")
     content = message.as_bytes(policy=SMTPUTF8 if international else SMTP)
     content = re.sub(rb"(?m)^\.", b"..", content)  # RFC 5321, 4.5.2
     end = b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n"

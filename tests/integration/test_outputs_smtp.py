@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from corewatch.errors import OperatorNeeded, RetryLater
+from corewatch.letters import LetterState
 from outputs.destinations.email import EmailDestination, EmailParameters, MailList, OperatorsDestination
 from outputs.destinations.receipts import MemoryReceipts, Receipts
 from outputs.smtp import MailServer
@@ -278,6 +279,66 @@ def test_when_no_answer_comes_an_alert_is_repeated_and_a_result_is_not(alert: bo
     assert len(mailbox.mails) == copies
     assert len({message["Message-ID"] for _, message in mailbox.mails}) == 1
     assert [message["X-Corewatch-Repeated"] for _, message in mailbox.mails] == [None, "yes", "yes"][:copies]
+
+
+NIGHT = MailList("night", ("night@clinic.example",))
+
+
+def test_a_server_that_says_no_and_hangs_up_has_said_no(tmp_path: Path) -> None:
+    """As content filters do: the result is not lost as one of which nobody knows, and the next list gets its mail."""
+    case = make_case(tmp_path / "case", core_ml=3.0, alert=False)
+    receipts, left = MemoryReceipts(), [True]
+
+    def refuse(passage: Passage, data: bytes) -> bytes:
+        if bytes(passage.said).endswith(b"\r\n.\r\n") and left:
+            left.clear()
+            passage.client.sendall(b"554 not this one\r\n")
+            raise Cut
+        return data
+
+    with smtp_server() as mailbox, proxy(mailbox.port, from_server=refuse) as between:
+        to = team(between.port, lists=(NIGHT,), receipts=receipts)
+        with pytest.raises(OperatorNeeded, match="554 not this one"):
+            to.deliver(case)
+        assert [recipients for recipients, _ in mailbox.mails][1:] == [NIGHT.to]
+        to.deliver(case)
+    assert {receipt.state for receipt in receipts.known(to.event(case)).values()} == {LetterState.ACCEPTED}
+    assert mailbox.mails[-1][0] == TEAM
+    assert len(mailbox.mails) == 3, "the first was refused by the filter alone"
+
+
+def test_a_connection_that_breaks_under_one_list_s_mail_holds_up_no_other(tmp_path: Path) -> None:
+    case = make_case(tmp_path / "case")
+    receipts = MemoryReceipts()
+
+    def cut(_passage: Passage, data: bytes) -> bytes:
+        if TEAM[0].encode() in data and data.upper().startswith(b"RCPT"):
+            raise Cut
+        return data
+
+    with smtp_server() as mailbox, proxy(mailbox.port, cut) as between:
+        to = team(between.port, lists=(NIGHT,), receipts=receipts)
+        for _ in range(3):
+            with pytest.raises(RetryLater, match="broke off"):
+                to.deliver(case)
+    assert [recipients for recipients, _ in mailbox.mails] == [NIGHT.to]
+
+
+def test_an_address_that_the_server_has_no_way_to_costs_the_others_nothing(tmp_path: Path) -> None:
+    def strip(_passage: Passage, data: bytes) -> bytes:
+        return re.sub(rb"SMTPUTF8", b"X-NOTHING", data)
+
+    with smtp_server() as mailbox, proxy(mailbox.port, from_server=strip) as between:
+        with pytest.raises(OperatorNeeded, match=r"jörg@clinic\.example: 553 the address is not ASCII"):
+            team(between.port, to=(*TEAM, "jörg@clinic.example"), lists=(NIGHT,)).deliver(make_case(tmp_path / "case"))
+        assert [recipients for recipients, _ in mailbox.mails] == [TEAM, NIGHT.to]
+        assert str(mailbox.mails[0][1]["To"]) == ", ".join(TEAM)
+        with pytest.raises(OperatorNeeded, match=r"deliver\.email"):
+            EmailDestination(
+                EmailParameters(MailServer("127.0.0.1", between.port, "none"), "cöre@clinic.example", to=TEAM), clock
+            ).deliver(make_case(tmp_path / "other"))
+        team(mailbox.port, to=("jörg@clinic.example",)).deliver(make_case(tmp_path / "utf8"))
+    assert mailbox.mails[-1][0] == ("jörg@clinic.example",)
 
 
 @pytest.mark.parametrize("fault", [{"refuse": {TEAM[0]: "450 greylisted"}}, {"data_reply": "451 not now"}])
