@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from config.folders import contradictions
 from config.section import Section
 from config.settings import Settings
 from corewatch.errors import ConfigurationError
@@ -40,18 +41,23 @@ def load_settings(file: Path | None = None, environ: Mapping[str, str] | None = 
     Raises
     ------
     ConfigurationError
-        The file is not YAML, a key is unknown or a value does not fit; every problem is named at once.
+        The file is not YAML, a key is unknown, a value does not fit, or folders lie within each other; every problem is named at
+        once.
     """
     found = find_file(file)
     data: dict[str, Any] = {} if found is None else _read_yaml(found)
     _merge(data, _from_environment(os.environ if environ is None else environ))
+    origin = "settings" if found is None else str(found)
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
-        origin = "settings" if found is None else str(found)
         lines = [f"{'.'.join(str(p) for p in e['loc']) or 'settings'}: {_say(e)}" for e in error.errors()]
         raise ConfigurationError(f"{origin}: " + "; ".join(lines)) from error
-    return settings if found is None else _absolute(settings, found.resolve().parent)
+    settings = settings if found is None else _absolute(settings, found.resolve().parent)
+    wrong = list(contradictions(settings))
+    if wrong:
+        raise ConfigurationError(f"{origin}: " + "; ".join(wrong))
+    return settings
 
 
 def _say(error: Any) -> str:
