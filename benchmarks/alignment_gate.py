@@ -72,6 +72,9 @@ def report(inputs: Iterable[Judged], threads: int) -> None:
     print(f"  lowest score of the good {lowest:.2f}, highest of the bad {highest:.2f}")
 
 
+_PATIENT = "GE_tilted_human"
+"""The one series of a patient among those of scanners."""
+
 TURNS = {
     "face to the back": ("z", [180.0]),
     "upside down, left to right": ("y", [180.0]),
@@ -197,27 +200,13 @@ def resonance() -> Iterator[Judged]:
 
 
 def patient(folder: Path) -> Iterator[Judged]:
-    """A patient of a real scanner: tilted gantry, steps of 4 and 7 mm, which conversion refuses; on even steps of 2 mm."""
-    images = sorted(
-        (pydicom.dcmread(path) for path in folder.glob("*.dcm")), key=lambda image: float(image.ImagePositionPatient[2])
-    )
-    stack = np.stack([i.pixel_array.T * float(i.RescaleSlope) + float(i.RescaleIntercept) for i in images], axis=-1)
-    position = np.array([image.ImagePositionPatient for image in images], float)
-    along = np.linalg.norm(position - position[0], axis=1)
-    even = np.arange(0, along[-1], 2.0)
-    after = np.clip(np.searchsorted(along, even, side="right"), 1, len(along) - 1)
-    share = (even - along[after - 1]) / (along[after] - along[after - 1])
-    hu = np.clip(np.rint(stack[:, :, after - 1] * (1 - share) + stack[:, :, after] * share), -1024, 3071).astype(np.int16)
-    matrix = np.eye(4)
-    rows = np.array(images[0].ImageOrientationPatient, float).reshape(2, 3)
-    matrix[:3, 0], matrix[:3, 1] = rows[0] * images[0].PixelSpacing[1], rows[1] * images[0].PixelSpacing[0]
-    matrix[:3, 2] = (position[-1] - position[0]) / along[-1] * 2.0
-    matrix[:3, 3] = position[0]
-    yield "accept", "real: GE_tilted_human on even steps", partial(ScannerVolume, hu, matrix)
+    """A patient of a real scanner: tilted gantry, blocks of 4 and 7 mm; as it is, and under wrong positions."""
+    volume = convert_series(find_files(folder))
+    yield "accept", f"real: {folder.name}", lambda: volume
     for name, (axes, angles) in TURNS.items():
         wrong = np.eye(4)
         wrong[:3, :3] = Rotation.from_euler(axes, angles, degrees=True).as_matrix()
-        yield "refuse", f"real: GE_tilted_human, header lies: {name}", partial(ScannerVolume, hu, wrong @ matrix)
+        yield "refuse", f"real: {folder.name}, header lies: {name}", partial(ScannerVolume, volume.hu, wrong @ volume.voxel_to_lps)
 
 
 def nilearn_file(name: str) -> Path:
@@ -240,12 +229,14 @@ def real() -> Iterator[Judged]:
             series: dict[tuple[str, str], list[Path]] = defaultdict(list)
             for path in find_files(root):
                 try:
-                    series[path.parent.name, read_instance(path).series_uid].append(path)
+                    series[str(path.parent.relative_to(root.parent)), read_instance(path).series_uid].append(path)
                 except NotAnalysed:
                     continue
             for (name, _), files in sorted(series.items()):
+                if Path(name).name == _PATIENT:
+                    continue
                 yield "refuse", f"real: {name}, {len(files)} files", partial(convert_series, files, threads=1)
-        yield from patient(Path(folder) / "GE_tilted_human")
+        yield from patient(Path(folder) / _PATIENT)
     for name in ("head_slice/CT2_UNC.dcm", "chest_slice/LittleEndianExplicitTransferSyntax_1.2.840.10008.1.2.1.dcm"):
         image = pydicom.dcmread(data / "encodings" / name)
         plane = image.pixel_array.astype(np.float32).T * float(image.RescaleSlope) + float(image.RescaleIntercept)

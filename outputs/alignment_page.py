@@ -46,6 +46,7 @@ _PARTS: Final = {
     "symmetry": ("Head like its mirror image", "{:.2f}"),
     "turned_degrees": ("Turned from upright", "{:.0f}°"),
     "scale": ("Head's size over the template's", "{:.0%}"),
+    "shape": ("Head's largest size over its smallest", "{:.2f}"),
 }
 """The figures of an alignment in words, in the order in which they are shown."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,12 +42,25 @@ class _Range:
         return float(np.clip((value - self.bad) / (self.good - self.bad), 0, 1))
 
 
-_RANGES: Final = {
+@dataclass(frozen=True, slots=True)
+class _Between:
+    """As `_Range`, with a bad value at either end."""
+
+    low: _Range
+    high: _Range
+
+    def __call__(self, value: float) -> float:
+        return min(self.low(value), self.high(value))
+
+
+_RANGES: Final[dict[str, Callable[[float], float]]] = {
     "correlation": _Range(0.2, 0.36),
     "coverage": _Range(0.55, 0.9),
     "enclosed": _Range(0.25, 0.6),
     "inliers": _Range(0.4, 0.75),
     "residual_mm": _Range(3.6, 2.6),
+    "scale": _Between(_Range(0.78, 0.83), _Range(1.16, 1.12)),
+    "shape": _Range(1.36, 1.24),
     "soft": _Range(0.5, 0.85),
     "symmetry": _Range(0.2, 0.6),
     "turned_degrees": _Range(70.0, 50.0),
@@ -79,6 +93,7 @@ def judge(cavity: Cavity, fit: SurfaceFit, plane: Plane, left: Plane, figures: d
         "turned_degrees": fit.turned_degrees,
         "cavity_ml": cavity.volume_ml,
         "scale": float(np.exp(fit.log_scales.mean())),
+        "shape": float(np.exp(np.ptp(fit.log_scales))),
         **dict(zip(SCALE_PARTS, np.exp(fit.log_scales).tolist(), strict=True)),
     }
     score = float(np.prod([rate(parts[name]) for name, rate in _RANGES.items()]))
@@ -115,8 +130,19 @@ def check_quality(quality: AlignmentQuality, minimum: float = MINIMUM_SCORE) -> 
             f"The head lies turned by {quality.parts['turned_degrees']:.0f} degrees from upright: the patient position that was "
             "entered at the scanner is probably wrong.",
         )
+    if min(rates.get("scale", 1.0), rates.get("shape", 1.0)) < 0.5:
+        raise NotAnalysed(
+            Reason.ALIGNMENT_NOT_TRUSTED,
+            f"No head has these sizes: {_sizes(quality)} of the reference head's; the header's pixel spacing or slice "
+            "positions are probably wrong.",
+        )
     raise NotAnalysed(
         Reason.ALIGNMENT_NOT_TRUSTED,
         f"The head resembles the reference head too little (score {quality.score:.2f}, {minimum:.2f} is needed); check whether the "
         "whole head was scanned and the patient position is right.",
     )
+
+
+def _sizes(quality: AlignmentQuality) -> str:
+    names = zip(("wide", "long", "high"), SCALE_PARTS, strict=True)
+    return ", ".join(f"{100 * quality.parts[part]:.0f} % as {word}" for word, part in names if part in quality.parts)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from conversion.alignment import align, check_quality, map_to_scanner
+from conversion.alignment import align, check_quality, map_to_scanner, worth
 from corewatch.errors import NotAnalysed
 from corewatch.geometry import NETWORK_SHAPE, Matrix, is_rigid
 from corewatch.reasons import Reason
@@ -52,6 +52,9 @@ def test_the_template_library_is_not_imported() -> None:
         ({"coverage": 0.4, "enclosed": 0.9}, Reason.TOO_LITTLE_COVERAGE),
         ({"coverage": 0.95, "enclosed": 0.1}, Reason.NOT_A_HEAD),
         ({"coverage": 0.95, "enclosed": 0.9}, Reason.ALIGNMENT_NOT_TRUSTED),
+        ({"coverage": 0.95, "scale": 0.79, "scale_r": 0.79}, Reason.ALIGNMENT_NOT_TRUSTED),
+        ({"coverage": 0.95, "scale": 1.15, "scale_r": 1.15}, Reason.ALIGNMENT_NOT_TRUSTED),
+        ({"coverage": 0.95, "shape": 1.31, "scale_r": 0.9}, Reason.ALIGNMENT_NOT_TRUSTED),
     ],
 )
 def test_a_low_score_is_refused_for_its_cause(parts: dict[str, float], reason: Reason) -> None:
@@ -60,7 +63,15 @@ def test_a_low_score_is_refused_for_its_cause(parts: dict[str, float], reason: R
         check_quality(quality, 0.5)
     assert caught.value.reason is reason
     assert caught.value.detail
+    assert ("header" in caught.value.detail) == ("scale_r" in parts)
     check_quality(quality, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("scale", "worth_of_it"), [(0.75, 0), (0.805, 0.5), (0.83, 1), (0.95, 1), (1.12, 1), (1.14, 0.5), (1.2, 0)]
+)
+def test_a_head_is_neither_a_doll_s_nor_a_giant_s(scale: float, worth_of_it: float) -> None:
+    assert worth(AlignmentQuality(1.0, 0, 0, {"scale": scale}))["scale"] == pytest.approx(worth_of_it)
 
 
 def _placement(angles: tuple[float, float, float], shift: tuple[float, float, float]) -> Matrix:
