@@ -169,6 +169,7 @@ class QueueGate:
         self._is_open = False
         self._loading_since: float | None = None
         self._missing_since: float | None = None
+        self._problem = ""
         self._shown_at: float | None = None
         self._reminded_at = 0.0
 
@@ -185,15 +186,17 @@ class QueueGate:
         if readiness is Readiness.MISSING:
             self._missing(now, self._status.problem)
         elif self._loading_since is not None and now - self._loading_since >= LOADING_LIMIT_S:
-            self._missing(now, f"it is still not loaded after {now - self._loading_since:.0f} s; is there enough memory?")
+            self._missing(now, f"it is still not loaded after {LOADING_LIMIT_S:.0f} s; is there enough memory?")
         elif readiness is Readiness.READY and self._missing_since is not None:
             log.info("the model is there again; taking work", after_s=round(now - self._missing_since))
-            self._missing_since, self._shown_at = None, None
+            self._missing_since, self._shown_at, self._problem = None, None, ""
             self._show_found()
 
     def _missing(self, now: float, problem: str) -> None:
         if self._missing_since is None:
             self._missing_since = self._reminded_at = now
+        if problem != self._problem:
+            self._problem = problem
             log.error("no model, so this worker takes no work; cases wait", why=problem, tried_again_every_s=RETRY_S)
         elif now - self._reminded_at >= PROBLEM_AFTER_S:
             self._reminded_at = now

@@ -9,6 +9,7 @@ import pytest
 from celery import signals
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from corewatch import RESEARCH_LABEL
 from worker import readiness
@@ -92,6 +93,15 @@ def test_a_model_that_is_never_loaded_is_missing_too() -> None:
     queue.gate.look(1001.0)
     queue.gate.look(1000.0 + LOADING_LIMIT_S)
     assert queue.done[-1] == "close", "each time anew"
+
+
+def test_each_problem_is_logged_at_once_and_once() -> None:
+    queue = Queue()
+    with capture_logs() as said:
+        for second, problem in enumerate(["no weights", "no weights", "no GPU", "no GPU", "no GPU"]):
+            queue.status.write(Readiness.MISSING, problem)
+            queue.gate.look(float(second))
+    assert [line["why"] for line in said] == ["no weights", "no GPU"]
 
 
 def test_an_alarm_rings_until_somebody_was_told_and_then_only_the_next_time() -> None:
