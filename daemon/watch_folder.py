@@ -18,8 +18,18 @@ from daemon.watch_inbox import Inbox, RejectedDrop
 log = structlog.get_logger()
 
 
+STOP_TIMEOUT_S = 30.0
+"""How long the drops that are being taken may go on; they are taken once more at the next start."""
+
+
+LIVELY_S = 10.0
+"""After an event a folder is looked at again and again for so long: what comes into a folder in it raises none."""
+
+
 class WatchFolder:
-    """Watches all folders of the settings.
+    """Watches all folders of the settings, each in a thread of its own.
+
+    A share that hangs, or a drop of many gigabytes, keeps no other folder waiting.
 
     Parameters
     ----------
@@ -37,14 +47,15 @@ class WatchFolder:
     ) -> None:
         self._settings = settings.watch
         self._monotonic = monotonic
-        self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._hints = Hints([f.path for f in self._settings.folders], self._settings.polling, self._wake)
+        self._threads: list[threading.Thread] = []
         self._inboxes = [Inbox(f, settings, on_rejected, clock) for f in self._settings.folders]
+        self._wakes = [threading.Event() for _ in self._inboxes]
+        watched = {f.path: wake for f, wake in zip(self._settings.folders, self._wakes, strict=True)}
+        self._hints = Hints(watched, self._settings.polling)
 
     def start(self) -> None:
-        """Watch in a thread of its own.
+        """Begin to watch.
 
         Raises
         ------
@@ -54,25 +65,32 @@ class WatchFolder:
         for inbox in self._inboxes:
             inbox.prepare()
         self._hints.start()
-        self._thread = threading.Thread(target=self._run, name="watch-folder")
-        self._thread.start()
+        for number, (inbox, wake) in enumerate(zip(self._inboxes, self._wakes, strict=True), 1):
+            # as with the other parts of the daemon: one that hangs must not keep the program from ending
+            thread = threading.Thread(target=self._run, args=(inbox, wake), name=f"watch-folder-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
         log.info("watching", folders=[str(f.path) for f in self._settings.folders])
 
     @property
     def alive(self) -> bool:
-        """Whether it watches. It may be busy for as long as a large drop from a slow share takes."""
-        return self._thread is not None and self._thread.is_alive()
+        """Whether all are watched. One may be busy for as long as a large drop from a slow share takes."""
+        return len(self._threads) == len(self._inboxes) and all(thread.is_alive() for thread in self._threads)
 
     def stop(self) -> None:
-        """Watch no more; returns when the drop that is being taken is done."""
+        """Watch no more; returns when the drops that are being taken are done, or hang."""
         self._stopping.set()
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join()
+        for wake in self._wakes:
+            wake.set()
+        deadline = self._monotonic() + STOP_TIMEOUT_S
+        for thread, watched in zip(self._threads, self._settings.folders, strict=False):
+            thread.join(max(0.5, deadline - self._monotonic()))
+            if thread.is_alive():
+                log.error("a watched folder hangs, or a drop takes long", folder=str(watched.path))
         self._hints.stop()
 
     def poll(self, now: float) -> bool:
-        """Look once, and take what has settled. Returns whether something is waiting to settle.
+        """Look once into every folder, and take what has settled. Returns whether something is waiting to settle.
 
         Parameters
         ----------
@@ -82,21 +100,24 @@ class WatchFolder:
         waiting = [inbox.poll(now) for inbox in self._inboxes]
         return any(waiting)
 
-    def _run(self) -> None:
+    def _run(self, inbox: Inbox, wake: threading.Event) -> None:
         quick = max(0.05, min(self._settings.settle_s / 2, self._settings.rescan_s))
+        lively_until = float("-inf")
         while not self._stopping.is_set():
-            self._wake.clear()
-            waiting = self._poll_safely()
+            if wake.is_set():
+                lively_until = self._monotonic() + LIVELY_S
+                wake.clear()
+            waiting = self._poll_safely(inbox)
             if self._stopping.is_set():
                 return
-            if waiting:
+            if waiting or self._monotonic() < lively_until:
                 self._stopping.wait(quick)
             else:
-                self._wake.wait(self._settings.rescan_s)
+                wake.wait(self._settings.rescan_s)
 
-    def _poll_safely(self) -> bool:
+    def _poll_safely(self, inbox: Inbox) -> bool:
         try:
-            return self.poll(self._monotonic())
+            return inbox.poll(self._monotonic())
         except Exception as error:
             # a defect of ours must not end the watching; no message, which may quote a file name
             frame = traceback.extract_tb(error.__traceback__)[-1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -55,7 +55,7 @@ class _Hint(FileSystemEventHandler):
 
 
 class Hints:
-    """Sets `wake` when something changes in the folders, where the system can tell.
+    """Sets a folder's event when something changes in it, where the system can tell.
 
     Only the folders themselves are watched, not what is in them: one watch each, however much is dropped. Polling needs nothing
     here: the folders are scanned again and again in any case.
@@ -63,14 +63,12 @@ class Hints:
 
     def __init__(
         self,
-        folders: Sequence[Path],
+        wakes: Mapping[Path, threading.Event],
         polling: Literal["auto", "always", "never"],
-        wake: threading.Event,
         make_observer: Callable[[], BaseObserver] = Observer,
     ) -> None:
-        self._folders = folders
+        self._wakes = wakes
         self._polling = polling
-        self._wake = wake
         self._make_observer = make_observer
         self._observer: BaseObserver | None = None
 
@@ -84,8 +82,8 @@ class Hints:
         """
         if self._polling == "always":
             return
-        folders = [f for f in self._folders if self._polling == "never" or file_system(f) not in NETWORK_FILE_SYSTEMS]
-        for folder in set(self._folders) - set(folders):
+        folders = [f for f in self._wakes if self._polling == "never" or file_system(f) not in NETWORK_FILE_SYSTEMS]
+        for folder in set(self._wakes) - set(folders):
             log.info("watch_polling", folder=str(folder), reason="a network file system does not tell what other machines change")
         if not folders:
             return
@@ -93,7 +91,7 @@ class Hints:
         try:
             observer = self._make_observer()
             for folder in folders:
-                observer.schedule(_Hint(self._wake), str(folder), event_filter=_CHANGES)
+                observer.schedule(_Hint(self._wakes[folder]), str(folder), event_filter=_CHANGES)
             observer.start()
         except OSError as error:
             if observer is not None:

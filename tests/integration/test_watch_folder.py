@@ -9,11 +9,14 @@ from typing import Literal
 
 import pytest
 
+import daemon.watch_folder
 from config.intake import ListenerSettings, WatchedFolder, WatchSettings
 from config.settings import Settings
+from daemon.drop_limits import DropLimits
 from daemon.watch_folder import WatchFolder
 from daemon.watch_inbox import RejectedDrop
-from tests.support.listener import arrivals, closing, ct_slice, file_bytes, images
+from daemon.watch_scan import Drop, scan
+from tests.support.listener import arrivals, captured_logs, closing, ct_slice, file_bytes, images
 from tests.support.net import wait_for
 
 
@@ -47,6 +50,59 @@ def test_drops_become_arrivals(tmp_path: Path, polling: Literal["auto", "always"
     finally:
         watch.stop()
     assert set(threading.enumerate()) <= before, "no thread is left"
+
+
+def test_a_folder_that_is_filled_after_it_was_seen_empty_does_not_wait_for_the_rescan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make(tmp_path, "never", 600.0)
+    series = tmp_path / "one" / "series"
+    looks: list[bool] = []
+
+    def look(folder: Path, limits: DropLimits) -> list[Drop]:
+        if folder.name == "one":
+            looks.append(series.exists())
+        return scan(folder, limits)
+
+    monkeypatch.setattr("daemon.watch_inbox.scan", look)
+    watch = WatchFolder(settings, lambda _drop: None)
+    watch.start()
+    try:
+        series.mkdir()
+        wait_for("two looks at it while it is empty", lambda: sum(looks) >= 2, seconds=20)
+        (series / "x").write_bytes(file_bytes(ct_slice(1)))
+        wait_for("the arrival", lambda: settings.received_dir.exists() and arrivals(settings), seconds=20)
+    finally:
+        watch.stop()
+
+
+def test_a_folder_that_hangs_keeps_no_other_waiting_nor_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = make(tmp_path, "always", 0.1)
+    inside, answers = threading.Event(), threading.Event()
+
+    def hangs(folder: Path, limits: DropLimits) -> list[Drop]:
+        if folder.name == "one":
+            inside.set()
+            assert answers.wait(60)
+        return scan(folder, limits)
+
+    monkeypatch.setattr("daemon.watch_inbox.scan", hangs)
+    monkeypatch.setattr("daemon.watch_folder.STOP_TIMEOUT_S", 1.0)
+    before = set(threading.enumerate())
+    watch = WatchFolder(settings, lambda _drop: None)
+    watch.start()
+    try:
+        assert inside.wait(20)
+        (tmp_path / "two" / "x").write_bytes(file_bytes(ct_slice(1)))
+        wait_for("the arrival", lambda: settings.received_dir.exists() and arrivals(settings), seconds=20)
+        assert watch.alive
+    finally:
+        with captured_logs(daemon.watch_folder) as logs:
+            watch.stop()
+        answers.set()
+    assert [line["folder"] for line in logs if line["log_level"] == "error"] == [str(tmp_path / "one")]
+    wait_for("the end of its thread", lambda: set(threading.enumerate()) <= before, seconds=20)
+    assert not watch.alive
 
 
 def test_what_lay_there_at_the_start_is_taken(tmp_path: Path) -> None:

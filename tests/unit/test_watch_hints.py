@@ -51,7 +51,7 @@ def hints(folder: Path, polling: Any, observer: Observer) -> Hints:
     def make() -> Any:
         return observer
 
-    return Hints([folder], polling, threading.Event(), make)
+    return Hints({folder: threading.Event()}, polling, make)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_without_any_inotify_instance_it_polls(tmp_path: Path) -> None:
         raise OSError(errno.EMFILE, "inotify instance limit reached")
 
     with captured_logs(daemon.watch_hints) as logs:
-        watching = Hints([tmp_path], "auto", threading.Event(), make)
+        watching = Hints({tmp_path: threading.Event()}, "auto", make)
         watching.start()
         watching.stop()
     assert "max_user_instances" in logs[0]["remedy"]
@@ -124,14 +124,17 @@ def test_without_inotify_never_polling_is_an_error(tmp_path: Path) -> None:
 
 def test_a_real_observer_wakes_for_changes_but_not_for_looking(tmp_path: Path) -> None:
     before = set(threading.enumerate())
-    wake = threading.Event()
-    watching = Hints([tmp_path], "never", wake)
+    wake, other_wake = threading.Event(), threading.Event()
+    other = tmp_path.with_name("other")
+    other.mkdir()
+    watching = Hints({tmp_path: wake, other: other_wake}, "never")
     watching.start()
     try:
         list(tmp_path.iterdir())
         assert not wake.wait(0.3)
         (tmp_path / "x").write_bytes(b"1")
         assert wake.wait(10)
+        assert not other_wake.is_set(), "that of its own folder"
     finally:
         watching.stop()
     assert set(threading.enumerate()) <= before
@@ -140,6 +143,6 @@ def test_a_real_observer_wakes_for_changes_but_not_for_looking(tmp_path: Path) -
 def test_a_real_observer_that_fails_leaves_no_thread(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     with captured_logs(daemon.watch_hints) as logs:
-        Hints([tmp_path, tmp_path / "missing"], "auto", threading.Event()).start()
+        Hints({tmp_path: threading.Event(), tmp_path / "missing": threading.Event()}, "auto").start()
     assert [e["event"] for e in logs] == ["watch_polling"]
     assert set(threading.enumerate()) <= before
