@@ -176,8 +176,11 @@ def _site(finding: Finding) -> FindingSite:
 
 def _algorithm(finding: Finding) -> AlgorithmIdentification:
     model = finding.model
+    parameters = [f"sha256={model.sha256}"]
+    if finding.perturbations:
+        parameters.append(f"placements={'; '.join(finding.perturbations)}")
     return AlgorithmIdentification(
-        name=as_ascii(model.name), version=as_ascii(model.version), parameters=[f"sha256={model.sha256}"], manufacturer="corewatch"
+        name=as_ascii(model.name), version=as_ascii(model.version), parameters=parameters, manufacturer="corewatch"
     )
 
 

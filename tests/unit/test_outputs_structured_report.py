@@ -23,6 +23,7 @@ from outputs.dicom.manifest import Manifest
 from outputs.dicom.secondary_capture import Page
 from outputs.dicom.writing import write_objects
 from tests.support.results import MODEL, enhanced, make_case, not_analysed, volumes, write_header
+from worker.models.spread import PERTURBATIONS
 
 _, CORE_MAP = volumes()
 
@@ -103,6 +104,14 @@ def test_the_algorithm_is_named_with_its_digest(tmp_path: Path) -> None:
     group = estimate(report_of(make_case(tmp_path)))
     texts = {item.ConceptNameCodeSequence[0].CodeValue: item.get("TextValue") for item in group[0].ContentSequence}
     assert (texts["111001"], texts["111003"], texts["111002"]) == (MODEL.name, MODEL.version, f"sha256={MODEL.sha256}")
+
+
+def test_the_placements_behind_the_range_are_named(tmp_path: Path) -> None:
+    placements = tuple(map(str, PERTURBATIONS[15]))
+    group = estimate(report_of(make_case(tmp_path, perturbations=placements)))
+    said = [item.TextValue for item in group[0].ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "111002"]
+    assert said == [f"sha256={MODEL.sha256}", f"placements={'; '.join(placements)}"]
+    assert "; -1 mm L, -1 degree about S; " in said[1]
 
 
 @pytest.mark.parametrize("multi_frame", [False, True])
