@@ -8,6 +8,7 @@ again, in a fresh process, since TensorFlow looks for devices once only. Meanwhi
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import mmap
 import os
@@ -126,10 +127,11 @@ class ModelKeeper:
         return False
 
     def _begin_task(self, **_: Any) -> None:
-        self._at_work.acquire()
+        self._at_work.acquire(blocking=False)  # held by whoever ends this process: the task is given out again then
 
     def _end_task(self, **_: Any) -> None:
-        self._at_work.release()
+        with contextlib.suppress(RuntimeError):  # not held
+            self._at_work.release()
 
     def _end_later(self) -> None:
         time.sleep(RETRY_S)
