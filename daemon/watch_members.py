@@ -158,6 +158,8 @@ def zip_members(entry: Entry, limits: DropLimits = LIMITS) -> Iterator[Member | 
         The archive is damaged, encrypted, or made to do harm.
     DropIncomplete
         It has no end: it may still be on its way.
+    DropChanged
+        What looks like damage is that somebody writes it anew.
     """
     if entry.size > limits.archive.total_bytes:
         raise DropRejected(f"The zip is too large: {limits.archive.total_bytes / 1024**3:g} GiB are allowed (watch.max_zip_gib).")
@@ -170,9 +172,9 @@ def zip_members(entry: Entry, limits: DropLimits = LIMITS) -> Iterator[Member | 
                 check_archive(infos, entry.size, limits.archive)
                 for info in sorted(infos, key=lambda i: _first(i.filename)):
                     if not any(is_hidden(part) for part in PurePosixPath(info.filename).parts):
-                        yield _zip_member(archive, info)
+                        yield _zip_member(archive, info, entry)
         except _ZIP_ERRORS as error:
-            raise DropRejected(DAMAGED) from error
+            raise _damaged_or_changed(entry) from error
 
 
 def unpacked_bytes(entry: Entry) -> int:
@@ -213,18 +215,26 @@ def check_archive(infos: list[zipfile.ZipInfo], archive_bytes: int, limits: Limi
         raise DropRejected(error.detail) from error
 
 
-def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
+def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, entry: Entry) -> Member:
     with archive.open(info) as stream:
         head = stream.read(HEAD_BYTES)
     # a stream ends at the size that the table of contents gives, so an entry cannot unpack to more than was checked
-    return Member(info.filename, info.file_size, head, partial(_read_zipped, archive, info))
+    return Member(info.filename, info.file_size, head, partial(_read_zipped, archive, info, entry))
 
 
-def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, entry: Entry) -> bytes:
     try:
         return archive.read(info)
     except _ZIP_ERRORS as error:
-        raise DropRejected(DAMAGED) from error
+        raise _damaged_or_changed(entry) from error
+
+
+def _damaged_or_changed(entry: Entry) -> DropRejected | DropChanged:
+    try:
+        changed = _changed(entry.path.lstat(), entry)
+    except OSError:
+        changed = True
+    return DropChanged() if changed else DropRejected(DAMAGED)
 
 
 def _changed(status: os.stat_result, entry: Entry) -> bool:

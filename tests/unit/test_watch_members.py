@@ -182,3 +182,29 @@ def test_no_accepted_name_leads_out(names: list[str]) -> None:
     for info in infos:
         inside = os.path.normpath("/inbox/drop/" + info.filename.replace("\\", "/"))
         assert inside.startswith("/inbox/drop")
+
+
+@pytest.mark.parametrize("when", ["before its table is read", "before a file is read"])
+def test_a_zip_that_is_written_anew_while_it_is_read_is_not_damaged(tmp_path: Path, when: str) -> None:
+    path = tmp_path / "drop.zip"
+    write_zip(path, {str(n): os.urandom(3000) for n in range(4)})
+    found = members(only(tmp_path))
+    reading = when == "before a file is read"
+    first = next(found) if reading else None
+    data = path.read_bytes()
+    with path.open("r+b") as stream:  # the same file, as cp does it
+        stream.write(bytes(len(data) - 22))
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    with pytest.raises(DropChanged):
+        if isinstance(first, Member):
+            first.read()
+        list(found)
+
+
+def test_a_zip_that_is_damaged_stays_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "drop.zip"
+    write_zip(path, {str(n): os.urandom(3000) for n in range(4)})
+    data = path.read_bytes()
+    path.write_bytes(data[:100] + bytes(2000) + data[2100:])
+    with pytest.raises(DropRejected, match="damaged"):
+        contents(only(tmp_path))
