@@ -208,9 +208,9 @@ class DeliverSettings(Section):
     def notices(self) -> tuple[str, ...]:
         """Destinations that hear of a case that ends without a finding (`not_analysed` or `failed`)."""
         return (
-            (("folder",) if self.folder else ())
-            + (("operators",) if self.email else ())
+            (("operators",) if self.email else ())
             + (("webhook-notices",) if self.webhook and self.webhook.not_analysed else ())
+            + (("folder",) if self.folder else ())
         )
 
     @property

@@ -34,8 +34,10 @@ def build_destinations(
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     receipts: Receipts | None = None,
 ) -> dict[str, Destination]:
-    """The destinations by name: each PACS and archive under its own, then ``folder``, ``email`` and ``operators`` (no
-    result), ``escalation-1`` and so on, ``webhook`` and ``webhook-notices`` (no result).
+    """The destinations by name, in the order in which a result is brought to them: what alerts people comes first.
+
+    That is ``email``, ``operators`` (no result), ``escalation-1`` and so on, ``webhook``, ``webhook-notices`` (no result), each
+    PACS and archive under its own name, ``folder``.
 
     Parameters
     ----------
@@ -47,10 +49,7 @@ def build_destinations(
     ValueError
         If two destinations have the same name.
     """
-    built: list[Destination] = [PacsDestination(pacs, clock) for pacs in parameters.pacs]
-    built += [DicomwebDestination(archive, clock) for archive in parameters.dicomweb]
-    if parameters.folder is not None:
-        built.append(FolderDestination(parameters.folder, clock))
+    built: list[Destination] = []
     if parameters.email is not None:
         kinds = (EmailDestination, OperatorsDestination)
         built += [kind(parameters.email, clock, receipts) for kind in kinds]
@@ -62,6 +61,10 @@ def build_destinations(
         built.append(WebhookDestination(parameters.webhook, clock))
         if parameters.webhook.not_analysed:
             built.append(WebhookNotices(parameters.webhook, clock))
+    built += [PacsDestination(pacs, clock) for pacs in parameters.pacs]
+    built += [DicomwebDestination(archive, clock) for archive in parameters.dicomweb]
+    if parameters.folder is not None:
+        built.append(FolderDestination(parameters.folder, clock))
     by_name = {destination.name: destination for destination in built}
     if len(by_name) != len(built):
         raise ValueError("two destinations have the same name")

@@ -30,7 +30,8 @@ from tests.support.results import PATIENT_ID, PATIENT_NAME, clock, failed, make_
 from tests.support.smtp import smtp_server
 from tests.support.storage import storage_scp
 
-NAMES = ("archive", "web", "folder", "email", "operators")
+NAMES = ("email", "operators", "archive", "web", "folder")
+"""In the order in which a result is brought to them: who must act hears first."""
 
 
 @dataclass
