@@ -4,6 +4,8 @@ A PACS may write what it has received in another way: another implementation's m
 private elements more or less. That is no other image. It counts as the same when patient, study, geometry and everything that gives
 the pixels their meaning are equal, and the pixels are, byte for byte. Only uncompressed pixels are compared: decoders of compressed
 ones are the worker's, whose end by a damaged file stops nobody else. Multi-frame objects are not compared either.
+
+And whether the second file holds the whole of an image of which the first one holds a part.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from corewatch.errors import NotAnalysed
 IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
 _CHUNK: Final = 1 << 20
+_DELIMITER: Final = b"\xfe\xff\xdd\xe0\0\0\0\0"
+"""Sequence Delimitation Item after the last fragment (PS3.5 A.4)."""
 
 _IDENTITY: Final = (
     0x00080050,  # Accession Number
@@ -53,6 +57,57 @@ def same_image(first: Path, second: Path) -> bool:
         return _same_pixels(first, one, second, other)
     except NotAnalysed:
         return False
+
+
+def mends(first: Path, second: Path) -> bool:
+    """Whether the first file ends before its pixel data does, and the second is the same image to its end.
+
+    So it is where a copy broke off, and what was there of it was taken in. Pixels are compared as far as the first file goes, in the
+    encoding that they have.
+
+    Raises
+    ------
+    OSError
+        A file cannot be read now.
+    """
+    tags = [*INSTANCE_TAGS, *_IDENTITY, *_MEANING, *_FORMAT]
+    try:
+        one, other = read_header(first, tags), read_header(second, tags)
+        with damage_is_unreadable("its header cannot be read"):
+            if _encoding(one) != _encoding(other) or _meaning(one) != _meaning(other):
+                return False
+        return _cut_short(first, one) and not _cut_short(second, other) and _begins_with(second, other, first, one)
+    except NotAnalysed:
+        return False
+
+
+def _encoding(header: Header) -> str:
+    return "" if header.transfer_syntax_uid in {IMPLICIT_LITTLE, EXPLICIT_LITTLE} else header.transfer_syntax_uid
+
+
+def _cut_short(path: Path, header: Header) -> bool:
+    """Whether a file ends before its pixel data does, going by the stated length, or by the delimiter of encapsulated ones."""
+    pixels, size = header.pixels, path.stat().st_size
+    if pixels is None:
+        return True
+    if pixels.length is not None:
+        return pixels.offset + pixels.length > size
+    with path.open("rb") as file:
+        file.seek(max(pixels.offset, size - _CHUNK))
+        return _DELIMITER not in file.read()
+
+
+def _begins_with(whole: Path, header: Header, part: Path, of_part: Header) -> bool:
+    there, here = header.pixels, of_part.pixels
+    if there is None or here is None:
+        return False
+    with whole.open("rb") as a, part.open("rb") as b:
+        a.seek(there.offset)
+        b.seek(here.offset)
+        while piece := b.read(_CHUNK):
+            if a.read(len(piece)) != piece:
+                return False
+    return True
 
 
 def _meaning(header: Header) -> object:

@@ -16,7 +16,7 @@ from corewatch.reasons import Reason
 from daemon.admission import Admission
 from daemon.arrivals import ArrivalFolders, OpenArrival, PastArrival, abandoned, arrival_in, closing_in
 from daemon.indexing import ReadInstance, Unreadable, content_of, index_file
-from daemon.sameimage import same_image
+from daemon.sameimage import mends, same_image
 from ledger.intake import IndexedFile
 from ledger.spool import ALIGNED_FILE, instance_files, write_closing
 from ledger.store import Ledger
@@ -255,6 +255,12 @@ class Taking:
         except OSError:
             return False
 
+    def _mends(self, first: str, second: str) -> bool:
+        try:
+            return mends(self._received / first, self._received / second)
+        except OSError:
+            return False
+
     def _index(self, path: Path, now: datetime, *, proven: bool) -> IndexedFile | Unreadable:
         try:
             return index_file(path, self._received, self._read_instance, now, proven=proven)
@@ -270,7 +276,9 @@ class Taking:
         if not rows:
             return
         try:
-            taken = self._ledger.intake.take(arrival.arrival, rows, on_disk=self._on_disk, same_image=self._same_image)
+            taken = self._ledger.intake.take(
+                arrival.arrival, rows, on_disk=self._on_disk, same_image=self._same_image, mends=self._mends
+            )
         except (OperationalError, InterfaceError):
             raise  # the database is away: the same step again, later
         except (StatementError, ValueError, TypeError):

@@ -7,6 +7,7 @@ What is sent again:
   newest case has a result or is in work needs no more. One whose newest case ended without a result is received anew as its next
   revision, which takes over the key of that case, so that its end is seen like that of any other series.
 - Other bytes that are the same image, written in another way: as the same bytes, while the first file is there.
+- The whole of an image whose first file is cut short: takes its place, as where the first file is gone.
 - Another image under the same SOP Instance UID: set aside; the first ones count. The audit trail of the series' newest case says
   so, and an arrival that brought nothing else becomes a case of its own, for somebody to look at.
 """
@@ -157,11 +158,22 @@ class Intake:
         return frozenset(known)
 
     def take(
-        self, arrival: Arrival, files: Sequence[IndexedFile], *, on_disk: OnDisk = everything, same_image: SameImage = never
+        self,
+        arrival: Arrival,
+        files: Sequence[IndexedFile],
+        *,
+        on_disk: OnDisk = everything,
+        same_image: SameImage = never,
+        mends: SameImage = never,
     ) -> Taken:
         """Record a batch of instances of one arrival, in one transaction.
 
         A series without a case in `receiving` gets one: revision 1, or, when the series was here before, the next revision.
+
+        Parameters
+        ----------
+        mends
+            Whether the second file is the whole of the image of which the first is a part.
         """
         new: dict[str, list[IndexedFile]] = defaultdict(list)
         anew: dict[str, list[IndexedFile]] = defaultdict(list)
@@ -178,6 +190,15 @@ class Intake:
                     repeated[file.header.series_uid] += 1
                     detail = "the same image again, written in another way"
                     keep_aside(connection, self._database.clock(), arrival.arrival_id, file.path, "identical", detail)
+                elif known.sha256 != file.sha256 and on_disk(known.path) and mends(known.path, file.path):
+                    detail = "cut short; the whole image came later"
+                    came_with = known.path.partition("/")[0]
+                    keep_aside(connection, self._database.clock(), came_with, known.path, "cut_short", detail)
+                    if known.of_batch is None:
+                        self._point_to(connection, arrival, file)
+                        anew[known.series_uid].append(file)
+                    else:
+                        new[known.series_uid] = [file if f is known.of_batch else f for f in new[known.series_uid]]
                 elif known.sha256 != file.sha256:
                     conflicting[known.series_uid] += 1
                     detail = "other bytes under a SOP Instance UID that is known"
@@ -238,13 +259,14 @@ class Intake:
         if row is not None:
             return _KnownFile(row.series_uid, row.path, row.sha256)
         # a file of the same batch is on the disk: it was read a moment ago
-        return next((_KnownFile(f.header.series_uid, file.path, f.sha256) for f in batch if f.header.sop_instance_uid == uid), None)
+        same = (f for f in batch if f.header.sop_instance_uid == uid)
+        return next((_KnownFile(f.header.series_uid, f.path, f.sha256, f) for f in same), None)
 
     def _point_to(self, connection: Connection, arrival: Arrival, file: IndexedFile) -> None:
         connection.execute(
             update(instances)
             .where(instances.c.sop_instance_uid == file.header.sop_instance_uid)
-            .values(path=file.path, arrival_id=arrival.arrival_id, stored_at=file.stored_at)
+            .values(path=file.path, sha256=file.sha256, arrival_id=arrival.arrival_id, stored_at=file.stored_at)
         )
 
     def _newest(self, connection: Connection, series_uid: str) -> tuple[str, CaseState] | None:
@@ -358,3 +380,4 @@ class _KnownFile:
     series_uid: str
     path: str
     sha256: str
+    of_batch: IndexedFile | None = None

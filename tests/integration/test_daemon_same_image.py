@@ -166,3 +166,79 @@ def test_one_series_over_many_associations_among_others(site: Site) -> None:
     site.step(1.2)
     assert [c.state for c in site.cases()] == [S.QUEUED] * 5
     assert {len(site.ledger.cases.instance_paths(c)) for c in site.cases()} == {12}
+
+
+# an image that was cut short ------------------------------------------------------------------------------------------------------
+
+
+def cut(image: tuple[str, bytes], left_out: int = 10) -> tuple[str, bytes]:
+    return image[0], image[1][:-left_out]
+
+
+def compressed(image: tuple[str, bytes]) -> tuple[str, bytes]:
+    def change(dataset: Dataset) -> None:
+        dataset.compress(RLELossless, generate_instance_uid=False)
+
+    return rewritten(image, change, implicit=False)
+
+
+def fails(site: Site) -> None:
+    """The worker finds that it cannot be read."""
+    case = site.only()
+    assert site.ledger.cases.advance(case.case_id, S.QUEUED, S.NOT_ANALYSED, reason=Reason.UNREADABLE, detail="cut short")
+
+
+@pytest.mark.parametrize("encode", [lambda image: image, compressed], ids=["plain", "compressed"])
+def test_the_whole_of_an_image_that_was_cut_short_takes_its_place(
+    site: Site, encode: Callable[[tuple[str, bytes]], tuple[str, bytes]]
+) -> None:
+    images = [encode(image) for image in head()]
+    send_all(site.received, site.clock, [*images[:4], cut(images[4]), *images[5:]])
+    site.step(2)
+    fails(site)
+    again = send_all(site.received, site.clock, images)
+    site.step(0.2)
+    site.step(21)  # it came in parts, over one association after another
+    (healed,) = site.cases(S.QUEUED)
+    assert healed.revision == 2
+    files = {dcmread(site.received / p).SOPInstanceUID: site.received / p for p in site.ledger.cases.instance_paths(healed)}
+    assert len(files) == len(images)
+    assert files[images[4][0]].parent.name == again.arrival_id
+    assert files[images[4][0]].read_bytes() == images[4][1]
+
+
+def test_the_whole_of_it_in_the_same_drop(site: Site) -> None:
+    images = head()
+    send_all(site.received, site.clock, [*images, cut(images[4])])
+    site.step(2)
+    files = [site.received / p for p in site.ledger.cases.instance_paths(site.only())]
+    assert sorted(f.read_bytes() for f in files) == sorted(data for _, data in images)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda image: cut(image, 4),
+        lambda image: (image[0], image[1][:-20] + b"x" * 20),
+        lambda image: rewritten(image, lambda ds: setattr(ds, "PatientName", "Other^Name"), implicit=False),
+    ],
+    ids=["cut short too", "other pixels", "another patient"],
+)
+def test_what_is_not_the_whole_of_it_takes_no_place(site: Site, other: Callable[[tuple[str, bytes]], tuple[str, bytes]]) -> None:
+    images = head()
+    send_all(site.received, site.clock, [*images[:4], cut(images[4]), *images[5:]])
+    site.step(2)
+    fails(site)
+    send_all(site.received, site.clock, [other(images[4])])
+    site.step(0.2)
+    site.step(2)
+    assert site.cases(S.QUEUED, S.RECEIVING) == []
+    assert any("conflicting" in event for event in site.events(next(c for c in site.cases() if c.series_uid is not None)))
+
+
+def test_two_images_of_one_uid_in_one_drop_are_a_conflict(site: Site) -> None:
+    images = head()
+    send_all(site.received, site.clock, [*images, (images[4][0], images[4][1][:-8] + b"otherpix")])
+    site.step(2)
+    (case,) = site.cases(S.QUEUED)
+    assert "series.conflicting_copy" in site.events(case)
