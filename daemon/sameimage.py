@@ -62,8 +62,8 @@ def same_image(first: Path, second: Path) -> bool:
 def mends(first: Path, second: Path) -> bool:
     """Whether the first file ends before its pixel data does, and the second is the same image to its end.
 
-    So it is where a copy broke off, and what was there of it was taken in. Pixels are compared as far as the first file goes, in the
-    encoding that they have.
+    So it is where a copy broke off, and what was there of it was taken in. Pixels are compared as far as the first file goes, in
+    the encoding that they have.
 
     Raises
     ------
