@@ -10,7 +10,7 @@ from email.utils import format_datetime
 from corewatch import RESEARCH_LABEL
 from outputs import wording
 from outputs.case import ReportedCase
-from outputs.mail import templates
+from outputs.mail import mark_automatic, templates
 
 
 def compose_digest(
@@ -40,7 +40,7 @@ def compose_digest(
     message["To"] = ", ".join(recipients)
     message["Date"] = format_datetime(sent_at)
     message["Message-ID"] = message_id
-    message["Auto-Submitted"] = "auto-generated"
+    mark_automatic(message)
     if repeated:
         message["X-Corewatch-Repeated"] = "yes"
     if counts[0] or counts[1]:

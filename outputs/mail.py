@@ -74,6 +74,12 @@ def thread_id(study_uid: str, key: bytes, sender: str) -> str:
     return f"<study-{digest[:32]}@{domain_of(sender)}>"
 
 
+def mark_automatic(message: EmailMessage) -> None:
+    """Let nobody's out-of-office reply come back: RFC 3834, and Exchange's own word for it."""
+    message["Auto-Submitted"] = "auto-generated"
+    message["X-Auto-Response-Suppress"] = "OOF, AutoReply"
+
+
 def domain_of(sender: str) -> str:
     """The right side of the Message-IDs of this sender."""
     return sender.rpartition("@")[2].strip("<> ") or "corewatch.invalid"
@@ -144,7 +150,7 @@ def compose(
     message["To"] = ", ".join(recipients)
     message["Date"] = format_datetime(sent_at)
     message["Message-ID"] = message_id
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office replies
+    mark_automatic(message)
     if thread is not None:
         message["In-Reply-To"] = thread
         message["References"] = thread

@@ -14,7 +14,7 @@ from config.settings import Settings
 from corewatch import RESEARCH_LABEL
 from corewatch.clock import utc_now
 from corewatch.errors import OperatorNeeded, RetryLater
-from outputs.mail import domain_of
+from outputs.mail import domain_of, mark_automatic
 from outputs.smtp import session, submit
 from worker.destinations import mail_server_of
 
@@ -56,7 +56,7 @@ def _mail(sender: str, recipients: tuple[str, ...], name: str, subject: str, tex
     message["To"] = ", ".join(recipients)
     message["Date"] = format_datetime(utc_now())
     message["Message-ID"] = make_msgid(name, domain=domain_of(sender))
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office replies
+    mark_automatic(message)
     message["Importance"] = "high"
     message.set_content(f"{text}\n{RESEARCH_LABEL}\n")
     return message

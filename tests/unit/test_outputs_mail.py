@@ -51,6 +51,7 @@ def test_subject_and_headers(tmp_path: Path) -> None:
     assert message["Message-ID"] == "<abc@clinic.example>"
     assert message["Date"] == "Fri, 20 Nov 2026 09:30:00 +0000"
     assert message["Auto-Submitted"] == "auto-generated"
+    assert message["X-Auto-Response-Suppress"] == "OOF, AutoReply"
     assert message["Importance"] == "high"
 
 
