@@ -43,6 +43,24 @@ print(json.dumps({"volumes": [answers[d][0] for d in ("cpu", "gpu")], "devices":
 """
 
 
+FIDELITY = """
+import json, sys
+from pathlib import Path
+import nibabel as nib
+import numpy as np
+from worker.models import install_model, load_detector
+
+reference, models, device = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+[weights] = reference.glob("*.hdf5")
+install_model(weights, models, "published", version="2020")
+head, expected = (np.asarray(nib.load(reference / f"sub-0151_{name}.nii.gz").dataobj, np.uint8) for name in ("aligned", "core_map"))
+detection = load_detector("published", models, device=device, perturbations=0).detect(head, alert_ml=20.0)
+off = np.abs(detection.core_map.astype(int) - expected)
+finding = detection.finding
+print(json.dumps({"core_ml": finding.core_ml, "side": finding.side, "most": int(off.max()), "share": float((off > 0).mean())}))
+"""
+
+
 LEAVES_IT_ALONE = """
 import json
 from pathlib import Path
@@ -75,6 +93,22 @@ def test_the_gpu_computes_what_the_processor_computes(found: int) -> None:
     assert said["growth"]
     assert all(said["growth"])
     assert 0 < said["peak"] < 4 * 1024**3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def test_the_published_case_is_the_published_codes_on_each_device(device: str, found: int, shared: Path, tmp_path: Path) -> None:
+    if device == "gpu" and not found:
+        pytest.skip("the driver shows no GPU here")
+
+    command = [sys.executable, "-c", FIDELITY, str(shared / "reference" / "deepsymnet"), str(tmp_path), device]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=True)
+
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["core_ml"] == pytest.approx(22.936975, abs=0.01)
+    assert said["side"] == "right"
+    assert said["most"] <= 1
+    assert said["share"] <= 0.001
 
 
 @pytest.mark.gpu
