@@ -7,7 +7,7 @@ from datetime import datetime
 from corewatch.casefolder import CaseFolder
 from corewatch.errors import OperatorNeeded
 from corewatch.result import Result, Timings
-from corewatch.states import WITHOUT_RESULT, CaseState, DeliveryState
+from corewatch.states import WITHOUT_RESULT, CaseState, DeliveryState, Stage
 from ledger.cases import Case, HistoryLine
 from ledger.deliveries import Delivery
 from outputs.case import ReportedCase
@@ -58,7 +58,7 @@ def reported_case(case: Case, history: list[HistoryLine], deliveries: list[Deliv
             convert=None if prepared is None else prepared.convert_s,
             align=None if prepared is None else prepared.align_s,
             detect=None if found is None else found.detect_s,
-            render=_seconds_between(history, f"stage.{'render'}.begun", f"case.{CaseState.DELIVERING}"),
+            render=_seconds_between(history, f"stage.{Stage.RENDER}.begun", f"case.{CaseState.DELIVERING}"),
             deliver=_deliver_seconds(history, deliveries),
             last_image_to_alert=_alert_seconds(case, deliveries),
         ),
