@@ -73,6 +73,7 @@ class Result:
             "side": None if finding is None else str(finding.side),
             "side_confidence": None if finding is None else round(finding.side_confidence, 3),
             "alert": None if finding is None else finding.alert,
+            "alert_ml": None if finding is None else finding.alert_ml,
             "unstable": None if finding is None else finding.unstable,
             "alignment": None
             if self.lps_to_voxel is None
