@@ -108,7 +108,7 @@ def _align(paths: Sequence[Path], folder: CaseFolder, minimum_score: float | Non
             check_quality(head.quality) if minimum_score is None else check_quality(head.quality, minimum_score)
     except NotAnalysed as error:
         # what was done to the series may be why
-        raise NotAnalysed(error.reason, " ".join([error.detail, *reference.notes])) from error
+        raise NotAnalysed(error.reason, " ".join(filter(None, [error.detail, *reference.notes]))) from error
     write_aligned(folder.aligned, head)
     write_aligned_sidecar(folder.aligned_sidecar, head, volume)
     return Prepared(
