@@ -115,7 +115,9 @@ def install(
         click.echo(json.dumps({"name": manifest.name, "version": manifest.version, "sha256": manifest.sha256}))
         return
     click.echo(f"installed {manifest.name} {manifest.version}, SHA-256 {manifest.sha256}")
-    if manifest.name not in settings.model_names:
+    if manifest.name in settings.model_names:
+        click.echo("a detect worker that has loaded this model before takes the new one when it is started anew")
+    else:
         click.echo(f"to use it, write `model: {{name: {manifest.name}}}` into the settings")
 
 

@@ -62,7 +62,9 @@ def test_without_a_word_on_its_use_it_is_for_research_only(installed: Path) -> N
 def test_it_says_how_to_use_a_model_that_is_not_in_use(invoke: Invoke) -> None:
     assert "model: {name: other}" in invoke("install", WEIGHTS, "--name", "other").output
     for name in ("mine", "lvo"):
-        assert "model: {" not in invoke("install", WEIGHTS, "--name", name).output
+        output = invoke("install", WEIGHTS, "--name", name).output
+        assert "model: {" not in output
+        assert "when it is started anew" in output
 
 
 def test_the_list_shows_what_is_in_use_and_what_is_broken(invoke: Invoke, installed: Path) -> None:
