@@ -22,7 +22,7 @@ LOWER_QUANTILE: Final = 0.10
 UPPER_QUANTILE: Final = 0.90
 
 CENTRE: Final = (np.array(NETWORK_SHAPE) - 1) / 2
-"""Centre of rotation, network voxels: the middle of the grid, on the midsagittal plane."""
+"""Centre of rotation, network voxels: the middle of the grid."""
 
 
 @dataclass(frozen=True, slots=True)
