@@ -18,9 +18,11 @@ EmailAddress = Annotated[str, Field(max_length=320, pattern=rf"^[A-Za-z0-9.!#$%&
 
 
 class Section(BaseModel):
-    """A part of the settings."""
+    """A part of the settings. No limit is infinite: a threshold that nothing reaches would switch its alert off unseen."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class TlsFiles(Section):

@@ -39,8 +39,8 @@ class ModelSettings(Section):
     """What estimates the core."""
 
     name: str = "phantom-demo"
-    alert_ml: float = Field(20.0, gt=0)
-    """Core volume in mL from which a case is an alert."""
+    alert_ml: float = Field(20.0, gt=0, le=500)
+    """Core volume in mL from which a case is an alert; a hemisphere has about 600 mL."""
     spread: bool = True
     """Also run a small set of shifted and turned copies and report the 10-90 % interval."""
     perturbations: Annotated[Literal[5, 15], BeforeValidator(_number)] = 5

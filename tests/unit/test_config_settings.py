@@ -71,6 +71,19 @@ def test_every_problem_is_named_at_once(tmp_path: Path) -> None:
     assert all(key in str(caught.value) for key in ("listener.port", "model.alert_ml", "more"))
 
 
+@pytest.mark.parametrize("value", [".inf", ".nan", "20000", "-1"])
+def test_an_alert_that_no_head_could_reach_is_refused(tmp_path: Path, value: str) -> None:
+    """20000 is what 20 mL are in cubic millimetres."""
+    with pytest.raises(ConfigurationError, match=r"model\.alert_ml"):
+        load_settings(write(tmp_path, f"model: {{alert_ml: {value}}}"), {})
+
+
+@pytest.mark.parametrize("key", ["series: {idle_s", "work: {detect_limit_s", "retention: {free_gib"])
+def test_no_limit_is_infinite(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ConfigurationError, match="finite number"):
+        load_settings(write(tmp_path, f"{key}: .inf}}"), {})
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="does not exist"):
         load_settings(tmp_path / "none.yaml", {})

@@ -160,7 +160,8 @@ def test_an_unknown_number_of_perturbations_is_refused(weights: Path, models_dir
         ({"version": "a\\b"}, "no backslash"),
         ({"intended_use": "Diagnosis.\nReally."}, "line breaks"),
         ({"thresholds": {"core_map": 10}}, "core_map"),
-        ({"thresholds": {"asymmetry_sd_hu": float("nan")}}, "manifest.json"),
+        ({"thresholds": {"asymmetry_sd_hu": float("nan")}}, "asymmetry_sd_hu: Input should be a finite number"),
+        ({"thresholds": {"side_min_ml": float("inf")}}, "side_min_ml: Input should be a finite number"),
     ],
 )
 def test_a_bad_manifest_is_listed_with_its_problem(

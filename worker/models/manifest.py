@@ -51,7 +51,7 @@ Version = Annotated[Line, Field(min_length=1, max_length=64), AfterValidator(_fo
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class InputFrame(_Part):
