@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,6 @@ from typing import Any, Final
 
 from pydicom.uid import UID
 from pynetdicom import AE, build_role, evt
-from pynetdicom.dimse_primitives import N_EVENT_REPORT
 
 from corewatch.errors import OperatorNeeded, RetryLater
 
@@ -22,6 +22,9 @@ DEFAULT_MAX_PDU: Final = 262_144
 
 _EVENT_POLL_S: Final = 0.2
 """An association that the peer has ended is noticed within this time."""
+
+_ANSWER_LIMIT_S: Final = 10.0
+"""An answer to the peer is on its way within this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,37 +124,44 @@ def serve_nothing(association: Any) -> None:
 
     The reactor of a requestor looks for requests of the peer, and pauses while something is sent. A reactor that was preempted just
     behind its pause (`Association._run_reactor`) takes the peer's answer for a request and drops it: about once in 10 000 instances
-    on a busy machine, and then the request waits until it times out. So the reactor does not look; what the peer asks for is
-    served by whoever waits, see `serve_events`.
+    on a busy machine, and then the request waits until it times out. So the reactor does not look; what the peer asks for while we
+    are connected, N-EVENT-REPORT, is served apart from it, see `Served`.
     """
     take = association.dimse.get_msg
     association.dimse.get_msg = lambda block=False: take(block=True) if block else (None, None)
 
 
-def serve_events(association: Any) -> None:
-    """Let requests of the peer be served while an answer is waited for: an event report may overtake the answer to an action."""
-    take = association.dimse.get_msg
+class Served:
+    """Requests of the peer while an association of ours is open: pynetdicom answers each N-EVENT-REPORT in a thread of its own.
 
-    def get_msg(block: bool = False) -> Any:
-        while True:
-            context_id, message = take(block=block)
-            if not isinstance(message, N_EVENT_REPORT) or not message.is_valid_request:
-                return context_id, message
-            association._serve_request(message, context_id)
+    Its handler is done before its answer is sent, and an answer behind our A-RELEASE-RQ is an error (PS3.8 table 9-10) that ends
+    the association's thread: the peer gets no answer, and we none to the release. So it is counted who is at it.
+    """
 
-    association.dimse.get_msg = get_msg
+    def __init__(self, association: Any) -> None:
+        self._association = association
+        self._serve = association._serve_request
+        self._changed = threading.Condition()
+        self._at_it = 0
+        association._serve_request = self._one
 
+    def _one(self, *arguments: Any) -> None:
+        with self._changed:
+            self._at_it += 1
+        try:
+            self._serve(*arguments)
+        finally:
+            with self._changed:
+                self._at_it -= 1
+                self._changed.notify_all()
 
-def wait_for_events(association: Any, seconds: float, done: Callable[[], bool]) -> None:
-    """Serve requests of the peer until `done`, the peer has left, or the time is over."""
-    deadline = time.monotonic() + seconds
-    usual = association.dimse_timeout
-    try:
-        while association.is_established and not done() and (left := deadline - time.monotonic()) > 0:
-            association.dimse_timeout = min(left, _EVENT_POLL_S)
-            association.dimse.get_msg(block=True)
-    finally:
-        association.dimse_timeout = usual
+    def wait(self, seconds: float, done: Callable[[], bool]) -> None:
+        """Until `done`, the peer has left, or the time is over; and then until what is being answered has been."""
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while self._association.is_established and not done() and (left := deadline - time.monotonic()) > 0:
+                self._changed.wait(min(left, _EVENT_POLL_S))
+            self._changed.wait_for(lambda: self._at_it == 0, _ANSWER_LIMIT_S)
 
 
 def _no_delay(event: Any) -> None:

@@ -11,7 +11,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 
 from corewatch.commitment import Reference, Report
 from corewatch.errors import OperatorNeeded, RetryLater
-from outputs.association import PeerAddress, associated, serve_events, wait_for_events
+from outputs.association import PeerAddress, Served, associated
 from outputs.commitment.messages import REQUEST, decode_report, encode_report, encode_request
 
 SYNTAXES: Final = [ImplicitVRLittleEndian, ExplicitVRLittleEndian]
@@ -50,7 +50,7 @@ def request_commitment(peer: PeerAddress, transaction_uid: str, references: Sequ
 
     context = build_context(StorageCommitmentPushModel, SYNTAXES)
     with associated(peer, [context], handlers=[(evt.EVT_N_EVENT_REPORT, on_report)]) as association:
-        serve_events(association)
+        served = Served(association)
         try:
             status, _ = association.send_n_action(
                 encode_request(transaction_uid, references),
@@ -69,7 +69,7 @@ def request_commitment(peer: PeerAddress, transaction_uid: str, references: Sequ
                 if status.Status in _PASSING
                 else OperatorNeeded(f"{words}; look at its log, or set commitment: false")
             )
-        wait_for_events(association, wait_s, lambda: any(r.transaction_uid == transaction_uid for r in reports))
+        served.wait(wait_s, lambda: any(r.transaction_uid == transaction_uid for r in reports))
     return next((r for r in reports if r.transaction_uid == transaction_uid), None)
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
 
 from config.delivery import DeliverSettings, PacsDestination
 from config.intake import ListenerSettings
@@ -208,6 +212,27 @@ def test_requests_that_are_refused(
         here.step()
     assert here.delivery.state is state
     assert words in here.delivery.detail
+
+
+@pytest.mark.parametrize("how", ["same association", "before the response"])
+def test_the_association_is_not_released_before_the_report_is_answered(
+    how: str, plant: Callable[..., Plant], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy machine: the report was read, and its answer is not out yet."""
+    send = DIMSEServiceProvider.send_msg
+
+    def late(provider: DIMSEServiceProvider, primitive: Any, context_id: int) -> None:
+        if isinstance(primitive, N_EVENT_REPORT) and primitive.MessageIDBeingRespondedTo is not None:
+            time.sleep(0.3)
+        send(provider, primitive, context_id)
+
+    monkeypatch.setattr(DIMSEServiceProvider, "send_msg", late)
+    with committing_pacs(how=how) as pacs:
+        here = plant(pacs.port)
+        here.step()
+        here.step()
+    assert here.delivery.state is DeliveryState.SENT
+    assert pacs.statuses == [0x0000], "the PACS has its answer"
 
 
 CRASHES = [
