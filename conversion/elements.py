@@ -53,6 +53,8 @@ DAMAGE: Final = (
 )
 """What readers and decoders raise on damaged files. Not every `Exception`: a task's time limit is one, and says nothing of them."""
 
+_MOST_READS: Final = 2_000_000
+"""Of one header, a few for each element. A multi-frame object of thousands of frames needs some hundred thousand."""
 _PREFIX_BYTES: Final = 132
 _META_BYTES: Final = 1024
 """An ordinary meta header is shorter."""
@@ -108,11 +110,27 @@ def read_header(path: Path, tags: list[int]) -> Header:
         The file could not be opened or read.
     """
     with open_dicom(path) as (file, deflated), damage_is_unreadable("its header cannot be read"):
-        dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=tags)
+        dataset = pydicom.dcmread(FewReads(file), stop_before_pixels=True, force=True, specific_tags=tags)
         implicit, little = dataset.original_encoding
         said = DEFLATED if deflated else str(dataset.file_meta.get("TransferSyntaxUID", "") or "")
         syntax = said or _syntax_from_bytes(implicit, little)
         return Header(dataset, syntax, _find_pixels(file, bool(implicit), bool(little)))
+
+
+class FewReads:
+    """A file whose reader gives up on what is no header: zeros, for one, are elements without end, eight bytes each."""
+
+    def __init__(self, file: BufferedIOBase) -> None:
+        self._read = file.read
+        self._left = _MOST_READS
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """As a file's; raises `ValueError` when it was called too often."""
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("more elements than any header has")
+        return self._read(size)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from conversion.elements import deflated_from
+from conversion.elements import FewReads, deflated_from
 from conversion.nifti import check_aligned
 from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
@@ -121,7 +121,7 @@ def _read_dicom(name: str, data: bytes) -> InstanceFile | LeftOut | None:
         dataset = _deflated_start(data)
         if dataset is None:
             tags = ["SOPClassUID", "SOPInstanceUID"]
-            dataset = dcmread(BytesIO(data), force=True, specific_tags=tags, stop_before_pixels=True)
+            dataset = dcmread(FewReads(BytesIO(data)), force=True, specific_tags=tags, stop_before_pixels=True)
         meta = dataset.file_meta
         sop_class = str(dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
         sop_instance = str(dataset.get("SOPInstanceUID") or meta.get("MediaStorageSOPInstanceUID") or "")

@@ -12,6 +12,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Exp
 from conversion.headers import read_instance, supported_transfer_syntaxes
 from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
+from tests.support import hostile
 from tests.support.hostile import deflated_bomb
 from tests.support_conversion import SERIES_UID, STUDY_UID, enhanced, head, image, stack, write
 
@@ -184,3 +185,13 @@ def test_the_header_of_what_inflates_without_end_is_all_that_is_inflated(tmp_pat
 def test_an_integer_string_beyond_its_range_is_none(tmp_path: Path, number: bytes) -> None:
     found = read_instance(raw_file(tmp_path / "a", element(0x00200013, b"IS", number)))
     assert found.instance_number is None
+
+
+def test_elements_without_end_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros are elements of eight bytes each; a file of gigabytes would keep its reader busy for a quarter of an hour."""
+    monkeypatch.setattr("conversion.elements._MOST_READS", 2000)
+    (tmp_path / "zeros").write_bytes(hostile.meta() + hostile.header() + bytes(100_000))
+    with pytest.raises(NotAnalysed, match="damaged"):
+        read_instance(tmp_path / "zeros")
+    (tmp_path / "few").write_bytes(hostile.meta() + hostile.header() + bytes(800))
+    assert read_instance(tmp_path / "few").sop_instance_uid == hostile.UID

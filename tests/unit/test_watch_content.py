@@ -17,6 +17,7 @@ from corewatch.errors import NotAnalysed
 from corewatch.geometry import NETWORK_SHAPE, NETWORK_TO_RAS
 from corewatch.reasons import Reason
 from daemon.watch_content import AlignedFile, InstanceFile, LeftOut, aligned_problem, may_be_of_use, read_content
+from tests.support import hostile
 from tests.support.listener import ct_slice, file_bytes
 
 
@@ -173,3 +174,10 @@ def test_odd_files(shared: Path) -> None:
     assert found.pop("no_meta") is found.pop("meta_missing_tsyntax") is LeftOut, "damaged, and a fragment without UIDs"
     assert found.pop("no_preamble") is LeftOut, "ACR-NEMA 2.0 knows no UIDs"
     assert set(found.values()) == {InstanceFile}
+
+
+def test_elements_without_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("conversion.elements._MOST_READS", 2000)
+    content = read_content("zeros", hostile.meta() + hostile.header() + bytes(100_000))
+    assert isinstance(content, LeftOut)
+    assert "cannot be read" in content.reason
