@@ -66,8 +66,8 @@ class WatchSettings(Section):
     rescan_s: float = Field(5.0, gt=0)
     """File events are only hints: the folders are read anew this often."""
     incomplete_s: float = Field(600.0, ge=0)
-    """A zip without its end, or a CD of which files are missing that its DICOMDIR names, may still be on its way: it is waited for
-    as long as this after its last change."""
+    """A zip or an image without its end, or a CD of which files are missing that its DICOMDIR names, may still be on its way: it is
+    waited for as long as this after its last change."""
     recipient_domains: tuple[Domain, ...] = ()
     """Domains that a recipients file in a drop (`email.txt`) may name, besides those of the addresses in these settings."""
     max_instance_mib: float = Field(2048, gt=0)

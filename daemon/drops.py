@@ -5,17 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from conversion.elements import read_header
 from corewatch.arrival import ArrivalOutcome
+from corewatch.errors import NotAnalysed
 from daemon.drop_limits import LIMITS, DropLimits
 from daemon.media_index import LARGEST_INDEX_BYTES, count_missing, is_index, missing_reason, referenced_files
 from daemon.recipients import LARGEST_RECIPIENTS_BYTES, is_recipients, read_recipients
 from daemon.watch_content import AlignedFile, InstanceFile, LeftOut, may_be_of_use, read_content, size_problem, unknown_reason
-from daemon.watch_members import DropIncomplete, DropRejected, Member, members, read_file
+from daemon.watch_members import DropIncomplete, DropRejected, Member, members, open_entry, read_file
 from daemon.watch_scan import Drop, EntryKind
+from daemon.wholeness import cut_short
 from ledger.spool import ArrivalWriter
 
 INDEX_ONLY = "It is the index of a CD without its images; drop the whole CD as one folder or zip."
+
+CUT_SHORT = "A file ends before its pixel data does: it was not copied completely."
+
+CHECKED_FOR_THEIR_END = 32
+"""Files of a drop that are looked at before it is taken. What is still being copied is among those that were changed last."""
 
 OpenArrival = Callable[[Sequence[str]], ArrivalWriter]
 """Opens an arrival for these recipients."""
@@ -68,7 +77,8 @@ def take(drops: Iterable[Drop], open_arrival: OpenArrival, rules: TakingRules, *
     Parameters
     ----------
     final
-        Take it although files are missing that its index names; otherwise `DropIncomplete` says so, before anything is stored.
+        Take it although files are missing that its index names, or one is cut short; otherwise `DropIncomplete` says so, before
+        anything is stored.
 
     Raises
     ------
@@ -83,6 +93,7 @@ def take(drops: Iterable[Drop], open_arrival: OpenArrival, rules: TakingRules, *
     if not final:
         for drop in in_order:
             _check_media(drop)
+        _check_last_files(in_order, rules.limits.instance_bytes)
     taking = _Taking(open_arrival, rules)
     try:
         for drop in in_order:
@@ -107,6 +118,20 @@ def _check_media(drop: Drop) -> None:
             missing = count_missing(referenced_files(entry.name, index), (e.name for e in drop.entries))
             if missing:
                 raise DropIncomplete(missing_reason(missing))
+
+
+def _check_last_files(drops: Iterable[Drop], largest: int) -> None:
+    """Raise `DropIncomplete` where an image among the files that were changed last is cut short: its copy has paused."""
+    files = [(e, d.name) for d in drops for e in d.entries if e.kind is EntryKind.FILE and e.size <= largest]
+    for entry, drop in sorted(files, key=lambda f: f[0].mtime_ns)[-CHECKED_FOR_THEIR_END:]:
+        try:
+            with open_entry(entry) as stream:
+                same = Path(f"/proc/self/fd/{stream.fileno()}")  # what was opened, whatever bears that name by now
+                unfinished = cut_short(same, read_header(same, []))
+        except (NotAnalysed, PermissionError):
+            continue  # no DICOM, or nothing that may be read: it is judged when it is taken
+        if unfinished:
+            raise DropIncomplete(CUT_SHORT, drop)
 
 
 class _Taking:

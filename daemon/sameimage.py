@@ -17,12 +17,11 @@ from typing import Final
 from conversion.elements import Header, damage_is_unreadable, read_header, text, unsigned
 from conversion.headers import INSTANCE_TAGS, instance_of
 from corewatch.errors import NotAnalysed
+from daemon.wholeness import cut_short
 
 IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
 _CHUNK: Final = 1 << 20
-_DELIMITER: Final = b"\xfe\xff\xdd\xe0\0\0\0\0"
-"""Sequence Delimitation Item after the last fragment (PS3.5 A.4)."""
 
 _IDENTITY: Final = (
     0x00080050,  # Accession Number
@@ -76,25 +75,13 @@ def mends(first: Path, second: Path) -> bool:
         with damage_is_unreadable("its header cannot be read"):
             if _encoding(one) != _encoding(other) or _meaning(one) != _meaning(other):
                 return False
-        return _cut_short(first, one) and not _cut_short(second, other) and _begins_with(second, other, first, one)
+        return cut_short(first, one) and not cut_short(second, other) and _begins_with(second, other, first, one)
     except NotAnalysed:
         return False
 
 
 def _encoding(header: Header) -> str:
     return "" if header.transfer_syntax_uid in {IMPLICIT_LITTLE, EXPLICIT_LITTLE} else header.transfer_syntax_uid
-
-
-def _cut_short(path: Path, header: Header) -> bool:
-    """Whether a file ends before its pixel data does, going by the stated length, or by the delimiter of encapsulated ones."""
-    pixels, size = header.pixels, path.stat().st_size
-    if pixels is None:
-        return True
-    if pixels.length is not None:
-        return pixels.offset + pixels.length > size
-    with path.open("rb") as file:
-        file.seek(max(pixels.offset, size - _CHUNK))
-        return _DELIMITER not in file.read()
 
 
 def _begins_with(whole: Path, header: Header, part: Path, of_part: Header) -> bool:

@@ -188,7 +188,7 @@ class Inbox:
         if any(d.name in self._incomplete for d in group):
             self._reject_group(group, incomplete, now)
             return
-        for drop in (d for d in group if not is_recipients(d.name)):
+        for drop in (d for d in group if not is_recipients(d.name) and incomplete.only in {None, d.name}):
             self._incomplete[drop.name] = drop.signature
             log.info("drop_incomplete", folder=str(self._folder.path), drop=drop_id(drop.name), waits_s=self._incomplete_s)
 

@@ -49,7 +49,17 @@ class DropRejected(CorewatchError):
 
 
 class DropIncomplete(DropRejected):
-    """A part of the drop is missing that may still come: it is waited for, then the drop is refused or taken without it."""
+    """A part of the drop is missing that may still come: it is waited for, then the drop is refused or taken without it.
+
+    Parameters
+    ----------
+    only
+        Name of the drop that lacks something, where several are taken together.
+    """
+
+    def __init__(self, reason: str, only: str | None = None) -> None:
+        super().__init__(reason)
+        self.only = only
 
 
 class DropChanged(RetryLater):

@@ -283,3 +283,36 @@ def test_a_long_or_odd_name_can_be_put_away(ward: Ward) -> None:
     ward.settle()
     assert ward.names() == []
     assert len(ward.names("processed")) == 3
+
+
+@pytest.mark.parametrize("loose", [True, False])
+def test_an_image_whose_copy_pauses_is_waited_for(tmp_path: Path, loose: bool) -> None:
+    ward = Ward(tmp_path)
+    folder = ward.path if loose else ward.path / "series"
+    folder.mkdir(exist_ok=True)
+    (folder / "1").write_bytes(image(1))
+    whole = image(2)
+    (folder / "2").write_bytes(whole[:-50])
+    ward.settle()
+    ward.poll(20)
+    assert ward.arrivals() == [], "the copy may go on"
+    assert ward.names() == (["1", "2"] if loose else ["series"])
+    (folder / "2").write_bytes(whole)
+    ward.settle()
+    (arrival,) = ward.arrivals()
+    assert arrival["files"] == sorted([image(1), whole])
+    assert arrival["outcome"] == "released"
+
+
+def test_an_image_that_stays_cut_short_is_taken_as_it_is_in_the_end(tmp_path: Path) -> None:
+    ward = Ward(tmp_path, incomplete_s=600)
+    (ward.path / "series").mkdir()
+    for n in range(1, 5):
+        (ward.path / "series" / str(n)).write_bytes(image(n)[: -50 if n == 2 else None])
+    ward.settle()
+    ward.poll(590)
+    assert ward.arrivals() == []
+    ward.poll(11)
+    (arrival,) = ward.arrivals()
+    assert len(arrival["files"]) == 4, "the stage that reads it tells the operators"
+    assert ward.names() == []
