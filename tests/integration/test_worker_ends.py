@@ -62,6 +62,7 @@ def test_a_case_outlives_its_process_its_device_and_its_worker(site: DetectSite)
         site.dispatch()
         site.wait("the slow case to be begun", lambda: _held(site, slow))
         parent.terminate()
+        site.go_on.touch()
         gone, _ = psutil.wait_procs([parent], timeout=60)
         assert gone == [parent]
         assert site.states()[slow] is DETECTED

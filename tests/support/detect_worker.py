@@ -23,6 +23,7 @@ from config import load_settings
 from config.logging import configure_logging
 from corewatch import limits
 from corewatch.errors import ConfigurationError
+from tests.support.net import wait_for
 from worker import readiness
 from worker.main import serve
 from worker.models.adapters import ADAPTERS, Device
@@ -37,8 +38,8 @@ DIES = 78
 BREAKS = 79
 """With such a head the device breaks: nothing can be computed in this process any more."""
 DAWDLES = 80
-"""Such a head takes `DAWDLE_S`."""
-DAWDLE_S = 2.0
+"""Such a head is at work until the file is there that `DAWDLES_UNTIL` names in the environment."""
+DAWDLES_UNTIL = "COREWATCH_TESTS_DAWDLES_UNTIL"
 
 _STRIDE = 4
 
@@ -55,7 +56,7 @@ class QuickNetwork:
         if asks_for == DIES:
             os.kill(os.getpid(), signal.SIGKILL)
         if asks_for == DAWDLES:
-            time.sleep(DAWDLE_S)
+            wait_for("the word to go on", Path(os.environ[DAWDLES_UNTIL]).exists)
         self._broken |= asks_for == BREAKS
         if self._broken:
             raise RuntimeError("CUDA_ERROR_LAUNCH_FAILED")

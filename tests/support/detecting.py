@@ -33,7 +33,7 @@ from jobs.embedded import EmbeddedRedis
 from jobs.publishing import Publisher
 from ledger.intake import IndexedFile
 from ledger.store import Ledger
-from tests.support.detect_worker import QUICK
+from tests.support.detect_worker import DAWDLES_UNTIL, QUICK
 from tests.support.net import wait_for
 from worker.casefiles import Found, Prepared
 from worker.models import install_model
@@ -60,6 +60,8 @@ class DetectSite:
         self.app = make_app(self.url, self.settings.work.limits)
         self._dispatcher = Dispatcher(self.ledger.outbox, self._publish)
         self.log = folder / "worker.log"
+        self.go_on = folder / "go-on"
+        """A head that dawdles is at work until this file is there."""
         self._arrivals = 0
 
     def close(self) -> None:
@@ -133,7 +135,7 @@ class DetectSite:
     @contextmanager
     def worker(self) -> Iterator[psutil.Process]:
         """The worker program; stopped with SIGTERM as systemd does."""
-        environment = own_environment({"PYTHONUNBUFFERED": "1"})
+        environment = own_environment({"PYTHONUNBUFFERED": "1", DAWDLES_UNTIL: str(self.go_on)})
         with self.log.open("ab") as log:
             started = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.detect_worker", str(self.file), self.url],
