@@ -77,7 +77,9 @@ def holder_is_gone(holder: str) -> bool:
         host, pid, started = holder.rsplit("/", 2)
         if host != socket.gethostname():
             return False
-        return int(psutil.Process(int(pid)).create_time()) != int(started)
+        process = psutil.Process(int(pid))
+        # a container's first process may never ask how the orphans ended that it was given
+        return int(process.create_time()) != int(started) or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
     except ValueError:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 
 from config import Settings
@@ -374,3 +379,12 @@ def test_holders_are_known_by_more_than_their_number() -> None:
     assert holder_is_gone(f"{host}/4194304/1")
     assert not holder_is_gone(f"another-{host}/{pid}/1")
     assert not holder_is_gone("nonsense")
+
+
+def test_a_holder_that_has_ended_is_gone_though_nobody_has_asked_how() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        holder = f"{socket.gethostname()}/{process.pid}/{int(psutil.Process(process.pid).create_time())}"
+        assert not holder_is_gone(holder)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # leaves the zombie
+        assert holder_is_gone(holder)
