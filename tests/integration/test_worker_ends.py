@@ -37,28 +37,35 @@ def waiter(site: DetectSite, case_id: str) -> Callable[[CaseState], None]:
     return lambda state: site.wait(f"{case_id} to be {state}", lambda: site.states()[case_id] is state)
 
 
-def test_a_case_outlives_its_process_its_device_and_its_worker(site: DetectSite) -> None:
+def test_a_process_that_is_ended_in_the_middle_of_a_case(site: DetectSite) -> None:
+    """As the kernel ends it: the case is tried again at once, given up at last, and the next one is done."""
     site.install()
-    with site.worker() as parent:
-        # The kernel ends the process in the middle of a case: tried again at once, given up at last, and the next case is done.
-        [deadly], [next_one] = site.prepared(first_voxel=DIES), site.prepared()
+    [deadly], [next_one] = site.prepared(first_voxel=DIES), site.prepared()
+    with site.worker():
         site.dispatch()
         waiter(site, deadly)(FAILED)
         waiter(site, next_one)(DETECTED)
-        case = site.ledger.cases.get(deadly)
-        assert case is not None
-        assert "given up after 2 attempts; the worker ended each time" in case.detail
+    case = site.ledger.cases.get(deadly)
+    assert case is not None
+    assert "given up after 2 attempts; the worker ended each time" in case.detail
 
-        # A case breaks the device: it alone pays for it, the one behind it waits for a new process.
-        [breaking], [behind] = site.prepared(first_voxel=BREAKS), site.prepared()
+
+def test_a_case_that_breaks_the_device_alone_pays_for_it(site: DetectSite) -> None:
+    """The one behind it waits for a new process."""
+    site.install()
+    [breaking], [behind] = site.prepared(first_voxel=BREAKS), site.prepared()
+    with site.worker():
         site.dispatch()
         waiter(site, behind)(DETECTED)
         assert attempts(site, behind) <= 1, "it was never tried on the broken device"
         assert site.states()[breaking] is PREPARED
         assert "the model is there again" in site.log.read_text()
 
-        # Told to stop in the middle of a case: the case is done, the one behind it waits in the queue.
-        [slow], [waits] = site.prepared(first_voxel=DAWDLES), site.prepared()
+
+def test_a_worker_that_is_told_to_stop_ends_its_case_and_begins_no_other(site: DetectSite) -> None:
+    site.install()
+    [slow], [waits] = site.prepared(first_voxel=DAWDLES), site.prepared()
+    with site.worker() as parent:
         site.dispatch()
         site.wait("the slow case to be begun", lambda: _held(site, slow))
         parent.terminate()
@@ -83,7 +90,7 @@ def test_a_model_that_ends_the_process_that_loads_it_is_told(site: DetectSite) -
     [case_id] = site.prepared()
     with site.worker():
         site.dispatch()
-        site.wait("the log to say so", lambda: "still not loaded after" in site.tail())
+        site.wait("the log to say so", lambda: "still not loaded after" in site.log.read_text())
         [found] = workers(settings)
         assert found.level is Level.ERROR
         assert "has no model and takes no work" in found.found
