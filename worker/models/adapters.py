@@ -62,7 +62,7 @@ class DeepSymNetAdapter:
 
         if device == "cpu":
             _leave_gpus_alone()
-        return DeepSymNetNetwork(DeepSymNet(sound, device))
+        return DeepSymNetNetwork(DeepSymNet(sound, device), device)
 
 
 def _leave_gpus_alone() -> None:
@@ -76,14 +76,14 @@ def _leave_gpus_alone() -> None:
 class DeepSymNetNetwork:
     """`Network` around `DeepSymNet`."""
 
-    MEMORY_BYTES: Final = 2 * 1024**3
-    """What a batch may take for its activations."""
+    BATCH_BYTES: Final = {"cpu": 256 * 1024**2, "gpu": 2 * 1024**3}
+    """What a batch may take for its activations. A processor wins nothing by more than one head at a time (docs/models.md)."""
 
-    def __init__(self, network: DeepSymNet) -> None:
+    def __init__(self, network: DeepSymNet, device: Device = "cpu") -> None:
         self._network = network
-        # Measured: at the widest place about four arrays of both hemispheres are alive (a convolution's two, oneDNN's copies).
-        case_bytes = 4 * 2 * int(np.prod(HEMISPHERE_SHAPE)) * network.filters * np.dtype(np.float32).itemsize
-        self._batch = max(1, self.MEMORY_BYTES // case_bytes)
+        # Measured: at the widest place about four arrays of one hemisphere are alive (a convolution's two, oneDNN's copies).
+        case_bytes = 4 * int(np.prod(HEMISPHERE_SHAPE)) * network.filters * np.dtype(np.float32).itemsize
+        self._batch = max(1, self.BATCH_BYTES[device] // case_bytes)
 
     def read(self, head: Head) -> Reading:
         """Volume and core map of one head."""
