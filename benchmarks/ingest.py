@@ -14,6 +14,7 @@ their default) leave it in the page cache. So the comparison is unfair to corewa
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -138,7 +139,11 @@ class Server:
 
     def processor_s(self) -> float:
         """Processor seconds that it and its children, also those that ended, have used."""
-        return sum(sum(p.cpu_times()[:4]) for p in (self.process, *self.process.children(recursive=True)))
+        total = 0.0
+        for process in (self.process, *self.process.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended: its parent's times hold its own
+                total += sum(process.cpu_times()[:4])
+        return total
 
 
 @contextmanager
