@@ -47,15 +47,8 @@ def same_image(first: Path, second: Path) -> bool:
     OSError
         A file cannot be read now.
     """
-    tags = [*INSTANCE_TAGS, *_IDENTITY, *_MEANING, *_FORMAT]
-    try:
-        one, other = read_header(first, tags), read_header(second, tags)
-        with damage_is_unreadable("its header cannot be read"):
-            if instance_of(one).frames > 1 or _meaning(one) != _meaning(other):
-                return False
-        return _same_pixels(first, one, second, other)
-    except NotAnalysed:
-        return False
+    headers = _alike(first, second)
+    return headers is not None and instance_of(headers[0]).frames <= 1 and _same_pixels(first, second, *headers)
 
 
 def mends(first: Path, second: Path) -> bool:
@@ -69,32 +62,25 @@ def mends(first: Path, second: Path) -> bool:
     OSError
         A file cannot be read now.
     """
+    headers = _alike(first, second)
+    if headers is None or _encoding(headers[0]) != _encoding(headers[1]):
+        return False
+    return cut_short(first, headers[0]) and not cut_short(second, headers[1]) and _goes_on(first, second, *headers)
+
+
+def _alike(first: Path, second: Path) -> tuple[Header, Header] | None:
+    """Both headers, where they say the same of patient, study, geometry and pixels; None where they do not, or cannot be read."""
     tags = [*INSTANCE_TAGS, *_IDENTITY, *_MEANING, *_FORMAT]
     try:
         one, other = read_header(first, tags), read_header(second, tags)
         with damage_is_unreadable("its header cannot be read"):
-            if _encoding(one) != _encoding(other) or _meaning(one) != _meaning(other):
-                return False
-        return cut_short(first, one) and not cut_short(second, other) and _begins_with(second, other, first, one)
+            return (one, other) if _meaning(one) == _meaning(other) else None
     except NotAnalysed:
-        return False
+        return None
 
 
 def _encoding(header: Header) -> str:
     return "" if header.transfer_syntax_uid in {IMPLICIT_LITTLE, EXPLICIT_LITTLE} else header.transfer_syntax_uid
-
-
-def _begins_with(whole: Path, header: Header, part: Path, of_part: Header) -> bool:
-    there, here = header.pixels, of_part.pixels
-    if there is None or here is None:
-        return False
-    with whole.open("rb") as a, part.open("rb") as b:
-        a.seek(there.offset)
-        b.seek(here.offset)
-        while piece := b.read(_CHUNK):
-            if a.read(len(piece)) != piece:
-                return False
-    return True
 
 
 def _meaning(header: Header) -> object:
@@ -103,20 +89,30 @@ def _meaning(header: Header) -> object:
     return instance, texts, [unsigned(header.dataset, tag) for tag in _FORMAT]
 
 
-def _same_pixels(first: Path, one: Header, second: Path, other: Header) -> bool:
+def _same_pixels(first: Path, second: Path, one: Header, other: Header) -> bool:
     if not {one.transfer_syntax_uid, other.transfer_syntax_uid} <= {IMPLICIT_LITTLE, EXPLICIT_LITTLE}:
         return False
     here, there = one.pixels, other.pixels
     if here is None or there is None or here.length is None or here.length != there.length:
         return False
+    return _alike_bytes(first, here.offset, second, there.offset, here.length)
+
+
+def _goes_on(part: Path, whole: Path, of_part: Header, of_whole: Header) -> bool:
+    here, there = of_part.pixels, of_whole.pixels
+    if here is None or there is None:
+        return False
+    return _alike_bytes(part, here.offset, whole, there.offset, part.stat().st_size - here.offset)
+
+
+def _alike_bytes(first: Path, here: int, second: Path, there: int, count: int) -> bool:
+    """Whether so many bytes from these offsets on are there in both files, and the same."""
     with first.open("rb") as a, second.open("rb") as b:
-        a.seek(here.offset)
-        b.seek(there.offset)
-        left = here.length
-        while left > 0:
-            size = min(left, _CHUNK)
-            part = a.read(size)
-            if len(part) < size or part != b.read(size):
+        a.seek(here)
+        b.seek(there)
+        while count > 0:
+            piece = a.read(min(count, _CHUNK))
+            if not piece or piece != b.read(len(piece)):
                 return False
-            left -= size
+            count -= len(piece)
     return True

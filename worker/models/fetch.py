@@ -12,7 +12,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from corewatch.errors import ConfigurationError
 from worker.models.weights import MAX_FILE_BYTES
@@ -170,7 +170,7 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self,
         req: urllib.request.Request,
-        fp: object,
+        fp: IO[bytes],
         code: int,
         msg: str,
         headers: http.client.HTTPMessage,
@@ -179,4 +179,4 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
         target = _address(newurl)
         if req.type == "https" and (target is None or target.scheme != "https"):
             raise urllib.error.URLError("it redirects from https to an address that is not")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
