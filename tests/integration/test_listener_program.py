@@ -55,24 +55,17 @@ def test_an_open_association_is_finished_after_the_signal(tmp_path: Path) -> Non
     assert closing(folder)["stored"] == 2
 
 
-def test_a_process_that_dies_is_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("end", "options"),
+    [(psutil.Process.kill, {}), (psutil.Process.suspend, {"hangs_after_s": 4.0})],
+    ids=["dies", "hangs"],
+)
+def test_a_process_that_ends_is_replaced(tmp_path: Path, end: Callable[[psutil.Process], None], options: dict[str, float]) -> None:
     settings = listener_settings(tmp_path, port=free_port(), processes=2)
-    with program(settings) as process:
+    with program(settings, **options) as process:
         parent = psutil.Process(process.pid)
         victim = wait_for("the processes", lambda: len(parent.children()) == 2 and parent.children()[0])
-        victim.kill()
-        wait_for("another", lambda: len(parent.children()) == 2 and victim not in parent.children())
-        association = associate(settings.listener.port)
-        assert association.send_c_store(ct_slice(1)).Status == 0
-        association.release()
-
-
-def test_a_process_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
-    settings = listener_settings(tmp_path, port=free_port(), processes=2)
-    with program(settings, hangs_after_s=4.0) as process:
-        parent = psutil.Process(process.pid)
-        victim = wait_for("the processes", lambda: len(parent.children()) == 2 and parent.children()[0])
-        victim.suspend()
+        end(victim)
         wait_for("another", lambda: len(parent.children()) == 2 and victim not in parent.children())
         association = associate(settings.listener.port)
         assert association.send_c_store(ct_slice(1)).Status == 0

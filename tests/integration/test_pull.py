@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,6 +179,19 @@ def test_a_pacs_that_does_not_know_us(tool: Callable[[str], str], tmp_path: Path
     assert "COREWATCH" in done.output
 
 
+@contextmanager
+def answering(on_find: Callable[[evt.Event], Iterator[tuple[int, Dataset | None]]]) -> Iterator[PeerAddress]:
+    """A PACS that answers C-FIND as no real one would."""
+    ae = AE(ae_title="ORTHANC")
+    ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, on_find)])
+    assert server is not None
+    try:
+        yield PeerAddress("127.0.0.1", server.socket.getsockname()[1], "ORTHANC", "COREWATCH", 10.0)
+    finally:
+        ae.shutdown()
+
+
 @pytest.mark.filterwarnings("ignore:.*(value|Invalid)")
 def test_what_a_pacs_says_cannot_write_to_the_terminal() -> None:
     def on_find(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
@@ -186,14 +200,8 @@ def test_what_a_pacs_says_cannot_write_to_the_terminal() -> None:
         answer.Modality, answer.SeriesDescription = "CT", "CTA\x1b]0;owned\x07\n\x9b2J" + "x" * 5000
         yield 0xFF00, answer
 
-    ae = AE(ae_title="ORTHANC")
-    ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, on_find)])
-    assert server is not None
-    try:
-        [found] = find_series(PeerAddress("127.0.0.1", server.socket.getsockname()[1], "ORTHANC", "COREWATCH", 10.0), STUDY)
-    finally:
-        ae.shutdown()
+    with answering(on_find) as peer:
+        [found] = find_series(peer, STUDY)
     assert found.description.startswith("CTA")
     assert found.description.isprintable()
     assert len(found.description) <= 64
@@ -209,15 +217,8 @@ def test_studies_that_nobody_asked_for_are_left_out(named: dict[str, str], wante
             answer.StudyInstanceUID, answer.AccessionNumber = study, f"A{study[-2:]}"
             yield 0xFF00, answer
 
-    ae = AE(ae_title="ORTHANC")
-    ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, on_find)])
-    assert server is not None
-    try:
-        peer = PeerAddress("127.0.0.1", server.socket.getsockname()[1], "ORTHANC", "COREWATCH", 10.0)
+    with answering(on_find) as peer:
         assert find_studies(peer, **named) == wanted
-    finally:
-        ae.shutdown()
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from corewatch.errors import ConfigurationError
+from tests.support.detect_worker import QuickNetwork
 from worker.models import install as install_module
 from worker.models import install_model, list_models, load_detector, verify_model
 from worker.models.adapters import ADAPTERS, DeepSymNetAdapter, Device
-from worker.models.detector import Head, Network, Reading
+from worker.models.detector import Network
 from worker.models.manifest import MANIFEST_NAME, Manifest, write_manifest
 from worker.models.weights import expected_shapes, write_weights
 
@@ -107,16 +108,6 @@ def test_two_at_once_come_one_after_the_other(first: Path, second: Path, models_
     assert verify_model("mine", models_dir).version == "2"
 
 
-class Still:
-    """A network for which it only counts that it was loaded."""
-
-    def read(self, head: Head) -> Reading:
-        raise NotImplementedError
-
-    def core_volumes(self, heads: object) -> list[float]:
-        raise NotImplementedError
-
-
 def test_whoever_loads_while_a_new_version_comes_gets_the_old_or_the_new_one(first: Path, second: Path, models_dir: Path) -> None:
     """The manifest was read, then the weights that it names were removed: that is no missing model."""
     replaced: list[Path] = []
@@ -129,7 +120,7 @@ def test_whoever_loads_while_a_new_version_comes_gets_the_old_or_the_new_one(fir
         def load(self, weights: Path, device: Device) -> Network:
             self._replace(weights)
             super().check(weights)
-            return Still()
+            return QuickNetwork(1.0)
 
         def _replace(self, weights: Path) -> None:
             if not replaced:
