@@ -11,6 +11,7 @@ from cli.detector_checks import device, model, workers
 from cli.peer_checks import commitment, sources
 from config.checks import Check, system_checks
 from config.settings import Settings
+from corewatch.destinations import ONLY_NOTICES
 from corewatch.errors import ConfigurationError, CorewatchError
 
 _LIMIT_S = 5.0
@@ -145,7 +146,7 @@ def destinations(settings: Settings) -> Iterator[Check]:
             "destinations", "there are none: results would go nowhere", "set deliver.pacs, deliver.folder or deliver.email"
         )
     for name, destination in known.items():
-        if name in ("operators", "webhook-notices"):  # the same server as `email` and `webhook`
+        if name in ONLY_NOTICES:  # the same server as `email` and `webhook`
             continue
         problem = destination.check()
         subject = f"to {name}"

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from config.section import AeTitle, Port, Section, TlsFiles
+from corewatch.destinations import FOLDER, OPERATORS, WEBHOOK_NOTICES, is_reserved
 from corewatch.foldername import fields_of
 
 
@@ -208,9 +209,9 @@ class DeliverSettings(Section):
     def notices(self) -> tuple[str, ...]:
         """Destinations that hear of a case that ends without a finding (`not_analysed` or `failed`)."""
         return (
-            (("operators",) if self.email else ())
-            + (("webhook-notices",) if self.webhook and self.webhook.not_analysed else ())
-            + (("folder",) if self.folder else ())
+            ((OPERATORS,) if self.email else ())
+            + ((WEBHOOK_NOTICES,) if self.webhook and self.webhook.not_analysed else ())
+            + ((FOLDER,) if self.folder else ())
         )
 
     @property
@@ -227,10 +228,7 @@ class DeliverSettings(Section):
         waits = [level.after_min for level in self.escalation]
         if waits != sorted(set(waits)) or (waits and self.email is None):
             raise ValueError("each level of escalation must come after the one before it, and all need deliver.email")
-        if len(set(names)) != len(names) or any(
-            name in {"folder", "email", "operators", "webhook", "webhook-notices"} or name.startswith("escalation-")
-            for name in names
-        ):
+        if len(set(names)) != len(names) or any(map(is_reserved, names)):
             raise ValueError(
                 "each of pacs and dicomweb needs a name of its own, other than folder, email, operators, webhook, webhook-notices "
                 "and escalation-..."

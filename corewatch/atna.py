@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, Final
 
+from corewatch.destinations import FOLDER, WEBHOOK, WEBHOOK_NOTICES
+
 _BEGIN: Final = ("110102", "Begin Transferring DICOM Instances")
 _TRANSFERRED: Final = ("110104", "DICOM Instances Transferred")
 _ACCESSED: Final = ("110103", "DICOM Instances Accessed")
@@ -105,7 +107,7 @@ def message(fact: Fact, site: Site) -> bytes | None:
             to = [str(one) for one in fact.detail.get("to", ())]
             outcome = _SUCCESS if fact.event == "letter.accepted" else _MINOR_FAILURE
             return _xml(fact, site, _EXPORT, "R", _export(site, to, _EMAIL), outcome=outcome)
-        case "delivery.sent" if destination in ("folder", "webhook", "webhook-notices"):
+        case "delivery.sent" if destination in (FOLDER, WEBHOOK, WEBHOOK_NOTICES):
             return _xml(fact, site, _EXPORT, "R", _export(site, [destination], _URI))
         case "alert.acknowledged":
             person = _Participant(str(fact.detail.get("by", "")), True, _DESTINATION)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from config.addresses import Resolver, host_matches, parse_address, resolve_host
+from config.addresses import RememberedNames, Resolver, host_matches, parse_address
 from config.intake import Peer
 from config.settings import Settings
 from corewatch.commitment import NO_SUCH_OBJECT, Failure, Reference, Report
@@ -50,16 +50,16 @@ class Commitment:
     send
         Brings an answer to a peer.
     resolve
-        Tells peers of one AE title apart.
+        Tells peers of one AE title apart; None: the system's, remembered.
     """
 
-    def __init__(self, ledger: Ledger, settings: Settings, send: SendReport, resolve: Resolver = resolve_host) -> None:
+    def __init__(self, ledger: Ledger, settings: Settings, send: SendReport, resolve: Resolver | None = None) -> None:
         self._ledger = ledger
         self._inbox = CommitmentInbox(settings.commitment_dir)
         self._received = settings.received_dir
         self._peers = settings.listener.peers
         self._send = send
-        self._resolve = resolve
+        self._resolve = resolve or RememberedNames()
 
     def step(self, now: datetime) -> int:
         """Take in what the listener heard, look at deliveries that waited too long, answer who asked; returns how much was done."""

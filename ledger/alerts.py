@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
+from corewatch.destinations import escalation
 from corewatch.messages import Work
 from corewatch.states import CaseState, DeliveryState, Stage
 from ledger.database import Database, post, record
@@ -126,7 +127,7 @@ class Alerts:
             waiting = escalations.c.state == EscalationState.WAITING
             if not connection.execute(update(escalations).where(mine, waiting).values(posted)).rowcount:
                 return False
-            name = f"escalation-{level}"
+            name = escalation(level)
             connection.execute(
                 insert(deliveries).values(
                     case_id=case_id,

@@ -9,14 +9,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, or_, select, update
 
+from corewatch.destinations import NOTICES
 from corewatch.messages import Work
 from corewatch.reasons import Reason
 from corewatch.states import ENDS, STAGE_OF, WITHOUT_RESULT, CaseState, Stage, check_transition
 from ledger.database import Database, as_values, post, record
 from ledger.tables import audit, cases, deliveries, instances
-
-NOTICES = frozenset({"folder", "operators", "webhook-notices"})
-"""Destinations that hear of a case that ends without a finding; the folder also gets results."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from typing import Any
 from celery import Celery, Task
 from celery.exceptions import Reject
 
+from corewatch.destinations import gets_results
 from corewatch.errors import CorewatchError
 from corewatch.states import CaseState, DeliveryState, Stage
 from jobs.names import task_name
 from ledger.cases import Case
-from outputs.destinations.escalation import ESCALATION
 from worker.context import WorkerContext
 from worker.delivering import run_delivery
 from worker.destinations import naming_of
@@ -56,13 +56,6 @@ def register(app: Celery, context: Callable[[], WorkerContext]) -> None:
 
 GIVE_BACK_S = 1.0
 """A message that comes while there is no model is given back after this wait, so that it does not fly round and round."""
-
-AFTERWARDS = frozenset({"operators", "webhook-notices"})
-"""Destinations that hear of what ends without a finding; a result does not go there."""
-
-
-def _from_the_start(destination: str) -> bool:
-    return destination not in AFTERWARDS and not destination.startswith(ESCALATION)
 
 
 def again(task: Task) -> bool:
@@ -115,7 +108,7 @@ def _to(context: WorkerContext, after: CaseState) -> Callable[[Case, Facts], boo
 def _to_delivery(context: WorkerContext) -> Callable[[Case, Facts], bool]:
     def advance(case: Case, facts: Facts) -> bool:
         reported = context.reported(case)
-        planned = {name: d.applies(reported) for name, d in context.destinations.items() if _from_the_start(name)}
+        planned = {name: d.applies(reported) for name, d in context.destinations.items() if gets_results(name)}
         for refused in context.ledger.deliveries.of(case.case_id):  # an operator has started the case anew
             if refused.state is DeliveryState.REFUSED and refused.destination not in planned:
                 gone = context.destinations.get(refused.destination)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from email.message import EmailMessage
 from typing import Literal
 
+from corewatch.destinations import EMAIL, OPERATORS
 from corewatch.errors import CorewatchError, OperatorNeeded, RetryLater
 from corewatch.letters import Event, LetterKind, LetterState
 from outputs.case import ReportedCase
@@ -200,7 +201,7 @@ class MailDestination(ABC):
 class EmailDestination(MailDestination):
     """Results to the stroke team, and to whoever belongs to where the case came in."""
 
-    name = "email"
+    name = EMAIL
     alerts = True
 
     def applies(self, case: ReportedCase) -> str | None:
@@ -234,7 +235,7 @@ class EmailDestination(MailDestination):
 class OperatorsDestination(MailDestination):
     """What was not analysed and what failed, to the operators and to whoever belongs to where the case came in."""
 
-    name = "operators"
+    name = OPERATORS
 
     def applies(self, case: ReportedCase) -> str | None:
         """Skip what was analysed."""

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
 
+from corewatch.destinations import escalation
 from corewatch.letters import LetterKind
 from corewatch.states import CaseState
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered
 from outputs.destinations.email import EmailParameters, MailDestination, MailList, disjoint
 from outputs.destinations.receipts import Receipts
-
-ESCALATION: Final = "escalation-"
-"""What the names of these destinations begin with; the level's number follows."""
 
 
 class EscalationDestination(MailDestination):
@@ -29,7 +26,7 @@ class EscalationDestination(MailDestination):
         self, level: int, to: tuple[str, ...], parameters: EmailParameters, clock: Callable[[], datetime], receipts: Receipts | None
     ) -> None:
         super().__init__(parameters, clock, receipts)
-        self.name = f"{ESCALATION}{level}"
+        self.name = escalation(level)
         self._to = to
 
     def applies(self, case: ReportedCase) -> str | None:

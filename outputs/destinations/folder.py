@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from corewatch.destinations import FOLDER
 from corewatch.errors import RetryLater
 from corewatch.foldername import PATIENT_FIELDS, any_name_of, fields_of, folder_name
 from outputs.case import ReportedCase
@@ -41,7 +42,7 @@ class FolderParameters:
 class FolderDestination:
     """Copies a case's result, pages, volumes and DICOM objects. The source's header, which names the patient, stays behind."""
 
-    name = "folder"
+    name = FOLDER
 
     def __init__(self, parameters: FolderParameters, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._root = parameters.path

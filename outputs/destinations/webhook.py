@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import requests
 
 from corewatch import RESEARCH_LABEL
+from corewatch.destinations import WEBHOOK, WEBHOOK_NOTICES
 from corewatch.errors import OperatorNeeded, RetryLater
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered
@@ -58,7 +59,7 @@ class WebhookParameters:
 class WebhookDestination:
     """POSTs each finding once as JSON; a repeat bears the same `webhook-id`."""
 
-    name = "webhook"
+    name = WEBHOOK
 
     def __init__(self, parameters: WebhookParameters, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._to = parameters
@@ -119,7 +120,7 @@ class WebhookDestination:
 class WebhookNotices(WebhookDestination):
     """The same for what was not analysed and what failed: a request of its own, also after one that told of the finding."""
 
-    name = "webhook-notices"
+    name = WEBHOOK_NOTICES
 
     def applies(self, case: ReportedCase) -> str | None:
         """Skip what was analysed, and everything unless the settings ask for it."""
