@@ -33,14 +33,17 @@ def hears(settings: Settings) -> bool:
     from pynetdicom import AE
     from pynetdicom.sop_class import Verification
 
+    from outputs.association import Heard
+
+    heard = Heard()
     entity = AE(ae_title="COREWATCH-UP")
     entity.add_requested_context(Verification)
     entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = ANSWER_LIMIT_S
-    association = entity.associate(host, listener.port, ae_title=listener.ae_title)
+    association = entity.associate(host, listener.port, ae_title=listener.ae_title, evt_handlers=heard.handlers)
     if association.is_established:
         association.release()
         return True
-    return bool(association.is_rejected)
+    return heard.rejection is not None
 
 
 def _shakes_hands(host: str, port: int) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from pydicom.uid import UID
 from pynetdicom import AE, build_role, evt
+from pynetdicom.pdu import A_ASSOCIATE_RJ
 
 from corewatch.errors import OperatorNeeded, RetryLater
 
@@ -84,12 +85,7 @@ def associated(
     ae = AE(ae_title=peer.calling_ae)
     ae.connection_timeout = ae.acse_timeout = peer.timeout_s
     ae.dimse_timeout = ae.network_timeout = peer.longest_silence_s
-    connected: list[bool] = []
-
-    def on_open(event: Any) -> None:
-        connected.append(True)
-        _no_delay(event)
-
+    heard = Heard()
     context = None if peer.tls is None else client_context(peer.tls, str(peer))
     try:
         association = ae.associate(
@@ -100,14 +96,14 @@ def associated(
             max_pdu=peer.max_pdu,
             tls_args=None if context is None else (context, peer.host),
             ext_neg=[build_role(sop_class, scp_role=True) for sop_class in as_scp],
-            evt_handlers=[(evt.EVT_CONN_OPEN, on_open), *handlers],
+            evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay), *heard.handlers, *handlers],
         )
     except OSError as error:
         raise RetryLater(f"{peer} cannot be reached ({error}); check the host name and the network") from None
     if not association.is_established:
         if context is not None and context.fault is not None:
             raise _distrust(context.fault, peer)
-        raise _refusal(association, peer, bool(connected))
+        raise _refusal(association, peer, heard)
     serve_nothing(association)
     try:
         yield association
@@ -117,6 +113,32 @@ def associated(
         raise
     if association.is_established:
         association.release()
+
+
+class Heard:
+    """How a peer took our association request, from the events of its reactor; for `evt_handlers`.
+
+    The association itself does not always know: an A-ASSOCIATE-RJ that the reactor has served before the thread that asked wakes up
+    passes there for a connection that never was (`ACSE._negotiate_as_requestor` looks at the socket, which is closed by then), one
+    in fifteen on a busy machine.
+    """
+
+    def __init__(self) -> None:
+        self.connected = False
+        """There was a TCP connection, and TLS where it was wanted."""
+        self.rejection: A_ASSOCIATE_RJ | None = None
+
+    @property
+    def handlers(self) -> list[tuple[Any, Any]]:
+        """pynetdicom's event handlers."""
+        return [(evt.EVT_CONN_OPEN, self._on_open), (evt.EVT_PDU_RECV, self._on_pdu)]
+
+    def _on_open(self, event: Any) -> None:
+        self.connected = True
+
+    def _on_pdu(self, event: Any) -> None:
+        if isinstance(event.pdu, A_ASSOCIATE_RJ):
+            self.rejection = event.pdu
 
 
 def serve_nothing(association: Any) -> None:
@@ -236,10 +258,9 @@ def _distrust(fault: ssl.SSLError, peer: PeerAddress) -> RetryLater | OperatorNe
     return RetryLater(f"{peer} broke off the TLS handshake ({reason or 'connection closed'}); look at its log")
 
 
-def _refusal(association: Any, peer: PeerAddress, connected: bool) -> RetryLater | OperatorNeeded:
+def _refusal(association: Any, peer: PeerAddress, heard: Heard) -> RetryLater | OperatorNeeded:
     """The error for an association that was not established."""
-    if association.is_rejected:
-        answer = association.acceptor.primitive
+    if (answer := heard.rejection) is not None:
         reason = f"{peer} rejected the association: {answer.reason_str}"
         if answer.result == 0x02:  # rejected-transient, PS3.8 9.3.4
             return RetryLater(f"{reason}; it is busy, no action needed unless this lasts")
@@ -247,7 +268,7 @@ def _refusal(association: Any, peer: PeerAddress, connected: bool) -> RetryLater
     if association.rejected_contexts:
         names = sorted({UID(cx.abstract_syntax).name for cx in association.rejected_contexts})
         return OperatorNeeded(f"{peer} does not take {', '.join(names)}; allow these SOP classes there")
-    if connected:
+    if heard.connected:
         return RetryLater(
             f"{peer} did not answer the association request within {peer.timeout_s:g} s or broke off; look at its log"
         )

@@ -51,8 +51,8 @@ def test_who_may_send(
         if expected is None:
             association.release()
         else:
-            answer = association.acceptor.primitive
-            assert (answer.result, answer.result_source, answer.diagnostic) == expected
+            answer = association.rejection
+            assert (answer.result, answer.source, answer.reason_diagnostic) == expected
             (event,) = logs
             assert event["event"] == "association_rejected"
             assert (event["peer_ae_title"], event["peer_host"]) == (calling, "127.0.0.1")
@@ -62,9 +62,9 @@ def test_one_more_than_allowed_is_asked_to_come_again(tmp_path: Path) -> None:
     with running(listener_settings(tmp_path, max_associations=2)) as listener:
         first, second = associate(listener.port), associate(listener.port)
         third = associate(listener.port)
-        assert third.is_rejected
-        answer = third.acceptor.primitive
-        assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 2)
+        assert not third.is_established
+        answer = third.rejection
+        assert (answer.result, answer.source, answer.reason_diagnostic) == (2, 3, 2)
         first.release()
         wait_for("a place", lambda: listener.open_associations == 1)
         fourth = associate(listener.port)
@@ -78,8 +78,8 @@ def test_one_address_leaves_room_for_others(tmp_path: Path) -> None:
     with running(settings) as listener, captured_logs(dicom_listener.server) as logs:
         mine = [associate(listener.port) for _ in range(3)]
         assert [a.is_established for a in mine] == [True, True, False]
-        answer = mine[2].acceptor.primitive
-        assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 2)
+        answer = mine[2].rejection
+        assert (answer.result, answer.source, answer.reason_diagnostic) == (2, 3, 2)
         # another address of loopback stands for another host
         other = associate(listener.port, bind_address=("127.0.0.2", 0))
         assert other.is_established

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from corewatch.errors import OperatorNeeded, RetryLater
 from outputs import association, storage_scu
 from outputs.dicom.secondary_capture import Page
 from outputs.storage_scu import StoreOutcome, StoreResult, classify_status, echo, send_files
+from tests.support.late import wake_late
 from tests.support.results import make_case, write_pages
 from tests.support.storage import NATIVE, storage_scp
 
@@ -203,18 +206,26 @@ def test_a_silent_peer_is_retried() -> None:
         echo(port=listener.getsockname()[1], **(ADDRESS | {"timeout_s": 0.5}))
 
 
+@pytest.fixture(params=["in time", "late"])
+def pace(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """What to call before the request: it lets the requestor look at its connection after the peer has closed it, or not."""
+    return partial(wake_late, monkeypatch) if request.param == "late" else lambda: None
+
+
 @pytest.mark.parametrize("options", [{"called": "OTHER"}, {"calling": ("SOMEBODY",)}])
-def test_permanent_rejection_is_for_the_operator(options: dict[str, Any], tmp_path: Path) -> None:
+def test_permanent_rejection_is_for_the_operator(options: dict[str, Any], pace: Callable[[], None], tmp_path: Path) -> None:
+    pace()
     with storage_scp(**options) as pacs, pytest.raises(OperatorNeeded, match="know our AE title 'COREWATCH'"):
         send_files(ct_files(tmp_path), port=pacs.port, **ADDRESS)
 
 
-def test_transient_rejection_is_retried(tmp_path: Path) -> None:
+def test_transient_rejection_is_retried(pace: Callable[[], None], tmp_path: Path) -> None:
     other = AE("OTHER")
     other.add_requested_context(Verification)
     with storage_scp(most=1) as pacs:
         held = other.associate("127.0.0.1", pacs.port)
         assert held.is_established
+        pace()
         with pytest.raises(RetryLater, match="it is busy"):
             send_files(ct_files(tmp_path), port=pacs.port, **ADDRESS)
         held.release()

@@ -21,6 +21,7 @@ from structlog.testing import capture_logs
 from config.intake import ListenerSettings
 from config.settings import Settings
 from dicom_listener.server import StorageListener
+from outputs.association import Heard
 from tests.support.net import wait_for
 
 STUDY_UID, SERIES_UID = generate_uid(), generate_uid()
@@ -84,13 +85,16 @@ def running(settings: Settings, **keywords: Any) -> Iterator[StorageListener]:
 
 
 def associate(port: int, sop_classes: list[str] | None = None, **keywords: Any) -> Any:
-    """An association of a Storage SCU with the listener, established or not."""
+    """An association of a Storage SCU with the listener, established or not; `rejection` is the A-ASSOCIATE-RJ, if one came."""
     entity = AE(ae_title=keywords.pop("calling", "TESTER"))
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 10
     syntaxes = keywords.pop("transfer_syntaxes", [ExplicitVRLittleEndian])
     for sop_class in sop_classes or [CTImageStorage]:
         entity.add_requested_context(sop_class, syntaxes)
-    association = entity.associate("127.0.0.1", port, ae_title=keywords.pop("called", "COREWATCH"), **keywords)
+    heard = Heard()
+    called = keywords.pop("called", "COREWATCH")
+    association = entity.associate("127.0.0.1", port, ae_title=called, evt_handlers=heard.handlers, **keywords)
+    association.rejection = heard.rejection
     association._reactor_checkpoint = Checkpoint()
     return association
 

@@ -13,6 +13,7 @@ from cli.health import ASK_EVERY_S, DEAF_AFTER, HealthWatch, hears
 from config.intake import ListenerSettings
 from config.section import TlsFiles
 from config.settings import Settings
+from tests.support.late import wake_late
 from tests.support.listener import listener_settings, running
 
 
@@ -26,7 +27,10 @@ def test_a_listener_hears(tmp_path: Path) -> None:
         assert hears(settings_for(listener.port, host="0.0.0.0"))
 
 
-def test_to_be_refused_is_an_answer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_to_be_refused_is_an_answer(late: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if late:
+        wake_late(monkeypatch)
     with running(listener_settings(tmp_path)) as listener:
         assert hears(settings_for(listener.port, ae_title="SOMEBODY-ELSE"))
 
