@@ -39,6 +39,10 @@ class RetryLater(CorewatchError):
     """A passing fault of the surroundings (a PACS that is down, a full disk): try again, with patience."""
 
 
+class NoAnswer(RetryLater):
+    """A server is not there or says no more: whoever asks it next may wait as long."""
+
+
 class OperatorNeeded(CorewatchError):
     """Trying again cannot help before a person has changed something: the case or delivery ends `failed`."""
 

@@ -16,7 +16,7 @@ from pydicom.uid import UID
 from pynetdicom import AE, build_role, evt
 from pynetdicom.pdu import A_ASSOCIATE_RJ
 
-from corewatch.errors import OperatorNeeded, RetryLater
+from corewatch.errors import NoAnswer, OperatorNeeded, RetryLater
 
 DEFAULT_MAX_PDU: Final = 262_144
 """Bytes of one P-DATA-TF PDU that we take; the peer says what it takes."""
@@ -77,8 +77,8 @@ def associated(
 
     Raises
     ------
-    RetryLater
-        The peer could not be reached or is busy.
+    NoAnswer, RetryLater
+        The peer could not be reached, or is busy.
     OperatorNeeded
         The peer refused the association or our certificate for good, or its certificate is not to be trusted.
     """
@@ -99,7 +99,7 @@ def associated(
             evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay), *heard.handlers, *handlers],
         )
     except OSError as error:
-        raise RetryLater(f"{peer} cannot be reached ({error}); check the host name and the network") from None
+        raise NoAnswer(f"{peer} cannot be reached ({error}); check the host name and the network") from None
     if not association.is_established:
         if context is not None and context.fault is not None:
             raise _distrust(context.fault, peer)
@@ -255,7 +255,7 @@ def _distrust(fault: ssl.SSLError, peer: PeerAddress) -> RetryLater | OperatorNe
         )
     if fault.reason in {"WRONG_VERSION_NUMBER", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"}:
         return OperatorNeeded(f"{peer} does not speak TLS 1.2 or later on this port; use its TLS port, or set tls: null")
-    return RetryLater(f"{peer} broke off the TLS handshake ({reason or 'connection closed'}); look at its log")
+    return NoAnswer(f"{peer} broke off the TLS handshake ({reason or 'connection closed'}); look at its log")
 
 
 def _refusal(association: Any, peer: PeerAddress, heard: Heard) -> RetryLater | OperatorNeeded:
@@ -269,7 +269,5 @@ def _refusal(association: Any, peer: PeerAddress, heard: Heard) -> RetryLater | 
         names = sorted({UID(cx.abstract_syntax).name for cx in association.rejected_contexts})
         return OperatorNeeded(f"{peer} does not take {', '.join(names)}; allow these SOP classes there")
     if heard.connected:
-        return RetryLater(
-            f"{peer} did not answer the association request within {peer.timeout_s:g} s or broke off; look at its log"
-        )
-    return RetryLater(f"{peer} cannot be reached; check host, port, firewall" + (" and TLS on both sides" if peer.tls else ""))
+        return NoAnswer(f"{peer} did not answer the association request within {peer.timeout_s:g} s or broke off; look at its log")
+    return NoAnswer(f"{peer} cannot be reached; check host, port, firewall" + (" and TLS on both sides" if peer.tls else ""))

@@ -13,7 +13,7 @@ from email.policy import SMTP, SMTPUTF8
 from pathlib import Path
 from typing import Final, Literal
 
-from corewatch.errors import OperatorNeeded, RetryLater
+from corewatch.errors import NoAnswer, OperatorNeeded, RetryLater
 
 END_OF_DATA_LIMIT_S: Final = 120.0
 """How long the answer to a whole message is waited for at least: a server that is still busy with it would deliver it all the same
@@ -87,9 +87,7 @@ def session(server: MailServer) -> Iterator[smtplib.SMTP]:
     except ssl.SSLError as error:
         raise OperatorNeeded(f"no TLS with {server} ({error.reason}); check deliver.email.security and port") from None
     except (smtplib.SMTPException, OSError) as error:
-        raise RetryLater(
-            f"{server} cannot be reached or broke off ({type(error).__name__}); check host, port and firewall"
-        ) from None
+        raise NoAnswer(f"{server} cannot be reached or broke off ({type(error).__name__}); check host, port and firewall") from None
     finally:
         if connection is not None:
             with suppress(smtplib.SMTPException, OSError):

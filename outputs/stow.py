@@ -13,7 +13,7 @@ from typing import Any, Final
 import requests
 from requests.auth import HTTPBasicAuth
 
-from corewatch.errors import OperatorNeeded, RetryLater
+from corewatch.errors import NoAnswer, OperatorNeeded, RetryLater
 from outputs.storage_scu import StoreOutcome, StoreResult, classify_status, file_identity
 
 MOST_BYTES: Final = 64 * 2**20
@@ -121,9 +121,9 @@ def _ask(session: requests.Session, server: WebServer, method: str, address: str
             f"{server}: no trust over TLS ({_tls_reason(error)}); check its certificate, authority, and our certificate"
         ) from None
     except requests.exceptions.Timeout:
-        raise RetryLater(f"{server} did not answer within {server.timeout_s:g} s; look at its load, check the network") from None
+        raise NoAnswer(f"{server} did not answer within {server.timeout_s:g} s; look at its load, check the network") from None
     except requests.exceptions.ConnectionError:
-        raise RetryLater(f"{server} cannot be reached or broke off; check host, port and firewall") from None
+        raise NoAnswer(f"{server} cannot be reached or broke off; check host, port and firewall") from None
     except (requests.exceptions.RequestException, OSError) as error:
         raise OperatorNeeded(f"{server} cannot be asked ({type(error).__name__}); check url, certificate and key") from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
 
 import structlog
@@ -14,7 +13,6 @@ from ledger.cases import Case
 from ledger.deliveries import Delivery
 from outputs.case import ReportedCase
 from outputs.destinations.base import Destination
-from outputs.destinations.dicomweb import DicomwebDestination
 from outputs.destinations.pacs import PacsDestination
 from worker.committing import deliver_committed
 from worker.context import WorkerContext, holder_is_gone, holder_name, on_this_host
@@ -22,7 +20,7 @@ from worker.digests import held_back
 from worker.ending import SUPERSEDED, end, rendered, waiting_time
 from worker.running import describe, frames
 from worker.stages.deliver import deliver
-from worker.suspects import SLOW_S, Suspects
+from worker.suspects import asking
 
 log = structlog.get_logger()
 
@@ -61,27 +59,12 @@ def run_delivery(context: WorkerContext, case_id: str, destination: str, *, rede
 
 
 def _bring(context: WorkerContext, case: ReportedCase, destination: Destination | None) -> tuple[DeliveryState, str]:
-    if not isinstance(destination, PacsDestination | DicomwebDestination) or destination.applies(case) is not None:
+    if destination is None or destination.applies(case) is not None:
         return deliver(case, destination)
-    settings, clock = context.settings, context.ledger.clock
-    suspects = Suspects(settings.data_dir, settings.work.deliver_processes)
-    suspects.begin(destination.name, clock())
-    began, hung = time.monotonic(), False
-    try:
-        return _archive(context, case, destination)
-    except RetryLater:
-        hung = time.monotonic() - began >= SLOW_S
-        raise
-    finally:
-        suspects.end(destination.name, clock(), hung=hung)
-
-
-def _archive(
-    context: WorkerContext, case: ReportedCase, destination: PacsDestination | DicomwebDestination
-) -> tuple[DeliveryState, str]:
-    if isinstance(destination, PacsDestination) and destination.commitment is not None:
-        return deliver_committed(context, case, destination, destination.commitment)
-    return deliver(case, destination)
+    with asking(context, destination):
+        if isinstance(destination, PacsDestination) and destination.commitment is not None:
+            return deliver_committed(context, case, destination, destination.commitment)
+        return deliver(case, destination)
 
 
 def lease_s(context: WorkerContext) -> float:

@@ -21,6 +21,7 @@ from outputs.destinations.email import MailDestination
 from worker.context import WorkerContext, holder_name
 from worker.ending import SUPERSEDED, end, waiting_time
 from worker.running import describe, frames
+from worker.suspects import asking
 
 log = structlog.get_logger()
 
@@ -84,7 +85,7 @@ def _send(context: WorkerContext, leader: Case, delivery: Delivery, digest: str,
     structlog.contextvars.bind_contextvars(case=leader.case_id, destination=delivery.destination, digest=digest)
     told = _members(context, delivery, digest, destination)
     try:
-        outcomes = destination.deliver_together(digest, told) if told else {}
+        outcomes = _together(context, destination, digest, told) if told else {}
     except OperatorNeeded as error:
         log.error("digest refused", why=str(error))
         for case in told:
@@ -102,6 +103,13 @@ def _send(context: WorkerContext, leader: Case, delivery: Delivery, digest: str,
         log.info("digest sent", cases=len(outcomes) - len(waiting) - refused, refused=refused, waiting=len(waiting))
         if waiting:
             _later(context, leader, delivery, digest, waiting[0])
+
+
+def _together(
+    context: WorkerContext, destination: MailDestination, digest: str, told: list[ReportedCase]
+) -> dict[str, Delivered | RetryLater | OperatorNeeded]:
+    with asking(context, destination):
+        return destination.deliver_together(digest, told)
 
 
 def _members(context: WorkerContext, delivery: Delivery, digest: str, destination: MailDestination) -> list[ReportedCase]:

@@ -1,15 +1,16 @@
-"""Archives that do not answer: what hangs must not hold the processes that everything else is delivered by.
+"""Servers that do not answer: what hangs must not hold the processes that everything else is delivered by.
 
-An attempt at an archive that is switched off behind a firewall, or that has accepted the connection and says no more, lasts as
-long as its timeout. After one such attempt the archive is a suspect: for a while nobody tries it, then one delivery does, and so on
-until one comes through. Of several suspects only so many are tried at once that one process at least stays free. The workers of one
-host know of each other through a file; it holds nothing that would be missed.
+An attempt at a server that is switched off behind a firewall, or that has accepted the connection and says no more, lasts as long
+as its timeout. After one such attempt the server is a suspect: for a while nobody tries it, then one delivery does, and so on until
+one comes through. Of several suspects only so many are tried at once that one process at least stays free; mail need not wait for
+that, since it tells people. The workers of one host know of each other through a file; it holds nothing that would be missed.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +20,10 @@ from typing import Final
 
 import structlog
 
-from corewatch.errors import RetryLater
+from corewatch.errors import NoAnswer, RetryLater
+from outputs.destinations.base import Destination
+from outputs.destinations.email import MailDestination
+from worker.context import WorkerContext
 
 log = structlog.get_logger()
 
@@ -36,7 +40,7 @@ TRIAL_S: Final = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """An archive that did not answer: since when, until when it is left alone (seconds since 1970), whether it is being tried."""
+    """A server that did not answer: since when, until when it is left alone (seconds since 1970), whether it is being tried."""
 
     since: float
     until: float
@@ -45,6 +49,31 @@ class Suspect:
     def holds(self, now: float) -> bool:
         """Whether to leave it alone; a clock that was set back must not make that longer."""
         return now < self.until <= now + TRIAL_S
+
+
+@contextmanager
+def asking(context: WorkerContext, destination: Destination) -> Iterator[None]:
+    """One attempt at a destination. Where its server does not answer, and that took long, the next ones leave it alone for a while.
+
+    Raises
+    ------
+    RetryLater
+        The attempt is not to be made now.
+    """
+    server, clock = destination.server, context.ledger.clock
+    if server is None:
+        yield
+        return
+    suspects = Suspects(context.settings.data_dir, context.settings.work.deliver_processes)
+    suspects.begin(server, clock(), first=isinstance(destination, MailDestination))
+    began, hung = time.monotonic(), False
+    try:
+        yield
+    except NoAnswer:
+        hung = time.monotonic() - began >= SLOW_S
+        raise
+    finally:
+        suspects.end(server, clock(), hung=hung)
 
 
 class Suspects:
@@ -59,11 +88,16 @@ class Suspects:
     """
 
     def __init__(self, folder: Path, processes: int) -> None:
-        self._file = folder / "archives-away.json"
+        self._file = folder / "servers-away.json"
         self._most_trials = max(1, processes - 1)
 
-    def begin(self, name: str, now: datetime) -> None:
+    def begin(self, name: str, now: datetime, *, first: bool = False) -> None:
         """Before an attempt.
+
+        Parameters
+        ----------
+        first
+            It comes first, however many others are being tried.
 
         Raises
         ------
@@ -78,7 +112,7 @@ class Suspects:
             if suspect is None:
                 return
             trials = sum(other.trying and other.holds(moment) for key, other in state.items() if key != name)
-            if suspect.holds(moment) or trials >= self._most_trials:
+            if suspect.holds(moment) or (trials >= self._most_trials and not first):
                 raise RetryLater(
                     f"{name} did not answer other deliveries, so this one was not tried; look at its log and the network"
                 )
@@ -102,7 +136,7 @@ class Suspects:
         try:
             file = self._file.open("a+b", buffering=0)
         except OSError as error:
-            log.warning("archives that do not answer cannot be written down", why=error.strerror)
+            log.warning("servers that do not answer cannot be written down", why=error.strerror)
             yield {}
             return
         with file:

@@ -10,7 +10,7 @@ from pynetdicom import build_context, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
 from corewatch.commitment import Reference, Report
-from corewatch.errors import OperatorNeeded, RetryLater
+from corewatch.errors import NoAnswer, OperatorNeeded, RetryLater
 from outputs.association import PeerAddress, Served, associated
 from outputs.commitment.messages import REQUEST, decode_report, encode_report, encode_request
 
@@ -59,9 +59,9 @@ def request_commitment(peer: PeerAddress, transaction_uid: str, references: Sequ
                 StorageCommitmentPushModelInstance,
             )
         except RuntimeError:
-            raise RetryLater(f"{peer} ended the association before it was asked for storage commitment; look at its log") from None
+            raise NoAnswer(f"{peer} ended the association before it was asked for storage commitment; look at its log") from None
         if "Status" not in status:
-            raise RetryLater(f"{peer} did not answer the request for commitment within {peer.timeout_s:g} s; look at its log")
+            raise NoAnswer(f"{peer} did not answer the request for commitment within {peer.timeout_s:g} s; look at its log")
         if status.Status != 0x0000:
             words = f"{peer} refused storage commitment with status 0x{status.Status:04X}"
             raise (
@@ -108,8 +108,8 @@ def send_report(peer: PeerAddress, report: Report) -> None:
                 information, event_type, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
             )
         except RuntimeError:
-            raise RetryLater(f"{peer} ended the association before it had the answer; look at its log") from None
+            raise NoAnswer(f"{peer} ended the association before it had the answer; look at its log") from None
     if "Status" not in status:
-        raise RetryLater(f"{peer} did not acknowledge the answer within {peer.timeout_s:g} s; look at its log")
+        raise NoAnswer(f"{peer} did not acknowledge the answer within {peer.timeout_s:g} s; look at its log")
     if status.Status != 0x0000:
         raise RetryLater(f"{peer} answered the N-EVENT-REPORT with status 0x{status.Status:04X}; look at its log")

@@ -40,6 +40,10 @@ class Destination(Protocol):
     def name(self) -> str:
         """Name in the ledger, in task arguments and in logs."""
 
+    @property
+    def server(self) -> str | None:
+        """The server that a delivery waits for, named as people are told of it; None: there is none."""
+
     def applies(self, case: ReportedCase) -> str | None:
         """None if the case is to be delivered here, else the reason to skip it."""
 
@@ -48,8 +52,10 @@ class Destination(Protocol):
 
         Raises
         ------
+        NoAnswer
+            Its server is not there, or says no more.
         RetryLater
-            A passing fault.
+            Another passing fault.
         OperatorNeeded
             Trying again cannot help before a person has changed something.
         NothingToDeliver

@@ -35,6 +35,11 @@ class DicomwebDestination:
         """The archive's own name."""
         return self._to.name
 
+    @property
+    def server(self) -> str:
+        """Its name, too."""
+        return self._to.name
+
     def applies(self, case: ReportedCase) -> str | None:
         """Skip what did not come as DICOM, what failed without a finding, and what was not analysed unless asked for."""
         return why_not(case, self._to.objects, not_analysed=self._to.not_analysed)

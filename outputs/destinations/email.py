@@ -76,6 +76,7 @@ class MailDestination(ABC):
         self._mail = parameters
         self._clock = clock
         self._receipts = MemoryReceipts() if receipts is None else receipts
+        self.server = str(parameters.server)
 
     @abstractmethod
     def applies(self, case: ReportedCase) -> str | None:

@@ -43,6 +43,7 @@ class FolderDestination:
     """Copies a case's result, pages, volumes and DICOM objects. The source's header, which names the patient, stays behind."""
 
     name = FOLDER
+    server = None
 
     def __init__(self, parameters: FolderParameters, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._root = parameters.path

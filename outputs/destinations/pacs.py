@@ -68,6 +68,11 @@ class PacsDestination:
         return self._to.name
 
     @property
+    def server(self) -> str:
+        """Its name, too."""
+        return self._to.name
+
+    @property
     def commitment(self) -> CommitmentTerms | None:
         """How storage commitment is asked for; None: it is not."""
         return self._to.commitment

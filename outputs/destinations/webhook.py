@@ -23,7 +23,7 @@ import requests
 
 from corewatch import RESEARCH_LABEL
 from corewatch.destinations import WEBHOOK, WEBHOOK_NOTICES
-from corewatch.errors import OperatorNeeded, RetryLater
+from corewatch.errors import NoAnswer, OperatorNeeded, RetryLater
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered
 from outputs.mail import event_key
@@ -64,6 +64,7 @@ class WebhookDestination:
     def __init__(self, parameters: WebhookParameters, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._to = parameters
         self._clock = clock
+        self.server = str(parameters)
 
     def applies(self, case: ReportedCase) -> str | None:
         """Skip what has no finding, and what the settings do not want sent."""
@@ -114,7 +115,7 @@ class WebhookDestination:
                 ) from None
             except (requests.RequestException, OSError) as error:
                 why = f"{self._to} cannot be reached or broke off ({type(error).__name__})"
-                raise RetryLater(f"{why}; check deliver.webhook.url and the firewall") from None
+                raise NoAnswer(f"{why}; check deliver.webhook.url and the firewall") from None
 
 
 class WebhookNotices(WebhookDestination):

@@ -1,4 +1,4 @@
-"""Archives that do not answer: when they are tried, and how many at once."""
+"""Servers that do not answer: when they are tried, and how many at once."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tests.support.ledger import Clock
 from worker.suspects import LONGEST_PAUSE_S, SHORTEST_PAUSE_S, TRIAL_S, Suspects
 
 
-def may(suspects: Suspects, name: str, clock: Clock) -> bool:
+def may(suspects: Suspects, name: str, clock: Clock, *, first: bool = False) -> bool:
     try:
-        suspects.begin(name, clock())
+        suspects.begin(name, clock(), first=first)
     except RetryLater:
         return False
     return True
@@ -63,6 +63,17 @@ def test_a_process_stays_free(processes: int, at_once: int, tmp_path: Path) -> N
     clock.forward(SHORTEST_PAUSE_S)
     assert [may(suspects, name, clock) for name in names].count(True) == at_once
     assert may(suspects, "another", clock), "who is no suspect is tried"
+
+
+def test_what_comes_first_waits_for_no_other(tmp_path: Path) -> None:
+    suspects, clock = Suspects(tmp_path, 2), Clock()
+    for name in ("pacs", "mail"):
+        suspects.end(name, clock(), hung=True)
+    assert not may(suspects, "mail", clock, first=True), "it is left alone for a while, too"
+    clock.forward(SHORTEST_PAUSE_S)
+    assert may(suspects, "pacs", clock)
+    assert may(suspects, "mail", clock, first=True)
+    assert not may(suspects, "mail", clock, first=True), "one at a time"
 
 
 def test_a_trial_whose_worker_was_killed_and_a_clock_that_is_set_are_waited_for_no_longer(tmp_path: Path) -> None:

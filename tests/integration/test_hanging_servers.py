@@ -1,4 +1,4 @@
-"""Archives that accept a connection and say no more: mails and other cases go on while they hang."""
+"""Servers that accept a connection and say no more: other servers and other cases go on while they hang."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from tests.support.ledger import Clock
 from tests.support.office import open_office
 from tests.support.results import write_header
 from tests.support.smtp import smtp_server
+from tests.support.storage import storage_scp
 from worker.suspects import SHORTEST_PAUSE_S
 
 TIMEOUT_S = 0.4
+SECRET = "whsec_" + "c2VjcmV0" * 4
 
 
 @dataclass
@@ -49,7 +51,7 @@ def hanging() -> Iterator[Hanging]:
 
 
 def test_an_archive_that_hangs_costs_one_timeout_and_not_one_for_each_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.delivering.SLOW_S", TIMEOUT_S / 2)
+    monkeypatch.setattr("worker.suspects.SLOW_S", TIMEOUT_S / 2)
     with hanging() as pacs, hanging() as web, smtp_server() as mailbox:
         both = {"objects": ["sc"], "timeout_s": TIMEOUT_S}
         archive = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port, **both}
@@ -77,4 +79,36 @@ def test_an_archive_that_hangs_costs_one_timeout_and_not_one_for_each_case(tmp_p
         office.clock.forward(50 * 3600)
         office.work()
         assert {case.state for case in office.ledger.cases.find()} == {CaseState.FAILED}, "given up as ever"
+        office.ledger.close()
+
+
+@pytest.mark.parametrize("max_per_hour", [2, 100])
+def test_a_mail_server_or_webhook_that_hangs_keeps_no_archive_waiting(
+    max_per_hour: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With two mails an hour the others wait for a digest, which finds the same server."""
+    monkeypatch.setattr("worker.suspects.SLOW_S", TIMEOUT_S / 2)
+    with hanging() as mail, hanging() as hook, storage_scp() as pacs:
+        both = {"timeout_s": TIMEOUT_S}
+        archive = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port, "objects": ["sc"]}
+        email = {
+            "host": "127.0.0.1", "port": mail.port, "security": "none", "from": "corewatch@clinic.example",
+            "to": ["stroke@clinic.example"], "max_per_hour": max_per_hour, **both,
+        }  # fmt: skip
+        webhook = {"url": f"http://127.0.0.1:{hook.port}/", "secret": SECRET, "when": "always", **both}
+        office = open_office(tmp_path, Clock(), {"pacs": [archive], "email": email, "webhook": webhook})
+        ids = [office.found(4.0, "email", "webhook", "pacs") for _ in range(6)]
+        for case_id in ids:
+            folder = office.context.folder(case_id)
+            folder.dicom.mkdir()
+            write_header(folder.source_header)
+            write_header(folder.dicom / "sc-001.dcm")
+        office.work()
+        assert (len(mail.connections), len(hook.connections)) == (1, 1), "the first case has found out for all"
+        states = [(d.destination, d.state) for case_id in ids for d in office.ledger.deliveries.of(case_id)]
+        assert states.count(("pacs", DeliveryState.SENT)) == 6
+        assert states.count(("email", DeliveryState.PENDING)) == states.count(("webhook", DeliveryState.PENDING)) == 6
+        office.clock.forward(SHORTEST_PAUSE_S)
+        office.work()
+        assert (len(mail.connections), len(hook.connections)) == (2, 2), "one of them tries again"
         office.ledger.close()
