@@ -18,6 +18,9 @@ Resolver = Callable[[str], frozenset[str]]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+_MAPPED_BITS = 96
+"""Of an IPv4-mapped address, before the IPv4 address (RFC 4291 2.5.5.2)."""
+
 FRESH_S = 60.0
 """A name is asked for no more often than this."""
 
@@ -86,7 +89,13 @@ class RememberedNames:
 
 
 def _parse_network(host: str) -> _Network | None:
+    """The network, or the one address, IPv4 also where it is written as IPv4-mapped IPv6, as `parse_address` has it."""
     try:
-        return ipaddress.ip_network(host, strict=False)
+        network = ipaddress.ip_network(host, strict=False)
     except ValueError:
         return None
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= _MAPPED_BITS:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return ipaddress.IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
+    return network

@@ -14,8 +14,10 @@ import structlog
 
 from tests.support.postgres import Postgres, find_binaries
 
-# how long an example takes says more about the machine than about the code; a failure prints how to repeat it
-hypothesis.settings.register_profile("corewatch", deadline=None, print_blob=True)
+# How long an example takes says more about the machine than about the code. The same examples in every run: whether a change passes
+# is no matter of luck. To look for new ones: --hypothesis-profile explore; a failure prints how to repeat it.
+hypothesis.settings.register_profile("corewatch", deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile("explore", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("corewatch")
 
 SHARED = (Path(__file__).resolve().parents[1] / ".." / "shared").resolve()
