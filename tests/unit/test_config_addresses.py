@@ -81,7 +81,7 @@ def test_a_name_that_never_had_an_address_is_asked_for_again(names: RememberedNa
         ("10.0.0.7", True),
         ("10.0.0.0/24", True),
         ("10.0.1.0/24", False),
-        ("::ffff:10.0.0.7", False),
+        ("::ffff:10.0.0.7", True),
         ("pacs", True),
         ("10.0.0.8", False),
     ],
