@@ -30,7 +30,7 @@ demo: setup
 test: setup
 	@sh scripts/install-test-tools.sh
 	$(BIN)/python -m pytest -q -n 2 tests/unit tests/contract
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/integration
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile tests/integration
 
 check: setup
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -47,6 +48,7 @@ def main() -> None:
         for syntax in (ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless):
             series = Path(folder) / str(syntax)
             make_series(series, options.slices, syntax, options.threads)
+            os.sync()  # what was just written would else go to the disk while the first converters read
             compare(series, syntax.name, options.repeats, options.threads)
 
 
