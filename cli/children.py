@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from cli.supervisor import Program
+from cli.watchdog import VARIABLES, Watchdog
 from jobs import tether
 from jobs.names import QUEUES
 
@@ -37,13 +38,18 @@ def programs(config_file: Path | None, environment: Mapping[str, str], *, portal
         Also the pages that links in mails lead to.
     """
 
-    def program(name: str, arguments: Sequence[str], stop_order: int, stop_limit_s: float) -> Program:
-        command = own_command(config_file, arguments)
-        return Program(name, lambda: spawn(command, environment, stdout=STDERR), stop_order, stop_limit_s)
+    # a manager of our own is none of theirs
+    mine = {name: value for name, value in environment.items() if name not in VARIABLES}
+
+    def program(
+        name: str, arguments: Sequence[str], stop_order: int, stop_limit_s: float, watchdog: Watchdog | None = None
+    ) -> Program:
+        command, variables = own_command(config_file, arguments), mine if watchdog is None else {**mine, **watchdog.environment}
+        return Program(name, lambda: spawn(command, variables, stdout=STDERR), stop_order, stop_limit_s, watchdog)
 
     return [
-        program("listen", ["listen"], 0, LISTENER_STOP_S),
-        program("watch", ["watch"], 1, WATCH_STOP_S),
+        program("listen", ["listen"], 0, LISTENER_STOP_S, Watchdog()),
+        program("watch", ["watch"], 1, WATCH_STOP_S, Watchdog()),
         *(program(f"work-{queue}", ["work", "--queues", queue], 2, WORKER_STOP_S) for queue in QUEUES),
         program("flower", ["flower"], 3, MONITOR_STOP_S),
         *([program("portal", ["portal"], 3, PORTAL_STOP_S)] if portal else []),

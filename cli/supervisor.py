@@ -23,6 +23,22 @@ _log = logging.getLogger(__name__)
 POLL_S = 0.1
 
 
+class Watchdog(Protocol):
+    """The part of `cli.watchdog.Watchdog` that is needed here."""
+
+    def begin(self) -> None:
+        """The program is started, or was killed."""
+        ...
+
+    def is_silent(self) -> bool:
+        """Whether it hangs."""
+        ...
+
+    def close(self) -> None:
+        """Listen no more."""
+        ...
+
+
 class Process(Protocol):
     """The part of `subprocess.Popen` that is needed here. The process leads a process group of its own."""
 
@@ -49,12 +65,15 @@ class Program:
         Programs with a lower number are stopped first; those with the same number together.
     stop_limit_s
         Seconds from SIGTERM to SIGKILL.
+    watchdog
+        Hears whether it works; None: nobody does.
     """
 
     name: str
     start: Callable[[], Process]
     stop_order: int
     stop_limit_s: float
+    watchdog: Watchdog | None = None
 
 
 @dataclass(slots=True)
@@ -120,20 +139,30 @@ class Supervisor:
     def _look_after(self, kept: _Kept) -> None:
         assert kept.process is not None
         status = kept.process.poll()
-        if kept.program.name in self._condemned:
-            self._condemned.discard(kept.program.name)
-            if status is None:
+        if status is None:
+            if self._hangs(kept.program):
                 _log.error("%s does not answer; killing it", kept.program.name)
                 self._kill(kept.process.pid)
-                return
-        if status is None:
             return
         self._kill(kept.process.pid)  # children that it has left behind would compete with its successor
         kept.process = None
         self._failed(kept, f"ended with {_describe(status)}", self._clock() - kept.started_at)
 
+    def _hangs(self, program: Program) -> bool:
+        hangs = program.name in self._condemned or (program.watchdog is not None and program.watchdog.is_silent())
+        if hangs:
+            self._acquit(program)
+        return hangs
+
+    def _acquit(self, program: Program) -> None:
+        """What is known of one process of the program says nothing about the next."""
+        self._condemned.discard(program.name)
+        if program.watchdog is not None:
+            program.watchdog.begin()
+
     def _start(self, kept: _Kept) -> None:
         kept.started_at = self._clock()
+        self._acquit(kept.program)
         try:
             kept.process = kept.program.start()
         except (CorewatchError, OSError) as error:
@@ -157,6 +186,9 @@ class Supervisor:
         """
         for order in sorted({k.program.stop_order for k in self._kept}):
             self._stop_together([k for k in self._kept if k.program.stop_order == order and k.process is not None], hurry)
+        for kept in self._kept:
+            if kept.program.watchdog is not None:
+                kept.program.watchdog.close()
 
     def _stop_together(self, group: Sequence[_Kept], hurry: Callable[[], bool]) -> None:
         begun = self._clock()

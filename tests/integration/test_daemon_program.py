@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from cli.supervisor import Program, Supervisor
+from cli.watchdog import Watchdog
 from config.settings import Settings
 from corewatch.clock import utc_now
 from corewatch.states import CaseState
@@ -27,6 +30,8 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from config.logging import configure_logging
+from cli.supervisor import Program, Supervisor
+from cli.watchdog import Watchdog
 from config.settings import Settings
 from corewatch.errors import RetryLater
 from daemon.main import serve
@@ -123,6 +128,32 @@ def test_a_service_manager_hears_that_it_is_ready_and_alive_until_it_hangs(start
         assert daemon.stop(signal.SIGTERM) == 0
         while manager.next() != "STOPPING=1":
             continue
+
+
+def test_a_supervisor_replaces_one_that_hangs(settings: Settings, start: Callable[..., Daemon]) -> None:
+    watchdog, daemons = Watchdog(limit_s=6.0), list[Daemon]()
+
+    def begin() -> subprocess.Popen[bytes]:
+        daemons.append(start(**watchdog.environment))
+        return daemons[-1].process
+
+    def kill(pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    supervisor = Supervisor([Program("watch", begin, 0, DEADLINE_S, watchdog)], kill=kill)
+
+    def seen(condition: Callable[[], bool]) -> bool:
+        supervisor.step()
+        return condition()
+
+    wait_for(lambda: seen(lambda: daemons[0].says('"ready"')), "ready line")
+    os.kill(daemons[0].process.pid, signal.SIGSTOP)
+    wait_for(lambda: seen(lambda: len(daemons) == 2 and daemons[1].says('"ready"')), "ready line of the next one")
+    send(settings, "7")
+    wait_for(lambda: seen(lambda: len(published(settings)) == 1), "published work")
+    supervisor.stop()
+    assert [daemon.process.returncode for daemon in daemons] == [-signal.SIGKILL, 0]
 
 
 def test_from_ready_to_published_to_stopped(settings: Settings, start: Callable[..., Daemon]) -> None:

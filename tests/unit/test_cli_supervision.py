@@ -46,6 +46,23 @@ class FakeProcess:
 
 
 @dataclass
+class FakeWatchdog:
+    """Silent when it is told to be, until the program begins anew."""
+
+    silent: bool = False
+    closed: bool = False
+
+    def begin(self) -> None:
+        self.silent = False
+
+    def is_silent(self) -> bool:
+        return self.silent
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
 class World:
     """Fake machine: time passes only when somebody sleeps."""
 
@@ -67,7 +84,7 @@ class World:
             self.journal.append(f"kill {pid}")
             process.status = -9
 
-    def program(self, name: str, order: int = 0, limit_s: float = 5.0) -> Program:
+    def program(self, name: str, order: int = 0, limit_s: float = 5.0, watchdog: FakeWatchdog | None = None) -> Program:
         def start() -> FakeProcess:
             if name in self.broken:
                 raise ConfigurationError("it cannot work")
@@ -76,7 +93,7 @@ class World:
             self.journal.append(f"start {name}")
             return process
 
-        return Program(name, start, order, limit_s)
+        return Program(name, start, order, limit_s, watchdog)
 
     def supervise(self, *programs: Program) -> Supervisor:
         supervisor = Supervisor(programs, clock=self.clock, sleep=self.sleep, kill=self.kill)
@@ -141,6 +158,28 @@ def test_one_that_cannot_be_started_is_tried_again_and_disturbs_no_other() -> No
     world.broken.clear()
     world.run(supervisor, 2)
     assert world.journal == ["start watch", "start listen"]
+
+
+def test_one_that_hangs_is_killed_once_and_started_again() -> None:
+    world, watchdog = World(), FakeWatchdog()
+    supervisor = world.supervise(world.program("watch", watchdog=watchdog), world.program("listen"))
+    world.run(supervisor, 10)
+    watchdog.silent = True
+    world.run(supervisor, 5)
+    assert world.journal == ["start watch", "start listen", "kill 1", "start watch"]
+    supervisor.condemn("listen")
+    world.run(supervisor, 5)
+    assert world.journal[4:] == ["kill 2", "start listen"]
+    supervisor.stop()
+    assert watchdog.closed
+
+
+def test_what_ended_by_itself_is_not_killed_for_its_silence() -> None:
+    world, watchdog = World(), FakeWatchdog()
+    supervisor = world.supervise(world.program("watch", watchdog=watchdog))
+    world.processes[1].status, watchdog.silent = 1, True
+    world.run(supervisor, 5)
+    assert world.journal == ["start watch", "start watch"]
 
 
 def test_programs_stop_in_their_order() -> None:

@@ -58,6 +58,7 @@ class Scripted:
     script: list[BaseException | str]
     applies_not: str | None = None
     taken: list[ReportedCase] = field(default_factory=list)
+    server: str | None = None
 
     def applies(self, _case: ReportedCase) -> str | None:
         return self.applies_not
