@@ -13,7 +13,7 @@ import pytest
 
 from corewatch.states import CaseState, DeliveryState
 from tests.support.ledger import Clock
-from tests.support.office import open_office
+from tests.support.office import Office, open_office
 from tests.support.results import write_header
 from tests.support.smtp import smtp_server
 from tests.support.storage import storage_scp
@@ -50,6 +50,16 @@ def hanging() -> Iterator[Hanging]:
                 connection.close()
 
 
+def found_with_a_page(office: Office, core_ml: float, *names: str) -> str:
+    """A case with a finding and one DICOM object, planned for these destinations."""
+    case_id = office.found(core_ml, *names)
+    folder = office.context.folder(case_id)
+    folder.dicom.mkdir()
+    write_header(folder.source_header)
+    write_header(folder.dicom / "sc-001.dcm")
+    return case_id
+
+
 def test_an_archive_that_hangs_costs_one_timeout_and_not_one_for_each_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.suspects.SLOW_S", TIMEOUT_S / 2)
     with hanging() as pacs, hanging() as web, smtp_server() as mailbox:
@@ -61,12 +71,7 @@ def test_an_archive_that_hangs_costs_one_timeout_and_not_one_for_each_case(tmp_p
             "to": ["stroke@clinic.example"],
         }  # fmt: skip
         office = open_office(tmp_path, Clock(), {"pacs": [archive], "dicomweb": [online], "email": email})
-        ids = [office.found(40.0, "pacs", "web", "email") for _ in range(6)]
-        for case_id in ids:
-            folder = office.context.folder(case_id)
-            folder.dicom.mkdir()
-            write_header(folder.source_header)
-            write_header(folder.dicom / "sc-001.dcm")
+        ids = [found_with_a_page(office, 40.0, "pacs", "web", "email") for _ in range(6)]
         office.work()
         assert (len(pacs.connections), len(web.connections)) == (1, 1), "the first case has found out for all"
         assert len(mailbox.mails) == 6
@@ -97,12 +102,7 @@ def test_a_mail_server_or_webhook_that_hangs_keeps_no_archive_waiting(
         }  # fmt: skip
         webhook = {"url": f"http://127.0.0.1:{hook.port}/", "secret": SECRET, "when": "always", **both}
         office = open_office(tmp_path, Clock(), {"pacs": [archive], "email": email, "webhook": webhook})
-        ids = [office.found(4.0, "email", "webhook", "pacs") for _ in range(6)]
-        for case_id in ids:
-            folder = office.context.folder(case_id)
-            folder.dicom.mkdir()
-            write_header(folder.source_header)
-            write_header(folder.dicom / "sc-001.dcm")
+        ids = [found_with_a_page(office, 4.0, "email", "webhook", "pacs") for _ in range(6)]
         office.work()
         assert (len(mail.connections), len(hook.connections)) == (1, 1), "the first case has found out for all"
         states = [(d.destination, d.state) for case_id in ids for d in office.ledger.deliveries.of(case_id)]
