@@ -19,6 +19,7 @@ from jobs.names import QUEUE_OF, QUEUES
 from ledger.store import Ledger
 from worker.alarm import Alarm, no_model_mail, tell_operators
 from worker.context import WorkerContext, holder_is_gone
+from worker.pool import TaskPool
 from worker.readiness import ModelKeeper, ModelStatus, gated
 from worker.tasks import register
 
@@ -64,6 +65,7 @@ def serve(settings: Settings, broker_url: str, queues: Sequence[str]) -> None:
             held[0].keeper = ModelKeeper(status, held[0].detectors.warm_up)
             held[0].keeper.load()
 
+    app.conf.worker_pool = f"{TaskPool.__module__}:{TaskPool.__qualname__}"
     signals.worker_process_init.connect(open_context, weak=False)
     signals.setup_logging.connect(lambda **_: None, weak=False)  # ours is set up already
     app.worker_main(

@@ -84,6 +84,23 @@ def _held(site: DetectSite, case_id: str) -> bool:
     return case is not None and case.holder is not None
 
 
+def test_a_process_that_ends_while_the_broker_is_away_does_not_end_the_worker(site: DetectSite) -> None:
+    site.install(adapter="too-large")
+    [case_id] = site.prepared()
+    assert site.redis.process is not None
+    broker = psutil.Process(site.redis.process.pid)
+    site.dispatch()
+    broker.suspend()
+    with site.worker() as parent:
+        try:
+            site.wait("its process to end", lambda: [c for c in parent.children() if c.status() == psutil.STATUS_ZOMBIE])
+        finally:
+            broker.resume()
+        site.wait("the log to say so", lambda: "still not loaded after" in site.log.read_text())
+        site.install()
+        waiter(site, case_id)(DETECTED)
+
+
 def test_a_model_that_ends_the_process_that_loads_it_is_told(site: DetectSite) -> None:
     settings = site.settings.model_copy(update={"broker": BrokerSettings.model_validate({"url": site.url})})
     site.install(adapter="too-large")
