@@ -1,0 +1,123 @@
+"""What is mutated and which tests answer for it; and the mutants that no test can tell from the original.
+
+A target is a file or a folder. The longest path that fits a file decides. The tests are run in the given order until one fails:
+the quickest, and those that fail most easily, stand first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+_SELECTION: Final = ("tests/unit/test_selection_table.py", "tests/unit/test_selection_settings.py")
+_STACK: Final = (
+    "tests/unit/test_conversion_grid.py",
+    "tests/unit/test_conversion_checks.py",
+    "tests/unit/test_conversion_values.py",
+    "tests/unit/test_conversion_convert.py",
+    "tests/contract/test_conversion_phantom.py",
+)
+_LEDGER_CASES: Final = (
+    "tests/contract/test_ledger_cases.py",
+    "tests/contract/test_ledger_revisions.py",
+    "tests/contract/test_ledger_clock.py",
+    "tests/unit/test_cli_cases.py",
+    "tests/unit/test_poison_case.py",
+    "tests/unit/test_daemon_parts.py",
+)
+_LEDGER_DELIVERIES: Final = (
+    "tests/contract/test_ledger_deliveries.py",
+    "tests/contract/test_ledger_digests.py",
+    "tests/contract/test_ledger_alerts.py",
+    "tests/contract/test_ledger_commitments.py",
+    "tests/contract/test_ledger_clock.py",
+    "tests/contract/test_receipts.py",
+    "tests/unit/test_cli_send.py",
+)
+
+TARGETS: Final[dict[str, tuple[str, ...]]] = {
+    "corewatch/arrival.py": ("tests/contract/test_ledger_intake.py",),
+    "corewatch/atna.py": ("tests/unit/test_atna.py", "tests/unit/test_daemon_auditing.py"),
+    "corewatch/casefolder.py": ("tests/unit/test_worker_leftovers.py",),
+    "corewatch/commitment.py": ("tests/unit/test_commitment_decision.py", "tests/contract/test_ledger_commitments.py"),
+    "corewatch/completeness.py": ("tests/unit/test_completeness_decision.py",),
+    "corewatch/errors.py": ("tests/contract/test_receipts.py", "tests/unit/test_outputs_folder.py"),
+    "corewatch/findings.py": ("tests/unit/test_outputs_wording.py", "tests/unit/test_result_contract.py"),
+    "corewatch/foldername.py": ("tests/unit/test_outputs_foldername.py",),
+    "corewatch/geometry.py": (
+        "tests/unit/test_phantom_head.py",
+        "tests/unit/test_aligned_files.py",
+        "tests/unit/test_conversion_checks.py",
+        "tests/unit/test_alignment_frame.py",
+        "tests/unit/test_outputs_segmentation.py",
+    ),
+    "corewatch/identity.py": ("tests/unit/test_outputs_structured_report.py", "tests/unit/test_outputs_foldername.py"),
+    "corewatch/instance.py": _SELECTION,
+    "corewatch/letters.py": ("tests/unit/test_letters.py", "tests/contract/test_receipts.py"),
+    "corewatch/limits.py": ("tests/unit/test_config_settings.py",),
+    "corewatch/messages.py": ("tests/unit/test_daemon_parts.py",),
+    "corewatch/pacing.py": ("tests/unit/test_mail_pacing.py", "tests/contract/test_ledger_digests.py"),
+    "corewatch/reasons.py": ("tests/unit/test_documentation.py",),
+    "corewatch/result.py": ("tests/unit/test_result_contract.py", "tests/unit/test_notes.py"),
+    "corewatch/selection.py": (*_SELECTION, "tests/unit/test_conversion_aside.py"),
+    "corewatch/shortage.py": ("tests/unit/test_shortage.py",),
+    "corewatch/source.py": ("tests/unit/test_outputs_source.py", "tests/unit/test_outputs_segmentation.py"),
+    "corewatch/spacing.py": ("tests/unit/test_spacing.py", "tests/unit/test_conversion_checks.py"),
+    "corewatch/stack.py": (
+        "tests/unit/test_completeness_stack.py",
+        "tests/unit/test_spacing.py",
+        *_SELECTION,
+    ),
+    "corewatch/states.py": ("tests/contract/test_ledger_cases.py", "tests/contract/test_ledger_deliveries.py"),
+    "corewatch/sweeps.py": ("tests/unit/test_sweeps.py", "tests/unit/test_conversion_checks.py"),
+    "corewatch/volumes.py": ("tests/unit/test_aligned_files.py", "tests/unit/test_alignment_frame.py"),
+    "conversion/checks.py": (
+        "tests/unit/test_conversion_checks.py",
+        "tests/unit/test_conversion_grid.py",
+        "tests/unit/test_conversion_convert.py",
+    ),
+    "conversion/stack.py": _STACK,
+    "conversion/hounsfield.py": ("tests/unit/test_conversion_values.py", "tests/unit/test_conversion_convert.py"),
+    "conversion/alignment/quality.py": ("tests/unit/test_alignment_frame.py", "tests/contract/test_alignment_heads.py"),
+    "ledger/cases.py": _LEDGER_CASES,
+    "ledger/deliveries.py": _LEDGER_DELIVERIES,
+    "ledger/intake.py": (
+        "tests/contract/test_ledger_intake.py",
+        "tests/contract/test_ledger_revisions.py",
+        "tests/contract/test_ledger_cases.py",
+        "tests/integration/test_daemon_assembler.py",
+        "tests/integration/test_daemon_revisions.py",
+    ),
+    "ledger/outbox.py": ("tests/contract/test_ledger_cases.py", "tests/unit/test_daemon_parts.py"),
+    "worker/running.py": (
+        "tests/unit/test_poison_case.py",
+        "tests/unit/test_worker_frames.py",
+        "tests/unit/test_worker_foreground.py",
+    ),
+    "worker/delivering.py": (
+        "tests/unit/test_worker_frames.py",
+        "tests/unit/test_worker_destinations.py",
+        "tests/integration/test_commitment_scu.py",
+    ),
+    "outputs/mail.py": ("tests/unit/test_outputs_mail.py", "tests/unit/test_notes.py"),
+    "outputs/dicom/segmentation.py": ("tests/unit/test_outputs_segmentation.py",),
+    "outputs/dicom/report.py": ("tests/unit/test_outputs_structured_report.py",),
+    "dicom_listener/policy.py": ("tests/unit/test_listener_policy.py",),
+    "dicom_listener/negotiation.py": (
+        "tests/contract/test_listener_negotiation.py",
+        "tests/unit/test_listener_session.py",
+    ),
+}
+"""Source file or folder -> the tests that answer for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Equivalent:
+    """A mutant that behaves as the original: the file's name, the mutated line as the report prints it, and why."""
+
+    file: str
+    line: str
+    reason: str
+
+
+EQUIVALENTS: Final[tuple[Equivalent, ...]] = ()
