@@ -41,7 +41,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "corewatch/casefolder.py": ("tests/unit/test_worker_leftovers.py",),
     "corewatch/commitment.py": ("tests/unit/test_commitment_decision.py", "tests/contract/test_ledger_commitments.py"),
     "corewatch/completeness.py": ("tests/unit/test_completeness_decision.py",),
-    "corewatch/errors.py": ("tests/contract/test_receipts.py", "tests/unit/test_outputs_folder.py"),
+    "corewatch/errors.py": ("tests/unit/test_errors.py",),
     "corewatch/findings.py": ("tests/unit/test_outputs_wording.py", "tests/unit/test_result_contract.py"),
     "corewatch/foldername.py": ("tests/unit/test_outputs_foldername.py",),
     "corewatch/geometry.py": (
