@@ -38,7 +38,7 @@ SIZE = 512
 LISTENER = """
 import sys
 from config.settings import Settings
-from dicom_listener.main import serve
+from dicom_listener.program import serve
 serve(Settings.model_validate_json(sys.argv[1]))
 """
 SENDERS: dict[str, tuple[list[str], dict[str, str]]] = {

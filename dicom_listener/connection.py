@@ -11,7 +11,6 @@ from dicom_listener.pdu import HEADER, AbortReason, PduType, PeerFault
 
 LONGEST_REQUEST = 262_144
 """Bytes of the longest PDU other than P-DATA-TF: 128 contexts with forty transfer syntaxes each, and a Kerberos ticket besides."""
-_DRAIN_BYTES = 65_536
 
 _TYPES = frozenset(PduType)
 
@@ -36,21 +35,33 @@ class Connection:
         Bytes of the longest P-DATA-TF, as it is negotiated.
     """
 
-    def __init__(self, sock: socket.socket, longest_data: int, patience_s: float) -> None:
+    def __init__(self, sock: socket.socket, longest_data: int, timeout_s: float) -> None:
         self._sock = sock
         self._longest_data = longest_data
         self._buffer = bytearray(2 * (max(longest_data, LONGEST_REQUEST) + HEADER.size))
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
-        self._patience_s = patience_s
-        sock.settimeout(patience_s)
+        self._framing_lost = False
+        self._timeout_s = timeout_s
+        self._artim_deadline: float | None = None
+        sock.settimeout(timeout_s)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
-    def be_patient(self, seconds: float) -> None:
-        """Wait so long for a PDU to begin, and then for it to be whole."""
-        self._patience_s = seconds
+    def set_timeout(self, seconds: float) -> None:
+        """Wait this long for a PDU to begin, and then for it to be whole."""
+        self._timeout_s = seconds
         self._sock.settimeout(seconds)
+
+    def start_artim(self, seconds: float) -> None:
+        """Start the ARTIM timer (PS3.8 9.1.5), or start it again: until it is stopped, all reads together may take this long."""
+        self._artim_deadline = time.monotonic() + seconds
+        self._sock.settimeout(seconds)
+
+    def stop_artim(self) -> None:
+        """Stop the ARTIM timer."""
+        self._artim_deadline = None
+        self._sock.settimeout(self._timeout_s)
 
     def handshake(self) -> None:
         """Agree on TLS, where it is wanted.
@@ -58,13 +69,13 @@ class Connection:
         Raises
         ------
         OSError
-            The peer has no certificate of our authority, or no TLS, or takes too long. Nothing more can be sent to it.
+            The peer has no certificate of our authority, or no TLS, or takes too long. Nothing can be sent to it after that.
         """
         if isinstance(self._sock, ssl.SSLSocket):
             try:
                 self._sock.do_handshake()
             except OSError:
-                self.interrupt(socket.SHUT_RDWR)  # or the next word to it would begin the handshake anew, with all its patience
+                self.interrupt(socket.SHUT_RDWR)  # or the next word to it would begin the handshake again, with all its patience
                 raise
 
     def read(self) -> Pdu | None:
@@ -73,18 +84,23 @@ class Connection:
         Raises
         ------
         PeerFault
-            It is of no known type, or longer than was negotiated.
+            It is of no known type, or longer than was negotiated. Where the next PDU begins is then unknown, so that all later
+            reads discard what the peer sends until it closes the connection.
         OSError
-            The connection broke, or the peer is silent or too slow.
+            The connection broke, the peer is silent or too slow, or the ARTIM timer expired (TimeoutError).
         """
+        if self._framing_lost:
+            self._discard()
+            return None
         if self._start == self._end:
             self._start = self._end = 0
         if not self._fill(HEADER.size):
             return None
         kind, length = HEADER.unpack_from(self._buffer, self._start)
+        self._framing_lost = kind not in _TYPES or length > (self._longest_data if kind == PduType.DATA else LONGEST_REQUEST)
         if kind not in _TYPES:
             raise PeerFault("a PDU is of no known type", AbortReason.UNRECOGNISED_PDU)
-        if length > (self._longest_data if kind == PduType.DATA else LONGEST_REQUEST):
+        if self._framing_lost:
             raise PeerFault("a PDU is longer than was negotiated")
         self._fill(HEADER.size + length)
         start = self._start + HEADER.size
@@ -100,17 +116,6 @@ class Connection:
             The connection broke, or the peer does not take it.
         """
         self._sock.sendall(data)
-
-    def drain(self, seconds: float) -> None:
-        """Let the peer close the connection first, as who asked for an association must (PS3.8 9.2, state 13); not for ever."""
-        deadline = time.monotonic() + seconds
-        try:
-            self._sock.settimeout(seconds)
-            for _ in range(64):
-                if time.monotonic() > deadline or not self._sock.recv(_DRAIN_BYTES):
-                    return
-        except OSError:
-            return
 
     def interrupt(self, how: int = socket.SHUT_RD) -> None:
         """Make a `read` that waits end as if the peer had closed; with `SHUT_RDWR` a `send` too. From any thread."""
@@ -130,16 +135,35 @@ class Connection:
             left = self._end - self._start
             self._view[:left] = bytes(self._view[self._start : self._end])
             self._start, self._end = 0, left
-        deadline = time.monotonic() + self._patience_s
+        deadline = self._deadline()
         while self._end - self._start < count:
-            received = self._sock.recv_into(self._view[self._end :])
+            received = self._receive(self._end, deadline)
             if not received:
                 if self._start == self._end:
                     return False
                 raise ConnectionError("the connection ended within a PDU")
             self._end += received
-            # the kernel forgets this wish, so that it is made again and again
-            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-            if time.monotonic() > deadline:
-                raise TimeoutError("the peer is too slow")
         return True
+
+    def _discard(self) -> None:
+        deadline = self._deadline()
+        while self._receive(0, deadline):
+            pass
+
+    def _deadline(self) -> float:
+        """When the read that begins now has to be done."""
+        if self._artim_deadline is None:
+            return time.monotonic() + self._timeout_s
+        remaining = self._artim_deadline - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError("the ARTIM timer expired")
+        self._sock.settimeout(remaining)
+        return self._artim_deadline
+
+    def _receive(self, position: int, deadline: float) -> int:
+        received = self._sock.recv_into(self._view[position:])
+        # the kernel forgets this wish, so that it is made again and again
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        if time.monotonic() > deadline:
+            raise TimeoutError("the peer is too slow")
+        return received

@@ -11,12 +11,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dicom_listener.pdu import HEADER, PduType, PeerFault
-from dicom_listener.policy import APPLICATION_CONTEXT
 
 _ITEM = struct.Struct(">BxH")
 _FIXED = struct.Struct(">HH16s16s32s")
 """Protocol version, reserved, called and calling AE title, reserved."""
 _MAX_LENGTH = struct.Struct(">L")
+
+APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
+"""The DICOM application context name (PS3.7 A.2.1); there is no other."""
+_PROTOCOL_VERSION = 1
+"""Bit 0: version 1, the only one (PS3.8 Table 9-11)."""
 
 APPLICATION_CONTEXT_ITEM = 0x10
 CONTEXT_RQ_ITEM = 0x20
@@ -73,6 +77,8 @@ class AssociateRequest:
         Longest P-DATA-TF that the peer takes; 0: any.
     roles
         SOP class -> whether the peer wants to be its SCU, its SCP.
+    version_supported
+        Whether the peer supports version 1 of the protocol; if not, only the titles were read.
     """
 
     called_ae_title: str
@@ -82,6 +88,7 @@ class AssociateRequest:
     max_pdu: int
     roles: Mapping[str, tuple[bool, bool]]
     titles: bytes
+    version_supported: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +111,9 @@ def decode_request(body: memoryview) -> AssociateRequest:
     if len(body) < _FIXED.size:
         raise PeerFault("an A-ASSOCIATE-RQ is too short")
     version, _, called, calling, _ = _FIXED.unpack_from(body)
-    if not version & 1:
-        raise PeerFault("an A-ASSOCIATE-RQ has another protocol version")
+    called_ae_title, calling_ae_title, titles = _title(called), _title(calling), bytes(body[4:68])
+    if not version & _PROTOCOL_VERSION:
+        return AssociateRequest(called_ae_title, calling_ae_title, "", (), 0, {}, titles, version_supported=False)
     application_context, max_pdu = "", 0
     proposals: dict[int, Proposal] = {}
     roles: dict[str, tuple[bool, bool]] = {}
@@ -126,9 +134,8 @@ def decode_request(body: memoryview) -> AssociateRequest:
                     roles[sop_class] = wanted
     if 0 < max_pdu < _LEAST_PDU:
         raise PeerFault("the peer's longest PDU is too short to answer")
-    return AssociateRequest(
-        _title(called), _title(calling), application_context, tuple(proposals.values()), max_pdu, roles, bytes(body[4:68])
-    )
+    contexts = tuple(proposals.values())
+    return AssociateRequest(called_ae_title, calling_ae_title, application_context, contexts, max_pdu, roles, titles)
 
 
 def negotiate(request: AssociateRequest, offers: Mapping[str, Offer]) -> tuple[tuple[Context, ...], dict[int, int]]:
@@ -223,7 +230,8 @@ def _uid(value: memoryview) -> str:
 
 
 def _title(value: bytes) -> str:
-    title = value.decode("ascii", "replace").strip(" \0")
+    """Without padding: spaces as the standard says, or a zero byte and whatever follows it, as some senders in C write it."""
+    title = value.partition(b"\0")[0].decode("ascii", "replace").strip(" ")
     if not title.isprintable():
         raise PeerFault("an AE title holds control characters")  # PS3.5 6.2; they would go into log and ledger
     return title

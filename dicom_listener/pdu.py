@@ -26,6 +26,11 @@ class PduType(IntEnum):
     RELEASE_RP = 6
     ABORT = 7
 
+    @property
+    def label(self) -> str:
+        """As the standard writes it, such as A-RELEASE-RQ."""
+        return "P-DATA-TF" if self is PduType.DATA else f"A-{self.name.replace('_', '-')}"
+
 
 class AbortReason(IntEnum):
     """Reason of an A-ABORT by the service provider (PS3.8 Table 9-26)."""

@@ -8,14 +8,15 @@ from enum import Enum
 
 from config.addresses import Resolver, host_matches, parse_address
 from config.intake import Peer
+from dicom_listener.negotiation import APPLICATION_CONTEXT, AssociateRequest
 
-APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
-"""The DICOM application context name (PS3.7 A.2.1); there is no other."""
+_SERVICE_USER = 1
 
 
 class Rejection(Enum):
     """Why an association is rejected, and how the A-ASSOCIATE-RJ says it: (result, source, reason), PS3.8 Table 9-21."""
 
+    PROTOCOL_VERSION = ("protocol version not supported", 1, 2, 2)
     APPLICATION_CONTEXT = ("application context name not supported", 1, 1, 2)
     CALLED_AE_TITLE = ("called AE title is not ours", 1, 1, 7)
     CALLING_AE_TITLE = ("calling AE title is not among listener.peers", 1, 1, 3)
@@ -36,15 +37,10 @@ class Rejection(Enum):
         """Result, source and reason/diagnostic of the A-ASSOCIATE-RJ."""
         return self.value[1:]
 
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What an A-ASSOCIATE-RQ and its connection tell about the sender."""
-
-    calling_ae_title: str
-    called_ae_title: str
-    address: str
-    application_context: str = APPLICATION_CONTEXT
+    @property
+    def by_provider(self) -> bool:
+        """Whether the upper layer's service provider rejects (sources 2 and 3), not its user (source 1)."""
+        return self.codes[1] != _SERVICE_USER
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +62,27 @@ class AssociationPolicy:
     max_associations: int
     max_per_peer: int | None = None
 
-    def decide(self, request: Request, open_associations: int, resolve: Resolver, open_of_peer: int = 0) -> Rejection | None:
+    def decide(
+        self, request: AssociateRequest, address: str, open_associations: int, resolve: Resolver, open_of_peer: int = 0
+    ) -> Rejection | None:
         """Return None to accept, else the first rule that speaks against it.
 
         Parameters
         ----------
+        address
+            The peer's, as the connection has it.
         open_associations
             How many are open already, this one not counted.
         open_of_peer
-            How many of them come from the same address.
+            How many of them are from the same address.
         """
+        if not request.version_supported:
+            return Rejection.PROTOCOL_VERSION
         if request.application_context != APPLICATION_CONTEXT:
             return Rejection.APPLICATION_CONTEXT
         if request.called_ae_title.strip() != self.ae_title.strip():
             return Rejection.CALLED_AE_TITLE
-        refused = self._check_peer(request, resolve)
+        refused = self._check_peer(request.calling_ae_title, address, resolve)
         if refused is not None:
             return refused
         return self.check_room(open_associations, open_of_peer)
@@ -93,13 +95,13 @@ class AssociationPolicy:
             return Rejection.TOO_MANY_OF_PEER
         return None
 
-    def _check_peer(self, request: Request, resolve: Resolver) -> Rejection | None:
-        address = parse_address(request.address)
+    def _check_peer(self, calling_ae_title: str, host: str, resolve: Resolver) -> Rejection | None:
+        address = parse_address(host)
         if address is not None and address.is_loopback:
             return None
         if not self.peers:
             return Rejection.NOT_LOOPBACK
-        hosts = [p.host for p in self.peers if p.ae_title.strip() == request.calling_ae_title.strip()]
+        hosts = [p.host for p in self.peers if p.ae_title.strip() == calling_ae_title.strip()]
         if not hosts:
             return Rejection.CALLING_AE_TITLE
         if address is None or not any(host_matches(host, address, resolve) for host in hosts):

@@ -21,11 +21,11 @@ from corewatch.arrival import ArrivalOutcome
 from corewatch.clock import utc_now
 from corewatch.errors import OperatorNeeded, RetryLater
 from dicom_listener.contexts import ANALYSED_SOP_CLASSES, DECODABLE
-from dicom_listener.disk import DiskGuard
-from dicom_listener.instance import StoreRequest
+from dicom_listener.disk_guard import DiskGuard
+from dicom_listener.part10 import StoreRequest
 from dicom_listener.query import FoundSeries
 from dicom_listener.services import Sender
-from dicom_listener.session import IncomingImage, Session, Spool
+from dicom_listener.storage_scp import InstanceSink, SpoolTarget, StorageSession
 from ledger.durable import make_folders
 from outputs.association import PeerAddress, associated
 
@@ -67,8 +67,8 @@ def get_series(peer: PeerAddress, series: FoundSeries, settings: Settings, progr
     """
     listener, received = settings.listener, settings.received_dir
     make_folders(received)
-    spool = Spool(received, DiskGuard(received, listener.reserve_gib), utc_now, listener.max_instance_mib * _MIB)
-    session = Session(spool, Sender(peer.called_ae, peer.host))
+    spool = SpoolTarget(received, DiskGuard(received, listener.reserve_gib), utc_now, listener.max_instance_mib * _MIB)
+    session = StorageSession(spool, Sender(peer.called_ae, peer.host))
     classes = sorted(ANALYSED_SOP_CLASSES)
     # one transfer syntax in each context: the PACS can send every image as it has it
     contexts = [build_context(_GET, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])]
@@ -76,7 +76,7 @@ def get_series(peer: PeerAddress, series: FoundSeries, settings: Settings, progr
 
     def on_store(event: Any) -> Any:
         request = event.request
-        image = IncomingImage(
+        image = InstanceSink(
             session,
             StoreRequest(str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID), str(event.context.transfer_syntax)),
         )

@@ -16,17 +16,17 @@ from config.settings import Settings
 from config.stopping import StopRequest
 from corewatch.clock import Clock, utc_now
 from corewatch.errors import ConfigurationError
-from dicom_listener.association import NEGOTIATION_TIMEOUT_S, Association, Terms
-from dicom_listener.commitment import StorageCommitment
+from dicom_listener.association import NEGOTIATION_TIMEOUT_S, Association, ListenerProfile
+from dicom_listener.commitment_scp import StorageCommitment
 from dicom_listener.connection import Connection
-from dicom_listener.disk import DiskGuard
-from dicom_listener.instance import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from dicom_listener.disk_guard import DiskGuard
 from dicom_listener.negotiation import AssociateRequest
-from dicom_listener.pace import Hush, Pace
-from dicom_listener.policy import AssociationPolicy, Rejection, Request
+from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from dicom_listener.policy import AssociationPolicy, Rejection
 from dicom_listener.port import bind
 from dicom_listener.services import Service, Verification
-from dicom_listener.session import Spool, Storage
+from dicom_listener.storage_scp import SpoolTarget, Storage
+from dicom_listener.throttle import LogThrottle, TokenBucket
 from dicom_listener.tls import ServerTls
 from ledger.commitment_inbox import CommitmentInbox
 from ledger.durable import make_folders
@@ -89,10 +89,10 @@ class StorageListener:
         except OSError as error:
             raise ConfigurationError(f"data_dir: {received} cannot be made: {error.strerror}") from error
         self._settings = listener
-        spool = Spool(received, guard or DiskGuard(received, listener.reserve_gib), clock, listener.max_instance_mib * MIB)
+        spool = SpoolTarget(received, guard or DiskGuard(received, listener.reserve_gib), clock, listener.max_instance_mib * MIB)
         rate = listener.max_instances_per_s_per_peer
-        self._paced = None if rate is None else Pace(rate)
-        self._terms = Terms.of(
+        self._paced = None if rate is None else TokenBucket(rate)
+        self._profile = ListenerProfile.of(
             (
                 Verification(),
                 Storage(spool, self._pace),
@@ -112,7 +112,7 @@ class StorageListener:
         )
         self._shared_port = processes > 1
         self._resolve = resolve or RememberedNames()
-        self._hush = Hush()
+        self._log_throttle = LogThrottle()
         self._lock = threading.Lock()
         self._threads: dict[Association, threading.Thread] = {}
         self._admitted: set[Association] = set()
@@ -184,15 +184,14 @@ class StorageListener:
 
     def admit(self, association: Association, request: AssociateRequest) -> Rejection | None:
         """Count the association in, or say why not."""
-        asked = Request(request.calling_ae_title, request.called_ae_title, association.host, request.application_context)
-        rejection = self._decide(association, asked)
+        rejection = self._decide(association, request)
         if rejection is not None:
             self._say(
                 "association_rejected",
                 rejection.explanation,
                 association.host,
-                peer_ae_title=asked.calling_ae_title,
-                called_ae_title=asked.called_ae_title,
+                peer_ae_title=request.calling_ae_title,
+                called_ae_title=request.called_ae_title,
             )
         return rejection
 
@@ -205,11 +204,11 @@ class StorageListener:
         """A peer broke the rules of TLS or of the upper layer."""
         self._say("connection_refused", reason, host)
 
-    def _decide(self, association: Association, asked: Request) -> Rejection | None:
+    def _decide(self, association: Association, request: AssociateRequest) -> Rejection | None:
         if self._stopping.is_set():
             return Rejection.STOPPING
         # names are resolved without the lock: a slow name server must not hold up other senders
-        rejection = self._policy.decide(asked, 0, self._resolve)
+        rejection = self._policy.decide(request, association.host, 0, self._resolve)
         if rejection is not None:
             return rejection
         with self._lock:
@@ -249,7 +248,7 @@ class StorageListener:
                 # the handshake is the association's own business: a silent client must not keep others waiting
                 accepted = self._tls.current().wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
             connection = Connection(accepted, self._settings.max_pdu_bytes, NEGOTIATION_TIMEOUT_S)
-            association = Association(connection, host, self._terms, self)
+            association = Association(connection, host, self._profile, self)
             thread = threading.Thread(target=association.run, name=f"association-{host}")
             thread.start()
         except (OSError, RuntimeError, MemoryError) as error:  # the peer is gone again, or there is no room for one more thread
@@ -273,7 +272,7 @@ class StorageListener:
 
     def _say(self, event: str, reason: str, host: str, **details: Any) -> None:
         with self._lock:
-            held_back = self._hush.says(time.monotonic(), event, reason, host)
+            held_back = self._log_throttle.says(time.monotonic(), event, reason, host)
         if held_back is not None:
             log.warning(event, reason=reason, peer_host=host, not_logged_before=held_back, **details)
 

@@ -30,7 +30,7 @@ class Sender:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class DimseRequest:
     """A request, before its data set."""
 
     command: Command
@@ -38,7 +38,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Response:
     """The answer to a request.
 
     Attributes
@@ -59,19 +59,19 @@ class Reply:
     data_set: bytes | None = None
 
 
-PROCESSING_FAILURE = Reply(0x0110, "the receiver failed; see its log")
+PROCESSING_FAILURE = Response(0x0110, "the receiver failed; see its log")
 """PS3.7 C.5.14."""
-UNRECOGNISED = Reply(0x0211, "operation not known for this SOP class")
+UNRECOGNISED = Response(0x0211, "operation not known for this SOP class")
 """The answer to what no service of the SOP class knows (PS3.7 C.5.23)."""
 
 
-class Incoming(Protocol):
+class RequestSink(Protocol):
     """A request whose data set is arriving. Exactly one of `finish` and `discard` is called, last."""
 
     def write(self, fragment: memoryview) -> None:
         """Take the next piece of the data set; it is valid during the call only."""
 
-    def finish(self) -> Reply:
+    def finish(self) -> Response:
         """The data set is whole (or there is none): do what was asked for, and say how it went."""
 
     def discard(self) -> None:
@@ -81,7 +81,7 @@ class Incoming(Protocol):
 class Handler(Protocol):
     """One service on one association. Used by the association's thread only."""
 
-    def begin(self, request: Request) -> Incoming:
+    def begin(self, request: DimseRequest) -> RequestSink:
         """A request has come."""
 
     def close(self, outcome: ArrivalOutcome) -> None:
@@ -96,7 +96,7 @@ class Service(Protocol):
         """Command fields that it answers, such as `CommandField.N_ACTION_RQ`."""
 
     @property
-    def failure(self) -> Reply:
+    def failure(self) -> Response:
         """The answer where the service itself fails, such as `PROCESSING_FAILURE`; the log holds the cause."""
 
     def offers(self) -> Iterable[Offer]:
@@ -106,10 +106,10 @@ class Service(Protocol):
         """A handler for a new association."""
 
 
-class Collected:
+class BufferedRequest:
     """A data set that is small enough to be held in memory: collects it and asks `answer`, which gets the request and the bytes."""
 
-    def __init__(self, request: Request, answer: Callable[[Request, bytes], Reply], longest: int = 16 * 2**20) -> None:
+    def __init__(self, request: DimseRequest, answer: Callable[[DimseRequest, bytes], Response], longest: int = 16 * 2**20) -> None:
         self._request = request
         self._answer = answer
         self._longest = longest
@@ -124,10 +124,10 @@ class Collected:
         else:
             self._data += fragment
 
-    def finish(self) -> Reply:
+    def finish(self) -> Response:
         """The answer to the whole."""
         if self._too_long:
-            return Reply(RESOURCE_LIMITATION, "the data set is too long")
+            return Response(RESOURCE_LIMITATION, "the data set is too long")
         return self._answer(self._request, bytes(self._data))
 
     def discard(self) -> None:
@@ -135,16 +135,16 @@ class Collected:
         self._data.clear()
 
 
-class Settled:
+class ImmediateResponse:
     """A request whose answer is known before its data set, which is passed over."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: Response) -> None:
         self._reply = reply
 
     def write(self, fragment: memoryview) -> None:
         """Pass over a piece."""
 
-    def finish(self) -> Reply:
+    def finish(self) -> Response:
         """The answer."""
         return self._reply
 
@@ -166,9 +166,9 @@ class Verification:
         """Itself."""
         return self
 
-    def begin(self, _request: Request) -> Incoming:
+    def begin(self, _request: DimseRequest) -> RequestSink:
         """An echo."""
-        return Settled(Reply(0x0000))
+        return ImmediateResponse(Response(0x0000))
 
     def close(self, outcome: ArrivalOutcome) -> None:
         """Nothing to end."""

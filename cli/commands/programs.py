@@ -16,7 +16,7 @@ def listen(config_file: Path | None) -> None:
     """Run the DICOM listener: takes series by C-STORE, answers C-ECHO."""
     from cli.privacy import keep_private
     from config.logging import configure_logging
-    from dicom_listener.main import serve
+    from dicom_listener.program import serve
 
     settings = settings_of(config_file)
     configure_logging(settings.log, "listen")

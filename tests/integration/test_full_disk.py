@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-import dicom_listener.disk
+import dicom_listener.disk_guard
 from corewatch.states import CaseState
 from daemon.assembler import Assembler
 from ledger.store import Ledger
@@ -84,7 +84,7 @@ def test_the_listener_and_the_ledger_on_a_disk_that_runs_full(disk: SmallDisk) -
     assembler = Assembler(ledger, settings)
     kept: set[int] = set()
     refused: set[int] = set()
-    with captured_logs(dicom_listener.disk) as logs, running(settings) as listener:
+    with captured_logs(dicom_listener.disk_guard) as logs, running(settings) as listener:
         association = associate(listener.port)
         for number in range(1, 80):
             (kept if store(association, number) == SUCCESS else refused).add(number)
@@ -117,7 +117,7 @@ def test_the_listener_and_the_ledger_on_a_disk_that_runs_full(disk: SmallDisk) -
 def test_the_reserve_is_kept_free(disk: SmallDisk) -> None:
     reserve = 1 << 20
     settings = listener_settings(disk.path, reserve_gib=reserve / 1024**3)
-    with captured_logs(dicom_listener.disk) as logs, running(settings) as listener:
+    with captured_logs(dicom_listener.disk_guard) as logs, running(settings) as listener:
         association = associate(listener.port)
         answers = [store(association, number) for number in range(1, 70)]
         association.release()

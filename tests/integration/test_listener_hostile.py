@@ -311,7 +311,7 @@ def test_a_scanner_does_not_fill_the_log(listener: StorageListener) -> None:
 
 def test_a_defect_within_an_association_ends_only_that_one(listener: StorageListener, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch, captured_logs(dicom_listener.association) as logs:
-        patch.setattr(Association, "_take", lambda *_: 1 / 0)
+        patch.setattr(Association, "_take_data", lambda *_: 1 / 0)
         with wire.raw_peer(listener.port) as peer:
             peer.associate()
             peer.send(wire.pdu(4, wire.pdv(b"x", 3)))

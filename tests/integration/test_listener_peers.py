@@ -12,8 +12,8 @@ import dicom_listener.policy
 import dicom_listener.server
 from config.intake import Peer
 from config.stopping import StopRequest
-from dicom_listener.pace import Pace
 from dicom_listener.server import StorageListener
+from dicom_listener.throttle import TokenBucket
 from tests.support.listener import associate, captured_logs, listener_settings, running, send
 from tests.support.net import wait_for
 
@@ -95,13 +95,13 @@ def test_one_address_leaves_room_for_others(tmp_path: Path) -> None:
 def test_a_fast_sender_is_slowed_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[tuple[str, float]] = []
 
-    def wait(self: Pace, peer: str, now_s: float) -> float:
+    def wait(self: TokenBucket, peer: str, now_s: float) -> float:
         seconds = real(self, peer, 100.0)  # as if no time passed
         waited.append((peer, seconds))
         return min(seconds, 0.001)
 
-    real = Pace.wait_s
-    monkeypatch.setattr(Pace, "wait_s", wait)
+    real = TokenBucket.wait_s
+    monkeypatch.setattr(TokenBucket, "wait_s", wait)
     with running(listener_settings(tmp_path, max_instances_per_s_per_peer=2)) as listener:
         association = associate(listener.port)
         assert send(association, 1, 2, 3, 4) == [0, 0, 0, 0]

@@ -15,10 +15,10 @@ from pydicom import dcmread, uid
 
 import dicom_listener.association
 import dicom_listener.server
-import dicom_listener.session
+import dicom_listener.storage_scp
 from corewatch.errors import ConfigurationError
 from dicom_listener.server import StorageListener
-from dicom_listener.status import NOT_DICOM, OUT_OF_RESOURCES, WRONG_SOP_CLASS
+from dicom_listener.storage_status import NOT_DICOM, OUT_OF_RESOURCES, WRONG_SOP_CLASS
 from tests.support.listener import (
     arrivals,
     associate,
@@ -227,7 +227,7 @@ def test_a_defect_of_ours_is_no_success_and_is_logged_without_its_message(tmp_pa
     def broken(*_args: object) -> None:
         raise RuntimeError("Secret^Name")
 
-    monkeypatch.setattr(dicom_listener.session, "check_instance", broken)
+    monkeypatch.setattr(dicom_listener.storage_scp, "check_instance", broken)
     with running(listener_settings(tmp_path)) as listener, captured_logs(dicom_listener.association) as logs:
         association = associate(listener.port)
         assert send(association, 1) == [0xC211]
@@ -308,7 +308,7 @@ def test_a_port_in_use_is_said_plainly(tmp_path: Path) -> None:
 
 def test_the_log_holds_no_patient_data(tmp_path: Path) -> None:
     settings = listener_settings(tmp_path)
-    with captured_logs(dicom_listener.server, dicom_listener.session) as logs, running(settings) as listener:
+    with captured_logs(dicom_listener.server, dicom_listener.storage_scp) as logs, running(settings) as listener:
         listener.announce()
         association = associate(listener.port)
         send(association, 1)

@@ -18,11 +18,11 @@ PROGRAM = """
 import sys
 from config.logging import configure_logging
 from config.settings import Settings
-from dicom_listener.main import serve
+from dicom_listener.program import serve
 settings = Settings.model_validate_json(sys.argv[1])
 if len(sys.argv) > 2:
-    from dicom_listener import processes
-    processes.HANGS_AFTER_S = float(sys.argv[2])
+    from dicom_listener import prefork
+    prefork.HANGS_AFTER_S = float(sys.argv[2])
 configure_logging(settings.log, "listen")
 serve(settings)
 """
@@ -39,7 +39,7 @@ def program(
     environment
         Variables besides those of this process.
     hangs_after_s
-        In the place of `dicom_listener.processes.HANGS_AFTER_S`.
+        In the place of `dicom_listener.prefork.HANGS_AFTER_S`.
     """
     arguments = [settings.model_dump_json(), *([] if hangs_after_s is None else [str(hangs_after_s)])]
     log = settings.data_dir.parent / "log"

@@ -120,18 +120,20 @@ def test_another_thread_can_end_a_wait(pair: tuple[socket.socket, socket.socket]
 def test_who_does_not_close_is_not_waited_for_without_end(pair: tuple[socket.socket, socket.socket]) -> None:
     connection = Connection(pair[0], 1000, 30)
     before = time.monotonic()
-    connection.drain(0.05)
+    connection.start_artim(0.05)
+    with pytest.raises(TimeoutError):
+        connection.read()
     assert time.monotonic() - before < 20
 
 
 def test_a_handshake_that_does_not_come_to_its_end_is_the_end(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    connection = Connection(context.wrap_socket(ours, server_side=True, do_handshake_on_connect=False), 16384, patience_s=0.05)
+    connection = Connection(context.wrap_socket(ours, server_side=True, do_handshake_on_connect=False), 16384, timeout_s=0.05)
     theirs.sendall(b"\x16\x03\x01\x02")
     with pytest.raises(TimeoutError):
         connection.handshake()
-    connection.be_patient(60)
+    connection.set_timeout(60)
     with pytest.raises(OSError, match=r"(?i)pipe|eof|protocol"):
         connection.send(b"farewell")
     theirs.settimeout(10)

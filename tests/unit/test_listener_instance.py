@@ -10,8 +10,8 @@ from pydicom import Dataset, dcmread, uid
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
-from dicom_listener.instance import StoreRequest, check_instance, file_header
-from dicom_listener.status import NO_UID, NOT_DICOM, WRONG_SOP_CLASS, WRONG_SOP_INSTANCE
+from dicom_listener.part10 import StoreRequest, check_instance, file_header
+from dicom_listener.storage_status import NO_UID, NOT_DICOM, WRONG_SOP_CLASS, WRONG_SOP_INSTANCE
 from tests.support.listener import ct_slice
 
 UIDS = st.lists(st.integers(1, 2**40).map(str), min_size=2, max_size=4).map(".".join)

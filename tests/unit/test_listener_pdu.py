@@ -117,8 +117,7 @@ def test_unknown_items_are_passed_over() -> None:
 @pytest.mark.parametrize(
     "request_bytes",
     [
-        wire.associate_rq(version=2),
-        wire.associate_rq(calling=b"SCAN\0NER"),
+        wire.associate_rq(calling=b"SCAN\x1bNER"),
         wire.associate_rq(called=b"CORE\nWATCH"),
         wire.associate_rq(wire.context(2)),
         wire.associate_rq(wire.context(1) + wire.context(1)),
@@ -132,6 +131,22 @@ def test_unknown_items_are_passed_over() -> None:
 def test_requests_that_contradict_themselves(request_bytes: bytes) -> None:
     with pytest.raises(PeerFault):
         decode_request(body(request_bytes))
+
+
+@pytest.mark.parametrize(
+    "title", [b"SCANNER", b" SCANNER ", b"SCANNER\0", b"SCANNER" + bytes(9), b"SCANNER\0left", b"SCANNER \0  "]
+)
+def test_a_title_ends_at_its_padding(title: bytes) -> None:
+    request = decode_request(body(wire.associate_rq(calling=title)))
+    assert request.calling_ae_title == "SCANNER"
+    assert request.titles[16:32] == title.ljust(16), "what the answer repeats is as it was received"
+
+
+@pytest.mark.parametrize(("version", "supported"), [(1, True), (3, True), (0xFFFF, True), (0, False), (2, False), (0xFFFE, False)])
+def test_of_the_protocol_version_only_bit_0_counts(version: int, supported: bool) -> None:
+    request = decode_request(body(wire.associate_rq(version=version)))
+    assert request.version_supported == supported
+    assert bool(request.proposals) == supported, "another version may have other items"
 
 
 @pytest.mark.parametrize("longest", [8, 9, 16, 23, 128, 1023])

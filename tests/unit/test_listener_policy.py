@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from config.addresses import parse_address
 from config.intake import Peer
-from dicom_listener.policy import AssociationPolicy, Rejection, Request
+from dicom_listener.negotiation import APPLICATION_CONTEXT, AssociateRequest
+from dicom_listener.policy import AssociationPolicy, Rejection
 
 TITLES = st.from_regex(r"[A-Z0-9]{1,16}", fullmatch=True)
 ADDRESSES = st.ip_addresses().map(str)
@@ -21,13 +22,21 @@ def policy(*peers: tuple[str, str], limit: int = 4) -> AssociationPolicy:
     return AssociationPolicy("COREWATCH", [Peer(ae_title=t, host=h) for t, h in peers], limit)
 
 
-def ask(calling: str = "PACS", address: str = "10.0.0.7", called: str = "COREWATCH", context: str | None = None) -> Request:
-    return Request(calling, called, address) if context is None else Request(calling, called, address, context)
+def ask(
+    calling: str = "PACS", called: str = "COREWATCH", context: str = APPLICATION_CONTEXT, *, version_supported: bool = True
+) -> AssociateRequest:
+    return AssociateRequest(called, calling, context, (), 0, {}, b"", version_supported)
+
+
+def decide(
+    policy: AssociationPolicy, request: AssociateRequest | None = None, address: str = "10.0.0.7", count: int = 0, of_peer: int = 0
+) -> Rejection | None:
+    return policy.decide(request or ask(), address, count, resolve, of_peer)
 
 
 @given(calling=TITLES, address=ADDRESSES)
 def test_without_peers_exactly_loopback_may_send(calling: str, address: str) -> None:
-    decision = policy().decide(ask(calling, address), 0, resolve)
+    decision = decide(policy(), ask(calling), address)
     parsed = parse_address(address)
     assert parsed is not None
     assert (decision is None) == parsed.is_loopback
@@ -48,7 +57,7 @@ def test_with_peers_title_and_host_must_belong_together(
     title, host = peers[pick % len(peers)]
     calling = title if same_title else calling
     address = host if same_host else address
-    decision = policy(*peers).decide(ask(calling, address), 0, resolve)
+    decision = decide(policy(*peers), ask(calling), address)
     parsed = parse_address(address)
     assert parsed is not None
     listed = any(t == calling and parse_address(h) == parsed for t, h in peers)
@@ -60,24 +69,24 @@ def test_with_peers_title_and_host_must_belong_together(
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
 @given(calling=TITLES)
 def test_this_machine_may_send_whatever_the_peers(address: str, calling: str) -> None:
-    assert policy(("PACS", "10.0.0.7")).decide(ask(calling, address), 0, resolve) is None
+    assert decide(policy(("PACS", "10.0.0.7")), ask(calling), address) is None
 
 
 @given(called=TITLES.filter(lambda t: t != "COREWATCH"))
 def test_the_called_title_must_be_ours_whoever_asks(called: str) -> None:
-    assert policy().decide(ask(address="127.0.0.1", called=called), 0, resolve) is Rejection.CALLED_AE_TITLE
+    assert decide(policy(), ask(called=called), "127.0.0.1") is Rejection.CALLED_AE_TITLE
 
 
 @given(limit=st.integers(1, 50), count=st.integers(0, 100))
 def test_never_more_associations_than_allowed(limit: int, count: int) -> None:
-    decision = policy(limit=limit).decide(ask(address="127.0.0.1"), count, resolve)
+    decision = decide(policy(limit=limit), ask(), "127.0.0.1", count)
     assert decision is (Rejection.TOO_MANY if count >= limit else None)
 
 
 @given(limit=st.none() | st.integers(1, 50), count=st.integers(0, 100), others=st.integers(0, 100))
 def test_one_address_leaves_room_for_others(limit: int | None, count: int, others: int) -> None:
     rules = AssociationPolicy("COREWATCH", (), 1000, limit)
-    decision = rules.decide(ask(address="127.0.0.1"), count + others, resolve, count)
+    decision = decide(rules, ask(), "127.0.0.1", count + others, count)
     assert decision is (Rejection.TOO_MANY_OF_PEER if limit is not None and count >= limit else None)
 
 
@@ -100,20 +109,20 @@ def test_one_address_leaves_room_for_others(limit: int | None, count: int, other
     ],
 )
 def test_hosts(host: str, address: str, allowed: bool) -> None:
-    assert (policy(("PACS", host)).decide(ask(address=address), 0, resolve) is None) == allowed
+    assert (decide(policy(("PACS", host)), ask(), address) is None) == allowed
 
 
 def test_titles_are_compared_without_padding() -> None:
-    assert policy(("PACS", "10.0.0.7")).decide(ask(calling=" PACS   ", called="COREWATCH  "), 0, resolve) is None
+    assert decide(policy(("PACS", "10.0.0.7")), ask(calling=" PACS   ", called="COREWATCH  ")) is None
 
 
 def test_other_protocols_are_told_so_first() -> None:
-    assert policy().decide(ask(called="OTHER", context="1.2.3"), 99, resolve) is Rejection.APPLICATION_CONTEXT
+    assert decide(policy(), ask(called="OTHER", context="1.2.3"), count=99) is Rejection.APPLICATION_CONTEXT
 
 
 def test_an_address_that_is_none_is_refused() -> None:
-    assert policy(("PACS", "10.0.0.7")).decide(ask(address="?"), 0, resolve) is Rejection.HOST
-    assert policy().decide(ask(address=""), 0, resolve) is Rejection.NOT_LOOPBACK
+    assert decide(policy(("PACS", "10.0.0.7")), address="?") is Rejection.HOST
+    assert decide(policy(), address="") is Rejection.NOT_LOOPBACK
 
 
 def test_names_are_resolved_for_known_titles_only() -> None:
@@ -123,7 +132,7 @@ def test_names_are_resolved_for_known_titles_only() -> None:
         asked.append(name)
         return frozenset()
 
-    policy(("PACS", "pacs.hospital")).decide(ask(calling="STRANGER"), 0, watch)
+    policy(("PACS", "pacs.hospital")).decide(ask(calling="STRANGER"), "10.0.0.7", 0, watch)
     assert asked == []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from dicom_listener.processes import Pulses
+from dicom_listener.prefork import Pulses
 
 
 def test_who_is_silent_for_too_long_is_named() -> None:

@@ -12,15 +12,15 @@ from pydicom import dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from corewatch.arrival import ArrivalOutcome, Closing
-from dicom_listener import disk as disk_module
-from dicom_listener import session as session_module
+from dicom_listener import disk_guard as disk_module
+from dicom_listener import storage_scp as storage_module
 from dicom_listener.dimse import Command, Tag
-from dicom_listener.disk import GIB, SAY_AGAIN_S, DiskGuard
-from dicom_listener.instance import HEAD_BYTES
+from dicom_listener.disk_guard import GIB, SAY_AGAIN_S, DiskGuard
 from dicom_listener.negotiation import Context
-from dicom_listener.services import Request, Sender
-from dicom_listener.session import Session, Spool
-from dicom_listener.status import ALL, NOT_DICOM, OUT_OF_RESOURCES, SUCCESS, TOO_LARGE, WRONG_SOP_CLASS, StorageStatus
+from dicom_listener.part10 import HEAD_BYTES
+from dicom_listener.services import DimseRequest, Sender
+from dicom_listener.storage_scp import SpoolTarget, StorageSession
+from dicom_listener.storage_status import ALL, NOT_DICOM, OUT_OF_RESOURCES, SUCCESS, TOO_LARGE, WRONG_SOP_CLASS, StorageStatus
 from ledger.spool import instance_files, read_closing, write_closing
 from tests.support.listener import captured_logs, ct_slice, file_bytes
 
@@ -43,8 +43,10 @@ def disk() -> Disk:
 
 
 @pytest.fixture
-def session(tmp_path: Path, disk: Disk) -> Session:
-    return Session(Spool(tmp_path, DiskGuard(tmp_path, 2, disk), lambda: NOW, max_instance=MOST), Sender("PACS", "10.0.0.7"))
+def session(tmp_path: Path, disk: Disk) -> StorageSession:
+    return StorageSession(
+        SpoolTarget(tmp_path, DiskGuard(tmp_path, 2, disk), lambda: NOW, max_instance=MOST), Sender("PACS", "10.0.0.7")
+    )
 
 
 def data_set(number: int, size: int = 8) -> bytes:
@@ -52,14 +54,14 @@ def data_set(number: int, size: int = 8) -> bytes:
     return data[data.index(b"\x08\x00\x16\x00") :]
 
 
-def request(number: int, sop_class: str = CTImageStorage) -> Request:
+def request(number: int, sop_class: str = CTImageStorage) -> DimseRequest:
     uid = str(ct_slice(number).SOPInstanceUID)
     command = Command({Tag.AFFECTED_SOP_CLASS_UID: sop_class.encode(), Tag.AFFECTED_SOP_INSTANCE_UID: uid.encode()})
-    return Request(command, Context(1, CTImageStorage, ExplicitVRLittleEndian))
+    return DimseRequest(command, Context(1, CTImageStorage, ExplicitVRLittleEndian))
 
 
 def store(
-    session: Session, number: int = 1, *, size: int = 8, piece: int = 2**20, sop_class: str = CTImageStorage
+    session: StorageSession, number: int = 1, *, size: int = 8, piece: int = 2**20, sop_class: str = CTImageStorage
 ) -> StorageStatus:
     """Send slice `number` in pieces; returns the answer."""
     data = memoryview(data_set(number, size))
@@ -77,12 +79,12 @@ def fail_with(number: int):
     return fail
 
 
-def test_nothing_is_left_where_no_image_came(session: Session, tmp_path: Path) -> None:
+def test_nothing_is_left_where_no_image_came(session: StorageSession, tmp_path: Path) -> None:
     session.close(ArrivalOutcome.RELEASED)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_images_of_one_association_are_one_arrival(session: Session, tmp_path: Path) -> None:
+def test_images_of_one_association_are_one_arrival(session: StorageSession, tmp_path: Path) -> None:
     assert [store(session, n) for n in (1, 2, 3, 3)] == [SUCCESS] * 4
     session.close(ArrivalOutcome.RELEASED)
     (folder,) = tmp_path.iterdir()
@@ -96,7 +98,7 @@ def test_images_of_one_association_are_one_arrival(session: Session, tmp_path: P
 
 
 @pytest.mark.parametrize("piece", [7, 4096, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 1, 2**20])
-def test_the_pieces_it_comes_in_make_no_difference(session: Session, tmp_path: Path, piece: int) -> None:
+def test_the_pieces_it_comes_in_make_no_difference(session: StorageSession, tmp_path: Path, piece: int) -> None:
     assert store(session, 1, size=256, piece=piece) is SUCCESS
     (folder,) = tmp_path.iterdir()
     (file,) = instance_files(folder)
@@ -104,7 +106,7 @@ def test_the_pieces_it_comes_in_make_no_difference(session: Session, tmp_path: P
     assert dcmread(file) == ct_slice(1, size=256)
 
 
-def test_an_image_that_is_not_whole_leaves_nothing(session: Session, tmp_path: Path) -> None:
+def test_an_image_that_is_not_whole_leaves_nothing(session: StorageSession, tmp_path: Path) -> None:
     store(session, 1)
     image = session.begin(request(2))
     image.write(memoryview(data_set(2, 300)))
@@ -113,13 +115,13 @@ def test_an_image_that_is_not_whole_leaves_nothing(session: Session, tmp_path: P
     assert sorted(f.suffix for f in folder.iterdir()) == [".dcm", ".json"]
 
 
-def test_too_large_an_image_is_refused_and_leaves_nothing(session: Session, tmp_path: Path) -> None:
+def test_too_large_an_image_is_refused_and_leaves_nothing(session: StorageSession, tmp_path: Path) -> None:
     assert store(session, 1, size=1024, piece=100_000) is TOO_LARGE, "2 MiB"
     assert list(tmp_path.rglob("*.partial")) == []
     assert store(session, 1, size=700, piece=100_000) is SUCCESS
 
 
-def test_a_long_image_is_never_held_in_memory(session: Session, tmp_path: Path) -> None:
+def test_a_long_image_is_never_held_in_memory(session: StorageSession, tmp_path: Path) -> None:
     """What has come is on the disk at once, but for its beginning."""
     image = session.begin(request(1))
     image.write(memoryview(data_set(1, 400)))
@@ -130,7 +132,7 @@ def test_a_long_image_is_never_held_in_memory(session: Session, tmp_path: Path) 
     image.discard()
 
 
-def test_garbage_is_refused_before_a_file_is_made(session: Session, tmp_path: Path) -> None:
+def test_garbage_is_refused_before_a_file_is_made(session: StorageSession, tmp_path: Path) -> None:
     image = session.begin(request(1))
     image.write(memoryview(b"\xff" * 100_000))
     assert list(tmp_path.iterdir()) == []
@@ -141,7 +143,7 @@ def test_garbage_is_refused_before_a_file_is_made(session: Session, tmp_path: Pa
 @pytest.mark.parametrize("call", ["fsync", "write", "open"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
 def test_a_fault_of_the_disk_is_answered_and_leaves_no_image(
-    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+    session: StorageSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
     assert store(session, 1) is SUCCESS
     with monkeypatch.context() as patch:
@@ -155,7 +157,7 @@ def test_a_fault_of_the_disk_is_answered_and_leaves_no_image(
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
 def test_a_fault_in_the_middle_of_an_image_leaves_nothing(
-    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    session: StorageSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     store(session, 1)
     real, written = os.write, 0
@@ -174,7 +176,9 @@ def test_a_fault_in_the_middle_of_an_image_leaves_nothing(
     assert store(session, 2, size=512, piece=50_000) is SUCCESS
 
 
-def test_a_fault_when_the_folder_is_synced_is_no_success(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_when_the_folder_is_synced_is_no_success(
+    session: StorageSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store(session, 1)
     real, calls = os.fsync, []
 
@@ -192,7 +196,7 @@ def test_a_fault_when_the_folder_is_synced_is_no_success(session: Session, tmp_p
     assert len(calls) == 4, "file and folder again"
 
 
-def test_below_the_reserve_nothing_is_written(session: Session, tmp_path: Path, disk: Disk) -> None:
+def test_below_the_reserve_nothing_is_written(session: StorageSession, tmp_path: Path, disk: Disk) -> None:
     disk.free = 2 * GIB
     assert store(session) is OUT_OF_RESOURCES
     assert list(tmp_path.iterdir()) == []
@@ -203,8 +207,8 @@ def test_below_the_reserve_nothing_is_written(session: Session, tmp_path: Path, 
 def test_a_shortage_is_logged_once_not_for_every_image(tmp_path: Path, disk: Disk) -> None:
     now = 0.0
     guard = DiskGuard(tmp_path, 2, disk, lambda: now)
-    session = Session(Spool(tmp_path, guard, lambda: NOW), Sender("PACS", "10.0.0.7"))
-    with captured_logs(disk_module, session_module) as logs:
+    session = StorageSession(SpoolTarget(tmp_path, guard, lambda: NOW), Sender("PACS", "10.0.0.7"))
+    with captured_logs(disk_module, storage_module) as logs:
         for n in range(40):
             disk.free = 0 if n % 10 < 5 else 10 * GIB  # around the limit it comes and goes
             store(session, n)
@@ -225,8 +229,8 @@ def events(logs: list[Any]) -> list[str]:
     return [e["event"] for e in logs if "disk" in e["event"]]
 
 
-def test_refused_images_are_counted_in_the_log_without_patient_data(session: Session) -> None:
-    with captured_logs(disk_module, session_module) as logs:
+def test_refused_images_are_counted_in_the_log_without_patient_data(session: StorageSession) -> None:
+    with captured_logs(disk_module, storage_module) as logs:
         assert store(session, sop_class="1.2.840.10008.5.1.4.1.1.4") is WRONG_SOP_CLASS
         store(session)
         session.close(ArrivalOutcome.RELEASED)
@@ -235,7 +239,9 @@ def test_refused_images_are_counted_in_the_log_without_patient_data(session: Ses
     assert "Secret" not in repr(logs)
 
 
-def test_an_end_that_cannot_be_written_is_no_crash(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_end_that_cannot_be_written_is_no_crash(
+    session: StorageSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store(session)
     monkeypatch.setattr(os, "fsync", fail_with(errno.ENOSPC))
     session.close(ArrivalOutcome.RELEASED)
@@ -244,7 +250,7 @@ def test_an_end_that_cannot_be_written_is_no_crash(session: Session, tmp_path: P
     assert len(instance_files(folder)) == 1
 
 
-def test_an_arrival_that_the_daemon_has_ended_gets_no_further_image(session: Session, tmp_path: Path) -> None:
+def test_an_arrival_that_the_daemon_has_ended_gets_no_further_image(session: StorageSession, tmp_path: Path) -> None:
     given_up = Closing(NOW, ArrivalOutcome.ABORTED, 1)
     assert store(session, 1) is SUCCESS
     (first,) = tmp_path.iterdir()

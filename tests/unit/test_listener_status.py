@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
-from dicom_listener.status import ALL, SUCCESS, StorageStatus
+from dicom_listener.storage_status import ALL, SUCCESS, StorageStatus
 
 
 def test_codes_are_unique() -> None:

@@ -9,7 +9,7 @@ MOST_KEYS = 1024
 """Peers, or lines, that are remembered; beyond that the one that was quiet for longest is forgotten."""
 
 
-class Pace:
+class TokenBucket:
     """Spaces the answers to each peer, so that one that sends without end leaves room for the others.
 
     A peer that is held back is asked to wait, never refused: C-STORE answers come one after the other, so that a late answer slows
@@ -40,7 +40,7 @@ class _Line:
     held_back: int = 0
 
 
-class Hush:
+class LogThrottle:
     """Lets one line of a kind through, and then one a while that tells how many were held back.
 
     A scanner that tries every port and AE title must not fill the disk with our log. Besides each line's own silence, no more than

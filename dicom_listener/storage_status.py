@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dicom_listener.services import Reply
+from dicom_listener.services import Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class StorageStatus:
         """Whether the sender may forget the image: it is durable here."""
         return self.code == 0x0000
 
-    def reply(self) -> Reply:
+    def reply(self) -> Response:
         """As the answer to a C-STORE."""
-        return Reply(self.code, self.comment)
+        return Response(self.code, self.comment)
 
 
 SUCCESS = StorageStatus(0x0000, "", "Nothing: the image is on disk under its final name and survives a power loss.")

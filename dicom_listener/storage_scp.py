@@ -13,11 +13,11 @@ from corewatch.arrival import ArrivalOutcome, ArrivalSource
 from corewatch.clock import Clock
 from dicom_listener.contexts import storage_offers
 from dicom_listener.dimse import CommandField, Tag
-from dicom_listener.disk import DiskGuard
-from dicom_listener.instance import HEAD_BYTES, StoreRequest, check_instance, file_header
+from dicom_listener.disk_guard import DiskGuard
 from dicom_listener.negotiation import Offer
-from dicom_listener.services import Reply, Request, Sender
-from dicom_listener.status import INTERNAL_ERROR, OUT_OF_RESOURCES, SUCCESS, TOO_LARGE, StorageStatus
+from dicom_listener.part10 import HEAD_BYTES, StoreRequest, check_instance, file_header
+from dicom_listener.services import DimseRequest, Response, Sender
+from dicom_listener.storage_status import INTERNAL_ERROR, OUT_OF_RESOURCES, SUCCESS, TOO_LARGE, StorageStatus
 from ledger.spool import ArrivalWriter, IncomingInstance
 
 log = structlog.get_logger()
@@ -30,7 +30,7 @@ Pacer = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Spool:
+class SpoolTarget:
     """Where sessions write, and what they need for it.
 
     Attributes
@@ -51,7 +51,7 @@ class Storage:
     commands = frozenset({int(CommandField.C_STORE_RQ)})
     failure = INTERNAL_ERROR.reply()
 
-    def __init__(self, spool: Spool, pace: Pacer = lambda _host: None) -> None:
+    def __init__(self, spool: SpoolTarget, pace: Pacer = lambda _host: None) -> None:
         self._spool = spool
         self._pace = pace
 
@@ -59,15 +59,15 @@ class Storage:
         """Every storage SOP class."""
         return storage_offers()
 
-    def open(self, sender: Sender) -> Session:
+    def open(self, sender: Sender) -> StorageSession:
         """A new association sends images."""
-        return Session(self._spool, sender, self._pace)
+        return StorageSession(self._spool, sender, self._pace)
 
 
-class Session:
+class StorageSession:
     """Stores what one association sends."""
 
-    def __init__(self, spool: Spool, sender: Sender, pace: Pacer = lambda _host: None) -> None:
+    def __init__(self, spool: SpoolTarget, sender: Sender, pace: Pacer = lambda _host: None) -> None:
         self.spool = spool
         self._sender = sender
         self._pace = pace
@@ -75,10 +75,10 @@ class Session:
         self._opened_at = time.monotonic()
         self._stored = self._duplicates = self._refused = 0
 
-    def begin(self, request: Request) -> IncomingImage:
+    def begin(self, request: DimseRequest) -> InstanceSink:
         """A C-STORE-RQ has come."""
         command = request.command
-        return IncomingImage(
+        return InstanceSink(
             self,
             StoreRequest(
                 sop_class_uid=command.uid(Tag.AFFECTED_SOP_CLASS_UID),
@@ -109,7 +109,7 @@ class Session:
         self._stored += not duplicate
         self._duplicates += duplicate
 
-    def answer(self, status: StorageStatus) -> Reply:
+    def answer(self, status: StorageStatus) -> Response:
         """The answer to an image, once the sender may have it."""
         self._refused += not status.success
         self._pace(self._sender.host)
@@ -153,14 +153,14 @@ class Session:
         )
 
 
-class IncomingImage:
+class InstanceSink:
     """One image on its way to the disk.
 
     Only its beginning is ever held in memory, until it shows that the data set is the object that the request announces; the rest
     goes to the file as it comes. From the first reason to refuse it on, what comes is passed over.
     """
 
-    def __init__(self, session: Session, request: StoreRequest) -> None:
+    def __init__(self, session: StorageSession, request: StoreRequest) -> None:
         self._session = session
         self._request = request
         self._head = bytearray()
@@ -185,7 +185,7 @@ class IncomingImage:
             if len(self._head) >= HEAD_BYTES:
                 self._start(memoryview(self._head))
 
-    def finish(self) -> Reply:
+    def finish(self) -> Response:
         """The data set is whole. `SUCCESS` only after it survives a power loss."""
         if self._refusal is None and self._file is None:
             self._start(memoryview(self._head))

@@ -15,16 +15,24 @@ from corewatch.arrival import ArrivalOutcome
 from corewatch.clock import Clock
 from dicom_listener.dimse import CommandField, Tag
 from dicom_listener.negotiation import Offer
-from dicom_listener.services import PROCESSING_FAILURE, RESOURCE_LIMITATION, Collected, Incoming, Reply, Request, Sender
+from dicom_listener.services import (
+    PROCESSING_FAILURE,
+    RESOURCE_LIMITATION,
+    BufferedRequest,
+    DimseRequest,
+    RequestSink,
+    Response,
+    Sender,
+)
 from ledger.commitment_inbox import CommitmentInbox, Heard, HeardReport, HeardRequest
 from outputs.commitment.messages import ALL_COMMITTED, REQUEST, SOME_FAILED, decode_report, decode_request
 
 log = structlog.get_logger()
 
-NO_SUCH_INSTANCE: Final = Reply(0x0112, "not the storage commitment instance")
-NO_SUCH_EVENT: Final = Reply(0x0113, "no such event type")
-NO_SUCH_ACTION: Final = Reply(0x0123, "no such action type")
-DISK_TROUBLE: Final = Reply(RESOURCE_LIMITATION, "out of resources: disk full or not writable")
+NO_SUCH_INSTANCE: Final = Response(0x0112, "not the storage commitment instance")
+NO_SUCH_EVENT: Final = Response(0x0113, "no such event type")
+NO_SUCH_ACTION: Final = Response(0x0123, "no such action type")
+DISK_TROUBLE: Final = Response(RESOURCE_LIMITATION, "out of resources: disk full or not writable")
 INVALID_ARGUMENT: Final = 0x0115
 """Answers of PS3.7 C.5."""
 
@@ -58,13 +66,13 @@ class _Handler:
         self._clock = clock
         self._sender = sender
 
-    def begin(self, request: Request) -> Incoming:
-        return Collected(request, self._answer)
+    def begin(self, request: DimseRequest) -> RequestSink:
+        return BufferedRequest(request, self._answer)
 
     def close(self, outcome: ArrivalOutcome) -> None:
         pass
 
-    def _answer(self, request: Request, data: bytes) -> Reply:
+    def _answer(self, request: DimseRequest, data: bytes) -> Response:
         command = request.command
         is_action = command.field == CommandField.N_ACTION_RQ
         instance = command.uid(Tag.REQUESTED_SOP_INSTANCE_UID if is_action else Tag.AFFECTED_SOP_INSTANCE_UID)
@@ -78,14 +86,14 @@ class _Handler:
             heard = self._decode(data, request.context.transfer_syntax, is_action=is_action)
         except Exception as error:  # whatever a stranger's bytes make a decoder raise; only our own words go back
             words = str(error)[:64] if type(error) is ValueError else "the data set cannot be read"
-            return Reply(INVALID_ARGUMENT, words)
+            return Response(INVALID_ARGUMENT, words)
         try:
             self._inbox.put(heard)
         except OSError as error:
             log.error("commitment_not_written", error=error.strerror or type(error).__name__)
             return DISK_TROUBLE
         log.info("commitment_heard", what=type(heard).__name__, peer_ae_title=heard.peer_ae_title, peer_host=heard.peer_host)
-        return Reply(0x0000, elements={kind_tag: kind})
+        return Response(0x0000, elements={kind_tag: kind})
 
     def _decode(self, data: bytes, transfer_syntax: str, *, is_action: bool) -> Heard:
         dataset = read_dataset(BytesIO(data), transfer_syntax == uid.ImplicitVRLittleEndian, is_little_endian=True)

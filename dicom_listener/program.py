@@ -7,7 +7,7 @@ import signal
 from config.servicemanager import ServiceManager
 from config.settings import Settings
 from config.stopping import StopRequest
-from dicom_listener.processes import supervise
+from dicom_listener.prefork import supervise
 from dicom_listener.server import StorageListener
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
