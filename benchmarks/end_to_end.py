@@ -20,8 +20,8 @@ from pathlib import Path
 from corewatch.findings import Side
 from corewatch.states import CaseState
 from ledger.cases import HistoryLine
+from phantom.dicom_series import write_series
 from phantom.head import HeadSpec, PhantomHead, make_head
-from phantom.series import write_series
 from tests.support.mailbox import Mailbox
 from tests.support.orthanc import Orthanc
 from tests.support.programs import Corewatch

@@ -26,7 +26,7 @@ from corewatch.findings import Finding, ModelIdentity, Side
 from corewatch.geometry import LPS_TO_RAS, NETWORK_SHAPE, NETWORK_TO_RAS, inverse
 from corewatch.identity import case_key
 from corewatch.result import Result
-from corewatch.source import SourceImages, SourceSlice
+from corewatch.source_images import SourceImages, SourceSlice
 from corewatch.states import CaseState
 from corewatch.volumes import AlignmentQuality
 from outputs.case import ReportedCase

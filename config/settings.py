@@ -14,7 +14,7 @@ from config.portal import PortalSettings
 from config.section import Port, Section
 from config.series import SeriesSettings
 from config.sources import Source
-from corewatch.limits import Limits
+from corewatch.stage_limits import StageLimits
 
 
 def _number(value: object) -> object:
@@ -70,9 +70,9 @@ class WorkSettings(Section):
     """Below this score a head is not analysed; None: the threshold that comes with the alignment."""
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> StageLimits:
         """The stages' time limits."""
-        return Limits(self.prepare_limit_s, self.detect_limit_s, self.deliver_limit_s)
+        return StageLimits(self.prepare_limit_s, self.detect_limit_s, self.deliver_limit_s)
 
 
 class FlowerSettings(Section):

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conversion.aside import set_aside
-from conversion.checks import A_STACK, Demands, check_series, one_patient
 from conversion.frames import check_pixels
 from conversion.hounsfield import check_plausible
 from conversion.parallel import decode_slices
 from conversion.problems import Problem, gravest_first, raise_problems
+from conversion.series_checks import A_STACK, Demands, check_series, one_patient
+from conversion.series_reference import SourceReference, reference_to
 from conversion.slices import Slice, read_slices
-from conversion.source import SourceReference, reference_to
-from conversion.stack import check_grid, on_grid, plan_stack
+from conversion.volume_grid import check_grid, on_grid, plan_grid
 from corewatch.errors import NotAnalysed
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
@@ -33,7 +33,7 @@ def convert_series(paths: Sequence[Path], *, threads: int = 2, demands: Demands 
     An image that came twice counts once, if both copies show the same; localizers, projections and pages are set aside and named.
     A tilted gantry is sheared back.
     Blocks of different steps, and irregular steps that are short enough, are interpolated (`LARGEST_PLANNED_STEP_MM` and
-    `LARGEST_BRIDGED_STEP_MM` of `conversion.checks`).
+    `LARGEST_BRIDGED_STEP_MM` of `conversion.series_checks`).
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def convert_with_reference(
     problems += check_pixels([*found.slices, *found.copies])
     raise_problems(gravest_first(problems), found.notes)
 
-    stack = plan_stack([one.instance for one in found.slices])
+    stack = plan_grid([one.instance for one in found.slices])
     check_grid(stack)
     slices = [found.slices[k] for k in stack.order]
     hu = decode_slices(slices, threads)

@@ -8,10 +8,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from conversion.checks import LARGEST_PLANNED_STEP_MM
 from conversion.decoders import PixelFormat
+from conversion.series_checks import LARGEST_PLANNED_STEP_MM
 from conversion.slices import Rescale
-from conversion.stack import AIR_HU
+from conversion.volume_grid import AIR_HU
 from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
 

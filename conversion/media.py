@@ -37,7 +37,7 @@ ZIP_ERRORS: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, N
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ArchiveLimits:
     """How far an archive may grow.
 
     Attributes
@@ -59,10 +59,10 @@ class Limits:
     ratio_free_bytes: int = 64 << 20
 
 
-LIMITS: Final = Limits()
+ARCHIVE_LIMITS: Final = ArchiveLimits()
 
 
-def check_entries(entries: Sequence[zipfile.ZipInfo], archive_bytes: int, limits: Limits = LIMITS) -> None:
+def check_entries(entries: Sequence[zipfile.ZipInfo], archive_bytes: int, limits: ArchiveLimits = ARCHIVE_LIMITS) -> None:
     """Refuse an archive that cannot be unpacked or is made to do harm, going by its table of contents.
 
     The stated sizes can be relied on: `zipfile` reads no entry beyond its own, and one that is stated too small is damaged for it.
@@ -97,7 +97,7 @@ def find_files(root: Path) -> list[Path]:
     return [path for path in candidates if _is_dicom_file(path)]
 
 
-def unpack(archive: Path, folder: Path, limits: Limits = LIMITS) -> list[Path]:
+def unpack(archive: Path, folder: Path, limits: ArchiveLimits = ARCHIVE_LIMITS) -> list[Path]:
     """Unpack the DICOM files of a zip into `folder`, under names of our own (`000001.dcm`, ...).
 
     Names in archives often hold patients' names, and may point outside of the folder; they are not used at all.

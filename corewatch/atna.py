@@ -41,7 +41,7 @@ MESSAGE_ID: Final = "DICOM+RFC3881"
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class ArchivePeer:
     """A system that results go to, as the settings name it."""
 
     user: str
@@ -56,11 +56,11 @@ class Site:
     source_id: str
     ae_title: str
     host: str
-    pacs: Mapping[str, Peer]
+    pacs: Mapping[str, ArchivePeer]
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
+class TrailLine:
     """A line of the trail with what belongs to it."""
 
     at: datetime
@@ -85,7 +85,7 @@ class _Participant:
     media: str = ""
 
 
-def message(fact: Fact, site: Site) -> bytes | None:
+def audit_message(fact: TrailLine, site: Site) -> bytes | None:
     """The XML of the message for a line, UTF-8; None where DICOM has none for it."""
     us = site.ae_title
     destination = str(fact.detail.get("destination", ""))
@@ -115,7 +115,7 @@ def message(fact: Fact, site: Site) -> bytes | None:
     return None
 
 
-def _to_peer(site: Site, peer: Peer) -> list[_Participant]:
+def _to_peer(site: Site, peer: ArchivePeer) -> list[_Participant]:
     web = _kind(peer.address) == _URI  # a DICOMweb service has no AE title
     ours = _Participant(site.ae_title, True, _SOURCE, site.host, "" if web else site.ae_title)
     return [ours, _Participant(peer.user, False, _DESTINATION, peer.address, "" if web else peer.user)]
@@ -129,7 +129,7 @@ def _export(site: Site, to: Sequence[str], kind: str) -> list[_Participant]:
 
 
 def _xml(
-    fact: Fact,
+    fact: TrailLine,
     site: Site,
     event: tuple[str, str],
     action: str,
@@ -215,7 +215,7 @@ def _clean(text: str) -> str:
     return "".join(letter for letter in text if letter.isprintable())
 
 
-def syslog(line_id: int, at: datetime, host: str, process: str, xml: bytes) -> bytes:
+def syslog_frame(line_id: int, at: datetime, host: str, process: str, xml: bytes) -> bytes:
     """An RFC 5424 message in the frame of RFC 5425 (octet counting).
 
     `line_id` is the number of the line in the trail, so that a receiver can tell a copy (32473: RFC 5612).

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from corewatch.instance import Instance
-from corewatch.stack import analyse
+from corewatch.slice_stack import find_stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class Transfer:
     """One association that brought instances of the series, or one of the same sender that may still bring some.
 
     Attributes
@@ -61,27 +61,27 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
-class Passages:
-    """What the associations of a series say, taken together (see `weigh`)."""
+class TransferSummary:
+    """What the associations of a series say, taken together (see `summarise`)."""
 
     open_arrivals: bool
     aborted: bool
     one_after_another: bool
 
 
-def weigh(passages: Iterable[Passage]) -> Passages:
+def summarise(transfers: Iterable[Transfer]) -> TransferSummary:
     """Sum up the associations of a series.
 
     An abort is made good by an association that began after it, brought instances and was released. Two associations that both
     brought instances and were released count as one after another unless they overlapped: a sender with parallel associations opens
     them all at the beginning, one with an association per image or per batch does not.
     """
-    known = list(passages)
+    known = list(transfers)
     released = [p for p in known if p.carried and p.closed_at is not None and not p.aborted]
     failed = [p.closed_at for p in known if p.carried and p.closed_at is not None and p.aborted]
     latest_start = max((p.opened_at for p in released), default=None)
     first_end = min((p.closed_at for p in released if p.closed_at is not None), default=None)
-    return Passages(
+    return TransferSummary(
         open_arrivals=any(p.closed_at is None for p in known),
         aborted=any(latest_start is None or latest_start < at for at in failed),
         one_after_another=latest_start is not None and first_end is not None and first_end < latest_start,
@@ -155,7 +155,7 @@ def looks_whole(instances: Sequence[Instance]) -> bool:
     """Whether nothing in the headers says that a slice is missing: a regular stack, or multi-frame objects, whole by themselves."""
     if instances and all(i.frames > 1 for i in instances):
         return True
-    stack = analyse(instances)
+    stack = find_stack(instances)
     return stack is not None and stack.regular
 
 

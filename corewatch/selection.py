@@ -17,7 +17,7 @@ from typing import Final
 from corewatch.identity import RESULT_SERIES
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
-from corewatch.stack import Stack, analyse, degrees_from_axial
+from corewatch.slice_stack import SliceStack, degrees_from_axial, find_stack
 
 MAX_TEXT: Final = 256
 """Characters of a description that are looked at. The patterns are the site's own; what they search comes from strangers."""
@@ -184,7 +184,7 @@ class _Facts:
     protocol: str
     agent: str
     kernel: str
-    stack: Stack | None
+    stack: SliceStack | None
     slices: int
     thickness_mm: float | None
 
@@ -195,7 +195,7 @@ class _Facts:
             return _plain(max(counted, key=lambda v: (counted[v], v)))
 
         frames = sum(i.frames for i in instances)
-        stack = None if any(i.frames > 1 for i in instances) else analyse(instances)
+        stack = None if any(i.frames > 1 for i in instances) else find_stack(instances)
         return cls(
             body_part=common(lambda i: i.body_part),
             study=common(lambda i: i.study_description),

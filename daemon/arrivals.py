@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from corewatch.arrival import Arrival, ArrivalOutcome, ArrivalSource, Closing
-from corewatch.completeness import Passage
+from corewatch.completeness import Transfer
 from ledger.durable import PARTIAL_SUFFIX
 from ledger.spool import aligned_file, instance_files, read_arrival, read_closing
 
@@ -92,12 +92,12 @@ class OpenArrival:
             files.append(aligned)
         return sorted(p for p in files if p.name not in self.known)
 
-    def passage(self, now: datetime, idle: timedelta, *, carried: bool) -> Passage:
+    def transfer(self, now: datetime, idle: timedelta, *, carried: bool) -> Transfer:
         """This arrival as a sign of completeness. One that is silent for `idle` counts as aborted: its program may have died."""
         if self.left or (self.closing is None and now - self.last_change < idle):
-            return Passage(self.arrival.opened_at, None, carried=carried)
+            return Transfer(self.arrival.opened_at, None, carried=carried)
         closing = self.closing or Closing(self.last_change, ArrivalOutcome.ABORTED, 0)
-        return passage_of(self.arrival, closing, carried=carried)
+        return transfer_of(self.arrival, closing, carried=carried)
 
     def same_sender(self, other: Arrival) -> bool:
         """Whether `other` came over the network from the same application on the same host."""
@@ -126,11 +126,11 @@ class PastArrival:
     series: frozenset[str]
 
 
-def passage_of(arrival: Arrival, closing: Closing, *, carried: bool = True) -> Passage:
+def transfer_of(arrival: Arrival, closing: Closing, *, carried: bool = True) -> Transfer:
     """A closed arrival as a sign of completeness."""
     # a clock that was set back meanwhile must not let it end before it began: it would seem to come after itself
     closed_at = max(closing.closed_at, arrival.opened_at)
-    return Passage(arrival.opened_at, closed_at, aborted=closing.outcome is ArrivalOutcome.ABORTED, carried=carried)
+    return Transfer(arrival.opened_at, closed_at, aborted=closing.outcome is ArrivalOutcome.ABORTED, carried=carried)
 
 
 class ArrivalFolders:

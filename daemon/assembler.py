@@ -15,9 +15,9 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from config.settings import Settings
 from conversion.headers import read_instance as read_dicom_instance
 from corewatch.arrival import Arrival, ArrivalSource
-from corewatch.completeness import Passage, Wait, decide, weigh
+from corewatch.completeness import Transfer, Wait, decide, summarise
 from daemon.admission import Admission
-from daemon.arrivals import passage_of
+from daemon.arrivals import transfer_of
 from daemon.expected import ExpectedCounts
 from daemon.indexing import ReadInstance
 from daemon.recovery import end_singles, recover
@@ -124,7 +124,7 @@ class Assembler:
 
     def _decide(self, series: ReceivingSeries, now: datetime) -> None:
         carriers = list(self._carriers(series))
-        signs = weigh(self._passages(series, carriers, now))
+        signs = summarise(self._transfers(series, carriers, now))
         quiet_since = self._quiet_since(series, now)
         answer = decide(
             series.instances,
@@ -201,15 +201,15 @@ class Assembler:
             if past is not None:
                 yield past.arrival
 
-    def _passages(self, series: ReceivingSeries, carriers: list[Arrival], now: datetime) -> Iterator[Passage]:
+    def _transfers(self, series: ReceivingSeries, carriers: list[Arrival], now: datetime) -> Iterator[Transfer]:
         for arrival in carriers:
             is_open = self._taking.open.get(arrival.arrival_id)
             if is_open is not None:
-                yield is_open.passage(now, self._idle, carried=True)
+                yield is_open.transfer(now, self._idle, carried=True)
             elif (past := self._taking.past_arrival(arrival.arrival_id)) is not None and past.closing is not None:
-                yield passage_of(arrival, past.closing)
+                yield transfer_of(arrival, past.closing)
         ids = {a.arrival_id for a in carriers}
         for arrival_id, other in self._taking.open.items():
             # an association that has brought other series only is the next one of its sender, not a part of this one
             if arrival_id not in ids and (other.left or not other.series) and any(other.same_sender(a) for a in carriers):
-                yield other.passage(now, self._idle, carried=False)
+                yield other.transfer(now, self._idle, carried=False)

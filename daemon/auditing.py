@@ -17,7 +17,7 @@ from config.audit import SyslogSettings
 from config.keys import own_key
 from config.settings import Settings
 from conversion.elements import read_header
-from corewatch.atna import Fact, Peer, Site, message, syslog
+from corewatch.atna import ArchivePeer, Site, TrailLine, audit_message, syslog_frame
 from corewatch.errors import CorewatchError
 from daemon.syslog import Unconfirmed, send
 from ledger.store import Ledger
@@ -42,8 +42,8 @@ class Auditing:
     ) -> None:
         self._ledger, self._to, self._send = ledger, to, send
         self._host = socket.gethostname()
-        peers = {p.name: Peer(p.ae_title, p.host) for p in settings.deliver.pacs}
-        peers |= {web.name: Peer(bare, bare) for web in settings.deliver.dicomweb for bare in [_without_login(web.url)]}
+        peers = {p.name: ArchivePeer(p.ae_title, p.host) for p in settings.deliver.pacs}
+        peers |= {web.name: ArchivePeer(bare, bare) for web in settings.deliver.dicomweb for bare in [_without_login(web.url)]}
         self._site = Site(to.source_id, settings.listener.ae_title, self._host, peers)
         self._received = settings.received_dir
         self._key = own_key(settings.data_dir, "patients in the audit trail")
@@ -87,9 +87,9 @@ class Auditing:
     def _frame(self, line: Line) -> bytes | None:
         origin = Origin(None, ()) if line.case_id is None else self._ledger.trail.origin(line.case_id)
         patient = self._patient(origin.image)
-        fact = Fact(line.at, line.event, line.detail, line.case_id, origin.study_uid, origin.senders, patient)
-        xml = message(fact, self._site)
-        return None if xml is None else syslog(line.id, line.at, self._host, str(os.getpid()), xml)
+        fact = TrailLine(line.at, line.event, line.detail, line.case_id, origin.study_uid, origin.senders, patient)
+        xml = audit_message(fact, self._site)
+        return None if xml is None else syslog_frame(line.id, line.at, self._host, str(os.getpid()), xml)
 
     def _patient(self, image: str | None) -> str:
         """The Patient ID of an image or a pseudonym of it; empty where there is none, or the image is no longer there."""

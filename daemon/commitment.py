@@ -10,15 +10,15 @@ import structlog
 from config.addresses import RememberedNames, Resolver, host_matches, parse_address
 from config.intake import Peer
 from config.settings import Settings
-from corewatch.commitment import NO_SUCH_OBJECT, Failure, Reference, Report
 from corewatch.errors import CorewatchError
+from corewatch.storage_commitment import NO_SUCH_OBJECT, CommitmentFailure, CommitmentReport, InstanceReference
 from ledger.commitment_inbox import CommitmentInbox, HeardReport, HeardRequest
 from ledger.commitments_owed import Owed
 from ledger.store import Ledger
 
 log = structlog.get_logger()
 
-SendReport = Callable[[Peer, Report], object]
+SendReport = Callable[[Peer, CommitmentReport], object]
 """Brings an answer to a peer; raises `CorewatchError` where it is not taken."""
 
 SETTLE = timedelta(seconds=30)
@@ -136,26 +136,26 @@ class Commitment:
         )
         return False
 
-    def _report(self, owed: Owed) -> Report:
+    def _report(self, owed: Owed) -> CommitmentReport:
         """What we can promise: only what is in the ledger, and on the disk."""
         kept = self._ledger.commitments_owed.kept([r.sop_instance_uid for r in owed.references])
-        committed: list[Reference] = []
-        failed: list[Failure] = []
+        committed: list[InstanceReference] = []
+        failed: list[CommitmentFailure] = []
         for reference in owed.references:
             found = kept.get(reference.sop_instance_uid)
             if found is None or not (self._received / found.path).is_file():
-                failed.append(Failure(reference, NO_SUCH_OBJECT))
+                failed.append(CommitmentFailure(reference, NO_SUCH_OBJECT))
             elif found.sop_class_uid != reference.sop_class_uid:
-                failed.append(Failure(reference, CLASS_CONFLICT))
+                failed.append(CommitmentFailure(reference, CLASS_CONFLICT))
             else:
                 committed.append(reference)
-        return Report(owed.transaction_uid, tuple(committed), tuple(failed))
+        return CommitmentReport(owed.transaction_uid, tuple(committed), tuple(failed))
 
 
 def send_over_network(settings: Settings) -> SendReport:
     """Answers go out over associations of our own, under the listener's AE title and with its TLS files."""
 
-    def send(peer: Peer, report: Report) -> None:
+    def send(peer: Peer, report: CommitmentReport) -> None:
         # imported when first needed: most sites are never asked
         from outputs.association import PeerAddress, TlsFiles
         from outputs.commitment.scu import send_report

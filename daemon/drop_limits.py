@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from config.intake import WatchSettings
-from conversion.media import Limits as ArchiveLimits
+from conversion.media import ArchiveLimits
 
 MIB = 1024**2
 

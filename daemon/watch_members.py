@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import IO
 
-from conversion.media import DAMAGED, ZIP_ERRORS, Limits, check_entries, is_link
+from conversion.media import DAMAGED, ZIP_ERRORS, ArchiveLimits, check_entries, is_link
 from corewatch.errors import CorewatchError, NotAnalysed, RetryLater
 from daemon.drop_limits import LIMITS, DropLimits
 from daemon.media_index import is_index
@@ -205,7 +205,7 @@ def has_end(stream: IO[bytes]) -> bool:
     return found
 
 
-def check_archive(infos: list[zipfile.ZipInfo], archive_bytes: int, limits: Limits = LIMITS.archive) -> None:
+def check_archive(infos: list[zipfile.ZipInfo], archive_bytes: int, limits: ArchiveLimits = LIMITS.archive) -> None:
     """Refuse archives that are made to do harm, going by their table of contents.
 
     Raises

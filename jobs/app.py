@@ -5,12 +5,12 @@ from __future__ import annotations
 from celery import Celery
 from kombu import Queue
 
-from corewatch.limits import Limits
+from corewatch.stage_limits import StageLimits
 from corewatch.states import Stage
 from jobs.names import QUEUE_OF, QUEUES, task_name
 
 
-def make_app(broker_url: str, limits: Limits | None = None) -> Celery:
+def make_app(broker_url: str, limits: StageLimits | None = None) -> Celery:
     """Build the application.
 
     Parameters
@@ -20,7 +20,7 @@ def make_app(broker_url: str, limits: Limits | None = None) -> Celery:
     limits
         Soft time limits of the stages.
     """
-    limits = limits or Limits()
+    limits = limits or StageLimits()
     app = Celery("corewatch", broker=broker_url, set_as_current=False)
     app.conf.update(
         # JSON only: a message must never be able to carry code

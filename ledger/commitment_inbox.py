@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from corewatch.commitment import Failure, Reference, Report
+from corewatch.storage_commitment import CommitmentFailure, CommitmentReport, InstanceReference
 from ledger.durable import make_folders, write_durably
 
 _SUFFIX = ".json"
@@ -27,7 +27,7 @@ class HeardRequest:
     peer_ae_title: str
     peer_host: str
     transaction_uid: str
-    references: tuple[Reference, ...]
+    references: tuple[InstanceReference, ...]
     at: datetime
 
 
@@ -37,7 +37,7 @@ class HeardReport:
 
     peer_ae_title: str
     peer_host: str
-    report: Report
+    report: CommitmentReport
     at: datetime
 
 
@@ -94,11 +94,11 @@ def _read(record: dict[str, Any]) -> Heard:
     peer = (record["peer_ae_title"], record["peer_host"])
     at = datetime.fromisoformat(record["at"])
     if record["kind"] == _REQUEST:
-        return HeardRequest(*peer, record["transaction_uid"], tuple(Reference(*pair) for pair in record["references"]), at)
-    committed = tuple(Reference(*pair) for pair in record["committed"])
-    failed = tuple(Failure(Reference(*pair), reason) for *pair, reason in record["failed"])
-    return HeardReport(*peer, Report(record["transaction_uid"], committed, failed), at)
+        return HeardRequest(*peer, record["transaction_uid"], tuple(InstanceReference(*pair) for pair in record["references"]), at)
+    committed = tuple(InstanceReference(*pair) for pair in record["committed"])
+    failed = tuple(CommitmentFailure(InstanceReference(*pair), reason) for *pair, reason in record["failed"])
+    return HeardReport(*peer, CommitmentReport(record["transaction_uid"], committed, failed), at)
 
 
-def _pair(reference: Reference) -> list[str]:
+def _pair(reference: InstanceReference) -> list[str]:
     return [reference.sop_class_uid, reference.sop_instance_uid]

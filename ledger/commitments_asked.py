@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from corewatch.commitment import Asked, Report
 from corewatch.messages import Work
 from corewatch.states import DeliveryState, Stage, check_delivery_transition
+from corewatch.storage_commitment import CommitmentReport, CommitmentRequest
 from ledger.database import Database, post, record
 from ledger.tables import commitments_asked, deliveries
 
@@ -23,7 +23,7 @@ class CommitmentsAsked:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def of(self, case_id: str, destination: str) -> list[Asked]:
+    def of(self, case_id: str, destination: str) -> list[CommitmentRequest]:
         """Transactions of a delivery since it was planned (or an operator started it anew), oldest first."""
         asked = commitments_asked.c
         with self._database.reading() as connection:
@@ -75,7 +75,7 @@ class CommitmentsAsked:
                 self._wake(connection, row.case_id, row.destination, now)
             return row.reported_at is None
 
-    def report(self, report: Report) -> bool:
+    def report(self, report: CommitmentReport) -> bool:
         """Write an answer down and look at its delivery again; False where nobody asked, or it was answered before."""
         now = self._database.clock()
         with self._database.transaction() as connection:
@@ -139,8 +139,8 @@ def _delivery(case_id: str, destination: str) -> Any:
     return (deliveries.c.case_id == case_id) & (deliveries.c.destination == destination)
 
 
-def _asked(row: Row[Any]) -> Asked:
-    return Asked(
+def _asked(row: Row[Any]) -> CommitmentRequest:
+    return CommitmentRequest(
         transaction_uid=row.transaction_uid,
         instances=tuple(row.instances),
         deadline=row.deadline,

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, update
 
-from corewatch.commitment import Reference
+from corewatch.storage_commitment import InstanceReference
 from ledger.database import Database, record
 from ledger.tables import commitments_owed, instances
 
@@ -25,7 +25,7 @@ class Owed:
     transaction_uid: str
     peer_ae_title: str
     peer_host: str
-    references: tuple[Reference, ...]
+    references: tuple[InstanceReference, ...]
     asked_at: datetime
     attempts: int
 
@@ -45,7 +45,12 @@ class CommitmentsOwed:
         self._database = database
 
     def add(
-        self, transaction_uid: str, peer_ae_title: str, peer_host: str, references: tuple[Reference, ...], asked_at: datetime
+        self,
+        transaction_uid: str,
+        peer_ae_title: str,
+        peer_host: str,
+        references: tuple[InstanceReference, ...],
+        asked_at: datetime,
     ) -> bool:
         """Write a request down; False where it is known already. The same again after its answer was given is answered again."""
         now = self._database.clock()
@@ -127,7 +132,7 @@ def _owed(row: Row[Any]) -> Owed:
         row.transaction_uid,
         row.peer_ae_title,
         row.peer_host,
-        tuple(Reference(sop_class, uid) for sop_class, uid in row.instances),
+        tuple(InstanceReference(sop_class, uid) for sop_class, uid in row.instances),
         row.asked_at,
         row.attempts,
     )

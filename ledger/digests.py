@@ -10,8 +10,8 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, no
 
 from corewatch.identity import new_case_id
 from corewatch.letters import LetterState
+from corewatch.mail_throttle import HOUR, MailLimits, SendMode, SentMail, ThrottleDecision, throttle
 from corewatch.messages import Work
-from corewatch.pacing import HOUR, Limits, Pace, Sent, Verdict, decide
 from corewatch.states import DeliveryState, Stage
 from ledger.database import Database, post, record
 from ledger.tables import cases, deliveries, letters, mail_places
@@ -29,7 +29,7 @@ _LOCK: Final = 0x6D61696C
 class Decision:
     """What to do with a claimed delivery; for a digest its name."""
 
-    verdict: Verdict
+    verdict: ThrottleDecision
     digest: str | None = None
 
 
@@ -40,7 +40,7 @@ class Digests:
         self._database = database
 
     def decide(
-        self, case_id: str, destination: str, limits: Limits, *, alerts_apart: bool, lease_s: float, holder: str | None = None
+        self, case_id: str, destination: str, limits: MailLimits, *, alerts_apart: bool, lease_s: float, holder: str | None = None
     ) -> Decision:
         """Decide about a delivery that is claimed and not urgent; for a digest, claim what else waits.
 
@@ -59,7 +59,7 @@ class Digests:
                 )
             ).all()
             if any(row.about == case_id and not row.digest for row in places):
-                return Decision(Verdict(Pace.ALONE))  # it has its place from an attempt that failed
+                return Decision(ThrottleDecision(SendMode.ALONE))  # it has its place from an attempt that failed
             waiting = _waiting(destination, now - limits.alert_alone_for if alerts_apart else None)
             others = connection.scalars(
                 select(deliveries.c.case_id)
@@ -69,10 +69,10 @@ class Digests:
                 .limit(MOST_CASES - 1)
                 .with_for_update(of=deliveries)  # another worker may be claiming one of them (PostgreSQL)
             ).all()
-            verdict = decide(1 + len(others), [Sent(row.at, row.digest) for row in places], limits, now)
-            if verdict.pace is Pace.WAIT:
+            verdict = throttle(1 + len(others), [SentMail(row.at, row.digest) for row in places], limits, now)
+            if verdict.mode is SendMode.WAIT:
                 return Decision(verdict)
-            digest = new_case_id() if verdict.pace is Pace.DIGEST else None
+            digest = new_case_id() if verdict.mode is SendMode.DIGEST else None
             connection.execute(delete(mail_places).where(mail_places.c.at < now - 24 * HOUR))
             connection.execute(
                 insert(mail_places).values(destination=destination, about=digest or case_id, digest=digest is not None, at=now)
@@ -148,7 +148,7 @@ class Digests:
                 leader = case_id if case_id in still_open else still_open[0]
                 post(connection, now, Work(Stage.DELIVER, leader, destination), not_before)
 
-    def urgent(self, destination: str, limits: Limits, most: int) -> list[str]:
+    def urgent(self, destination: str, limits: MailLimits, most: int) -> list[str]:
         """Ids of cases whose recent alerts wait for this destination, the latest first."""
         now = self._database.clock()
         with self._database.reading() as connection:

@@ -224,7 +224,7 @@ letters = Table(
     Index("letters_by_time", "destination", "ended_at"),
 )
 
-# mails that took a place in the hour, see `corewatch.pacing`; older ones are forgotten
+# mails that took a place in the hour, see `corewatch.mail_throttle`; older ones are forgotten
 mail_places = Table(
     "mail_places",
     metadata,

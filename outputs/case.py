@@ -9,7 +9,7 @@ from pathlib import Path
 from corewatch.casefolder import CaseFolder
 from corewatch.errors import NotAnalysed
 from corewatch.result import Result
-from corewatch.source import SourceImages
+from corewatch.source_images import SourceImages
 from corewatch.states import CaseState
 
 

@@ -14,7 +14,7 @@ from corewatch.geometry import Matrix
 from phantom.infarct import CORE_ML_RANGE, Infarct, core_mask, draw_infarct
 from phantom.painting import Brain, below_skull, brain_of, paint
 from phantom.shapes import Array
-from phantom.surroundings import LOWER
+from phantom.skull_and_neck import LOWER
 from phantom.variation import Variation, pull
 from phantom.vessels import Centrelines, grow, stamp
 

@@ -10,8 +10,8 @@ from scipy.ndimage import gaussian_filter
 
 from phantom.infarct import Infarct
 from phantom.shapes import Array, Field
-from phantom.surroundings import AIR_HU, SKIN_HU, surroundings
-from phantom.template import TEMPLATE_ORIGIN, tissue_maps
+from phantom.skull_and_neck import AIR_HU, SKIN_HU, surroundings
+from phantom.tissue_maps import TEMPLATE_ORIGIN, tissue_maps
 from phantom.variation import Pulled, Variation
 
 _FALX_HU = 62.0

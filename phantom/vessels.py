@@ -17,7 +17,7 @@ from scipy.interpolate import PchipInterpolator
 from corewatch.findings import Side
 from corewatch.geometry import Matrix, apply
 from phantom.shapes import Array, Point
-from phantom.surroundings import surroundings
+from phantom.skull_and_neck import surroundings
 
 _STEP_MM = 0.6
 

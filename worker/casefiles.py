@@ -14,7 +14,7 @@ import numpy as np
 from corewatch.casefolder import CaseFolder
 from corewatch.findings import Finding, ModelIdentity, Side
 from corewatch.geometry import Matrix
-from corewatch.source import SourceImages, SourceSlice
+from corewatch.source_images import SourceImages, SourceSlice
 from corewatch.volumes import AlignmentQuality
 from ledger.durable import write_durably
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from corewatch.commitment import Committed, NotCommitted, judge
 from corewatch.errors import OperatorNeeded
 from corewatch.states import DeliveryState
+from corewatch.storage_commitment import Committed, NotCommitted, next_commitment_step
 from outputs.case import ReportedCase
 from outputs.commitment.scu import new_transaction_uid
 from outputs.destinations.pacs import CommitmentTerms, PacsDestination
@@ -28,7 +28,7 @@ def deliver_committed(
         The PACS refuses, does not keep the objects, or did not answer in time.
     """
     asked, now = context.ledger.commitments_asked, context.ledger.clock()
-    step = judge(asked.of(case.case_id, destination.name), now)
+    step = next_commitment_step(asked.of(case.case_id, destination.name), now)
     if isinstance(step, Committed):
         return DeliveryState.SENT, f"{step.count} objects stored and committed"
     if isinstance(step, NotCommitted):

@@ -7,7 +7,7 @@ from datetime import timedelta
 import structlog
 
 from corewatch.errors import OperatorNeeded, RetryLater
-from corewatch.limits import VISIBILITY_MARGIN_S
+from corewatch.stage_limits import VISIBILITY_MARGIN_S
 from corewatch.states import CaseState, DeliveryState, Stage
 from ledger.cases import Case
 from ledger.deliveries import Delivery

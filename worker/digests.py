@@ -11,7 +11,7 @@ import structlog
 from config.delivery import EmailDestination as EmailSettings
 from corewatch.errors import OperatorNeeded, RetryLater
 from corewatch.letters import LetterKind
-from corewatch.pacing import Limits, Pace, urgent
+from corewatch.mail_throttle import MailLimits, SendMode, is_urgent
 from corewatch.states import CaseState, DeliveryState
 from ledger.cases import Case
 from ledger.deliveries import Delivery
@@ -47,7 +47,7 @@ def held_back(context: WorkerContext, case: Case, delivery: Delivery, lease_s: f
     else:
         reported = context.reported(case)
         alert = destination.kind(reported) is LetterKind.ALERT
-        if destination.applies(reported) is not None or urgent(alert, case.last_stored_at, limits, ledger.clock()):
+        if destination.applies(reported) is not None or is_urgent(alert, case.last_stored_at, limits, ledger.clock()):
             return False
         decision = ledger.digests.decide(
             case.case_id, delivery.destination, limits, alerts_apart=destination.alerts, lease_s=lease_s, holder=holder_name()
@@ -59,7 +59,7 @@ def held_back(context: WorkerContext, case: Case, delivery: Delivery, lease_s: f
                 not_before=decision.verdict.until, counts=False, event="delivery.waits",
             )  # fmt: skip
             return True
-        if decision.verdict.pace is Pace.ALONE or decision.digest is None:
+        if decision.verdict.mode is SendMode.ALONE or decision.digest is None:
             return False
         digest = decision.digest
     if destination.alerts:
@@ -68,12 +68,12 @@ def held_back(context: WorkerContext, case: Case, delivery: Delivery, lease_s: f
     return True
 
 
-def limits_of(settings: EmailSettings) -> Limits:
+def limits_of(settings: EmailSettings) -> MailLimits:
     """The bounds that the settings name."""
-    return Limits(settings.max_per_hour, timedelta(minutes=settings.digest_every_min), timedelta(hours=settings.alert_alone_h))
+    return MailLimits(settings.max_per_hour, timedelta(minutes=settings.digest_every_min), timedelta(hours=settings.alert_alone_h))
 
 
-def _alerts_first(context: WorkerContext, destination: str, limits: Limits, run: Callable[..., None]) -> None:
+def _alerts_first(context: WorkerContext, destination: str, limits: MailLimits, run: Callable[..., None]) -> None:
     for case_id in context.ledger.digests.urgent(destination, limits, MOST_ALERTS_FIRST):
         run(context, case_id, destination, redelivered=False)
         states = {d.destination: d.state for d in context.ledger.deliveries.of(case_id)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from conversion.alignment import MINIMUM_SCORE, brain_region, template_edge, worth
+from conversion.alignment import MINIMUM_SCORE, brain_region, component_scores, template_edge
 from corewatch.casefolder import CaseFolder
 from corewatch.volumes import AlignmentQuality
 from outputs.alignment_page import AlignmentView, render_alignment_page
@@ -28,7 +28,7 @@ def alignment_view(hu: NDArray[np.uint8], quality: AlignmentQuality | None, mini
     minimum = MINIMUM_SCORE if minimum_score is None else minimum_score
     if quality is None:
         return AlignmentView(hu, template_edge(), minimum=minimum)
-    return AlignmentView(hu, template_edge(), brain_region(quality), quality, worth(quality), minimum)
+    return AlignmentView(hu, template_edge(), brain_region(quality), quality, component_scores(quality), minimum)
 
 
 def write_alignment_page(folder: CaseFolder, case_id: str, view: AlignmentView, problem: str | None) -> None:

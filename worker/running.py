@@ -14,8 +14,8 @@ from typing import Any
 import structlog
 
 from corewatch.errors import CorewatchError, NotAnalysed, OperatorNeeded
-from corewatch.limits import VISIBILITY_MARGIN_S
 from corewatch.messages import Work
+from corewatch.stage_limits import VISIBILITY_MARGIN_S
 from corewatch.states import STAGE_OF, CaseState
 from ledger.cases import Case
 from worker.context import WorkerContext, holder_name

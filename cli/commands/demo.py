@@ -125,8 +125,8 @@ def _show(run: Path, teller: Teller, *, core_ml: float, side: str, seed: int, mo
 
 def _make_series(folder: Path, teller: Teller, *, core_ml: float, side: str, seed: int, salt: str) -> Any:
     from corewatch.findings import Side
+    from phantom.dicom_series import write_series
     from phantom.head import HeadSpec, make_head
-    from phantom.series import write_series
 
     try:
         spec = HeadSpec(seed, core_ml, Side(side) if core_ml else Side.NONE)

@@ -9,7 +9,7 @@ import numpy as np
 from conversion.alignment.cavity import FINE_MM, find_cavity
 from conversion.alignment.isotropic import block_means
 from conversion.alignment.parenchyma import fit_parenchyma
-from conversion.alignment.quality import brain_figures, judge
+from conversion.alignment.quality import brain_figures, score_alignment
 from conversion.alignment.resample import to_network
 from conversion.alignment.surface import fit_surface
 from conversion.alignment.symmetry import MirrorImage, straighten
@@ -55,6 +55,6 @@ def align(volume: ScannerVolume, *, threads: int = 2) -> AlignedHead:
     pose = inside.pose
     left = MirrorImage(blocks, pose, template, threads).plane(-6.0, _CHECK)
     figures = brain_figures(blocks, pose, fit.log_scales, template) | {"correlation": inside.correlation}
-    quality = judge(cavity, fit, plane, left, figures)
+    quality = score_alignment(cavity, fit, plane, left, figures)
     lps_to_voxel = np.linalg.inv(NETWORK_TO_RAS) @ pose @ LPS_TO_RAS
     return AlignedHead(to_network(volume, lps_to_voxel, threads), lps_to_voxel, quality)

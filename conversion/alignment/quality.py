@@ -13,7 +13,7 @@ from scipy.ndimage import map_coordinates
 from conversion.alignment.cavity import Cavity
 from conversion.alignment.isotropic import BlockMeans
 from conversion.alignment.surface import SurfaceFit
-from conversion.alignment.symmetry import Plane
+from conversion.alignment.symmetry import SymmetryPlane
 from conversion.alignment.template import STEP_MM, Template
 from corewatch.errors import NotAnalysed
 from corewatch.geometry import Matrix, apply
@@ -82,7 +82,9 @@ def brain_figures(blocks: BlockMeans, pose: Matrix, log_scales: NDArray[np.float
     }
 
 
-def judge(cavity: Cavity, fit: SurfaceFit, plane: Plane, left: Plane, figures: dict[str, float]) -> AlignmentQuality:
+def score_alignment(
+    cavity: Cavity, fit: SurfaceFit, plane: SymmetryPlane, left: SymmetryPlane, figures: dict[str, float]
+) -> AlignmentQuality:
     """Make the score: the product of what each figure is worth, so that one bad figure is enough to refuse."""
     parts = {
         **figures,
@@ -101,7 +103,7 @@ def judge(cavity: Cavity, fit: SurfaceFit, plane: Plane, left: Plane, figures: d
     return AlignmentQuality(round(score, 4), round(abs(left.offset_mm), 3), round(left.degrees, 3), rounded)
 
 
-def worth(quality: AlignmentQuality) -> dict[str, float]:
+def component_scores(quality: AlignmentQuality) -> dict[str, float]:
     """What each figure that makes the score counts, 0 to 1; the score is their product."""
     return {name: rate(quality.parts[name]) for name, rate in _RANGES.items() if name in quality.parts}
 
@@ -116,7 +118,7 @@ def check_quality(quality: AlignmentQuality, minimum: float = MINIMUM_SCORE) -> 
     """
     if quality.score >= minimum:
         return
-    rates = worth(quality)
+    rates = component_scores(quality)
     shape = min(rates.get(name, 1.0) for name in ("enclosed", "soft", "inliers"))
     inside = max(rates.get("correlation", 1.0), rates.get("turned_degrees", 1.0))
     if shape < _NO_HEAD or inside < _NO_HEAD:

@@ -27,7 +27,7 @@ _UNSEEN_HU: Final = -150.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plane:
+class SymmetryPlane:
     """Where the head's plane of symmetry lies in the frame the head was compared in.
 
     Attributes
@@ -66,7 +66,7 @@ class MirrorImage:
         self._low = low
         self._template = template
 
-    def plane(self, deepest_mm: float, widths_hu: tuple[tuple[float, float], ...]) -> Plane:
+    def plane(self, deepest_mm: float, widths_hu: tuple[tuple[float, float], ...]) -> SymmetryPlane:
         """Find the plane.
 
         Parameters
@@ -109,10 +109,10 @@ class MirrorImage:
             roll += float(np.clip(step[1], -0.1, 0.1))
             yaw += float(np.clip(step[2], -0.1, 0.1))
             correlation = _weighted_correlation(a, b, weight)
-        return Plane(offset, float(np.degrees(roll)), float(np.degrees(yaw)), correlation)
+        return SymmetryPlane(offset, float(np.degrees(roll)), float(np.degrees(yaw)), correlation)
 
 
-def straighten(pose: Matrix, plane: Plane, template: Template) -> Matrix:
+def straighten(pose: Matrix, plane: SymmetryPlane, template: Template) -> Matrix:
     """Move a pose (scanner RAS -> template RAS) so that the plane comes to lie at x = 0."""
     turn = np.asarray(Rotation.from_rotvec(np.radians([0.0, plane.roll_degrees, plane.yaw_degrees])).as_matrix())
     found = np.eye(4)

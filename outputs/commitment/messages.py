@@ -8,7 +8,7 @@ from typing import Final
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from corewatch.commitment import NO_SUCH_OBJECT, Failure, Reference, Report
+from corewatch.storage_commitment import NO_SUCH_OBJECT, CommitmentFailure, CommitmentReport, InstanceReference
 
 REQUEST: Final = 1
 """Action Type ID of Request Storage Commitment."""
@@ -20,7 +20,7 @@ MOST_REFERENCES: Final = 100_000
 """Objects of one transaction; more is no honest request."""
 
 
-def encode_request(transaction_uid: str, references: Iterable[Reference]) -> Dataset:
+def encode_request(transaction_uid: str, references: Iterable[InstanceReference]) -> Dataset:
     """Action Information of an N-ACTION."""
     dataset = Dataset()
     dataset.TransactionUID = transaction_uid
@@ -28,7 +28,7 @@ def encode_request(transaction_uid: str, references: Iterable[Reference]) -> Dat
     return dataset
 
 
-def decode_request(dataset: Dataset) -> tuple[str, tuple[Reference, ...]]:
+def decode_request(dataset: Dataset) -> tuple[str, tuple[InstanceReference, ...]]:
     """Transaction UID and objects of an N-ACTION.
 
     Raises
@@ -39,7 +39,7 @@ def decode_request(dataset: Dataset) -> tuple[str, tuple[Reference, ...]]:
     return _transaction(dataset), tuple(_references(dataset, "ReferencedSOPSequence"))
 
 
-def encode_report(report: Report) -> tuple[Dataset, int]:
+def encode_report(report: CommitmentReport) -> tuple[Dataset, int]:
     """Event Information of an N-EVENT-REPORT, and its Event Type ID."""
     dataset = Dataset()
     dataset.TransactionUID = report.transaction_uid
@@ -56,7 +56,7 @@ def encode_report(report: Report) -> tuple[Dataset, int]:
     return dataset, SOME_FAILED
 
 
-def decode_report(dataset: Dataset) -> Report:
+def decode_report(dataset: Dataset) -> CommitmentReport:
     """The answer that an N-EVENT-REPORT brings.
 
     Raises
@@ -66,17 +66,17 @@ def decode_report(dataset: Dataset) -> Report:
     """
     committed = tuple(_references(dataset, "ReferencedSOPSequence", needed=False))
     failed = tuple(
-        Failure(reference, int(item.get("FailureReason") or NO_SUCH_OBJECT))
+        CommitmentFailure(reference, int(item.get("FailureReason") or NO_SUCH_OBJECT))
         for reference, item in zip(
             _references(dataset, "FailedSOPSequence", needed=False), dataset.get("FailedSOPSequence") or (), strict=True
         )
     )
     if not committed and not failed:
         raise ValueError("the report names no object")
-    return Report(_transaction(dataset), committed, failed)
+    return CommitmentReport(_transaction(dataset), committed, failed)
 
 
-def _item(reference: Reference) -> Dataset:
+def _item(reference: InstanceReference) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID = reference.sop_class_uid
     item.ReferencedSOPInstanceUID = reference.sop_instance_uid
@@ -90,7 +90,7 @@ def _transaction(dataset: Dataset) -> str:
     return str(uid)
 
 
-def _references(dataset: Dataset, keyword: str, *, needed: bool = True) -> Iterator[Reference]:
+def _references(dataset: Dataset, keyword: str, *, needed: bool = True) -> Iterator[InstanceReference]:
     sequence = dataset.get(keyword) or ()
     if needed and not sequence:
         raise ValueError("Referenced SOP Sequence (0008,1199) missing or empty")
@@ -101,4 +101,4 @@ def _references(dataset: Dataset, keyword: str, *, needed: bool = True) -> Itera
         instance = UID(str(item.get("ReferencedSOPInstanceUID") or ""))
         if not sop_class.is_valid or not instance.is_valid:
             raise ValueError("a referenced SOP class or instance UID is malformed")
-        yield Reference(str(sop_class), str(instance))
+        yield InstanceReference(str(sop_class), str(instance))

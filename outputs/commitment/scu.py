@@ -9,8 +9,8 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate
 from pynetdicom import build_context, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
-from corewatch.commitment import Reference, Report
 from corewatch.errors import NoAnswer, OperatorNeeded, RetryLater
+from corewatch.storage_commitment import CommitmentReport, InstanceReference
 from outputs.association import PeerAddress, Served, associated
 from outputs.commitment.messages import REQUEST, decode_report, encode_report, encode_request
 
@@ -24,7 +24,9 @@ def new_transaction_uid() -> str:
     return str(generate_uid(prefix=None))
 
 
-def request_commitment(peer: PeerAddress, transaction_uid: str, references: Sequence[Reference], *, wait_s: float) -> Report | None:
+def request_commitment(
+    peer: PeerAddress, transaction_uid: str, references: Sequence[InstanceReference], *, wait_s: float
+) -> CommitmentReport | None:
     """Ask `peer` to commit objects that it has stored.
 
     Parameters
@@ -43,7 +45,7 @@ def request_commitment(peer: PeerAddress, transaction_uid: str, references: Sequ
     OperatorNeeded
         The peer does not offer storage commitment, or refused for good.
     """
-    reports: list[Report] = []
+    reports: list[CommitmentReport] = []
 
     def on_report(event: Any) -> tuple[int, None]:
         return _take_report(event, reports), None
@@ -79,7 +81,7 @@ def check_commitment(peer: PeerAddress) -> None:
         pass
 
 
-def _take_report(event: Any, reports: list[Report]) -> int:
+def _take_report(event: Any, reports: list[CommitmentReport]) -> int:
     """Keep what an N-EVENT-REPORT says; returns the status to answer with."""
     try:
         reports.append(decode_report(event.event_information))
@@ -88,7 +90,7 @@ def _take_report(event: Any, reports: list[Report]) -> int:
     return 0x0000
 
 
-def send_report(peer: PeerAddress, report: Report) -> None:
+def send_report(peer: PeerAddress, report: CommitmentReport) -> None:
     """Answer a peer that asked us for storage commitment, on an association of our own, as its SCP (PS3.4 J.3.3).
 
     Raises

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from corewatch.commitment import Reference, Report
 from corewatch.errors import CorewatchError
+from corewatch.storage_commitment import CommitmentReport, InstanceReference
 from outputs.association import PeerAddress, TlsFiles
 from outputs.case import ReportedCase
 from outputs.commitment.scu import check_commitment, request_commitment
@@ -86,7 +86,7 @@ class PacsDestination:
         delivered, _ = self.store(case)
         return delivered
 
-    def store(self, case: ReportedCase, leave_out: Collection[str] = ()) -> tuple[Delivered, tuple[Reference, ...]]:
+    def store(self, case: ReportedCase, leave_out: Collection[str] = ()) -> tuple[Delivered, tuple[InstanceReference, ...]]:
         """`deliver` without the SOP instances to leave out; says too which were sent."""
         paths = [path for path in objects_of(case, self._to.objects) if not leave_out or file_identity(path)[1] not in leave_out]
         to = self._to
@@ -97,9 +97,9 @@ class PacsDestination:
         detail = f"{len(outcomes)} objects stored by {to.ae_title} at {to.host}:{to.port}{warnings(outcomes)}" + left_out(
             case, to.objects
         )
-        return Delivered(detail, self._clock()), tuple(Reference(o.sop_class_uid, o.sop_instance_uid) for o in outcomes)
+        return Delivered(detail, self._clock()), tuple(InstanceReference(o.sop_class_uid, o.sop_instance_uid) for o in outcomes)
 
-    def ask_commitment(self, transaction_uid: str, references: Sequence[Reference]) -> Report | None:
+    def ask_commitment(self, transaction_uid: str, references: Sequence[InstanceReference]) -> CommitmentReport | None:
         """Ask it to commit what it has stored; None: the answer comes later, see `outputs.commitment.scu.request_commitment`."""
         terms = self._to.commitment
         return request_commitment(self._to.peer, transaction_uid, references, wait_s=0.0 if terms is None else terms.wait_s)

@@ -24,7 +24,7 @@ from pydicom.sr.codedict import codes as dictionary
 from pydicom.sr.coding import Code
 from pydicom.valuerep import DA, TM
 
-from corewatch.source import SourceImages
+from corewatch.source_images import SourceImages
 from outputs.dicom import codes
 from outputs.dicom.encoding import Study
 from outputs.dicom.references import reference

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from corewatch import RESEARCH_LABEL, __version__
 from corewatch.findings import ModelIdentity
 from corewatch.geometry import Matrix, apply, inverse
-from corewatch.source import SourceImages
+from corewatch.source_images import SourceImages
 from outputs.dicom import codes
 from outputs.dicom.encoding import EncodedInstance, Study
 from outputs.dicom.kinds import Kind, as_ascii

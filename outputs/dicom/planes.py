@@ -14,7 +14,7 @@ from scipy.ndimage import affine_transform
 
 from corewatch.findings import CORE_MAP_THRESHOLD
 from corewatch.geometry import Matrix, apply, inverse
-from corewatch.source import SourceImages
+from corewatch.source_images import SourceImages
 
 _CORNERS = np.array([[(n >> axis) & 1 for axis in range(3)] for n in range(8)])
 

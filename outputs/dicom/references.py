@@ -11,7 +11,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.tag import Tag
 from pydicom.uid import CTImageStorage
 
-from corewatch.source import SourceSlice
+from corewatch.source_images import SourceSlice
 
 
 def source_images(instances: Sequence[tuple[str, str]]) -> RawDataElement | None:

@@ -33,7 +33,7 @@ from pydicom.sr.codedict import codes as dictionary
 from corewatch import __version__
 from corewatch.findings import Finding, Side
 from corewatch.identity import derived_uid
-from corewatch.source import SourceSlice
+from corewatch.source_images import SourceSlice
 from outputs.dicom import codes, image_library
 from outputs.dicom.encoding import EncodedInstance, Study
 from outputs.dicom.kinds import Kind, as_ascii

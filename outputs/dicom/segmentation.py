@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from corewatch import RESEARCH_LABEL, __version__
 from corewatch.findings import CORE_MAP_THRESHOLD, ModelIdentity
-from corewatch.source import SourceImages
+from corewatch.source_images import SourceImages
 from outputs.dicom import codes
 from outputs.dicom.encoding import EncodedInstance, Study
 from outputs.dicom.kinds import Kind, as_ascii

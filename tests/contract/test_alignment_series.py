@@ -17,8 +17,8 @@ from corewatch.findings import Side
 from corewatch.geometry import Matrix, apply
 from corewatch.reasons import Reason
 from corewatch.volumes import AlignedHead
+from phantom.dicom_series import SeriesTruth, write_series
 from phantom.head import HeadSpec, make_head
-from phantom.series import SeriesTruth, write_series
 from tests.support.positions import ORIENTATIONS, rewritten
 
 pytestmark = pytest.mark.slow

@@ -18,7 +18,7 @@ from scipy.ndimage import map_coordinates
 from conversion.convert import convert_series
 from conversion.media import find_files
 from conversion.slices import Slice, slices_of_file
-from conversion.stack import AIR_HU
+from conversion.volume_grid import AIR_HU
 from corewatch.geometry import LPS_TO_RAS, apply
 from corewatch.volumes import ScannerVolume
 

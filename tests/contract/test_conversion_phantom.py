@@ -9,8 +9,8 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from conversion.convert import convert_series
+from phantom.dicom_series import write_series
 from phantom.head import HeadSpec, PhantomHead, make_head
-from phantom.series import write_series
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
+from corewatch.mail_throttle import MailLimits, SendMode
 from corewatch.messages import Work
-from corewatch.pacing import Limits, Pace
 from corewatch.states import CaseState, Stage
 from ledger.digests import Decision
 from ledger.store import Ledger
@@ -90,14 +90,14 @@ def test_the_lease_of_posted_work_is_a_setting(url: str, clock: Clock) -> None:
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR, timedelta(days=-400)])
 def test_places_among_the_mails_of_the_hour_go_along(ledger: Ledger, clock: Clock, jump: timedelta) -> None:
-    limits = Limits(2, timedelta(minutes=15), timedelta(hours=12))
+    limits = MailLimits(2, timedelta(minutes=15), timedelta(hours=12))
     case_id = delivering(ledger, email=None)
     assert ledger.deliveries.begin(case_id, "email", lease_s=60)
 
     def decide(about: str) -> Decision:
         return ledger.digests.decide(about, "email", limits, alerts_apart=True, lease_s=60)
 
-    assert [decide(about).verdict.pace for about in ("first", "second")] == [Pace.ALONE, Pace.ALONE]
+    assert [decide(about).verdict.mode for about in ("first", "second")] == [SendMode.ALONE, SendMode.ALONE]
     clock.forward(60)
     clock.forward(jump.total_seconds())
     ledger.clock_shift.shift(jump, clock.now)

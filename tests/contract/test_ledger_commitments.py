@@ -6,15 +6,15 @@ from datetime import timedelta
 
 import pytest
 
-from corewatch.commitment import Failure, Reference, Report
 from corewatch.messages import Work
 from corewatch.states import CaseState, DeliveryState, Stage
+from corewatch.storage_commitment import CommitmentFailure, CommitmentReport, InstanceReference
 from ledger.store import Ledger
 from tests.support.ledger import Clock, delivering, queued
 
 DAY = timedelta(hours=24)
 CT = "1.2.840.10008.5.1.4.1.1.2"
-REFERENCES = (Reference(CT, "1.1"), Reference(CT, "1.2"))
+REFERENCES = (InstanceReference(CT, "1.1"), InstanceReference(CT, "1.2"))
 
 
 def stored(ledger: Ledger, transaction_uid: str = "2.25.1") -> str:
@@ -47,7 +47,7 @@ def test_a_delivery_waits_and_is_woken_by_the_answer(ledger: Ledger) -> None:
     assert case.state is CaseState.DELIVERING
     assert ledger.deliveries.begin(case_id, "pacs", lease_s=60, takeover=True) is None, "a message that comes twice changes nothing"
     assert drain(ledger) == []
-    assert ledger.commitments_asked.report(Report("2.25.1", REFERENCES[:1], (Failure(REFERENCES[1], 0x0112),)))
+    assert ledger.commitments_asked.report(CommitmentReport("2.25.1", REFERENCES[:1], (CommitmentFailure(REFERENCES[1], 0x0112),)))
     assert state(ledger, case_id) is DeliveryState.PENDING
     assert drain(ledger) == [Work(Stage.DELIVER, case_id, "pacs")]
     [asked] = ledger.commitments_asked.of(case_id, "pacs")
@@ -57,7 +57,7 @@ def test_a_delivery_waits_and_is_woken_by_the_answer(ledger: Ledger) -> None:
 def test_an_answer_that_is_faster_than_we_are(ledger: Ledger) -> None:
     """It comes while the delivery is still `sending`."""
     case_id = stored(ledger)
-    assert ledger.commitments_asked.report(Report("2.25.1", REFERENCES))
+    assert ledger.commitments_asked.report(CommitmentReport("2.25.1", REFERENCES))
     assert state(ledger, case_id) is DeliveryState.SENDING
     assert drain(ledger) == []
     assert not ledger.commitments_asked.wait("2.25.1", "waits")
@@ -75,10 +75,12 @@ def test_waiting_is_no_failed_attempt(ledger: Ledger) -> None:
 def test_an_answer_counts_once_and_a_strangers_not_at_all(ledger: Ledger) -> None:
     case_id = stored(ledger)
     ledger.commitments_asked.wait("2.25.1", "waits")
-    assert not ledger.commitments_asked.report(Report("2.25.999", REFERENCES))
+    assert not ledger.commitments_asked.report(CommitmentReport("2.25.999", REFERENCES))
     assert state(ledger, case_id) is DeliveryState.AWAITING
-    assert ledger.commitments_asked.report(Report("2.25.1", REFERENCES))
-    assert not ledger.commitments_asked.report(Report("2.25.1", (), tuple(Failure(r, 0x0110) for r in REFERENCES)))
+    assert ledger.commitments_asked.report(CommitmentReport("2.25.1", REFERENCES))
+    assert not ledger.commitments_asked.report(
+        CommitmentReport("2.25.1", (), tuple(CommitmentFailure(r, 0x0110) for r in REFERENCES))
+    )
     [asked] = ledger.commitments_asked.of(case_id, "pacs")
     assert asked.committed == {"1.1", "1.2"}
     assert len(drain(ledger)) == 1

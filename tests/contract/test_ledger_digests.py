@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
-from corewatch.pacing import Limits, Pace
+from corewatch.mail_throttle import MailLimits, SendMode
 from corewatch.states import CaseState, DeliveryState
 from ledger.digests import Decision
 from ledger.store import Ledger
@@ -20,7 +20,7 @@ from tests.support.ledger import queued
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 def test_a_digest_leaves_alone_what_another_worker_is_claiming(ledger: Ledger) -> None:
     ids = [_delivering(ledger, f"1.{k}") for k in range(3)]
-    limits = Limits(2, timedelta(minutes=15), timedelta(hours=12))
+    limits = MailLimits(2, timedelta(minutes=15), timedelta(hours=12))
     assert ledger.deliveries.begin(ids[0], "email", lease_s=60)
     found: list[Decision] = []
     digest = threading.Thread(
@@ -34,7 +34,7 @@ def test_a_digest_leaves_alone_what_another_worker_is_claiming(ledger: Ledger) -
         digest.join(1)
         assert digest.is_alive(), "it waits for the other one"
     digest.join(30)
-    assert [one.verdict.pace for one in found] == [Pace.DIGEST]
+    assert [one.verdict.mode for one in found] == [SendMode.DIGEST]
     assert found[0].digest is not None
     assert set(ledger.digests.members(found[0].digest, "email")) == {ids[0], ids[2]}
     assert [d.holder for d in ledger.deliveries.of(ids[1])] == ["other"]

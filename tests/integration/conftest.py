@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from corewatch.findings import Side
+from phantom.dicom_series import Patient, SeriesTruth, write_series
 from phantom.head import HeadSpec, PhantomHead, make_head
-from phantom.series import Patient, SeriesTruth, write_series
 from tests.support.mailbox import Mailbox
 from tests.support.net import free_port
 from tests.support.orthanc import Orthanc

@@ -52,8 +52,8 @@ class Line:
         return data
 
     def cut(self) -> None:
-        for passage in list(self.proxy.passages):
-            for end in (passage.client, passage.server):
+        for transfer in list(self.proxy.transfers):
+            for end in (transfer.client, transfer.server):
                 with suppress(OSError):
                     end.shutdown(SHUT_RDWR)
 

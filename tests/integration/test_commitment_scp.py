@@ -15,8 +15,8 @@ import daemon.commitment
 from config.addresses import Resolver, resolve_host
 from config.intake import ListenerSettings, Peer
 from config.settings import Settings
-from corewatch.commitment import Reference, Report
 from corewatch.errors import RetryLater
+from corewatch.storage_commitment import CommitmentReport, InstanceReference
 from daemon.assembler import Assembler
 from daemon.commitment import GIVEN_UP_AFTER, Commitment, send_over_network
 from dicom_listener.server import StorageListener
@@ -39,9 +39,9 @@ class House:
     listener: StorageListener
     ledger: Ledger
     clock: Clock
-    sent: list[tuple[Peer, Report]] = field(default_factory=list)
+    sent: list[tuple[Peer, CommitmentReport]] = field(default_factory=list)
 
-    def step(self, send_report: Callable[[Peer, Report], object] | None = None, resolve: Resolver = resolve_host) -> None:
+    def step(self, send_report: Callable[[Peer, CommitmentReport], object] | None = None, resolve: Resolver = resolve_host) -> None:
         Assembler(self.ledger, self.settings).step(self.clock.now)
         Commitment(self.ledger, self.settings, send_report or send_over_network(self.settings), resolve).step(self.clock.now)
 
@@ -72,7 +72,7 @@ def house(tmp_path: Path) -> Iterator[Callable[..., House]]:
 
 
 def request(*uids: str, transaction: str = "2.25.42", sop_class: str = CTImageStorage) -> Dataset:
-    return encode_request(transaction, [Reference(sop_class, uid) for uid in uids])
+    return encode_request(transaction, [InstanceReference(sop_class, uid) for uid in uids])
 
 
 def store(house: House, *numbers: int) -> None:
@@ -158,7 +158,7 @@ def test_who_cannot_be_called_is_given_up_at_once_and_the_log_says_so(house: Cal
 
 
 def test_a_peer_that_cannot_be_reached_is_given_up_in_the_end(house: Callable[..., House]) -> None:
-    def send_report(peer: Peer, report: Report) -> None:
+    def send_report(peer: Peer, report: CommitmentReport) -> None:
         raise RetryLater("it is down")
 
     here = house(Peer(ae_title="MODALITY", host="127.0.0.1", port=104))
@@ -177,7 +177,7 @@ def test_a_peer_that_cannot_be_reached_is_given_up_in_the_end(house: Callable[..
 def test_a_peer_that_is_down_holds_up_nobody(house: Callable[..., House]) -> None:
     tried: list[str] = []
 
-    def send_report(peer: Peer, report: Report) -> None:
+    def send_report(peer: Peer, report: CommitmentReport) -> None:
         tried.append(peer.ae_title)
         if peer.ae_title == "DOWN":
             raise RetryLater("it is down")

@@ -20,8 +20,8 @@ from config.delivery import DeliverSettings, PacsDestination
 from config.intake import ListenerSettings
 from config.settings import Settings
 from corewatch.casefolder import CaseFolder
-from corewatch.commitment import Reference
 from corewatch.states import CaseState, DeliveryState
+from corewatch.storage_commitment import InstanceReference
 from daemon.commitment import Commitment, send_over_network
 from ledger.deliveries import Delivery
 from ledger.store import Ledger
@@ -149,7 +149,7 @@ def test_the_answer_comes_later_on_an_association_of_the_pacs(plant: Callable[..
 
 
 def _request(transaction: str, uids: tuple[str, ...]) -> Dataset:
-    return encode_request(transaction, [Reference(SecondaryCaptureImageStorage, uid) for uid in uids])
+    return encode_request(transaction, [InstanceReference(SecondaryCaptureImageStorage, uid) for uid in uids])
 
 
 def test_objects_that_are_not_there_are_sent_again_and_only_they(plant: Callable[..., Plant]) -> None:

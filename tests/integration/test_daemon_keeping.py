@@ -13,10 +13,10 @@ import daemon.retention
 from config.series import SeriesRule, SeriesSettings
 from config.settings import RetentionSettings, Settings
 from corewatch.arrival import Arrival, ArrivalSource
-from corewatch.commitment import Reference
 from corewatch.errors import RetryLater
 from corewatch.messages import Work
 from corewatch.states import CaseState, DeliveryState, Stage
+from corewatch.storage_commitment import InstanceReference
 from daemon.assembler import SINGLES_AFTER, Assembler
 from daemon.dispatcher import Dispatcher
 from daemon.reconciler import Reconciler
@@ -240,7 +240,7 @@ def test_files_go_when_their_days_are_over_and_rows_stay(site: Site) -> None:
 
 def test_what_others_asked_for_is_forgotten_a_while_after_it_was_answered(site: Site) -> None:
     owed = site.ledger.commitments_owed
-    owed.add("2.25.7", "CT", "10.0.0.7", (Reference("1.2.840.10008.5.1.4.1.1.2", "1.2.7.1"),), site.clock())
+    owed.add("2.25.7", "CT", "10.0.0.7", (InstanceReference("1.2.840.10008.5.1.4.1.1.2", "1.2.7.1"),), site.clock())
     [asked] = owed.due(site.clock())
     owed.end(asked, "answered", "1 object committed")
     keeper = retention(site, 100)

@@ -73,10 +73,10 @@ class Fate:
             self.shot.append(step)
             return True
 
-    def shoot(self, step: str, passage: Passage) -> bool:
+    def shoot(self, step: str, transfer: Passage) -> bool:
         """Shoot the client; one that ended with the whole worker a moment ago is none, and the step is due again."""
         try:
-            passage.shoot()
+            transfer.shoot()
         except (LookupError, OSError):
             with self.lock:
                 self.shot.remove(step)
@@ -84,9 +84,9 @@ class Fate:
             return False
         return True
 
-    def shoots(self, step: str, passage: Passage) -> bool:
+    def shoots(self, step: str, transfer: Passage) -> bool:
         """Shoot the client if the step is due."""
-        return self.due(step) and self.shoot(step, passage)
+        return self.due(step) and self.shoot(step, transfer)
 
     def refuses(self, what: str) -> bool:
         with self.lock:
@@ -96,43 +96,43 @@ class Fate:
 
     # the mail server's proxy
 
-    def mail_client(self, passage: Passage, data: bytes) -> bytes:
-        if data.upper().startswith(b"EHLO") and self.shoots("mail: before it is offered", passage):
+    def mail_client(self, transfer: Passage, data: bytes) -> bytes:
+        if data.upper().startswith(b"EHLO") and self.shoots("mail: before it is offered", transfer):
             raise Cut
-        if bytes(passage.said).endswith(CONTENT_END):
-            if self.shoots("mail: the content is lost", passage):
+        if bytes(transfer.said).endswith(CONTENT_END):
+            if self.shoots("mail: the content is lost", transfer):
                 raise Cut
-            self.shoots("mail: taken, the answer is lost", passage)
+            self.shoots("mail: taken, the answer is lost", transfer)
         return data
 
-    def mail_server(self, passage: Passage, data: bytes) -> bytes:
-        if data.startswith(b"354") and self.shoots("mail: before the content", passage):
+    def mail_server(self, transfer: Passage, data: bytes) -> bytes:
+        if data.startswith(b"354") and self.shoots("mail: before the content", transfer):
             raise Cut
-        if bytes(passage.said).endswith(CONTENT_END) and data.startswith(b"250") and self.due("mail: before the commit"):
+        if bytes(transfer.said).endswith(CONTENT_END) and data.startswith(b"250") and self.due("mail: before the commit"):
             with self.ledger_held():
-                passage.client.sendall(data)
-                self.shoot("mail: before the commit", passage)
+                transfer.client.sendall(data)
+                self.shoot("mail: before the commit", transfer)
             raise Cut
         return data
 
     # the PACS's proxy
 
-    def pacs_client(self, passage: Passage, data: bytes) -> bytes:
+    def pacs_client(self, transfer: Passage, data: bytes) -> bytes:
         if data[0] == ASSOCIATE_RQ:
-            if self.shoots("pacs: before the association", passage):
+            if self.shoots("pacs: before the association", transfer):
                 raise Cut
             if self.refuses("association"):
                 raise Cut
-        elif data[0] == P_DATA and self.shoots("pacs: while storing", passage):
+        elif data[0] == P_DATA and self.shoots("pacs: while storing", transfer):
             raise Cut
         elif data[0] == RELEASE_RQ and self.due("pacs: before the commit"):
             with self.ledger_held():
-                self.shoot("pacs: before the commit", passage)
+                self.shoot("pacs: before the commit", transfer)
         return data
 
-    def pacs_server(self, passage: Passage, data: bytes) -> bytes:
+    def pacs_server(self, transfer: Passage, data: bytes) -> bytes:
         if data[0] == P_DATA:
-            if self.shoots("pacs: stored, the answer is lost", passage):
+            if self.shoots("pacs: stored, the answer is lost", transfer):
                 raise Cut
             if SUCCESS in data and self.refuses("0xA700"):
                 return data.replace(SUCCESS, OUT_OF_RESOURCES)

@@ -26,8 +26,8 @@ from corewatch.result import Result
 from corewatch.states import CaseState
 from outputs.slices import CONTOUR, core_areas
 from outputs.slices import render as axial
+from phantom.dicom_series import SeriesTruth, write_series
 from phantom.head import HeadSpec, PhantomHead, make_head
-from phantom.series import SeriesTruth, write_series
 from tests.support.positions import rewritten
 from worker.foreground import run_case
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from corewatch.atna import Fact, Site, message
+from corewatch.atna import Site, TrailLine, audit_message
 from corewatch.states import DeliveryState
 from tests.integration.test_outputs_webhook import receiver
 from tests.support.ledger import Clock
@@ -40,7 +40,7 @@ def test_no_message_names_the_patient(tmp_path: Path, caplog: pytest.LogCaptureF
         assert [d.state for d in office.ledger.deliveries.of(case_id)] == [DeliveryState.SENT] * 3
         lines = list(office.ledger.trail.lines())
         site = Site("cw", "COREWATCH", "h", {})
-        audit = [message(Fact(line.at, line.event, line.detail, line.case_id, "9.1"), site) or b"" for line in lines]
+        audit = [audit_message(TrailLine(line.at, line.event, line.detail, line.case_id, "9.1"), site) or b"" for line in lines]
         office.ledger.close()
     assert len(mailbox.mails) == 2
     assert len(hook.got) == 1

@@ -257,9 +257,9 @@ def test_one_list_refused_for_good_does_not_hold_up_the_next(tmp_path: Path) -> 
     assert [recipients for recipients, _ in mailbox.mails] == [("night@clinic.example",)]
 
 
-def cut_when_taken(passage: Passage, data: bytes) -> bytes:
+def cut_when_taken(transfer: Passage, data: bytes) -> bytes:
     """The server has the message; its answer does not get through."""
-    if bytes(passage.said).endswith(b"\r\n.\r\n"):
+    if bytes(transfer.said).endswith(b"\r\n.\r\n"):
         raise Cut
     return data
 
@@ -289,10 +289,10 @@ def test_a_server_that_says_no_and_hangs_up_has_said_no(tmp_path: Path) -> None:
     case = make_case(tmp_path / "case", core_ml=3.0, alert=False)
     receipts, left = MemoryReceipts(), [True]
 
-    def refuse(passage: Passage, data: bytes) -> bytes:
-        if bytes(passage.said).endswith(b"\r\n.\r\n") and left:
+    def refuse(transfer: Passage, data: bytes) -> bytes:
+        if bytes(transfer.said).endswith(b"\r\n.\r\n") and left:
             left.clear()
-            passage.client.sendall(b"554 not this one\r\n")
+            transfer.client.sendall(b"554 not this one\r\n")
             raise Cut
         return data
 

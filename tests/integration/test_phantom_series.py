@@ -9,8 +9,8 @@ from scipy.ndimage import affine_transform, binary_erosion
 
 from corewatch.findings import Side
 from corewatch.geometry import NETWORK_SHAPE, NETWORK_TO_RAS, apply
+from phantom.dicom_series import write_series
 from phantom.head import HEAD_SHAPE, Blueprint, HeadSpec, PhantomHead, make_head
-from phantom.series import write_series
 
 pytestmark = pytest.mark.slow
 

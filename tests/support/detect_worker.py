@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from config import load_settings
 from config.logging import configure_logging
-from corewatch import limits
+from corewatch import stage_limits
 from corewatch.errors import ConfigurationError
 from tests.support.net import wait_for
 from worker import readiness
@@ -135,7 +135,7 @@ QUICK = {
 
 def main() -> None:
     """Serve the queue `detect`, with waits that suit a test."""
-    limits.HARD_LIMIT_MARGIN_S = 1.0
+    stage_limits.HARD_LIMIT_MARGIN_S = 1.0
     readiness.RETRY_S = 2.0
     readiness.HEARTBEAT_S = 1.0
     readiness.PROBLEM_AFTER_S = 3.0

@@ -58,7 +58,7 @@ class Proxy:
     def __init__(self, to: int, from_client: See = as_it_is, from_server: See = as_it_is) -> None:
         self._to = to
         self.from_client, self.from_server = from_client, from_server
-        self.passages: list[Passage] = []
+        self.transfers: list[Passage] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._threads: list[threading.Thread] = [threading.Thread(target=self._accept, daemon=True)]
@@ -76,27 +76,27 @@ class Proxy:
                 client.close()
                 continue
             server.settimeout(None)
-            passage = Passage(len(self.passages), client, server)
-            self.passages.append(passage)
+            transfer = Passage(len(self.transfers), client, server)
+            self.transfers.append(transfer)
             for source, target, see in (
                 (client, server, lambda p, d: self.from_client(p, d)),
                 (server, client, lambda p, d: self.from_server(p, d)),
             ):
-                thread = threading.Thread(target=self._pass, args=(passage, source, target, see), daemon=True)
+                thread = threading.Thread(target=self._pass, args=(transfer, source, target, see), daemon=True)
                 self._threads.append(thread)
                 thread.start()
 
-    def _pass(self, passage: Passage, source: socket.socket, target: socket.socket, see: See) -> None:
+    def _pass(self, transfer: Passage, source: socket.socket, target: socket.socket, see: See) -> None:
         try:
             while data := source.recv(65536):
-                if source is passage.client:
-                    passage.said += data
-                heard = see(passage, data)
-                if source is passage.server:
-                    passage.said.clear()
+                if source is transfer.client:
+                    transfer.said += data
+                heard = see(transfer, data)
+                if source is transfer.server:
+                    transfer.said.clear()
                 target.sendall(heard)
         except (OSError, Cut):
-            for end in (passage.client, passage.server):
+            for end in (transfer.client, transfer.server):
                 with suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
         else:
@@ -107,8 +107,8 @@ class Proxy:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for passage in self.passages:
-            for end in (passage.client, passage.server):
+        for transfer in self.transfers:
+            for end in (transfer.client, transfer.server):
                 with suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
                 end.close()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from conversion.alignment import align, check_quality, map_to_scanner, worth
+from conversion.alignment import align, check_quality, component_scores, map_to_scanner
 from corewatch.errors import NotAnalysed
 from corewatch.geometry import NETWORK_SHAPE, Matrix, is_rigid
 from corewatch.reasons import Reason
@@ -71,7 +71,7 @@ def test_a_low_score_is_refused_for_its_cause(parts: dict[str, float], reason: R
     ("scale", "worth_of_it"), [(0.75, 0), (0.805, 0.5), (0.83, 1), (0.95, 1), (1.12, 1), (1.14, 0.5), (1.2, 0)]
 )
 def test_a_head_is_neither_a_doll_s_nor_a_giant_s(scale: float, worth_of_it: float) -> None:
-    assert worth(AlignmentQuality(1.0, 0, 0, {"scale": scale}))["scale"] == pytest.approx(worth_of_it)
+    assert component_scores(AlignmentQuality(1.0, 0, 0, {"scale": scale}))["scale"] == pytest.approx(worth_of_it)
 
 
 def _placement(angles: tuple[float, float, float], shift: tuple[float, float, float]) -> Matrix:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corewatch.atna import Fact, Peer, Site, message, syslog
+from corewatch.atna import ArchivePeer, Site, TrailLine, audit_message, syslog_frame
 
 NOW = datetime(2026, 11, 21, 3, 0, 0, 123456, tzinfo=UTC)
 WEB = "https://archive.example/dicom-web"
-SITE = Site("corewatch", "COREWATCH", "cw01", {"main": Peer("PACS", "10.0.0.9"), "web": Peer(WEB, WEB)})
+SITE = Site("corewatch", "COREWATCH", "cw01", {"main": ArchivePeer("PACS", "10.0.0.9"), "web": ArchivePeer(WEB, WEB)})
 CODE = {"csd-code", "codeSystemName", "originalText"}
 
 RULES: dict[str, tuple[set[str], set[str], list[str]]] = {
@@ -67,17 +67,17 @@ def check(element: ET.Element) -> None:
 
 
 FACTS = {
-    "received": Fact(NOW, "case.receiving", {}, "k3v9", "1.2.3", [("SCANNER", "10.0.0.5")], "P-17"),
-    "dropped": Fact(NOW, "case.receiving", {}, "k3v9", None, [("", "")]),
-    "begun": Fact(NOW, "delivery.begun", {"destination": "main"}, "k3v9", "1.2.3"),
-    "stored": Fact(NOW, "delivery.sent", {"destination": "main"}, "k3v9", "1.2.3"),
-    "refused": Fact(NOW, "delivery.refused", {"destination": "main"}, "k3v9", "1.2.3"),
-    "web": Fact(NOW, "delivery.sent", {"destination": "web"}, "k3v9", "1.2.3"),
-    "folder": Fact(NOW, "delivery.sent", {"destination": "folder"}, "k3v9", "1.2.3"),
-    "mailed": Fact(NOW, "letter.accepted", {"to": ["a@x.example", "b@x.example"]}, "k3v9", "1.2.3"),
-    "seen": Fact(NOW, "alert.acknowledged", {"by": "Dr. <Ute> & Co"}, "k3v9", "1.2.3"),
-    "started": Fact(NOW, "program.started", {"program": "watch"}),
-    "stopped": Fact(NOW, "program.stopped", {"program": "watch"}),
+    "received": TrailLine(NOW, "case.receiving", {}, "k3v9", "1.2.3", [("SCANNER", "10.0.0.5")], "P-17"),
+    "dropped": TrailLine(NOW, "case.receiving", {}, "k3v9", None, [("", "")]),
+    "begun": TrailLine(NOW, "delivery.begun", {"destination": "main"}, "k3v9", "1.2.3"),
+    "stored": TrailLine(NOW, "delivery.sent", {"destination": "main"}, "k3v9", "1.2.3"),
+    "refused": TrailLine(NOW, "delivery.refused", {"destination": "main"}, "k3v9", "1.2.3"),
+    "web": TrailLine(NOW, "delivery.sent", {"destination": "web"}, "k3v9", "1.2.3"),
+    "folder": TrailLine(NOW, "delivery.sent", {"destination": "folder"}, "k3v9", "1.2.3"),
+    "mailed": TrailLine(NOW, "letter.accepted", {"to": ["a@x.example", "b@x.example"]}, "k3v9", "1.2.3"),
+    "seen": TrailLine(NOW, "alert.acknowledged", {"by": "Dr. <Ute> & Co"}, "k3v9", "1.2.3"),
+    "started": TrailLine(NOW, "program.started", {"program": "watch"}),
+    "stopped": TrailLine(NOW, "program.stopped", {"program": "watch"}),
 }
 EVENTS = {
     "received": "110104", "dropped": "110104", "begun": "110102", "stored": "110104", "refused": "110104", "web": "110104",
@@ -88,7 +88,7 @@ EVENTS = {
 
 @pytest.mark.parametrize("name", sorted(FACTS))
 def test_each_message_keeps_to_the_schema(name: str) -> None:
-    xml = message(FACTS[name], SITE)
+    xml = audit_message(FACTS[name], SITE)
     assert xml is not None
     root = ET.fromstring(xml)
     check(root)
@@ -98,22 +98,24 @@ def test_each_message_keeps_to_the_schema(name: str) -> None:
 
 
 def test_who_did_what_to_whom() -> None:
-    root = ET.fromstring(message(FACTS["stored"], SITE) or b"")
+    root = ET.fromstring(audit_message(FACTS["stored"], SITE) or b"")
     parts = [(p.attrib["UserID"], p.attrib["UserIsRequestor"], p[0].attrib["csd-code"]) for p in root.findall("ActiveParticipant")]
     assert parts == [("COREWATCH", "true", "110153"), ("PACS", "false", "110152")]
     study = root.find("ParticipantObjectIdentification")
     assert study is not None
     assert study.attrib["ParticipantObjectID"] == "1.2.3"
-    failed = ET.fromstring(message(FACTS["refused"], SITE) or b"")
+    failed = ET.fromstring(audit_message(FACTS["refused"], SITE) or b"")
     assert failed[0].attrib["EventOutcomeIndicator"] == "4"
-    mailed = ET.fromstring(message(FACTS["mailed"], SITE) or b"")
+    mailed = ET.fromstring(audit_message(FACTS["mailed"], SITE) or b"")
     assert [p.attrib["UserID"] for p in mailed.findall("ActiveParticipant")][1:] == ["mailto:a@x.example", "mailto:b@x.example"]
 
 
 def test_how_participants_are_reached() -> None:
     def reached(name: str) -> list[tuple[str | None, ...]]:
         keys = ("AlternativeUserID", "NetworkAccessPointID", "NetworkAccessPointTypeCode")
-        return [tuple(map(p.get, keys)) for p in ET.fromstring(message(FACTS[name], SITE) or b"").findall("ActiveParticipant")]
+        return [
+            tuple(map(p.get, keys)) for p in ET.fromstring(audit_message(FACTS[name], SITE) or b"").findall("ActiveParticipant")
+        ]
 
     assert reached("stored") == [("AETITLES=COREWATCH", "cw01", "1"), ("AETITLES=PACS", "10.0.0.9", "2")]
     assert reached("web") == [(None, "cw01", "1"), (None, WEB, "5")]
@@ -123,7 +125,7 @@ def test_how_participants_are_reached() -> None:
 @pytest.mark.parametrize("name", sorted(FACTS.keys() - {"started", "stopped"}))
 def test_the_patient_is_a_participant(name: str) -> None:
     """A.5.3.3, .4, .6 and .7: one patient each."""
-    found = [p for p in ET.fromstring(message(FACTS[name], SITE) or b"") if p.get("ParticipantObjectTypeCode") == "1"]
+    found = [p for p in ET.fromstring(audit_message(FACTS[name], SITE) or b"") if p.get("ParticipantObjectTypeCode") == "1"]
     assert [p.attrib["ParticipantObjectTypeCodeRole"] for p in found] == ["1"]
     assert found[0].attrib["ParticipantObjectID"] == ("P-17" if name == "received" else "(unknown)")
     assert found[0][0].attrib == {"csd-code": "2", "codeSystemName": "RFC-3881", "originalText": "Patient Number"}
@@ -131,22 +133,22 @@ def test_the_patient_is_a_participant(name: str) -> None:
 
 @pytest.mark.parametrize("event", ["work.posted_again", "stage.detect.begun", "delivery.skipped", "clock.set"])
 def test_the_rest_has_no_message(event: str) -> None:
-    assert message(Fact(NOW, event, {"destination": "main"}, "k3v9", "1.2.3"), SITE) is None
+    assert audit_message(TrailLine(NOW, event, {"destination": "main"}, "k3v9", "1.2.3"), SITE) is None
 
 
 @given(st.text(), st.text(), st.text(min_size=1))
 def test_whatever_others_call_themselves_it_stays_xml(name: str, host: str, uid: str) -> None:
     senders = [(name, host)]
-    xml = message(Fact(NOW, "case.receiving", {}, "k3v9", "1.2.3" + uid, senders), SITE)
+    xml = audit_message(TrailLine(NOW, "case.receiving", {}, "k3v9", "1.2.3" + uid, senders), SITE)
     assert xml is not None
     check(ET.fromstring(xml))
-    seen = message(Fact(NOW, "alert.acknowledged", {"by": uid}, "k3v9"), SITE)
+    seen = audit_message(TrailLine(NOW, "alert.acknowledged", {"by": uid}, "k3v9"), SITE)
     assert seen is not None
     check(ET.fromstring(seen))
 
 
 def test_the_frame() -> None:
-    frame = syslog(42, NOW, "cw 01", "123", b"<x/>")
+    frame = syslog_frame(42, NOW, "cw 01", "123", b"<x/>")
     count, _, body = frame.partition(b" ")
     assert int(count) == len(body)
     head, _, xml = body.partition(b"\xef\xbb\xbf")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corewatch.completeness import Complete, Passage, Wait, decide, looks_whole, weigh
+from corewatch.completeness import Complete, Transfer, Wait, decide, looks_whole, summarise
 from corewatch.instance import Instance
 from tests.support.instances import ENHANCED_CT, one, stack
 
@@ -91,45 +91,45 @@ def at(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
-def passage(start: float, end: float | None, **kind: bool) -> Passage:
-    return Passage(at(start), None if end is None else at(end), **kind)
+def transfer(start: float, end: float | None, **kind: bool) -> Transfer:
+    return Transfer(at(start), None if end is None else at(end), **kind)
 
 
-def signs(*passages: Passage) -> tuple[bool, bool, bool]:
-    result = weigh(passages)
+def signs(*transfers: Transfer) -> tuple[bool, bool, bool]:
+    result = summarise(transfers)
     return result.open_arrivals, result.aborted, result.one_after_another
 
 
 def test_one_released_association() -> None:
-    assert signs(passage(0, 10)) == (False, False, False)
+    assert signs(transfer(0, 10)) == (False, False, False)
 
 
 def test_an_association_that_took_no_time_is_one_association() -> None:
-    assert signs(passage(5, 5)) == (False, False, False)
+    assert signs(transfer(5, 5)) == (False, False, False)
 
 
 def test_one_open_association() -> None:
-    assert signs(passage(0, None)) == (True, False, False)
+    assert signs(transfer(0, None)) == (True, False, False)
 
 
 def test_an_open_association_of_the_same_sender_that_brought_nothing() -> None:
-    assert signs(passage(0, 10), passage(11, None, carried=False)) == (True, False, False)
+    assert signs(transfer(0, 10), transfer(11, None, carried=False)) == (True, False, False)
 
 
 def test_parallel_associations_are_not_one_after_another() -> None:
-    assert signs(passage(0, 10), passage(0.5, 9), passage(1, 12)) == (False, False, False)
+    assert signs(transfer(0, 10), transfer(0.5, 9), transfer(1, 12)) == (False, False, False)
 
 
 def test_an_association_per_image_is_one_after_another() -> None:
-    assert signs(passage(0, 1), passage(1.1, 2), passage(2.1, 3)) == (False, False, True)
+    assert signs(transfer(0, 1), transfer(1.1, 2), transfer(2.1, 3)) == (False, False, True)
 
 
 def test_an_abort_counts_until_a_later_association_made_up_for_it() -> None:
-    assert signs(passage(0, 10, aborted=True)) == (False, True, False)
-    assert signs(passage(0, 10, aborted=True), passage(12, 20)) == (False, False, False)
-    assert signs(passage(0, 10, aborted=True), passage(12, None)) == (True, True, False)
+    assert signs(transfer(0, 10, aborted=True)) == (False, True, False)
+    assert signs(transfer(0, 10, aborted=True), transfer(12, 20)) == (False, False, False)
+    assert signs(transfer(0, 10, aborted=True), transfer(12, None)) == (True, True, False)
     # released, but begun before the abort: the retry is still to come
-    assert signs(passage(0, 10, aborted=True), passage(1, 20)) == (False, True, False)
+    assert signs(transfer(0, 10, aborted=True), transfer(1, 20)) == (False, True, False)
 
 
 def test_no_association_at_all_objects_to_nothing() -> None:
@@ -137,10 +137,18 @@ def test_no_association_at_all_objects_to_nothing() -> None:
 
 
 @given(
-    st.permutations([passage(0, 1), passage(0.5, 3, aborted=True), passage(4, None), passage(2, 5), passage(6, 7, carried=False)])
+    st.permutations(
+        [
+            transfer(0, 1),
+            transfer(0.5, 3, aborted=True),
+            transfer(4, None),
+            transfer(2, 5),
+            transfer(6, 7, carried=False),
+        ]
+    )
 )
-def test_the_order_of_associations_decides_nothing(passages: list[Passage]) -> None:
-    assert signs(*passages) == signs(*sorted(passages, key=lambda p: p.opened_at))
+def test_the_order_of_associations_decides_nothing(transfers: list[Transfer]) -> None:
+    assert signs(*transfers) == signs(*sorted(transfers, key=lambda p: p.opened_at))
 
 
 # whole arrivals, simulated ------------------------------------------------------------------------------------------

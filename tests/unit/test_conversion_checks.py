@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conversion.checks import (
+from conversion.problems import Problem, raise_problems
+from conversion.series_checks import (
     A_HEAD,
     LARGEST_BRIDGED_STEP_MM,
     LARGEST_PLANNED_STEP_MM,
@@ -17,7 +18,6 @@ from conversion.checks import (
     Demands,
     check_series,
 )
-from conversion.problems import Problem, raise_problems
 from corewatch.errors import NotAnalysed
 from corewatch.geometry import slice_normal
 from corewatch.instance import Instance

@@ -24,7 +24,7 @@ from pydicom.uid import (
 
 from conversion.convert import convert_series, convert_with_reference
 from conversion.slices import slices_of_file
-from conversion.stack import AIR_HU
+from conversion.volume_grid import AIR_HU
 from corewatch.errors import NotAnalysed
 from corewatch.geometry import apply
 from corewatch.reasons import Reason

@@ -27,8 +27,8 @@ from conversion.convert import convert_series
 from conversion.elements import DEFLATED
 from conversion.frames import LARGEST_IMAGE, LARGEST_VOLUME, decode_into
 from conversion.headers import read_instance
+from conversion.series_reference import write_source_header
 from conversion.slices import slices_of_file
-from conversion.source import write_source_header
 from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
 from tests.support_conversion import enhanced, stack, write

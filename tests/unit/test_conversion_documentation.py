@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conversion import checks, frames, hounsfield, stack
+from conversion import frames, hounsfield, series_checks, volume_grid
 from conversion.problems import GRAVEST_FIRST
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "conversion.md"
@@ -16,7 +16,7 @@ NAMED = dict(re.findall(r"`([A-Z][A-Z_]+)` = ([\d.]+)", PAGE.read_text()))
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_limit_has_the_value_that_is_written(name: str) -> None:
-    (value,) = {getattr(module, name) for module in (checks, frames, hounsfield, stack) if hasattr(module, name)}
+    (value,) = {getattr(module, name) for module in (frames, hounsfield, series_checks, volume_grid) if hasattr(module, name)}
     assert float(NAMED[name]) == value
 
 

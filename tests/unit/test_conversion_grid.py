@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from conversion.checks import check_series
-from conversion.stack import check_grid, plan_stack
+from conversion.series_checks import check_series
+from conversion.volume_grid import check_grid, plan_grid
 from corewatch.errors import NotAnalysed
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
@@ -36,5 +36,5 @@ def test_a_grid_out_of_all_proportion_is_refused_before_memory_is_asked_for(side
     ]
     assert check_series(slices) == []
     with pytest.raises(NotAnalysed, match="regular grid") as caught:
-        check_grid(plan_stack(slices))
+        check_grid(plan_grid(slices))
     assert caught.value.reason is Reason.IRREGULAR_GEOMETRY

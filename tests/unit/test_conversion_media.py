@@ -11,7 +11,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
-from conversion.media import LIMITS, Limits, find_files, unpack
+from conversion.media import ARCHIVE_LIMITS, ArchiveLimits, find_files, unpack
 from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
 from tests.support_conversion import stack, write
@@ -39,7 +39,7 @@ def dicomdir(path: Path) -> Path:
     return path
 
 
-def refused(archive: Path, target: Path, limits: Limits = LIMITS) -> str:
+def refused(archive: Path, target: Path, limits: ArchiveLimits = ARCHIVE_LIMITS) -> str:
     with pytest.raises(NotAnalysed) as caught:
         unpack(archive, target, limits)
     assert caught.value.reason is Reason.UNREADABLE
@@ -105,8 +105,8 @@ def test_a_bomb_is_refused_before_it_is_unpacked(files: list[Path], tmp_path: Pa
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as made:
         made.write(files[0], "IM1")
         made.writestr("IM2", files[1].read_bytes() + b"\0" * (30 << 20))
-    assert "too much data" in refused(archive, target, Limits(total_bytes=10 << 20))
-    assert "far more data" in refused(archive, target, Limits(ratio=100.0, ratio_free_bytes=1 << 20))
+    assert "too much data" in refused(archive, target, ArchiveLimits(total_bytes=10 << 20))
+    assert "far more data" in refused(archive, target, ArchiveLimits(ratio=100.0, ratio_free_bytes=1 << 20))
     assert len(unpack(archive, target)) == 2, "30 MB of nothing do no harm"
 
 
@@ -125,9 +125,9 @@ def test_limits_on_entries_and_sizes(files: list[Path], tmp_path: Path, target: 
     with zipfile.ZipFile(archive, "w") as made:
         for n, path in enumerate(files):
             made.write(path, str(n))
-    assert "3; 2 are allowed" in refused(archive, target, Limits(files=2))
-    assert "too much data" in refused(archive, target, Limits(total_bytes=files[0].stat().st_size * 2))
-    assert len(unpack(archive, target, Limits(files=3, total_bytes=sum(path.stat().st_size for path in files)))) == 3
+    assert "3; 2 are allowed" in refused(archive, target, ArchiveLimits(files=2))
+    assert "too much data" in refused(archive, target, ArchiveLimits(total_bytes=files[0].stat().st_size * 2))
+    assert len(unpack(archive, target, ArchiveLimits(files=3, total_bytes=sum(path.stat().st_size for path in files)))) == 3
 
 
 def test_archives_that_cannot_be_read(files: list[Path], tmp_path: Path, target: Path) -> None:

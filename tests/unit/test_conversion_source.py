@@ -9,7 +9,7 @@ import pytest
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from conversion.convert import convert_with_reference
-from conversion.source import write_source_header
+from conversion.series_reference import write_source_header
 from corewatch.errors import NotAnalysed
 from tests.support_conversion import FRAME_UID, SERIES_UID, STUDY_UID, enhanced, stack, write
 

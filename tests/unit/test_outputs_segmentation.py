@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from conversion.alignment.native import map_to_scanner
 from corewatch.findings import CORE_MAP_THRESHOLD, Side
 from corewatch.geometry import LPS_TO_RAS, NETWORK_SHAPE, NETWORK_TO_RAS, Matrix, apply, inverse
-from corewatch.source import SourceImages, SourceSlice
+from corewatch.source_images import SourceImages, SourceSlice
 from outputs.case import ReportedCase
 from outputs.dicom import segmentation
 from outputs.dicom.encoding import Study

@@ -12,8 +12,8 @@ from corewatch.findings import Side
 from corewatch.geometry import MIDLINE_INDEX, NETWORK_SHAPE, NETWORK_TO_RAS, apply
 from phantom.head import Blueprint, HeadSpec
 from phantom.infarct import CORE_ML_RANGE, core_mask, draw_infarct
-from phantom.surroundings import surroundings
-from phantom.template import TEMPLATE_ORIGIN, tissue_maps
+from phantom.skull_and_neck import surroundings
+from phantom.tissue_maps import TEMPLATE_ORIGIN, tissue_maps
 from phantom.training import random_spec
 from phantom.variation import Variation
 

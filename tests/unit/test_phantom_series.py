@@ -27,9 +27,9 @@ from pydicom.uid import (
 from corewatch import RESEARCH_LABEL
 from corewatch.findings import Side
 from corewatch.geometry import NETWORK_TO_RAS, apply, is_rigid
+from phantom.dicom_series import Patient, SeriesTruth, write_series
 from phantom.head import HeadSpec, PhantomHead
 from phantom.scan import Acquisition, place, slabs
-from phantom.series import Patient, SeriesTruth, write_series
 
 MARKS = np.array([[30.0, 20.0, 30.0], [-34.0, -40.0, 20.0], [4.0, 30.0, -20.0]])
 """RAS mm of three steel balls in the phantom."""

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corewatch.slice_stack import find_stack
 from corewatch.spacing import EQUAL_STEPS_MM, SHORTEST_BLOCK, Block, blocks, finest_step_mm, jumps, widest_block_mm
-from corewatch.stack import analyse
 from tests.support.instances import one
 
 
@@ -63,6 +63,6 @@ def test_a_number_that_was_left_out_is_found(numbers: list[int | None], wanted: 
 
 def test_a_stack_names_its_coarsest_block() -> None:
     zs = along(*[1.0] * 60, *[7.0] * 8)
-    stack = analyse([one(n + 1, position_lps=(0.0, 0.0, float(z))) for n, z in enumerate(zs)])
+    stack = find_stack([one(n + 1, position_lps=(0.0, 0.0, float(z))) for n, z in enumerate(zs)])
     assert stack is not None
     assert (stack.step_mm, stack.coarsest_mm) == (pytest.approx(1.0), pytest.approx(7.0))

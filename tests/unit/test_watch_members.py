@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conversion.media import LIMITS, Limits
+from conversion.media import ARCHIVE_LIMITS, ArchiveLimits
 from daemon.watch_content import LeftOut
 from daemon.watch_members import DropChanged, DropRejected, Member, check_archive, members, read_file
 from daemon.watch_scan import Drop, scan
@@ -142,12 +142,12 @@ def test_an_entry_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
 
 def test_too_many_files_or_bytes_are_refused() -> None:
     infos = [zipfile.ZipInfo(str(n)) for n in range(3)]
-    check_archive(infos[:2], 1000, Limits(files=2))
+    check_archive(infos[:2], 1000, ArchiveLimits(files=2))
     with pytest.raises(DropRejected, match="too many"):
-        check_archive(infos, 1000, Limits(files=2))
-    infos[0].file_size = LIMITS.total_bytes + 1
+        check_archive(infos, 1000, ArchiveLimits(files=2))
+    infos[0].file_size = ARCHIVE_LIMITS.total_bytes + 1
     with pytest.raises(DropRejected, match="too much"):
-        check_archive(infos[:1], LIMITS.total_bytes)
+        check_archive(infos[:1], ARCHIVE_LIMITS.total_bytes)
 
 
 def test_an_encrypted_zip_is_refused() -> None:

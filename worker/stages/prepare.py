@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conversion.alignment import align, check_quality
-from conversion.checks import A_HEAD
 from conversion.convert import convert_with_reference
 from conversion.nifti import read_aligned, write_aligned
+from conversion.series_checks import A_HEAD
+from conversion.series_reference import file_of_one_study, write_source_header
 from conversion.sidecar import write_aligned_sidecar
-from conversion.source import file_of_one_study, write_source_header
 from corewatch.casefolder import PARTIAL_SUFFIX, CaseFolder
 from corewatch.errors import NotAnalysed
 from corewatch.volumes import AlignedHead

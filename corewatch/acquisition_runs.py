@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-LEAST: Final = 5
+MINIMUM_RUN: Final = 5
 """Shorter runs of numbers are chance, or numbers that mean nothing."""
 
 
-def sweeps(numbers: Sequence[int | None]) -> list[tuple[int, ...]]:
+def acquisition_runs(numbers: Sequence[int | None]) -> list[tuple[int, ...]]:
     """The runs of slices whose numbers count along the stack, up or down.
 
     Parameters
@@ -38,13 +38,13 @@ def sweeps(numbers: Sequence[int | None]) -> list[tuple[int, ...]]:
     return [tuple(run) for run in runs]
 
 
-def between_each_other(numbers: Sequence[int | None]) -> bool:
+def interleaved(numbers: Sequence[int | None]) -> bool:
     """Whether the numbers show several sweeps over the same part of the stack, each with slices of its own.
 
     One sweep, sweeps one behind the other, and numbers in no order are no sign of it.
     """
-    runs = sweeps(numbers)
-    if len(runs) < 2 or any(len(run) < LEAST for run in runs):
+    runs = acquisition_runs(numbers)
+    if len(runs) < 2 or any(len(run) < MINIMUM_RUN for run in runs):
         return False
     spans = [(min(run), max(run)) for run in runs]
     first, last = max(low for low, _ in spans), min(high for _, high in spans)

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter, zoom
 
 from phantom.shapes import Array, Canvas, Field, Point, cylinder, ellipsoid, grid, smooth_minimum, tube, union
-from phantom.template import TEMPLATE_ORIGIN, tissue_maps
+from phantom.tissue_maps import TEMPLATE_ORIGIN, tissue_maps
 
 AIR_HU: Final = -1000.0
 SKIN_HU: Final = 35.0

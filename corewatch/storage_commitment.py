@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
-MOST_ROUNDS = 3
+MAXIMUM_ROUNDS = 3
 """How often objects that a PACS could not commit are sent and asked for, before an operator must look."""
 
 NO_SUCH_OBJECT = 0x0112
@@ -31,7 +31,7 @@ FAILURE_REASONS = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class InstanceReference:
     """One object that commitment is asked for."""
 
     sop_class_uid: str
@@ -39,24 +39,24 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class CommitmentFailure:
     """An object that is not committed, and the Failure Reason (0008,1197)."""
 
-    reference: Reference
+    reference: InstanceReference
     reason: int
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CommitmentReport:
     """The answer to one transaction, as an N-EVENT-REPORT brings it."""
 
     transaction_uid: str
-    committed: tuple[Reference, ...] = ()
-    failed: tuple[Failure, ...] = ()
+    committed: tuple[InstanceReference, ...] = ()
+    failed: tuple[CommitmentFailure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CommitmentRequest:
     """One transaction of ours.
 
     Attributes
@@ -75,7 +75,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class SendAndRequest:
     """Send the objects, except those that are committed already, and ask for them."""
 
     leave_out: frozenset[str] = frozenset()
@@ -95,7 +95,7 @@ class NotCommitted:
     why: str
 
 
-def judge(asked: Sequence[Asked], now: datetime) -> Send | Committed | NotCommitted:
+def next_commitment_step(asked: Sequence[CommitmentRequest], now: datetime) -> SendAndRequest | Committed | NotCommitted:
     """What to do next for a delivery whose objects are to be committed.
 
     Parameters
@@ -106,7 +106,7 @@ def judge(asked: Sequence[Asked], now: datetime) -> Send | Committed | NotCommit
         The present moment.
     """
     if not asked:
-        return Send()
+        return SendAndRequest()
     committed = frozenset[str]().union(*(a.committed & set(a.instances) for a in asked if a.committed is not None))
     missing = [uid for uid in asked[0].instances if uid not in committed]
     last = asked[-1]
@@ -114,7 +114,7 @@ def judge(asked: Sequence[Asked], now: datetime) -> Send | Committed | NotCommit
         return Committed(len(asked[0].instances))
     if last.committed is None:
         if now < last.deadline:
-            return Send(committed)  # the request did not get through, or its worker died
+            return SendAndRequest(committed)  # the request did not get through, or its worker died
         return NotCommitted(
             f"it stored {len(asked[0].instances)} objects and did not say in time whether it keeps {len(missing)} of them; "
             "see that it knows our AE title, host and port for storage commitment results, and that listener.peers names it"
@@ -126,9 +126,9 @@ def judge(asked: Sequence[Asked], now: datetime) -> Send | Committed | NotCommit
     if not _may_help(worst):
         return NotCommitted(f"{words}; look at its log and its rules for these objects")
     rounds = sum(a.committed is not None for a in asked)
-    if rounds >= MOST_ROUNDS:
+    if rounds >= MAXIMUM_ROUNDS:
         return NotCommitted(f"{words}, after they were sent {rounds} times; look at its log and its disk")
-    return Send(committed)
+    return SendAndRequest(committed)
 
 
 def describe_failure(reason: int) -> str:

@@ -14,7 +14,7 @@ VISIBILITY_MARGIN_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class StageLimits:
     """Soft time limits of the stages in seconds."""
 
     prepare_s: float = 180.0

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conversion.problems import Problem, gravest_first
+from corewatch.acquisition_runs import interleaved
 from corewatch.geometry import slice_normal
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
 from corewatch.spacing import EQUAL_STEPS_MM, blocks, jumps
-from corewatch.sweeps import between_each_other
 
 POSITION_TOLERANCE_MM: Final = 0.1
 """A slice may lie so far from its place on the regular grid: positions are often written with one decimal, which costs 0.05 mm at
@@ -240,7 +240,7 @@ def regular_increments(slices: Sequence[Instance]) -> list[Problem]:
     along = line.along[distinct]
     if len(along) < 3:
         return []
-    if _interleaved(slices) or between_each_other([line.numbers[k] for k in distinct]):
+    if _interleaved(slices) or interleaved([line.numbers[k] for k in distinct]):
         return [Problem(Reason.MIXED_SERIES, "Its acquisitions overlap, each with slice positions of its own.")]
     if is_regular(along):
         return []

@@ -32,7 +32,7 @@ _MIN_REGULAR: Final = 3  # two slices have one step, which always equals its own
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
+class SliceStack:
     """The largest group of slices of one orientation.
 
     Attributes
@@ -66,7 +66,7 @@ class Stack:
     regular: bool
 
 
-def analyse(instances: Sequence[Instance]) -> Stack | None:
+def find_stack(instances: Sequence[Instance]) -> SliceStack | None:
     """Find the stack in `instances` (each SOP instance once, any order); None where none of them says where it lies."""
     group, orientation = _largest_orientation(instances)
     if not group or orientation is None:
@@ -84,7 +84,7 @@ def analyse(instances: Sequence[Instance]) -> Stack | None:
         and bool(np.all(counts == counts[0]))
         and _numbers_have_no_gap(group)
     )
-    return Stack(
+    return SliceStack(
         slices=int(places.size),
         step_mm=step,
         coarsest_mm=max(step, widest_block_mm(places)),
@@ -96,7 +96,7 @@ def analyse(instances: Sequence[Instance]) -> Stack | None:
     )
 
 
-def degrees_from_axial(stack: Stack) -> float:
+def degrees_from_axial(stack: SliceStack) -> float:
     """Angle in degrees, 0 to 90, between the stack's normal and the patient's long axis (LPS z)."""
     return float(np.degrees(np.arccos(min(1.0, abs(stack.normal_lps[2])))))
 

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from conversion.checks import POSITION_TOLERANCE_MM, Orientation, common_normal, is_regular
+from conversion.series_checks import POSITION_TOLERANCE_MM, Orientation, common_normal, is_regular
 from corewatch.errors import NotAnalysed
 from corewatch.geometry import Matrix
 from corewatch.instance import Instance
@@ -29,7 +29,7 @@ AIR_HU: Final = -1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stack:
+class VolumeGrid:
     """The plan of a volume.
 
     Attributes
@@ -79,7 +79,7 @@ class Stack:
         return bool(self.shift.any())
 
 
-def plan_stack(slices: Sequence[Instance]) -> Stack:
+def plan_grid(slices: Sequence[Instance]) -> VolumeGrid:
     """Lay the slices of a series without problems (`conversion.checks.check_series`) onto a regular grid.
 
     The step is the mean one where the slices are regular, else that of the finest block, rounded so that the last slice is met.
@@ -111,10 +111,10 @@ def plan_stack(slices: Sequence[Instance]) -> Stack:
     matrix[:3, 0], matrix[:3, 1], matrix[:3, 2] = row * between_columns, column * between_rows, normal * step
     matrix[:3, 3] = positions[0] + matrix[:3, 0] * low[0] + matrix[:3, 1] * low[1]
     shape = (int((slices[0].columns or 0) + extra[0]), int((slices[0].rows or 0) + extra[1]), count)
-    return Stack(tuple(order.tolist()), along, shift - low, shape, matrix, regular)
+    return VolumeGrid(tuple(order.tolist()), along, shift - low, shape, matrix, regular)
 
 
-def check_grid(stack: Stack) -> None:
+def check_grid(stack: VolumeGrid) -> None:
     """Raise `NotAnalysed(IRREGULAR_GEOMETRY)` where the grid would be out of all proportion to a head.
 
     Positions that drift sideways, or a few that lie very close to each other, would ask for all memory.
@@ -164,7 +164,7 @@ def _slide(image: NDArray[np.int16], part: float) -> NDArray[np.int16]:
     return np.rint(moved).astype(np.int16)
 
 
-def on_grid(stack: Stack, native: NDArray[np.int16], threads: int) -> NDArray[np.int16]:
+def on_grid(stack: VolumeGrid, native: NDArray[np.int16], threads: int) -> NDArray[np.int16]:
     """Shear slices back and interpolate between them (linearly) where the stack asks for it.
 
     Parameters
@@ -185,7 +185,7 @@ def on_grid(stack: Stack, native: NDArray[np.int16], threads: int) -> NDArray[np
     return out
 
 
-def _fill(stack: Stack, native: NDArray[np.int16], wanted: Sequence[int], out: NDArray[np.int16]) -> None:
+def _fill(stack: VolumeGrid, native: NDArray[np.int16], wanted: Sequence[int], out: NDArray[np.int16]) -> None:
     """Make some successive slices of the grid; of the sheared slices only two are held at a time."""
     if stack.regular:
         for k in wanted:
@@ -202,7 +202,7 @@ def _fill(stack: Stack, native: NDArray[np.int16], wanted: Sequence[int], out: N
         out[k] = np.rint(mixed, out=mixed)
 
 
-def _sheared(stack: Stack, native: NDArray[np.int16], n: int) -> NDArray[np.float32]:
+def _sheared(stack: VolumeGrid, native: NDArray[np.int16], n: int) -> NDArray[np.float32]:
     image: NDArray[np.int16] = native[n]
     if not stack.sheared:
         return image.astype(np.float32)

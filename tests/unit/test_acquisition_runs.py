@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corewatch.sweeps import between_each_other, sweeps
+from corewatch.acquisition_runs import acquisition_runs, interleaved
 
 lengths = st.integers(6, 60)
 
@@ -25,8 +25,8 @@ def in_order(numbers: dict[int, int]) -> list[int | None]:
 def test_one_sweep_is_one(count: int, down: bool, start: int, step: int) -> None:
     positions = list(range(count))
     numbers = in_order(counted(positions[::-1] if down else positions, start, step))
-    assert len(sweeps(numbers)) == 1
-    assert not between_each_other(numbers)
+    assert len(acquisition_runs(numbers)) == 1
+    assert not interleaved(numbers)
 
 
 @given(lengths, st.integers(2, 4), st.lists(st.booleans(), min_size=4, max_size=4))
@@ -35,7 +35,7 @@ def test_sweeps_between_each_other_are_found(count: int, many: int, down: list[b
     for n in range(many):
         positions = [k * many + n for k in range(count)]
         numbers |= counted(positions[::-1] if down[n] else positions, start=1 + n * count)
-    assert between_each_other(in_order(numbers))
+    assert interleaved(in_order(numbers))
 
 
 @given(lengths, lengths, st.booleans(), st.booleans())
@@ -45,17 +45,17 @@ def test_sweeps_one_behind_the_other_are_one_stack(one: int, other: int, down: b
     numbers: dict[int, int] = {}
     for part in parts:
         numbers |= counted(part[::-1] if down else part, start=1 + len(numbers))
-    assert not between_each_other(in_order(numbers))
+    assert not interleaved(in_order(numbers))
 
 
 @given(st.integers(12, 200), st.randoms(use_true_random=False))
 def test_numbers_in_no_order_mean_nothing(count: int, lot: random.Random) -> None:
     numbers: list[int | None] = list(range(count))
     lot.shuffle(numbers)
-    assert not between_each_other(numbers)
+    assert not interleaved(numbers)
 
 
 def test_missing_and_repeated_numbers_mean_nothing() -> None:
-    assert sweeps([1, None, 2]) == []
-    assert sweeps([1, 1, 2]) == []
-    assert not between_each_other([])
+    assert acquisition_runs([1, None, 2]) == []
+    assert acquisition_runs([1, 1, 2]) == []
+    assert not interleaved([])

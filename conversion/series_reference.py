@@ -13,7 +13,7 @@ from conversion.atomic import replacing
 from conversion.elements import open_dicom, read_header
 from conversion.slices import Slice, slices_of_file
 from corewatch.errors import NotAnalysed
-from corewatch.source import SourceImages, SourceSlice
+from corewatch.source_images import SourceImages, SourceSlice
 
 _SOP_CLASS_UID: Final = 0x00080016
 

@@ -12,7 +12,7 @@ HOUR = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class MailLimits:
     """The bound on the mails of one destination.
 
     Attributes
@@ -30,7 +30,7 @@ class Limits:
     alert_alone_for: timedelta
 
 
-class Pace(StrEnum):
+class SendMode(StrEnum):
     """What to do with one mail."""
 
     ALONE = "alone"
@@ -40,7 +40,7 @@ class Pace(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SentMail:
     """One mail that took a place in the hour."""
 
     at: datetime
@@ -48,19 +48,19 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ThrottleDecision:
     """What to do, and for `WAIT` until when."""
 
-    pace: Pace
+    mode: SendMode
     until: datetime | None = None
 
 
-def urgent(alert: bool, last_image_at: datetime, limits: Limits, now: datetime) -> bool:
+def is_urgent(alert: bool, last_image_at: datetime, limits: MailLimits, now: datetime) -> bool:
     """Whether a finding must reach its readers at once: an alert, and recent."""
     return alert and now - last_image_at < limits.alert_alone_for
 
 
-def decide(waiting: int, sent: Sequence[Sent], limits: Limits, now: datetime) -> Verdict:
+def throttle(waiting: int, sent: Sequence[SentMail], limits: MailLimits, now: datetime) -> ThrottleDecision:
     """Decide about a mail that is not urgent.
 
     Parameters
@@ -73,10 +73,10 @@ def decide(waiting: int, sent: Sequence[Sent], limits: Limits, now: datetime) ->
     within = [one.at for one in sent if now - one.at < HOUR]
     digests = [one.at for one in sent if one.digest and now - one.at < limits.digest_every]
     if digests:
-        return Verdict(Pace.WAIT, max(digests) + limits.digest_every)
+        return ThrottleDecision(SendMode.WAIT, max(digests) + limits.digest_every)
     places = limits.per_hour - len(within)
     if places > waiting:  # one place stays free for a digest of whatever comes next
-        return Verdict(Pace.ALONE)
+        return ThrottleDecision(SendMode.ALONE)
     if places > 0:
-        return Verdict(Pace.DIGEST if waiting > 1 else Pace.ALONE)
-    return Verdict(Pace.WAIT, sorted(within)[len(within) - limits.per_hour] + HOUR)
+        return ThrottleDecision(SendMode.DIGEST if waiting > 1 else SendMode.ALONE)
+    return ThrottleDecision(SendMode.WAIT, sorted(within)[len(within) - limits.per_hour] + HOUR)
