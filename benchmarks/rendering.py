@@ -35,9 +35,9 @@ from outputs.dicom import report as structured_report
 from outputs.dicom.encoding import Study
 from outputs.dicom.planes import OutlinedPlanes, outline
 from outputs.dicom.secondary_capture import Page, encode
-from outputs.overlay import render_overlays
-from outputs.report import png, write_report
-from outputs.summary import render_not_analysed, render_summary
+from outputs.pages.case_pages import png, write_report
+from outputs.pages.overlays import render_overlays
+from outputs.pages.summary import render_not_analysed, render_summary
 
 
 def main() -> None:

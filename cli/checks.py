@@ -57,8 +57,8 @@ def listener(settings: Settings) -> Iterator[Check]:
     if _can_bind(ours.host, ours.port):
         yield Check.ok(subject, f"{where}: the port is free, the listener does not run")
         return
-    from outputs.association import TlsFiles
-    from outputs.storage_scu import echo
+    from foundation.dicom_client.association import TlsFiles
+    from foundation.dicom_client.storage import echo
 
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(ours.host, ours.host)
     tls = None if ours.tls is None else TlsFiles(ours.tls.certificate, ours.tls.key, ours.tls.authority)
@@ -138,7 +138,7 @@ def ledger(settings: Settings) -> Iterator[Check]:
 
 def destinations(settings: Settings) -> Iterator[Check]:
     """Every destination answers: C-ECHO, a login at the mail server, a file in the results folder."""
-    from worker.destinations import destinations_of
+    from worker.delivery.destinations import destinations_of
 
     known = destinations_of(settings)
     if not known:
@@ -204,7 +204,7 @@ def audit(settings: Settings) -> Iterator[Check]:
     to = settings.audit.syslog
     if to is None:
         return
-    from daemon.syslog import send
+    from daemon.upkeep.syslog import send
 
     try:
         send(to, ())

@@ -38,7 +38,7 @@ def model(settings: Settings) -> Iterator[Check]:
 def device(settings: Settings) -> Iterator[Check]:
     """What computes is installed and works: a model is loaded on the device that the settings ask for."""
     from cli.children import own_environment
-    from worker.trial import problem_of
+    from worker.models.device_probe import problem_of
 
     subject, wanted, environment = "device", settings.model.device, own_environment({})
     if importlib.util.find_spec("tensorflow") is None:

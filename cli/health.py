@@ -33,7 +33,7 @@ def hears(settings: Settings) -> bool:
     from pynetdicom import AE
     from pynetdicom.sop_class import Verification
 
-    from outputs.association import Heard
+    from foundation.dicom_client.association import Heard
 
     heard = Heard()
     entity = AE(ae_title="COREWATCH-UP")

@@ -1,4 +1,4 @@
-"""Hears from a program again and again that it works, as systemd would: the other end of `config.servicemanager`."""
+"""Hears from a program again and again that it works, as systemd would: the other end of `foundation.service_manager`."""
 
 from __future__ import annotations
 

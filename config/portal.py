@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
-from config.keys import own_key
 from config.section import Port, Section
+from foundation.keys import own_key
 
 
 class PortalSettings(Section):

@@ -10,25 +10,25 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from config.servicemanager import ServiceManager
 from config.settings import Settings
-from config.stopping import StopRequest
-from daemon.assembler import Assembler
-from daemon.auditing import PASS_ON_EVERY_S, Auditing
-from daemon.clockwatch import NONE, ClockWatch
-from daemon.commitment import Commitment, send_over_network
-from daemon.diskwatch import LOOK_EVERY_S as LOOK_AT_DISK_EVERY_S
-from daemon.diskwatch import DiskWatch, Tell
-from daemon.dispatcher import Dispatcher, Publish
-from daemon.escalating import LOOK_EVERY_S, Escalating
-from daemon.expected import AskCount, ExpectedCounts
+from daemon.intake.assembler import Assembler
+from daemon.intake.expected_counts import AskCount, ExpectedCounts
 from daemon.lock import only_daemon
-from daemon.parts import Part
-from daemon.reconciler import Reconciler
-from daemon.refused_drops import RefusedDrops
-from daemon.retention import Retention
-from daemon.watch_folder import WatchFolder
-from ledger.durable import make_folders
+from daemon.periodic import Part
+from daemon.upkeep.audit_forwarding import PASS_ON_EVERY_S, Auditing
+from daemon.upkeep.commitment import Commitment, send_over_network
+from daemon.upkeep.disk import LOOK_EVERY_S as LOOK_AT_DISK_EVERY_S
+from daemon.upkeep.disk import DiskWatch, Tell
+from daemon.upkeep.dispatcher import Dispatcher, Publish
+from daemon.upkeep.escalation import LOOK_EVERY_S, Escalating
+from daemon.upkeep.reconciler import Reconciler
+from daemon.upkeep.retention import Retention
+from daemon.watch.folder import WatchFolder
+from daemon.watch.refused_drops import RefusedDrops
+from foundation.clock_watch import NONE, ClockWatch
+from foundation.durable import make_folders
+from foundation.service_manager import ServiceManager
+from foundation.stopping import StopRequest
 from ledger.store import Ledger
 
 log = structlog.get_logger()

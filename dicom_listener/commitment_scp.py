@@ -24,8 +24,8 @@ from dicom_listener.services import (
     Response,
     Sender,
 )
+from foundation.dicom_client.commitment_messages import ALL_COMMITTED, REQUEST, SOME_FAILED, decode_report, decode_request
 from ledger.commitment_inbox import CommitmentInbox, Heard, HeardReport, HeardRequest
-from outputs.commitment.messages import ALL_COMMITTED, REQUEST, SOME_FAILED, decode_report, decode_request
 
 log = structlog.get_logger()
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from config.addresses import Resolver, host_matches, parse_address
 from config.intake import Peer
 from dicom_listener.negotiation import APPLICATION_CONTEXT, AssociateRequest
+from foundation.addresses import Resolver, host_matches, parse_address
 
 _SERVICE_USER = 1
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from config.stopping import StopRequest
+from foundation.stopping import StopRequest
 
 log = structlog.get_logger()
 

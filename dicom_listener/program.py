@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 
-from config.servicemanager import ServiceManager
 from config.settings import Settings
-from config.stopping import StopRequest
 from dicom_listener.prefork import supervise
 from dicom_listener.server import StorageListener
+from foundation.service_manager import ServiceManager
+from foundation.stopping import StopRequest
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

@@ -13,7 +13,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 from config.settings import Settings
 from config.sources import Source
 from corewatch.errors import OperatorNeeded, RetryLater
-from outputs.association import PeerAddress, TlsFiles, associated
+from foundation.dicom_client.association import PeerAddress, TlsFiles, associated
 
 MOST_ANSWERS = 10_000
 """Matches of one query; a PACS that sends more does not do what it was asked."""

@@ -26,8 +26,8 @@ from dicom_listener.part10 import StoreRequest
 from dicom_listener.query import FoundSeries
 from dicom_listener.services import Sender
 from dicom_listener.storage_scp import InstanceSink, SpoolTarget, StorageSession
-from ledger.durable import make_folders
-from outputs.association import PeerAddress, associated
+from foundation.dicom_client.association import PeerAddress, associated
+from foundation.durable import make_folders
 
 _MOVE, _GET = StudyRootQueryRetrieveInformationModelMove, StudyRootQueryRetrieveInformationModelGet
 _MIB = 2**20

@@ -11,9 +11,7 @@ from typing import Any
 
 import structlog
 
-from config.addresses import RememberedNames, Resolver
 from config.settings import Settings
-from config.stopping import StopRequest
 from corewatch.clock import Clock, utc_now
 from corewatch.errors import ConfigurationError
 from dicom_listener.association import NEGOTIATION_TIMEOUT_S, Association, ListenerProfile
@@ -28,8 +26,10 @@ from dicom_listener.services import Service, Verification
 from dicom_listener.storage_scp import SpoolTarget, Storage
 from dicom_listener.throttle import LogThrottle, TokenBucket
 from dicom_listener.tls import ServerTls
+from foundation.addresses import RememberedNames, Resolver
+from foundation.durable import make_folders
+from foundation.stopping import StopRequest
 from ledger.commitment_inbox import CommitmentInbox
-from ledger.durable import make_folders
 
 log = structlog.get_logger()
 

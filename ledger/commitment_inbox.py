@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from corewatch.storage_commitment import CommitmentFailure, CommitmentReport, InstanceReference
-from ledger.durable import make_folders, write_durably
+from foundation.durable import make_folders, write_durably
 
 _SUFFIX = ".json"
 _REQUEST, _REPORT = "request", "report"

@@ -24,7 +24,7 @@ from pathlib import Path
 from corewatch.arrival import Arrival, ArrivalOutcome, ArrivalSource, Closing
 from corewatch.clock import Clock, utc_now
 from corewatch.identity import new_case_id
-from ledger.durable import PartialFile, make_folders, sync_folder, write_durably
+from foundation.durable import PartialFile, make_folders, sync_folder, write_durably
 
 ARRIVAL_FILE = "arrival.json"
 CLOSED_FILE = "closed.json"

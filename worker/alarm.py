@@ -14,9 +14,9 @@ from config.settings import Settings
 from corewatch import RESEARCH_LABEL
 from corewatch.clock import utc_now
 from corewatch.errors import OperatorNeeded, RetryLater
-from outputs.mail import domain_of, mark_automatic
-from outputs.smtp import session, submit
-from worker.destinations import mail_server_of
+from outputs.mail.composition import domain_of, mark_automatic
+from outputs.mail.smtp import session, submit
+from worker.delivery.destinations import mail_server_of
 
 log = structlog.get_logger()
 

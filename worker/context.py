@@ -15,10 +15,10 @@ from ledger.cases import Case
 from ledger.store import Ledger
 from outputs.case import ReportedCase
 from outputs.destinations.base import Destination
-from worker.destinations import destinations_of
-from worker.detectors import Detectors
-from worker.readiness import ModelKeeper
-from worker.reporting import reported_case
+from worker.delivery.destinations import destinations_of
+from worker.delivery.reporting import reported_case
+from worker.models.detectors import Detectors
+from worker.models.readiness import ModelKeeper
 
 
 @dataclass(slots=True)

@@ -26,12 +26,12 @@ from corewatch.states import CaseState
 from corewatch.volumes import AlignedHead
 from outputs.case import ReportedCase
 from outputs.dicom.manifest import Manifest
-from worker.casefiles import Found, Prepared
-from worker.destinations import naming_of
-from worker.detectors import load
-from worker.inspection import alignment_view, write_alignment_page
+from worker.delivery.destinations import naming_of
+from worker.models.detectors import load
 from worker.progress import Progress, silent
+from worker.stages.case_files import Found, Prepared
 from worker.stages.detect import detect
+from worker.stages.inspection import alignment_view, write_alignment_page
 from worker.stages.prepare import AlignedSource, DicomSource, prepare
 from worker.stages.render import render
 

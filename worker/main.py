@@ -19,8 +19,8 @@ from jobs.names import QUEUE_OF, QUEUES
 from ledger.store import Ledger
 from worker.alarm import Alarm, no_model_mail, tell_operators
 from worker.context import WorkerContext, holder_is_gone
+from worker.models.readiness import ModelKeeper, ModelStatus, gated
 from worker.pool import TaskPool
-from worker.readiness import ModelKeeper, ModelStatus, gated
 from worker.tasks import register
 
 log = structlog.get_logger()
@@ -33,7 +33,7 @@ def serve(settings: Settings, broker_url: str, queues: Sequence[str]) -> None:
 
     The parent process never imports TensorFlow: each child loads it after the fork and loads its model before its first task, so a
     child that is killed at its hard time limit takes nothing with it. Without its model it takes no work from `detect` (see
-    `worker.readiness`).
+    `worker.models.readiness`).
 
     Parameters
     ----------

@@ -17,13 +17,13 @@ from corewatch.states import CaseState, DeliveryState, Stage
 from jobs.names import task_name
 from ledger.cases import Case
 from worker.context import WorkerContext
-from worker.delivering import run_delivery
-from worker.destinations import naming_of
-from worker.ending import write_last_result
-from worker.running import Facts, next_work, run_stage
+from worker.delivery.destinations import naming_of
+from worker.delivery.ending import write_last_result
+from worker.delivery.running import run_delivery
 from worker.stages.detect import detect
 from worker.stages.prepare import AlignedSource, DicomSource, prepare
 from worker.stages.render import render
+from worker.stages.running import Facts, next_work, run_stage
 
 
 def register(app: Celery, context: Callable[[], WorkerContext]) -> None:

@@ -141,7 +141,7 @@ def _make_series(folder: Path, teller: Teller, *, core_ml: float, side: str, see
 def _send(files: tuple[Path, ...], ae_title: str, port: int, teller: Teller) -> None:
     from cli.demonstration.surroundings import LOOPBACK, PACS_AE_TITLE
     from corewatch.errors import OperatorNeeded
-    from outputs.storage_scu import StoreResult, send_files
+    from foundation.dicom_client.storage import StoreResult, send_files
 
     with teller.step("Sending it by C-STORE", f"Sent by C-STORE: {len(files)} images stored by {ae_title}"):
         outcomes = send_files(files, host=LOOPBACK, port=port, called_ae=ae_title, calling_ae=PACS_AE_TITLE)

@@ -40,7 +40,7 @@ def send(
     Files that are not DICOM are left out.
     """
     from config.logging import configure_logging
-    from outputs.storage_scu import StoreOutcome, StoreResult, send_files
+    from foundation.dicom_client.storage import StoreOutcome, StoreResult, send_files
 
     configure_logging(settings_of(config_file).log, "send")
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what it has to say is in our own message

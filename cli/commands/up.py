@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cli.supervisor import Program, Supervisor
     from config.settings import Settings
-    from config.stopping import StopRequest
+    from foundation.stopping import StopRequest
     from jobs.embedded import EmbeddedRedis
 
 _log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class _Signals:
     """Counts SIGTERM and SIGINT: the first asks to stop, a second one to hurry."""
 
     def __init__(self) -> None:
-        from config.stopping import StopRequest
+        from foundation.stopping import StopRequest
 
         self._asked = 0
         self.stop = StopRequest()

@@ -10,7 +10,7 @@ from corewatch.errors import CorewatchError
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered
 from outputs.destinations.objects import judge, left_out, objects_of, warnings, why_not
-from outputs.stow import WebServer, check, store
+from outputs.destinations.stow import WebServer, check, store
 
 
 @dataclass(frozen=True, slots=True)

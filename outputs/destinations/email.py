@@ -15,11 +15,11 @@ from corewatch.letters import Event, LetterKind, LetterState
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered
 from outputs.destinations.receipts import MemoryReceipts, Receipts
-from outputs.digest import compose_digest
-from outputs.mail import compose, digest_key, digest_message_id, event_key, message_id, thread_id
-from outputs.posting import Letter, Postman
-from outputs.smtp import MailServer, Refusal, session
-from outputs.source import named_fields, read_header
+from outputs.mail.composition import compose, digest_key, digest_message_id, event_key, message_id, thread_id
+from outputs.mail.digest import compose_digest
+from outputs.mail.sender import Letter, Postman
+from outputs.mail.smtp import MailServer, Refusal, session
+from outputs.source_header import named_fields, read_header
 
 When = Literal["always", "positive", "never"]
 

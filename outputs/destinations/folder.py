@@ -22,7 +22,7 @@ from corewatch.foldername import PATIENT_FIELDS, any_name_of, fields_of, folder_
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered
 from outputs.files import sync_folder, write_atomically
-from outputs.source import read_header
+from outputs.source_header import read_header
 
 COMPLETE: Final = "COMPLETE"
 """Marker that is written last: a program that waits for results looks for it."""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from corewatch.errors import OperatorNeeded, RetryLater
+from foundation.dicom_client.storage import StoreOutcome, StoreResult
 from outputs.case import ReportedCase
 from outputs.dicom.manifest import Manifest
-from outputs.storage_scu import StoreOutcome, StoreResult
 
 
 def why_not(case: ReportedCase, kinds: tuple[str, ...], *, not_analysed: bool) -> str | None:

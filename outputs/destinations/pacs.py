@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 from corewatch.errors import CorewatchError
 from corewatch.storage_commitment import CommitmentReport, InstanceReference
-from outputs.association import PeerAddress, TlsFiles
+from foundation.dicom_client.association import PeerAddress, TlsFiles
+from foundation.dicom_client.commitment import check_commitment, request_commitment
+from foundation.dicom_client.storage import echo, file_identity, send_files
 from outputs.case import ReportedCase
-from outputs.commitment.scu import check_commitment, request_commitment
 from outputs.destinations.base import Delivered
 from outputs.destinations.objects import judge, left_out, objects_of, warnings, why_not
-from outputs.storage_scu import echo, file_identity, send_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class PacsDestination:
         return Delivered(detail, self._clock()), tuple(InstanceReference(o.sop_class_uid, o.sop_instance_uid) for o in outcomes)
 
     def ask_commitment(self, transaction_uid: str, references: Sequence[InstanceReference]) -> CommitmentReport | None:
-        """Ask it to commit what it has stored; None: the answer comes later, see `outputs.commitment.scu.request_commitment`."""
+        """Ask it to commit what it has stored; None: the answer is received later (`request_commitment`)."""
         terms = self._to.commitment
         return request_commitment(self._to.peer, transaction_uid, references, wait_s=0.0 if terms is None else terms.wait_s)
 

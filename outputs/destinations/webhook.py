@@ -26,7 +26,7 @@ from corewatch.destinations import WEBHOOK, WEBHOOK_NOTICES
 from corewatch.errors import NoAnswer, OperatorNeeded, RetryLater
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered
-from outputs.mail import event_key
+from outputs.mail.composition import event_key
 
 _AGAIN: Final = frozenset({408, 425, 429})
 """Statuses below 500 that pass (RFC 9110, 15.5.9; RFC 8470; RFC 6585)."""

@@ -22,7 +22,7 @@ from corewatch.identity import derived_uid
 from outputs import wording
 from outputs.case import ReportedCase
 from outputs.dicom.kinds import Kind, SeriesNaming, as_ascii
-from outputs.source import copy_source, keep_bytes, read_header
+from outputs.source_header import copy_source, keep_bytes, read_header
 
 IMPLEMENTATION_UID: Final = UID(derived_uid("corewatch", None, "implementation-class"))
 """Implementation Class UID (0002,0012)."""

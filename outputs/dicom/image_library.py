@@ -28,7 +28,7 @@ from corewatch.source_images import SourceImages
 from outputs.dicom import codes
 from outputs.dicom.encoding import Study
 from outputs.dicom.references import reference
-from outputs.source import plain_text
+from outputs.source_header import plain_text
 
 _ACQUISITION: Final = RelationshipTypeValues.HAS_ACQ_CONTEXT
 _PIXELS: Final = CodedConcept("{pixels}", "UCUM", "Pixels")

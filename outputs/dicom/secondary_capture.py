@@ -17,7 +17,7 @@ from outputs.case import ReportedCase
 from outputs.dicom.encoding import EncodedInstance, Study
 from outputs.dicom.kinds import Kind, as_ascii
 from outputs.dicom.references import source_images
-from outputs.slices import RgbArray
+from outputs.pages.slices import RgbArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,7 +18,7 @@ from outputs.dicom.manifest import MANIFEST, Manifest
 from outputs.dicom.planes import OutlinedPlanes, outline
 from outputs.dicom.secondary_capture import Page
 from outputs.files import sync_folder, write_atomically
-from outputs.slices import map_is_shown
+from outputs.pages.slices import map_is_shown
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from corewatch.states import CaseState
-from daemon.assembler import Assembler
+from daemon.intake.assembler import Assembler
 from ledger.database import Database
 from ledger.store import Ledger
 from tests.support.ledger import Clock

@@ -22,9 +22,9 @@ from outputs.destinations.email import EmailParameters
 from outputs.destinations.folder import COMPLETE, FolderParameters
 from outputs.destinations.pacs import PacsDestination, PacsParameters
 from outputs.destinations.registry import DestinationParameters, build_destinations
+from outputs.destinations.stow import WebServer
 from outputs.dicom.secondary_capture import Page
-from outputs.smtp import MailServer
-from outputs.stow import WebServer
+from outputs.mail.smtp import MailServer
 from tests.support.dicomweb import dicomweb_server
 from tests.support.results import PATIENT_ID, PATIENT_NAME, clock, failed, make_case, not_analysed, write_pages
 from tests.support.smtp import smtp_server

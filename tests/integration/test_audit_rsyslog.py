@@ -14,8 +14,8 @@ import pytest
 
 from config.audit import SyslogSettings
 from config.settings import Settings
-from daemon.auditing import Auditing
-from daemon.syslog import send
+from daemon.upkeep.audit_forwarding import Auditing
+from daemon.upkeep.syslog import send
 from ledger.store import Ledger
 from tests.conftest import REQUIRE_SERVERS
 from tests.support.ledger import Clock, delivering

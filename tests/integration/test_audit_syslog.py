@@ -17,8 +17,8 @@ import pytest
 from config.audit import SyslogSettings
 from config.settings import Settings
 from corewatch.errors import OperatorNeeded, RetryLater
-from daemon.auditing import COPIES, Auditing
-from daemon.syslog import Unconfirmed, send
+from daemon.upkeep.audit_forwarding import COPIES, Auditing
+from daemon.upkeep.syslog import Unconfirmed, send
 from ledger.store import Ledger
 from tests.support.ledger import T0, Clock, delivering
 from tests.support.net import free_port

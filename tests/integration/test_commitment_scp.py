@@ -11,17 +11,17 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage
 
-import daemon.commitment
-from config.addresses import Resolver, resolve_host
+import daemon.upkeep.commitment
 from config.intake import ListenerSettings, Peer
 from config.settings import Settings
 from corewatch.errors import RetryLater
 from corewatch.storage_commitment import CommitmentReport, InstanceReference
-from daemon.assembler import Assembler
-from daemon.commitment import GIVEN_UP_AFTER, Commitment, send_over_network
+from daemon.intake.assembler import Assembler
+from daemon.upkeep.commitment import GIVEN_UP_AFTER, Commitment, send_over_network
 from dicom_listener.server import StorageListener
+from foundation.addresses import Resolver, resolve_host
+from foundation.dicom_client.commitment_messages import encode_request
 from ledger.store import Ledger
-from outputs.commitment.messages import encode_request
 from tests.support.commitment import answer_to, ask, modality, report_to
 from tests.support.ledger import Clock
 from tests.support.listener import associate, captured_logs, ct_slice, file_bytes, running, send
@@ -147,7 +147,7 @@ def test_an_answer_is_repeated_until_it_is_taken(house: Callable[..., House]) ->
 def test_who_cannot_be_called_is_given_up_at_once_and_the_log_says_so(house: Callable[..., House], peers: tuple[Peer, ...]) -> None:
     here = house(*peers)
     assert ask(here.listener.port, request(UIDS[0]), calling="MODALITY") == 0x0000
-    with captured_logs(daemon.commitment) as logs:
+    with captured_logs(daemon.upkeep.commitment) as logs:
         here.step()
         here.clock.forward(3600)
         here.step()
@@ -219,7 +219,7 @@ def test_while_it_cannot_be_told_who_asked_nobody_is_answered(house: Callable[..
     )
     store(here, 1)
     ask(here.listener.port, request(UIDS[0]), calling="CT")
-    with captured_logs(daemon.commitment) as logs:
+    with captured_logs(daemon.upkeep.commitment) as logs:
         here.step(lambda peer, _report: sent.append(peer.host), lambda _name: frozenset())
     assert sent == []
     assert "several entries" in next(line["why"] for line in logs if line["log_level"] == "warning")

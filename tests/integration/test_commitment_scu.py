@@ -22,10 +22,10 @@ from config.settings import Settings
 from corewatch.casefolder import CaseFolder
 from corewatch.states import CaseState, DeliveryState
 from corewatch.storage_commitment import InstanceReference
-from daemon.commitment import Commitment, send_over_network
+from daemon.upkeep.commitment import Commitment, send_over_network
+from foundation.dicom_client.commitment_messages import encode_request
 from ledger.deliveries import Delivery
 from ledger.store import Ledger
-from outputs.commitment.messages import encode_request
 from outputs.dicom.secondary_capture import Page
 from tests.support.commitment import answer_to, committing_pacs, report_to
 from tests.support.ledger import Clock, delivering
@@ -34,11 +34,11 @@ from tests.support.net import free_port, wait_for
 from tests.support.orthanc import Orthanc
 from tests.support.results import make_case, write_pages
 from tests.support.site import Crash, crash_at
-from worker.casefiles import Found, Prepared
 from worker.context import WorkerContext
-from worker.delivering import run_delivery
-from worker.destinations import destinations_of
-from worker.detectors import Detectors
+from worker.delivery.destinations import destinations_of
+from worker.delivery.running import run_delivery
+from worker.models.detectors import Detectors
+from worker.stages.case_files import Found, Prepared
 
 OBJECTS = 3
 

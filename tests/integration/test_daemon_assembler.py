@@ -17,9 +17,9 @@ from corewatch.instance import Instance
 from corewatch.messages import Work
 from corewatch.reasons import Reason
 from corewatch.states import CaseState, Stage
-from daemon.arrivals import ABANDONED_AFTER
-from daemon.assembler import DECIDE_ATTEMPTS, Assembler
-from daemon.taking import READ_ATTEMPTS
+from daemon.intake.arrivals import ABANDONED_AFTER
+from daemon.intake.assembler import DECIDE_ATTEMPTS, Assembler
+from daemon.intake.indexer import READ_ATTEMPTS
 from ledger.spool import ArrivalEnded
 from outputs.dicom.kinds import Kind, SeriesNaming
 from tests.support.site import Site, open_site
@@ -361,7 +361,7 @@ def test_a_disk_that_is_not_mounted_fails_no_case(site: Site) -> None:
 
 
 def test_a_decision_that_fails_is_put_in_front_of_an_operator(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.admission.select", lambda *_: 1 / 0)
+    monkeypatch.setattr("daemon.intake.admission.select", lambda *_: 1 / 0)
     send_all(site.received, site.clock, head())
     for _ in range(DECIDE_ATTEMPTS + 1):
         site.step(1.5)

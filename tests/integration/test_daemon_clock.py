@@ -10,7 +10,7 @@ import pytest
 
 from corewatch.errors import RetryLater
 from corewatch.states import CaseState
-from daemon.dispatcher import LONGEST_WAIT, Dispatcher
+from daemon.upkeep.dispatcher import LONGEST_WAIT, Dispatcher
 from tests.support.site import Site, open_site
 from tests.support.spool import head, send_all
 

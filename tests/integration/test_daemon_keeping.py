@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import daemon.retention
+import daemon.upkeep.retention
 from config.series import SeriesRule, SeriesSettings
 from config.settings import RetentionSettings, Settings
 from corewatch.arrival import Arrival, ArrivalSource
@@ -17,12 +17,12 @@ from corewatch.errors import RetryLater
 from corewatch.messages import Work
 from corewatch.states import CaseState, DeliveryState, Stage
 from corewatch.storage_commitment import InstanceReference
-from daemon.assembler import SINGLES_AFTER, Assembler
-from daemon.dispatcher import Dispatcher
-from daemon.reconciler import Reconciler
-from daemon.refused_drops import RefusedDrops
-from daemon.retention import GIB, Retention
-from daemon.watch_inbox import RejectedDrop
+from daemon.intake.assembler import SINGLES_AFTER, Assembler
+from daemon.upkeep.dispatcher import Dispatcher
+from daemon.upkeep.reconciler import Reconciler
+from daemon.upkeep.retention import GIB, Retention
+from daemon.watch.inbox import RejectedDrop
+from daemon.watch.refused_drops import RefusedDrops
 from ledger.cases import Case
 from ledger.database import QUEUE_LEASE_S
 from ledger.store import Ledger
@@ -292,7 +292,7 @@ def test_what_a_crash_left_undone_is_done_the_next_time(site: Site, monkeypatch:
 
 def test_a_disk_that_stays_full_is_said_once_and_again_only_after_there_was_room(site: Site) -> None:
     clearing = retention(site, 1, 1, 1, 1, 1, 1, 30, 1, 1)
-    with captured_logs(daemon.retention) as logs:
+    with captured_logs(daemon.upkeep.retention) as logs:
         for _ in range(9):
             clearing.step(site.clock.tick(3600))
     said = [entry["event"].split(" ", 4)[:4] for entry in logs]

@@ -40,7 +40,7 @@ from tests.support.proxy import Cut, Passage, proxy
 from tests.support.results import write_header, write_pages
 from tests.support.smtp import Mailbox, smtp_server
 from worker.context import WorkerContext
-from worker.detectors import Detectors
+from worker.models.detectors import Detectors
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from corewatch.states import CaseState, DeliveryState, Stage
-from daemon.escalating import Escalating
+from daemon.upkeep.escalation import Escalating
 from outputs.links import Links
 from tests.support.ledger import Clock
 from tests.support.office import Office, open_office

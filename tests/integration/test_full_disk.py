@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 import dicom_listener.disk_guard
 from corewatch.states import CaseState
-from daemon.assembler import Assembler
+from daemon.intake.assembler import Assembler
 from ledger.store import Ledger
 from tests.support.listener import associate, captured_logs, ct_slice, file_bytes, images, listener_settings, running
 from tests.support.spool import TestClock

@@ -17,7 +17,7 @@ from tests.support.office import Office, open_office
 from tests.support.results import write_header
 from tests.support.smtp import smtp_server
 from tests.support.storage import storage_scp
-from worker.suspects import SHORTEST_PAUSE_S
+from worker.delivery.circuit_breaker import SHORTEST_PAUSE_S
 
 TIMEOUT_S = 0.4
 SECRET = "whsec_" + "c2VjcmV0" * 4
@@ -61,7 +61,7 @@ def found_with_a_page(office: Office, core_ml: float, *names: str) -> str:
 
 
 def test_an_archive_that_hangs_costs_one_timeout_and_not_one_for_each_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.suspects.SLOW_S", TIMEOUT_S / 2)
+    monkeypatch.setattr("worker.delivery.circuit_breaker.SLOW_S", TIMEOUT_S / 2)
     with hanging() as pacs, hanging() as web, smtp_server() as mailbox:
         both = {"objects": ["sc"], "timeout_s": TIMEOUT_S}
         archive = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port, **both}
@@ -92,7 +92,7 @@ def test_a_mail_server_or_webhook_that_hangs_keeps_no_archive_waiting(
     max_per_hour: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With two mails an hour the others wait for a digest, which finds the same server."""
-    monkeypatch.setattr("worker.suspects.SLOW_S", TIMEOUT_S / 2)
+    monkeypatch.setattr("worker.delivery.circuit_breaker.SLOW_S", TIMEOUT_S / 2)
     with hanging() as mail, hanging() as hook, storage_scp() as pacs:
         both = {"timeout_s": TIMEOUT_S}
         archive = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port, "objects": ["sc"]}

@@ -11,9 +11,9 @@ import pytest
 import dicom_listener.policy
 import dicom_listener.server
 from config.intake import Peer
-from config.stopping import StopRequest
 from dicom_listener.server import StorageListener
 from dicom_listener.throttle import TokenBucket
+from foundation.stopping import StopRequest
 from tests.support.listener import associate, captured_logs, listener_settings, running, send
 from tests.support.net import wait_for
 

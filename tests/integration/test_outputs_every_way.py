@@ -12,11 +12,11 @@ from pydicom import Dataset, dcmread
 from pydicom.filereader import read_dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from foundation.dicom_client.storage import StoreResult, send_files
 from outputs.destinations.dicomweb import DicomwebDestination, DicomwebParameters
+from outputs.destinations.stow import WebServer
 from outputs.dicom.kinds import Kind
-from outputs.report import write_report
-from outputs.storage_scu import StoreResult, send_files
-from outputs.stow import WebServer
+from outputs.pages.case_pages import write_report
 from tests.integration.test_outputs_storage import ADDRESS
 from tests.support.orthanc import Orthanc, dicomweb_plugin
 from tests.support.results import clock, make_case, volumes

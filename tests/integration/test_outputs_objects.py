@@ -22,7 +22,7 @@ from outputs.case import ReportedCase
 from outputs.destinations.pacs import PacsDestination, PacsParameters
 from outputs.dicom.kinds import Kind
 from outputs.dicom.manifest import Manifest
-from outputs.report import write_report
+from outputs.pages.case_pages import write_report
 from tests.support.orthanc import Orthanc
 from tests.support.results import PATIENT_ID, enhanced, make_case, volumes, write_header
 

@@ -14,7 +14,7 @@ from corewatch.errors import OperatorNeeded, RetryLater
 from corewatch.letters import LetterState
 from outputs.destinations.email import EmailDestination, EmailParameters, MailList, OperatorsDestination
 from outputs.destinations.receipts import MemoryReceipts, Receipts
-from outputs.smtp import MailServer
+from outputs.mail.smtp import MailServer
 from tests.support.proxy import Cut, Passage, proxy
 from tests.support.results import PATIENT_ID, clock, make_case, not_analysed
 from tests.support.smtp import PASSWORD, USER, smtp_server

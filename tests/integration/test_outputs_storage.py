@@ -32,9 +32,10 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 
 from corewatch.errors import OperatorNeeded, RetryLater
-from outputs import association, storage_scu
+from foundation.dicom_client import association
+from foundation.dicom_client import storage as storage_scu
+from foundation.dicom_client.storage import StoreOutcome, StoreResult, classify_status, echo, send_files
 from outputs.dicom.secondary_capture import Page
-from outputs.storage_scu import StoreOutcome, StoreResult, classify_status, echo, send_files
 from tests.support.late import wake_late
 from tests.support.results import make_case, write_pages
 from tests.support.storage import NATIVE, storage_scp

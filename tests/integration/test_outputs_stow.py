@@ -11,11 +11,11 @@ import pytest
 from pydicom import dcmread
 
 from corewatch.errors import OperatorNeeded, RetryLater
-from outputs import stow
+from foundation.dicom_client.storage import StoreResult
+from outputs.destinations import stow
 from outputs.destinations.dicomweb import DicomwebDestination, DicomwebParameters
+from outputs.destinations.stow import WebServer, check, store
 from outputs.dicom.secondary_capture import Page
-from outputs.storage_scu import StoreResult
-from outputs.stow import WebServer, check, store
 from tests.integration.test_outputs_storage import ct_files
 from tests.support.dicomweb import dicomweb_server
 from tests.support.net import free_port

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from corewatch.errors import OperatorNeeded, RetryLater
-from outputs.association import TlsFiles
-from outputs.storage_scu import StoreResult, echo, send_files
+from foundation.dicom_client.association import TlsFiles
+from foundation.dicom_client.storage import StoreResult, echo, send_files
 from tests.integration.test_outputs_storage import ADDRESS, ct_files
 from tests.support.net import answers, free_port, wait_for
 from tests.support.storage import Certificates, make_certificates, storage_scp

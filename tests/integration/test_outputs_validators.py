@@ -15,11 +15,11 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from foundation.dicom_client.storage import StoreResult, echo, send_files
 from outputs.case import ReportedCase
 from outputs.destinations.pacs import PacsDestination, PacsParameters
 from outputs.dicom.secondary_capture import Page
-from outputs.report import write_report
-from outputs.storage_scu import StoreResult, echo, send_files
+from outputs.pages.case_pages import write_report
 from tests.support.net import answers, free_port, wait_for
 from tests.support.orthanc import Orthanc
 from tests.support.results import PATIENT_ID, PATIENT_NAME, make_case, not_analysed, volumes, write_header, write_pages

@@ -23,7 +23,7 @@ from config import Settings, load_settings
 from config.checks import Level
 from corewatch.errors import RetryLater
 from dicom_listener.query import ask_count, find_series, find_studies
-from outputs.association import PeerAddress
+from foundation.dicom_client.association import PeerAddress
 from tests.support.listener import arrivals, closing, ct_slice, file_bytes, images, running
 from tests.support.net import free_port
 from tests.support.orthanc import Orthanc

@@ -9,13 +9,13 @@ from typing import Literal
 
 import pytest
 
-import daemon.watch_folder
+import daemon.watch.folder
 from config.intake import ListenerSettings, WatchedFolder, WatchSettings
 from config.settings import Settings
-from daemon.drop_limits import DropLimits
-from daemon.watch_folder import WatchFolder
-from daemon.watch_inbox import RejectedDrop
-from daemon.watch_scan import Drop, scan
+from daemon.watch.folder import WatchFolder
+from daemon.watch.inbox import RejectedDrop
+from daemon.watch.limits import DropLimits
+from daemon.watch.scan import Drop, scan
 from tests.support.listener import arrivals, captured_logs, closing, ct_slice, file_bytes, images
 from tests.support.net import wait_for
 
@@ -64,7 +64,7 @@ def test_a_folder_that_is_filled_after_it_was_seen_empty_does_not_wait_for_the_r
             looks.append(series.exists())
         return scan(folder, limits)
 
-    monkeypatch.setattr("daemon.watch_inbox.scan", look)
+    monkeypatch.setattr("daemon.watch.inbox.scan", look)
     watch = WatchFolder(settings, lambda _drop: None)
     watch.start()
     try:
@@ -86,8 +86,8 @@ def test_a_folder_that_hangs_keeps_no_other_waiting_nor_the_end(tmp_path: Path, 
             assert answers.wait(60)
         return scan(folder, limits)
 
-    monkeypatch.setattr("daemon.watch_inbox.scan", hangs)
-    monkeypatch.setattr("daemon.watch_folder.STOP_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("daemon.watch.inbox.scan", hangs)
+    monkeypatch.setattr("daemon.watch.folder.STOP_TIMEOUT_S", 1.0)
     before = set(threading.enumerate())
     watch = WatchFolder(settings, lambda _drop: None)
     watch.start()
@@ -97,7 +97,7 @@ def test_a_folder_that_hangs_keeps_no_other_waiting_nor_the_end(tmp_path: Path, 
         wait_for("the arrival", lambda: settings.received_dir.exists() and arrivals(settings), seconds=20)
         assert watch.alive
     finally:
-        with captured_logs(daemon.watch_folder) as logs:
+        with captured_logs(daemon.watch.folder) as logs:
             watch.stop()
         answers.set()
     assert [line["folder"] for line in logs if line["log_level"] == "error"] == [str(tmp_path / "one")]

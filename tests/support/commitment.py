@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
-from outputs.association import serve_nothing
+from foundation.dicom_client.association import serve_nothing
 from tests.support.storage import NATIVE, STORED
 
 MODEL, INSTANCE = StorageCommitmentPushModel, StorageCommitmentPushModelInstance

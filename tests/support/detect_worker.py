@@ -24,8 +24,8 @@ from config.logging import configure_logging
 from corewatch import stage_limits
 from corewatch.errors import ConfigurationError
 from tests.support.net import wait_for
-from worker import readiness
 from worker.main import serve
+from worker.models import readiness
 from worker.models.adapters import ADAPTERS, Device
 from worker.models.core_map import core_map
 from worker.models.detector import Head, Network, Reading

@@ -26,8 +26,8 @@ from corewatch.instance import Instance
 from corewatch.messages import Work
 from corewatch.states import CaseState, Stage
 from corewatch.volumes import AlignedHead
-from daemon.dispatcher import Dispatcher
-from daemon.reconciler import Reconciler
+from daemon.upkeep.dispatcher import Dispatcher
+from daemon.upkeep.reconciler import Reconciler
 from jobs.app import make_app
 from jobs.embedded import EmbeddedRedis
 from jobs.publishing import Publisher
@@ -35,9 +35,9 @@ from ledger.intake import IndexedFile
 from ledger.store import Ledger
 from tests.support.detect_worker import DAWDLES_UNTIL, QUICK
 from tests.support.net import wait_for
-from worker.casefiles import Found, Prepared
 from worker.models import install_model
 from worker.models.manifest import Manifest
+from worker.stages.case_files import Found, Prepared
 
 MODEL = "quick"
 _CT = "1.2.840.10008.5.1.4.1.1.2"

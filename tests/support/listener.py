@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from config.intake import ListenerSettings
 from config.settings import Settings
 from dicom_listener.server import StorageListener
-from outputs.association import Heard
+from foundation.dicom_client.association import Heard
 from tests.support.net import wait_for
 
 STUDY_UID, SERIES_UID = generate_uid(), generate_uid()

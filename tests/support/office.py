@@ -18,11 +18,11 @@ from corewatch.states import CaseState, Stage
 from ledger.intake import IndexedFile
 from ledger.store import Ledger
 from tests.support.ledger import Clock
-from worker.casefiles import Found, Prepared
 from worker.context import WorkerContext
-from worker.delivering import run_delivery
-from worker.destinations import destinations_of
-from worker.detectors import Detectors
+from worker.delivery.destinations import destinations_of
+from worker.delivery.running import run_delivery
+from worker.models.detectors import Detectors
+from worker.stages.case_files import Found, Prepared
 
 
 @dataclass

@@ -12,7 +12,7 @@ from config.series import SeriesRule, SeriesSettings
 from config.settings import Settings
 from corewatch.messages import Work
 from corewatch.states import CaseState
-from daemon.assembler import Assembler
+from daemon.intake.assembler import Assembler
 from ledger.cases import Case
 from ledger.store import Ledger
 from tests.support.spool import Sender, TestClock

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from corewatch.arrival import ArrivalOutcome, ArrivalSource
-from ledger.durable import make_folders
+from foundation.durable import make_folders
 from ledger.spool import ArrivalWriter, StoredFile
 
 START = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)

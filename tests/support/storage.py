@@ -15,7 +15,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittle
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 
-from outputs.association import TlsFiles
+from foundation.dicom_client.association import TlsFiles
 
 NATIVE = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 STORED = (SecondaryCaptureImageStorage, CTImageStorage)

@@ -15,7 +15,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from corewatch.errors import ConfigurationError
-from ledger.durable import sync_folder
+from foundation.durable import sync_folder
 from worker.models.adapters import ADAPTERS, Adapter
 from worker.models.fetch import described, fetch
 from worker.models.manifest import MODEL_NAME_PATTERN, TEMPORARY_PREFIX, Manifest, Thresholds, first_problem, write_manifest

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from corewatch.errors import ConfigurationError
 from corewatch.findings import CORE_MAP_THRESHOLD, ModelIdentity
 from corewatch.geometry import NETWORK_SHAPE
-from ledger.durable import sync_folder
+from foundation.durable import sync_folder
 
 MANIFEST_NAME: Final = "manifest.json"
 TEMPORARY_PREFIX: Final = ".manifest-"

@@ -8,8 +8,8 @@ from conversion.alignment.native import map_to_scanner
 from conversion.nifti import read_aligned, write_core_map, write_native_map
 from corewatch.casefolder import CaseFolder
 from corewatch.clock import Clock, utc_now
-from worker.casefiles import Found, Prepared
 from worker.models.detector import Detector
+from worker.stages.case_files import Found, Prepared
 
 
 def detect(folder: CaseFolder, detector: Detector, *, alert_ml: float, clock: Clock = utc_now) -> Found:

@@ -16,8 +16,8 @@ from conversion.sidecar import write_aligned_sidecar
 from corewatch.casefolder import PARTIAL_SUFFIX, CaseFolder
 from corewatch.errors import NotAnalysed
 from corewatch.volumes import AlignedHead
-from worker.casefiles import Prepared, ScannerGrid
 from worker.progress import Progress, silent
+from worker.stages.case_files import Prepared, ScannerGrid
 
 Look = Callable[[AlignedHead], None]
 """Is shown the aligned head before its quality is judged."""

@@ -9,13 +9,13 @@ from pathlib import Path
 from conversion.nifti import read_aligned, read_core_map
 from corewatch.casefolder import CaseFolder
 from corewatch.result import Result
-from ledger.durable import write_durably
-from outputs.alignment_page import alignment_panel
+from foundation.durable import write_durably
 from outputs.case import ReportedCase
 from outputs.dicom.kinds import SeriesNaming
-from outputs.report import write_report
-from outputs.summary import PANEL_WIDTH
-from worker.inspection import alignment_view
+from outputs.pages.alignment import alignment_panel
+from outputs.pages.case_pages import write_report
+from outputs.pages.summary import PANEL_WIDTH
+from worker.stages.inspection import alignment_view
 
 
 def render(case: ReportedCase, naming: SeriesNaming | None = None) -> ReportedCase:

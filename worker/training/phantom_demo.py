@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from corewatch.errors import ConfigurationError
-from ledger.durable import write_durably
+from foundation.durable import write_durably
 from worker.models.deepsymnet import Tensor
 from worker.models.hemispheres import split
 from worker.models.manifest import Manifest, Thresholds, sha256_of, write_manifest

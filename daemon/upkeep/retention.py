@@ -1,0 +1,194 @@
+"""How long files stay: a pure plan, and an executor that follows it. The ledger's rows stay, but for answers that others asked for.
+
+A case's folder goes when its days are over. An arrival holds images of many cases (a whole examination comes over one association),
+so it goes when the days of every case that uses it are over. When the disk runs full, cases go before their days are over, oldest
+first: delivered ones, superseded ones and those that were not analysed, never one that is not ended and never one that waits for an
+operator.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path, PurePosixPath
+
+import structlog
+
+from config.settings import RetentionSettings, Settings
+from corewatch.states import ENDS, CaseState
+from foundation.durable import sync_folder
+from ledger.cases import Case
+from ledger.store import Ledger
+
+log = structlog.get_logger()
+
+GIB = 1024**3
+
+SPARE = frozenset({CaseState.DELIVERED, CaseState.SUPERSEDED, CaseState.NOT_ANALYSED})
+"""States whose cases may go before their days are over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A case with files on the disk: its state, when it came there, and the arrivals that its images lie in."""
+
+    case_id: str
+    state: CaseState
+    ended_at: datetime
+    arrivals: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Folders that go together: of cases, and of arrivals that nothing else needs."""
+
+    cases: tuple[str, ...]
+    arrivals: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What goes.
+
+    Attributes
+    ----------
+    due
+        Its days are over.
+    spare
+        Oldest first: what goes next, one after another, as long as the disk is too full.
+    """
+
+    due: Removal
+    spare: tuple[Removal, ...]
+
+
+def plan(holdings: Iterable[Holding], arrivals: Mapping[str, datetime], settings: RetentionSettings, now: datetime) -> Plan:
+    """Decide what goes.
+
+    Parameters
+    ----------
+    holdings
+        Every case whose files are still there, whatever its state.
+    arrivals
+        Finished arrivals on the disk -> when they came. Those that no case uses (repeated or unreadable images) go after
+        `failed_days`.
+    """
+    kept = _oldest_first(holdings)
+    users = Counter(a for h in kept for a in h.arrivals)
+    unused = [a for a, came_at in arrivals.items() if not users[a] and _over(came_at, settings.failed_days, now)]
+    due = [h for h in kept if _is_due(h, settings, now)]
+    freed = [a for h in due for a in _free(h, users, arrivals)]
+    rest = [h for h in kept if h.state in SPARE and not _is_due(h, settings, now)]
+    return Plan(
+        due=Removal(tuple(h.case_id for h in due), tuple(sorted(unused + freed))),
+        spare=tuple(Removal((h.case_id,), tuple(_free(h, users, arrivals))) for h in rest),
+    )
+
+
+def _free(holding: Holding, users: Counter[str], arrivals: Mapping[str, datetime]) -> list[str]:
+    """Arrivals that nothing needs once this case's files are gone; counts the case out of `users`."""
+    users.subtract(holding.arrivals)
+    return sorted(a for a in holding.arrivals if not users[a] and a in arrivals)
+
+
+def _is_due(holding: Holding, settings: RetentionSettings, now: datetime) -> bool:
+    if holding.state not in ENDS:
+        return False
+    kept_for_an_operator = holding.state in {CaseState.FAILED, CaseState.NOT_ANALYSED}
+    return _over(holding.ended_at, settings.failed_days if kept_for_an_operator else settings.delivered_days, now)
+
+
+def _over(since: datetime, days: float, now: datetime) -> bool:
+    return now - since >= timedelta(days=days)
+
+
+def _oldest_first(holdings: Iterable[Holding]) -> list[Holding]:
+    return sorted(holdings, key=lambda h: (h.ended_at, h.case_id))
+
+
+class Retention:
+    """Follows the plan.
+
+    Parameters
+    ----------
+    free_bytes
+        Free space of the data folder's disk.
+    """
+
+    def __init__(self, ledger: Ledger, settings: Settings, free_bytes: Callable[[Path], int] | None = None) -> None:
+        self._ledger = ledger
+        self._settings = settings.retention
+        self._data, self._received, self._cases = settings.data_dir, settings.received_dir, settings.cases_dir
+        self._free_bytes = free_bytes or (lambda path: shutil.disk_usage(path).free)
+        self._said_full = False
+        self._arrivals_of: dict[str, frozenset[str]] = {}  # of ended cases, which change no more
+
+    def step(self, now: datetime) -> None:
+        """Remove what is due; then, while the disk is too full, what can be spared."""
+        # the audit trail says what was answered; the row names every image of a study
+        self._ledger.commitments_owed.purge(now - timedelta(days=self._settings.failed_days))
+        planned = plan(self._holdings(), self._arrivals_on_disk(), self._settings, now)
+        self._remove(planned.due)
+        for removal in planned.spare:
+            if not self._too_full():
+                break
+            log.warning("the disk is nearly full: removing a case before its days are over", cases=removal.cases)
+            self._remove(removal)
+        self._say_when_full(self._too_full())
+
+    def _say_when_full(self, full: bool) -> None:
+        """Say it once, and again only after there was room."""
+        if full and not self._said_full:
+            log.error("the disk is nearly full and nothing can be spared; make room or the listener will refuse images")
+        elif self._said_full and not full:
+            log.info("there is room on the disk again")
+        self._said_full = full
+
+    def _too_full(self) -> bool:
+        return self._free_bytes(self._data) < self._settings.free_gib * GIB
+
+    def _holdings(self) -> list[Holding]:
+        cases = [c for c in self._ledger.cases.find() if not c.files_removed]
+        current = {c.case_id for c in cases}
+        self._arrivals_of = {k: v for k, v in self._arrivals_of.items() if k in current}
+        return [Holding(c.case_id, c.state, c.updated_at, self._arrivals(c)) for c in cases]
+
+    def _arrivals(self, case: Case) -> frozenset[str]:
+        known = self._arrivals_of.get(case.case_id)
+        if known is None:
+            paths = [case.aligned_path] if case.aligned_path is not None else self._ledger.cases.instance_paths(case)
+            known = frozenset(PurePosixPath(p).parts[0] for p in paths)
+            if case.state in ENDS:
+                self._arrivals_of[case.case_id] = known
+        return known
+
+    def _arrivals_on_disk(self) -> dict[str, datetime]:
+        if not self._received.is_dir():
+            return {}
+        finished = self._ledger.intake.finished_arrivals()
+        found: dict[str, datetime] = {}
+        for folder in self._received.iterdir():
+            if folder.name in finished and folder.is_dir():
+                found[folder.name] = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+        return found
+
+    def _remove(self, removal: Removal) -> None:
+        # the rows last: what a crash leaves undone is planned again
+        for case_id in removal.cases:
+            _remove_folder(self._cases / case_id)
+        for arrival_id in removal.arrivals:
+            _remove_folder(self._received / arrival_id)
+        for case_id in removal.cases:
+            self._ledger.cases.mark_files_removed(case_id)
+        if removal.cases or removal.arrivals:
+            log.info("files removed", cases=len(removal.cases), arrivals=len(removal.arrivals))
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a folder with everything in it; one that is gone already is as good."""
+    if folder.is_dir():
+        shutil.rmtree(folder)
+        sync_folder(folder.parent)

@@ -1,0 +1,1 @@
+"""The watched folders: a dropped folder, file or zip becomes an arrival in the spool."""

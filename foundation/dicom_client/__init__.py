@@ -1,0 +1,1 @@
+"""The DICOM client (SCU): association, verification, storage, storage commitment, query and retrieve."""

@@ -1,0 +1,234 @@
+"""STOW-RS: stores DICOM files in an archive over the web (PS3.18 10.5), bytes unchanged."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+import requests
+from requests.auth import HTTPBasicAuth
+
+from corewatch.errors import NoAnswer, OperatorNeeded, RetryLater
+from foundation.dicom_client.storage import StoreOutcome, StoreResult, classify_status, file_identity
+
+MOST_BYTES: Final = 64 * 2**20
+"""Objects of one request together, unless one alone is larger; web servers limit what they take at once."""
+
+_JSON: Final = "application/dicom+json"
+_TEMPORARY: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
+_REMEDIES: Final = {
+    400: "look at its log",
+    401: "correct user and password",
+    403: "give this user the right to store there",
+    404: "correct the URL; it ends before /studies",
+    405: "correct the URL, or let the server take STOW-RS",
+    406: "let it answer in application/dicom+json",
+    413: "let it take larger requests",
+    415: "let it take multipart/related with application/dicom",
+}
+_FAILED, _REASON = "00081198", "00081197"
+_STORED, _WARNING = "00081199", "00081196"
+_OTHER_FAILURES = "0008119A"
+_INSTANCE = "00081155"
+
+
+@dataclass(frozen=True, slots=True)
+class WebServer:
+    """A DICOMweb server.
+
+    Attributes
+    ----------
+    url
+        Up to, and without, `/studies`.
+    authority
+        PEM file of the authority of its certificate; None: those that come with certifi.
+    certificate, key
+        Our own certificate, for servers that ask for one.
+    """
+
+    url: str
+    user: str | None = None
+    password: str | None = None
+    authority: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    timeout_s: float = 30.0
+
+    def __str__(self) -> str:
+        return self.url
+
+
+def store(server: WebServer, paths: Sequence[Path]) -> tuple[StoreOutcome, ...]:
+    """Store DICOM files.
+
+    Returns
+    -------
+    One outcome for each file, in their order; failures of single instances are outcomes, not exceptions.
+
+    Raises
+    ------
+    RetryLater
+        The server could not be reached, is busy, or broke off.
+    OperatorNeeded
+        It refuses us or our requests for good, or its certificate is not to be trusted.
+    """
+    outcomes: list[StoreOutcome] = []
+    with _session(server) as session:
+        for batch in _batches(paths):
+            body, content_type = _body(batch)
+            headers = {"Content-Type": content_type, "Accept": _JSON}
+            answer = _ask(session, server, "POST", f"{server.url.rstrip('/')}/studies", data=body, headers=headers)
+            if answer.status_code not in {HTTPStatus.OK, HTTPStatus.ACCEPTED, HTTPStatus.CONFLICT}:
+                raise _refusal(answer, server)
+            outcomes += _outcomes(batch, _read(answer, server))
+    return tuple(outcomes)
+
+
+def check(server: WebServer) -> None:
+    """Ask for one study (QIDO-RS), with the same address, credentials and certificates; returns if the server answers that."""
+    with _session(server) as session:
+        address = f"{server.url.rstrip('/')}/studies"
+        answer = _ask(session, server, "GET", address, params={"limit": "1"}, headers={"Accept": _JSON})
+    if answer.status_code not in {HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.PARTIAL_CONTENT}:
+        raise _refusal(answer, server)
+
+
+def _session(server: WebServer) -> requests.Session:
+    for path in (server.authority, server.certificate, server.key):
+        if path is not None and not path.is_file():
+            raise OperatorNeeded(f"{server}: there is no file {path}; check authority, certificate and key")
+    session = requests.Session()
+    session.trust_env = False  # no proxy and no password of the environment's: what is not in the settings does not count
+    session.verify = True if server.authority is None else str(server.authority)
+    if server.certificate is not None:
+        session.cert = str(server.certificate) if server.key is None else (str(server.certificate), str(server.key))
+    if server.user is not None:
+        # as bytes: requests itself would take Latin-1 for what everybody else takes for UTF-8 (RFC 7617)
+        session.auth = HTTPBasicAuth(server.user.encode(), (server.password or "").encode())
+    return session
+
+
+def _ask(session: requests.Session, server: WebServer, method: str, address: str, **what: Any) -> requests.Response:
+    try:
+        return session.request(method, address, timeout=server.timeout_s, allow_redirects=False, **what)
+    except requests.exceptions.SSLError as error:
+        raise OperatorNeeded(
+            f"{server}: no trust over TLS ({_tls_reason(error)}); check its certificate, authority, and our certificate"
+        ) from None
+    except requests.exceptions.Timeout:
+        raise NoAnswer(f"{server} did not answer within {server.timeout_s:g} s; look at its load, check the network") from None
+    except requests.exceptions.ConnectionError:
+        raise NoAnswer(f"{server} cannot be reached or broke off; check host, port and firewall") from None
+    except (requests.exceptions.RequestException, OSError) as error:
+        raise OperatorNeeded(f"{server} cannot be asked ({type(error).__name__}); check url, certificate and key") from None
+
+
+def _tls_reason(error: Exception) -> str:
+    found = re.search(r"(certificate verify failed: [^(]+|alert [a-z ]+|hostname mismatch[^(]*)", str(error), re.IGNORECASE)
+    return found.group(1).strip() if found else "handshake failed"
+
+
+def _refusal(answer: requests.Response, server: WebServer) -> RetryLater | OperatorNeeded:
+    words = f"{server} answered {answer.status_code} {answer.reason}".strip()
+    if answer.status_code in _TEMPORARY:
+        return RetryLater(f"{words}; look at its disk and load")
+    if answer.is_redirect:
+        return OperatorNeeded(f"{words}; set the URL to where it leads, with https where it asks for that")
+    return OperatorNeeded(f"{words}; {_REMEDIES.get(answer.status_code, 'look at its log')}")
+
+
+def _batches(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    batch: list[Path] = []
+    size = 0
+    for path in paths:
+        more = path.stat().st_size
+        if batch and size + more > MOST_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(path)
+        size += more
+    if batch:
+        yield batch
+
+
+def _body(paths: Sequence[Path]) -> tuple[bytes, str]:
+    """Multipart/related (RFC 2387) of whole files, and its Content-Type. The boundary is too random to occur in them."""
+    boundary = secrets.token_hex(24)
+    parts: list[bytes] = []
+    for path in paths:
+        parts += [f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode(), path.read_bytes(), b"\r\n"]
+    parts.append(f"--{boundary}--\r\n".encode())
+    return b"".join(parts), f'multipart/related; type="application/dicom"; boundary={boundary}'
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a Store Instances Response says (PS3.18 Table 10.5.3-1): SOP Instance UID -> reason; None: stored as it is."""
+
+    stored: dict[str, int | None]
+    failed: dict[str, int | None]
+    others: bool
+
+
+def _outcomes(paths: Sequence[Path], answer: _Answer) -> Iterator[StoreOutcome]:
+    for path in paths:
+        sop_class, uid = file_identity(path)
+        if uid in answer.failed:
+            status = answer.failed[uid] or 0x0110
+            result, words, temporary = classify_status(status)
+            # whatever a server counts as a failure without a reason of failure is one, except that it has the instance already
+            result = result if status == 0x0111 else StoreResult.FAILED
+            yield StoreOutcome(path, sop_class, uid, result, status, words, temporary)
+        elif uid in answer.stored:
+            status = answer.stored[uid] or 0x0000
+            result, words, _ = classify_status(status)
+            result = StoreResult.WARNING if result is StoreResult.FAILED else result
+            yield StoreOutcome(path, sop_class, uid, result, status, words)
+        else:
+            words = "the server does not say what became of it" + (", and of others it could not read" if answer.others else "")
+            yield StoreOutcome(path, sop_class, uid, StoreResult.FAILED, None, words, temporary=True)
+
+
+def _read(answer: requests.Response, server: WebServer) -> _Answer:
+    try:
+        data = _items(answer.json())
+        return _Answer(
+            {_uid(item): _number(item, _WARNING) for item in data.get(_STORED, ())},
+            {_uid(item): _number(item, _REASON) for item in data.get(_FAILED, ())},
+            bool(data.get(_OTHER_FAILURES)),
+        )
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        raise RetryLater(
+            f"{server} answered {answer.status_code} with something that is no Store Instances Response; check that the URL is "
+            "that of its DICOMweb service"
+        ) from None
+
+
+Items = dict[str, list[dict[str, str]]]
+"""Tag of a sequence -> its items, each tag -> first value."""
+
+
+def _items(data: Any) -> Items:
+    """DICOM JSON Model (PS3.18 Annex F); some servers put the one data set into a list."""
+    dataset = data[0] if isinstance(data, list) and data else data
+    if not isinstance(dataset, dict):
+        raise TypeError("no data set")
+    return {tag: [_values(item) for item in body.get("Value", ())] for tag, body in dataset.items() if body.get("vr") == "SQ"}
+
+
+def _values(item: dict[str, Any]) -> dict[str, str]:
+    return {tag: str(element["Value"][0]) for tag, element in item.items() if element.get("Value")}
+
+
+def _uid(item: dict[str, str]) -> str:
+    return item[_INSTANCE].strip()
+
+
+def _number(item: dict[str, str], tag: str) -> int | None:
+    value = item.get(tag)
+    return int(value) if value else None

@@ -1,0 +1,1 @@
+"""E-mail: composition, digests, and submission by SMTP to each recipient once."""

@@ -1,0 +1,189 @@
+"""Mails about a case: subject free of patient data, plain text and HTML, the summary page inside."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.utils import format_datetime
+from functools import lru_cache
+from typing import Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from corewatch import RESEARCH_LABEL
+from outputs import wording
+from outputs.case import ReportedCase
+
+_IMAGE_NAME: Final = "summary.png"
+
+
+@lru_cache(maxsize=1)
+def templates() -> Environment:
+    """The templates of mails, escaped where they are HTML."""
+    return Environment(
+        loader=PackageLoader("outputs.mail"),
+        autoescape=select_autoescape(("html",)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def event_key(case: ReportedCase, purpose: str) -> str:
+    """What a mail tells of, as a hash: the same for a repeat, and for nothing else.
+
+    A case that ended without a finding, was started anew by an operator and ended so again has another end to tell of.
+    """
+    end = [] if case.problem is None else [(case.ended_at or case.analysed_at).astimezone(UTC).isoformat()]
+    return _digest("\n".join([case.case_id, str(case.revision), purpose, *end]))
+
+
+def digest_key(digest: str, purpose: str, name: str, recipients: Sequence[str]) -> str:
+    """The same for a digest to one list: cases of several senders make several mails of one digest."""
+    return _digest("\n".join(["digest", digest, purpose, name, *recipients]))
+
+
+def message_id(key: str, recipients: str, sender: str) -> str:
+    """Message-ID (RFC 5322, 3.6.4) that a repeat has again, so that mail servers and readers recognise it.
+
+    Parameters
+    ----------
+    key
+        Of the event.
+    recipients
+        Name of the recipients' list: each list gets a message of its own.
+    """
+    return f"<{_digest(key + chr(10) + recipients)}@{domain_of(sender)}>"
+
+
+def digest_message_id(digest: str, key: str, sender: str) -> str:
+    """The same for a digest, whose name it begins with: so it is seen by which digest somebody has heard of a case."""
+    return f"<{digest}.{_digest(key)}@{domain_of(sender)}>"
+
+
+def thread_id(study_uid: str, key: bytes, sender: str) -> str:
+    """Message-ID under which mail readers gather all mails of one study.
+
+    No message bears it; readers gather those that refer to it all the same. A keyed hash: who knows UIDs of studies cannot tell
+    which one it is.
+    """
+    digest = hmac.new(key, b"thread\n" + study_uid.encode(), hashlib.sha256).hexdigest()
+    return f"<study-{digest[:32]}@{domain_of(sender)}>"
+
+
+def mark_automatic(message: EmailMessage) -> None:
+    """Let nobody's out-of-office reply come back: RFC 3834, and Exchange's own word for it."""
+    message["Auto-Submitted"] = "auto-generated"
+    message["X-Auto-Response-Suppress"] = "OOF, AutoReply"
+
+
+def domain_of(sender: str) -> str:
+    """The right side of the Message-IDs of this sender."""
+    return sender.rpartition("@")[2].strip("<> ") or "corewatch.invalid"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def facts(case: ReportedCase) -> tuple[tuple[str, str], ...]:
+    """The lines of the body: (name, words), free of patient data."""
+    finding = case.result.finding
+    rows = [("Case", f"{case.case_id}, revision {case.revision}")]
+    if finding is not None and not case.failed:
+        rows += [
+            ("Core volume", wording.volume(finding)),
+            ("10-90 % range", wording.interval(finding) or "not computed"),
+            ("Side", wording.side(finding)),
+            ("Alignment", wording.alignment(case.result.quality)),
+            ("Model", wording.model_for_readers(finding.model)),
+        ]
+    if case.remedy is not None:
+        rows.append(("What to do", case.remedy))
+    rows += [("Note", note) for note in case.result.notes]
+    decided = "Decided" if finding is None else "Analysed"
+    return (*rows, ("Received", wording.moment(case.received_at)), (decided, wording.moment(case.analysed_at)))
+
+
+def compose(
+    case: ReportedCase,
+    *,
+    sender: str,
+    recipients: Sequence[str],
+    message_id: str,
+    sent_at: datetime,
+    summary_png: bytes | None,
+    patient: Sequence[tuple[str, str]] = (),
+    thread: str | None = None,
+    link: str | None = None,
+    repeated: bool = False,
+    lead: str = "",
+    note: str = "",
+) -> EmailMessage:
+    """Make one mail.
+
+    Parameters
+    ----------
+    patient
+        (DICOM keyword, value) that the settings name; for the body alone.
+    summary_png
+        The summary page; None where there is none.
+    thread
+        Message-ID that gathers the mails of a study, see `thread_id`.
+    link
+        Address of the case's page.
+    lead
+        Words before the verdict.
+    note
+        Why the recipients get it, where that is not plain.
+    repeated
+        Perhaps the recipients have it already: a copy under the same Message-ID.
+    """
+    finding = None if case.failed else case.result.finding
+    message = EmailMessage()
+    revision = f", revision {case.revision}" if case.revision > 1 else ""
+    message["Subject"] = f"[corewatch] {lead}{wording.headline(case)} - case {case.case_id}{revision}"
+    message["From"] = sender
+    message["To"] = ", ".join(recipients)
+    message["Date"] = format_datetime(sent_at)
+    message["Message-ID"] = message_id
+    mark_automatic(message)
+    if thread is not None:
+        message["In-Reply-To"] = thread
+        message["References"] = thread
+    if repeated:
+        message["X-Corewatch-Repeated"] = "yes"
+    message["X-Corewatch-Case"] = f"{case.case_id}; revision={case.revision}"
+    if (finding is not None and finding.alert) or case.failed:
+        message["Importance"] = "high"
+        message["X-Priority"] = "1"
+    values = {
+        "verdict": lead + (_capital(wording.headline(case)) if finding is None else wording.verdict(finding)),
+        "note": note,
+        "alert": finding is not None and finding.alert,
+        "volume": None if finding is None else wording.volume(finding),
+        "span": None if finding is None else wording.interval(finding),
+        "side": None if finding is None else wording.side(finding),
+        "caution": None if finding is None else wording.caution(finding),
+        "problem": case.problem,
+        "facts": facts(case),
+        "patient": tuple(patient),
+        "label": RESEARCH_LABEL,
+        "link": link,
+        "link_words": "Acknowledge this alert" if finding is not None and finding.alert else "Open the case",
+        "repeated": repeated,
+        "image": "summary" if summary_png is not None else None,
+    }
+    message.set_content(templates().get_template("mail.txt").render(values))
+    message.add_alternative(templates().get_template("mail.html").render(values), subtype="html")
+    html = message.get_body(("html",))
+    if summary_png is not None and html is not None:
+        html.add_related(summary_png, "image", "png", cid="<summary>", filename=_IMAGE_NAME, disposition="inline")
+    return message
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]

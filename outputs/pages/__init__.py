@@ -1,0 +1,1 @@
+"""Pages for people: the summary page, the alignment page and the overlay slices, drawn with Pillow."""

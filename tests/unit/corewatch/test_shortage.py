@@ -1,0 +1,100 @@
+"""A shortage of disk is told once; the next one too."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from config.settings import Settings
+from corewatch.clock import utc_now
+from corewatch.shortage import CALM_S, MIB, NEARLY, Shortage, enough_from, short_below
+from daemon.upkeep.disk import GIB, TELL_AGAIN_S, DiskWatch
+
+RESERVE = 2 * GIB
+LITTLE, BETWEEN, ENOUGH = short_below(RESERVE) - 1, short_below(RESERVE), enough_from(RESERVE)
+LOOKS = st.lists(
+    st.tuples(st.sampled_from([0, RESERVE, LITTLE, BETWEEN, ENOUGH - 1, ENOUGH, 99 * GIB]), st.floats(0.1, 2 * CALM_S)), max_size=60
+)
+
+
+def told_at(looks: list[tuple[int, float]], reserve: int = RESERVE) -> list[int]:
+    """At which looks somebody is told, by one who always gets through."""
+    state, now, told = Shortage(), 0.0, []
+    for number, (free, wait) in enumerate(looks):
+        now += wait
+        state = state.observe(free, reserve, now)
+        if state.must_tell:
+            told.append(number)
+            state = state.after_telling()
+    return told
+
+
+@given(LOOKS)
+@example([(LITTLE, 1), (ENOUGH, 1), (ENOUGH, CALM_S), (LITTLE, 1)])
+@example([(LITTLE, 1), (ENOUGH, 1), (ENOUGH, CALM_S - 1), (LITTLE, 1)])
+def test_between_two_mails_lies_enough_for_long_enough(looks: list[tuple[int, float]]) -> None:
+    told = told_at(looks)
+    short = [number for number, (free, _) in enumerate(looks) if free < short_below(RESERVE)]
+    assert told[:1] == short[:1], "the first shortage is told at once"
+    for first, second in pairwise(short):
+        between = looks[first + 1 : second]
+        # the longest time for which every look found enough
+        longest = run = 0.0
+        unbroken = False
+        for free, wait in between:
+            if free >= enough_from(RESERVE):
+                run = run + wait if unbroken else 0.0
+                unbroken, longest = True, max(longest, run)
+            else:
+                unbroken = False
+        if abs(longest - CALM_S) > 1e-6:  # sums of floats
+            assert (second in told) == (longest > CALM_S)
+
+
+@given(st.integers(0, 100 * GIB), st.integers(0, 8 * MIB))
+def test_what_the_listener_refuses_counts_as_short(reserve: int, asked: int) -> None:
+    """It refuses when what it asks for would touch the reserve, so free space comes to rest above it."""
+    assert told_at([(reserve + asked - 1, 1.0)], reserve) == [0]
+    assert asked < NEARLY
+    assert short_below(reserve) < enough_from(reserve)
+
+
+@given(LOOKS, st.integers(0, 5))
+def test_until_somebody_is_reached_it_is_tried_again(looks: list[tuple[int, float]], deaf: int) -> None:
+    state, now, tries = Shortage(), 0.0, 0
+    for free, wait in looks:
+        now += wait
+        before, state = state, state.observe(free, RESERVE, now)
+        if state.must_tell:
+            tries += 1
+            assert state.short
+            if tries > deaf:
+                state = state.after_telling()
+        assert not (state.told and not state.short), "a shortage that is over is forgotten"
+        assert before.short or not state.told or tries > deaf
+
+
+def test_the_watch_waits_before_it_asks_a_mail_server_again(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    now, answers, told = [0.0], [False, True, True], []
+
+    def tell(problem: str) -> bool:
+        told.append(problem)
+        return answers[len(told) - 1]
+
+    free = [GIB]
+    watch = DiskWatch(settings, tell, free=lambda _: free[0], clock=lambda: now[0])
+    for now[0] in (0.0, TELL_AGAIN_S - 1, TELL_AGAIN_S, TELL_AGAIN_S * 2, TELL_AGAIN_S * 3):
+        assert watch.step(utc_now())
+    assert told == ["1.00 GiB are free; 2.00 GiB are kept free (listener.reserve_gib)."] * 2
+    free[0] = 50 * GIB
+    for now[0] in (1000.0, 1000.0 + CALM_S):
+        short = watch.step(utc_now())
+    assert not short
+    free[0] = 0
+    now[0] += 1
+    assert watch.step(utc_now())
+    assert len(told) == 3

@@ -1,0 +1,203 @@
+"""Things that arrive in parts: a zip whose upload pauses, a CD with an index of its files."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom import dcmread
+from pydicom.fileset import FileSet
+
+from daemon.watch.dicomdir import comparable, count_missing, is_index, referenced_files
+from daemon.watch.drops import INDEX_ONLY
+from daemon.watch.inbox import drop_id
+from tests.support.listener import ct_slice
+from tests.support.ward import SETTLE_S, STAMP, Ward, image
+
+PATIENCE_S = 600.0
+
+
+@pytest.fixture
+def ward(tmp_path: Path) -> Ward:
+    return Ward(tmp_path)
+
+
+def archive_of(*numbers: int) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number in numbers:
+            archive.writestr(str(number), image(number))
+    return buffer.getvalue()
+
+
+def test_an_upload_that_pauses_is_waited_for(ward: Ward) -> None:
+    whole = archive_of(1, 2)
+    path = ward.path / "case.zip"
+    path.write_bytes(whole[:1000])
+    ward.settle()
+    ward.poll(SETTLE_S)
+    ward.poll(PATIENCE_S - 3 * SETTLE_S)
+    assert (ward.names(), ward.rejected) == (["case.zip"], [])
+    with path.open("ab") as file:
+        file.write(whole[1000:])
+    ward.settle()
+    assert [len(a["files"]) for a in ward.arrivals()] == [2]
+    assert ward.names("processed") == [STAMP + "case.zip"]
+
+
+def test_an_upload_that_never_ends_is_refused_with_the_reason(ward: Ward) -> None:
+    (ward.path / "case.zip").write_bytes(archive_of(1, 2)[:1000])
+    (ward.path / "other.zip").write_bytes(archive_of(3))
+    ward.settle()
+    assert [len(a["files"]) for a in ward.arrivals()] == [1], "others are not kept waiting"
+    ward.poll(PATIENCE_S)
+    assert [(r.drop_id, r.reason) for r in ward.rejected] == [
+        (drop_id("case.zip"), "The zip has no end: it was not written or uploaded completely.")
+    ]
+    assert STAMP + "case.zip" in ward.names("rejected")
+
+
+def test_a_zip_with_an_end_that_is_damaged_is_refused_at_once(ward: Ward) -> None:
+    whole = archive_of(1)
+    (ward.path / "case.zip").write_bytes(whole[:200] + whole[400:])
+    ward.settle()
+    assert len(ward.rejected) == 1
+
+
+# media ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def disc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CD with six slices and its index."""
+    folder = tmp_path_factory.mktemp("media") / "disc"
+    media = FileSet()
+    for number in range(1, 7):
+        slice_ = ct_slice(number)
+        slice_.StudyDate, slice_.StudyTime, slice_.StudyID = "20260101", "0800", "1"
+        slice_.SeriesNumber, slice_.AccessionNumber = 1, ""
+        media.add(slice_)
+    media.write(folder)
+    return folder
+
+
+def images_of(folder: Path) -> list[Path]:
+    return [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "DICOMDIR"]
+
+
+def test_a_whole_disc_is_one_arrival(ward: Ward, disc: Path) -> None:
+    shutil.copytree(disc, ward.path / "disc")
+    (ward.path / "disc" / "VIEWER.EXE").write_bytes(b"MZ" * 100)
+    ward.settle()
+    (arrival,) = ward.arrivals()
+    assert len(arrival["files"]) == 6
+    note = (ward.path / "processed" / (STAMP + "disc.reason.txt")).read_text()
+    assert "VIEWER.EXE" in note
+    assert "DICOMDIR" not in note, "an index that is complete is no loss"
+
+
+@pytest.mark.parametrize("change", [str.lower, lambda name: f"{name};1"], ids=["lower case", "with versions"])
+def test_names_as_copying_programs_leave_them(ward: Ward, disc: Path, change: Callable[[str], str]) -> None:
+    for path in [disc / "DICOMDIR", *images_of(disc)]:
+        target = ward.path / "disc" / change(str(path.relative_to(disc)))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    ward.settle()
+    assert [len(a["files"]) for a in ward.arrivals()] == [6]
+    assert ward.names("processed") == [STAMP + "disc"]
+
+
+def test_files_that_the_index_names_are_waited_for(ward: Ward, disc: Path) -> None:
+    shutil.copytree(disc, ward.path / "disc")
+    last = images_of(ward.path / "disc")[-1]
+    kept = last.read_bytes()
+    last.unlink()
+    ward.settle()
+    ward.poll(PATIENCE_S - 2 * SETTLE_S)
+    assert ward.arrivals() == []
+    last.write_bytes(kept)
+    ward.settle()
+    assert [len(a["files"]) for a in ward.arrivals()] == [6]
+
+
+def test_an_index_that_may_not_be_read_holds_up_nothing(ward: Ward, disc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(disc, ward.path / "disc")
+    opened = os.open
+
+    def refuse(path: str, *more: int) -> int:
+        if str(path).endswith("DICOMDIR"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    ward.settle()
+    assert [len(a["files"]) for a in ward.arrivals()] == [6]
+    assert "permissions are missing" in (ward.path / "processed" / (STAMP + "disc.reason.txt")).read_text()
+
+
+def test_what_never_comes_is_reported_and_the_rest_is_taken(ward: Ward, disc: Path) -> None:
+    shutil.copytree(disc, ward.path / "disc")
+    for path in images_of(ward.path / "disc")[:2]:
+        path.unlink()
+    ward.settle()
+    ward.poll(PATIENCE_S)
+    assert [len(a["files"]) for a in ward.arrivals()] == [4]
+    note = (ward.path / "processed" / (STAMP + "disc.reason.txt")).read_text()
+    assert "2 files that it names are missing" in note
+
+
+def test_in_a_zip_what_is_missing_is_reported_at_once(ward: Ward, disc: Path) -> None:
+    with zipfile.ZipFile(ward.path / "disc.zip", "w") as archive:
+        for path in [*images_of(disc)[1:], disc / "DICOMDIR"]:
+            archive.write(path, f"CD/{path.relative_to(disc)}")
+    ward.settle()
+    assert [len(a["files"]) for a in ward.arrivals()] == [5]
+    assert "One file that it names is missing" in (ward.path / "processed" / (STAMP + "disc.zip.reason.txt")).read_text()
+
+
+def test_images_that_the_index_does_not_name_are_taken_too(ward: Ward, disc: Path) -> None:
+    shutil.copytree(disc, ward.path / "disc")
+    (ward.path / "disc" / "EXTRA").write_bytes(image(9))
+    ward.settle()
+    assert [len(a["files"]) for a in ward.arrivals()] == [7], "nothing that arrived is lost"
+
+
+def test_an_index_alone_is_answered_with_what_to_do(ward: Ward, disc: Path) -> None:
+    shutil.copy(disc / "DICOMDIR", ward.path)
+    ward.settle()
+    assert [r.reason for r in ward.rejected] == [INDEX_ONLY]
+
+
+def test_an_image_that_is_named_like_an_index_is_an_image(ward: Ward) -> None:
+    (ward.path / "DICOMDIR").write_bytes(image(1))
+    ward.settle()
+    assert [a["files"] for a in ward.arrivals()] == [[image(1)]]
+
+
+def test_names_of_indexes() -> None:
+    assert all(is_index(name) for name in ("DICOMDIR", "cd/dicomdir", "a/b/DICOMDIR;1", "DICOMDIR."))
+    assert not any(is_index(name) for name in ("DICOMDIR.txt", "DICOMDIR/1", "dicom"))
+
+
+def test_paths_are_relative_to_the_index(disc: Path) -> None:
+    data = (disc / "DICOMDIR").read_bytes()
+    named = referenced_files("a/b/DICOMDIR", data)
+    assert named == {comparable(f"a/b/{p.relative_to(disc)}") for p in images_of(disc)}
+    assert count_missing(named, [f"a/b/{p.relative_to(disc)}" for p in images_of(disc)[2:]]) == 2
+
+
+@given(st.binary(max_size=200), st.integers(0, 3000))
+def test_a_damaged_index_is_no_index(noise: bytes, at: int) -> None:
+    buffer = io.BytesIO()
+    dcmread(io.BytesIO(image(1))).save_as(buffer)
+    data = buffer.getvalue()
+    assert isinstance(referenced_files("DICOMDIR", data[:at] + noise + data[at + len(noise) :]), frozenset)
+    assert referenced_files("DICOMDIR", noise) == frozenset()

@@ -1,0 +1,163 @@
+"""Who gets the results of a drop: recipients files in it and beside it, and which addresses they may name."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.delivery import DeliverSettings, EmailDestination
+from config.intake import WatchedFolder, WatchSettings
+from config.settings import Settings
+from daemon.watch.inbox import UNFINISHED_SETTLE_S
+from daemon.watch.recipients import MOST_RECIPIENTS, allowed_domains, is_recipients, read_recipients, side_car_of
+from tests.support.ward import SETTLE_S, STAMP, Ward, image
+
+WARD = "ward@hospital.example"
+
+
+@pytest.fixture
+def ward(tmp_path: Path) -> Ward:
+    return Ward(tmp_path)
+
+
+def zipped(path: Path, *numbers: int) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in numbers:
+            archive.writestr(str(number), image(number))
+
+
+# the file -------------------------------------------------------------------------------------------------------------
+
+
+def test_only_addresses_of_allowed_domains_are_used() -> None:
+    lines = "a@hospital.example\nb@evil.example\nc@sub.hospital.example\nd@HOSPITAL.example\nnobody\n# e@x.example\n"
+    read = read_recipients(lines.encode(), ["hospital.example"])
+    assert read.addresses == ("a@hospital.example", "d@HOSPITAL.example")
+    assert len(read.problems) == 2
+    assert read.problems[0].startswith("1 of its lines")
+    assert read.problems[1].startswith("2 of its addresses")
+    assert "evil" not in repr(read.problems), "an address does not reach notes and logs"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a@hospital.example, b@hospital.example",
+        "a@hospital.example\rBcc: b@hospital.example",
+        "<a@hospital.example>",
+        '"a b"@hospital.example',
+        "a@hospital.example@evil.example",
+        "a@hospital.example;b",
+        "a@[127.0.0.1]",
+        "@hospital.example",
+        "a\u2028@hospital.example",
+    ],
+)
+def test_what_is_no_plain_address_is_not_used(line: str) -> None:
+    read = read_recipients(line.encode(), ["hospital.example"])
+    assert set(read.addresses) <= {"a@hospital.example"}, "a line break of any kind ends a line, and nothing else does"
+    assert read.problems
+
+
+@given(st.binary(max_size=300) | st.text(max_size=200).map(lambda t: t.encode()))
+def test_any_bytes_give_addresses_of_allowed_domains_only(data: bytes) -> None:
+    read = read_recipients(data + b"\nx@evil.example\ny@ok.example", ["ok.example"])
+    assert all(a.count("@") == 1 and a.endswith("@ok.example") and a.isprintable() and " " not in a for a in read.addresses)
+    assert read.problems
+
+
+def test_there_is_a_most() -> None:
+    many = "\n".join(f"a{n}@ok.example" for n in range(MOST_RECIPIENTS + 5))
+    read = read_recipients(many.encode(), ["ok.example"])
+    assert len(read.addresses) == MOST_RECIPIENTS
+    assert read.problems == (f"Only its first {MOST_RECIPIENTS} addresses are used.",)
+
+
+def test_the_domains_that_the_settings_send_to_are_allowed(tmp_path: Path) -> None:
+    email = {"host": "h", "from": "Corewatch <c@sender.example>", "to": ["a@Stroke.example"], "operators": ["o@it.example"]}
+    settings = Settings(
+        data_dir=tmp_path,
+        watch=WatchSettings(folders=(WatchedFolder(path=tmp_path, email=(WARD,)),), recipient_domains=("partner.example",)),
+        deliver=DeliverSettings(email=EmailDestination.model_validate(email)),
+    )
+    assert allowed_domains(settings) == {"sender.example", "stroke.example", "it.example", "hospital.example", "partner.example"}
+    assert allowed_domains(Settings(data_dir=tmp_path)) == frozenset(), "nobody is mailed to where no domain is known"
+
+
+@pytest.mark.parametrize(
+    ("name", "owner"),
+    [
+        ("head.zip.email.txt", "head.zip"),
+        ("HEAD.ZIP.EMAIL.TXT", "HEAD.ZIP"),
+        ("email.txt", None),
+        (".email.txt", None),
+        ("a.txt", None),
+    ],
+)
+def test_names(name: str, owner: str | None) -> None:
+    assert side_car_of(name) == owner
+    assert is_recipients(name) == name.lower().endswith("email.txt")
+
+
+# drops ----------------------------------------------------------------------------------------------------------------
+
+
+def test_among_loose_files_it_counts_wherever_its_name_sorts(ward: Ward) -> None:
+    (ward.path / "a.dcm").write_bytes(image(1))
+    (ward.path / "email.txt").write_text("neuro@hospital.example")
+    ward.settle()
+    (arrival,) = ward.arrivals()
+    assert arrival["email"] == [WARD, "neuro@hospital.example"]
+    assert (ward.names(), ward.rejected) == ([], [])
+
+
+@pytest.mark.parametrize("kind", ["zip", "folder", "file"])
+def test_beside_its_drop(ward: Ward, kind: str) -> None:
+    drop = ward.path / {"zip": "head.zip", "folder": "head", "file": "head.dcm"}[kind]
+    if kind == "zip":
+        zipped(drop, 1)
+    elif kind == "folder":
+        drop.mkdir()
+        (drop / "1").write_bytes(image(1))
+    else:
+        drop.write_bytes(image(1))
+    (ward.path / f"{drop.name}.email.txt").write_text("neuro@hospital.example\nx@evil.example")
+    ward.settle()
+    (arrival,) = ward.arrivals()
+    assert (arrival["files"], arrival["email"]) == ([image(1)], [WARD, "neuro@hospital.example"])
+    assert ward.rejected == []
+    car = f"{STAMP}{drop.name}.email.txt"
+    assert ward.names("processed") == [STAMP + drop.name, car, f"{car}.reason.txt"]
+    assert "1 of its addresses" in (ward.path / "processed" / f"{car}.reason.txt").read_text()
+
+
+def test_it_belongs_to_its_drop_alone(ward: Ward) -> None:
+    zipped(ward.path / "a.zip", 1)
+    zipped(ward.path / "b.zip", 2)
+    (ward.path / "b.zip.email.txt").write_text("neuro@hospital.example")
+    ward.settle()
+    assert {a["files"][0]: len(a["email"]) for a in ward.arrivals()} == {image(1): 1, image(2): 2}
+
+
+def test_the_drop_waits_for_one_that_is_still_written(ward: Ward) -> None:
+    zipped(ward.path / "a.zip", 1)
+    ward.poll()
+    (ward.path / "a.zip.email.txt").write_text("neuro@")
+    ward.poll(SETTLE_S - 0.5)
+    (ward.path / "a.zip.email.txt").write_text("neuro@hospital.example")
+    ward.poll(1.0)
+    assert ward.arrivals() == []
+    ward.poll(SETTLE_S)
+    assert "neuro@hospital.example" in ward.arrivals()[0]["email"]
+
+
+def test_a_recipients_file_without_its_drop_is_answered(ward: Ward) -> None:
+    (ward.path / "gone.zip.email.txt").write_text("neuro@hospital.example")
+    ward.settle()
+    ward.poll(UNFINISHED_SETTLE_S)
+    assert len(ward.rejected) == 1
+    assert ward.names() == []

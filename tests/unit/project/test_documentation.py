@@ -1,0 +1,86 @@
+"""What the documentation names is there: files, settings, commands, reasons."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+
+from cli.main import SECTIONS
+from config.settings import Settings, WorkSettings
+from corewatch.reasons import Reason
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+HAND_WRITTEN = [page for page in PAGES if page.name != "settings.md"]
+FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")} - {
+    "data",
+    "demo",
+    "inbox",
+    "results",
+}
+
+
+def quoted(page: Path) -> list[str]:
+    """What stands in backticks within the lines."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL))
+
+
+@pytest.mark.parametrize("page", HAND_WRITTEN, ids=lambda p: p.name)
+def test_files_that_are_named_exist(page: Path) -> None:
+    named = [word.strip("*") for word in quoted(page) if word.split("/")[0] in FOLDERS and "/" in word and " " not in word]
+    missing = [name for name in named if "*" not in name and "<" not in name and not (ROOT / name).exists()]
+    assert missing == []
+
+
+def test_the_architecture_names_every_folder() -> None:
+    named = set(quoted(ROOT / "docs" / "architecture.md"))
+    code = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
+    assert code <= named
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> set[str]:
+    found = set()
+    for name, field in model.model_fields.items():
+        found.add(prefix + (field.alias or name))
+        for inner in sections(field.annotation):
+            found |= keys(inner, f"{prefix}{field.alias or name}.")
+    return found
+
+
+def sections(annotation: Any) -> list[type[BaseModel]]:
+    """The sections in a type, also within lists and where null may stand instead."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in sections(part)]
+
+
+@pytest.mark.parametrize("page", HAND_WRITTEN, ids=lambda p: p.name)
+def test_settings_that_are_named_exist(page: Path) -> None:
+    known = keys(Settings)
+    known |= {"work.*_limit_s"} if any(k.endswith("_limit_s") for k in WorkSettings.model_fields) else set()
+    first = "|".join(Settings.model_fields)
+    named = {word for word in quoted(page) if re.fullmatch(rf"({first})(\.[a-z_*]+)+", word)}
+    files = {word for word in named if (ROOT / word).exists()}
+    assert named - files - known == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_that_are_named_exist(page: Path) -> None:
+    commands = {name for section in SECTIONS.values() for name in section}
+    named = set(re.findall(r"(?:`|bin/|^)corewatch ([a-z]+)", page.read_text(), flags=re.MULTILINE))
+    assert named <= commands
+
+
+def test_every_reason_stands_in_the_table_with_its_sentence_and_its_remedy() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", (ROOT / "docs" / "operation.md").read_text(), flags=re.MULTILINE))
+    assert rows == {str(reason): f"{reason.sentence} | {reason.remedy}" for reason in Reason}

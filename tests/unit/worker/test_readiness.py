@@ -1,0 +1,212 @@
+"""The queue is open while the model is loaded, and a missing model is told: clock, queue and monitor are the test's."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+
+import pytest
+from celery import signals
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from corewatch import RESEARCH_LABEL
+from worker.alarm import Alarm, no_model_mail
+from worker.models import readiness
+from worker.models.readiness import HEARTBEAT_S, LOADING_LIMIT_S, PROBLEM_AFTER_S, ModelKeeper, ModelStatus, QueueGate, Readiness
+
+
+class Queue:
+    """What the gate did, in order."""
+
+    def __init__(self) -> None:
+        self.status = ModelStatus()
+        self.done: list[str] = []
+        self.alarms: list[str] = []
+        self.gate = QueueGate(
+            self.status,
+            open_queue=lambda: self.done.append("open"),
+            close_queue=lambda: self.done.append("close"),
+            show_missing=lambda: self.done.append("missing"),
+            show_found=lambda: self.done.append("found"),
+            alarm=self.alarms.append,
+        )
+
+
+def test_the_queue_opens_once_the_model_is_ready_and_closes_with_it() -> None:
+    queue = Queue()
+    for now, (state, expected) in enumerate(
+        [
+            (Readiness.LOADING, []),
+            (Readiness.READY, ["open"]),
+            (Readiness.READY, ["open"]),
+            (Readiness.LOADING, ["open", "close"]),
+            (Readiness.READY, ["open", "close", "open"]),
+        ]
+    ):
+        queue.status.write(state)
+        queue.gate.look(float(now))
+        assert queue.done == expected
+
+
+def test_a_missing_model_is_shown_at_every_heartbeat_until_it_is_found() -> None:
+    queue = Queue()
+    queue.status.write(Readiness.MISSING, "no such model")
+    for second in range(int(3 * HEARTBEAT_S)):
+        queue.gate.look(float(second))
+    assert queue.done == ["missing"] * 3
+
+    queue.status.write(Readiness.LOADING)  # the next try: nothing is known yet
+    queue.gate.look(100.0)
+    assert queue.done == ["missing"] * 3
+    queue.status.write(Readiness.READY)
+    queue.gate.look(101.0)
+    assert queue.done == ["missing"] * 3 + ["open", "found"]
+
+
+def test_the_operators_are_told_when_it_stays_missing_and_not_before() -> None:
+    queue = Queue()
+    queue.status.write(Readiness.MISSING, "no such model")
+    queue.gate.look(0.0)
+    queue.gate.look(PROBLEM_AFTER_S - 1)
+    assert queue.alarms == []
+    queue.gate.look(PROBLEM_AFTER_S)
+    queue.gate.look(PROBLEM_AFTER_S + 1)
+    assert queue.alarms == ["no such model"]
+    queue.gate.look(2 * PROBLEM_AFTER_S)
+    assert len(queue.alarms) == 2
+
+
+def test_a_model_that_is_never_loaded_is_missing_too() -> None:
+    """The process hangs, or ends each time while it loads and is replaced by the next: nobody would say anything."""
+    queue = Queue()
+    for second in range(int(LOADING_LIMIT_S + PROBLEM_AFTER_S) + 1):
+        queue.gate.look(float(second))
+        assert ("missing" in queue.done) == (second >= LOADING_LIMIT_S)
+    [alarm] = queue.alarms
+    assert "still not loaded" in alarm
+    queue.status.write(Readiness.READY)
+    queue.gate.look(1000.0)
+    assert queue.done[-2:] == ["open", "found"]
+    queue.status.write(Readiness.LOADING)
+    queue.gate.look(1001.0)
+    queue.gate.look(1000.0 + LOADING_LIMIT_S)
+    assert queue.done[-1] == "close", "each time anew"
+
+
+def test_each_problem_is_logged_at_once_and_once() -> None:
+    queue = Queue()
+    with capture_logs() as said:
+        for second, problem in enumerate(["no weights", "no weights", "no GPU", "no GPU", "no GPU"]):
+            queue.status.write(Readiness.MISSING, problem)
+            queue.gate.look(float(second))
+    assert [line["why"] for line in said] == ["no weights", "no GPU"]
+
+
+def test_an_alarm_rings_until_somebody_was_told_and_then_only_the_next_time() -> None:
+    answers, told = [False, True, True], []
+
+    def tell(problem: str) -> bool:
+        told.append(problem)
+        return answers[len(told) - 1]
+
+    alarm = Alarm(tell)
+    for _ in range(4):
+        alarm.ring("gone")
+        alarm.wait(30)
+    assert told == ["gone"] * 2
+    alarm.reset()
+    alarm.ring("gone again")
+    alarm.wait(30)
+    assert told == ["gone", "gone", "gone again"]
+
+
+def test_the_mail_says_what_is_wrong_and_what_to_do() -> None:
+    mail = no_model_mail("corewatch@hospital.example", ("a@b.example", "c@d.example"), "model x: weights.h5 cannot be read")
+    body = mail.get_content()
+
+    assert mail["To"] == "a@b.example, c@d.example"
+    assert "model x: weights.h5 cannot be read" in body
+    assert "corewatch model install" in body
+    assert RESEARCH_LABEL in body
+
+
+@given(steps=st.lists(st.tuples(st.sampled_from(list(Readiness)), st.floats(0.1, 400)), max_size=30))
+def test_whatever_happens_the_queue_is_open_exactly_while_the_model_is_ready(steps: list[tuple[Readiness, float]]) -> None:
+    queue, now = Queue(), 0.0
+    for state, wait in steps:
+        now += wait
+        queue.status.write(state, "?")
+        queue.gate.look(now)
+        moves = [move for move in queue.done if move in ("open", "close")]
+        assert moves == ["open", "close"] * (len(moves) // 2) + ["open"] * (len(moves) % 2)
+        assert (len(moves) % 2 == 1) == (state is Readiness.READY)
+
+
+def test_what_a_child_writes_its_parent_reads() -> None:
+    status = ModelStatus()
+    child = multiprocessing.get_context("fork").Process(target=status.write, args=(Readiness.MISSING, "kein Modell für ü"))
+    child.start()
+    child.join(30)
+
+    assert (status.readiness, status.problem) == (Readiness.MISSING, "kein Modell für ü")
+
+
+def test_a_long_problem_is_cut_at_a_whole_character() -> None:
+    status = ModelStatus()
+    status.write(Readiness.MISSING, "ü" * 5000)
+
+    assert len(status.problem) > 900
+    assert set(status.problem) == {"ü"}
+
+
+def test_a_child_with_its_model_stays() -> None:
+    status, ended = ModelStatus(), threading.Event()
+
+    assert ModelKeeper(status, lambda: None, end=lambda _code: ended.set()).load()
+    assert status.readiness is Readiness.READY
+    assert not ended.is_set()
+
+
+def test_a_child_without_its_model_makes_room_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "RETRY_S", 0.0)
+    status, ended = ModelStatus(), threading.Event()
+
+    assert not ModelKeeper(status, lambda: "weights are gone", end=lambda _code: ended.set()).load()
+    assert (status.readiness, status.problem) == (Readiness.MISSING, "weights are gone")
+    assert ended.wait(30)
+
+
+def test_a_model_in_doubt_is_tried_after_the_case_and_only_then() -> None:
+    answers: list[str | None] = [None, None, "the device is broken"]
+    tried = 0
+
+    def warm_up() -> str | None:
+        nonlocal tried
+        tried += 1
+        return answers[tried - 1]
+
+    keeper = ModelKeeper(ModelStatus(), warm_up, end=lambda _code: None)
+    assert keeper.load()
+    keeper.settle()
+    assert tried == 1, "nothing is in doubt"
+    keeper.doubt()
+    assert keeper.has_model
+    keeper.settle()
+    assert (tried, keeper.has_model) == (2, True), "it was the case"
+    keeper.doubt()
+    keeper.settle()
+    assert (tried, keeper.has_model) == (3, False), "it was the device"
+
+
+def test_a_process_without_its_model_ends_between_two_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "RETRY_S", 0.0)
+    ended = threading.Event()
+    keeper = ModelKeeper(ModelStatus(), lambda: "weights are gone", end=lambda _code: ended.set())
+    signals.task_prerun.send(sender=None)
+
+    keeper.load()
+    assert not ended.wait(0.2)
+    signals.task_postrun.send(sender=None)
+    assert ended.wait(30)

@@ -1,0 +1,1 @@
+"""Delivery of one result to one destination, with its own state, retries and digests."""

@@ -1,0 +1,148 @@
+"""What one stage leaves for the next in the case folder, as typed values with their JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, astuple, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from corewatch.casefolder import CaseFolder
+from corewatch.findings import Finding, ModelIdentity, Side
+from corewatch.geometry import Matrix
+from corewatch.source_images import SourceImages, SourceSlice
+from corewatch.volumes import AlignmentQuality
+from foundation.durable import write_durably
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScannerGrid:
+    """The grid of the source stack: shape (columns, rows, slices) and voxel -> LPS mm."""
+
+    shape: tuple[int, int, int]
+    voxel_to_lps: Matrix
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """What `prepare` found (`prepared.json`).
+
+    Attributes
+    ----------
+    series_uid, source_instances, grid, lps_to_voxel, quality
+        None or empty where the head came already aligned.
+    source_instances
+        (SOP Class UID, SOP Instance UID) of every instance, in slice order.
+    source_images
+        Their slices with their geometry; None also in a file that an earlier version wrote.
+    convert_s, align_s
+        Time that the two steps took.
+    notes
+        What a person should know of how the series became a volume.
+    """
+
+    series_uid: str | None
+    source_instances: tuple[tuple[str, str], ...]
+    grid: ScannerGrid | None
+    lps_to_voxel: Matrix | None
+    quality: AlignmentQuality | None
+    convert_s: float
+    align_s: float | None
+    source_images: SourceImages | None = None
+    notes: tuple[str, ...] = ()
+
+    def write(self, folder: CaseFolder) -> None:
+        """Write `prepared.json` durably."""
+        data = asdict(self)
+        if self.source_images is not None:  # hundreds of slices: rows of values, not of names
+            data["source_images"]["slices"] = [astuple(one) for one in self.source_images.slices]
+        _write_json(folder.prepared, data)
+
+    @classmethod
+    def read(cls, folder: CaseFolder) -> Prepared:
+        """Read it back.
+
+        Raises
+        ------
+        FileNotFoundError
+            The stage has not been done.
+        """
+        data = json.loads(folder.prepared.read_bytes())
+        grid, matrix, quality = data["grid"], data["lps_to_voxel"], data["quality"]
+        return cls(
+            series_uid=data["series_uid"],
+            source_instances=tuple((c, i) for c, i in data["source_instances"]),
+            source_images=_source_images(data.get("source_images")),
+            grid=None if grid is None else ScannerGrid(tuple(grid["shape"]), np.array(grid["voxel_to_lps"])),
+            lps_to_voxel=None if matrix is None else np.array(matrix),
+            quality=None if quality is None else AlignmentQuality(**quality),
+            convert_s=data["convert_s"],
+            align_s=data["align_s"],
+            notes=tuple(data.get("notes", ())),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What `detect` found (`finding.json`), when, and how long it took."""
+
+    finding: Finding
+    at: datetime
+    detect_s: float
+
+    def write(self, folder: CaseFolder) -> None:
+        """Write `finding.json` durably."""
+        _write_json(folder.finding, asdict(self))
+
+    @classmethod
+    def read(cls, folder: CaseFolder) -> Found | None:
+        """Read it back; None where the stage has not been done."""
+        try:
+            data = json.loads(folder.finding.read_bytes())
+        except FileNotFoundError:
+            return None
+        finding = data["finding"]
+        interval = finding["core_ml_interval"]
+        return cls(
+            finding=Finding(
+                **{
+                    **finding,
+                    "core_ml_interval": None if interval is None else tuple(interval),
+                    "side": Side(finding["side"]),
+                    "model": ModelIdentity(**finding["model"]),
+                    "perturbations": tuple(finding.get("perturbations", ())),
+                }
+            ),
+            at=datetime.fromisoformat(data["at"]),
+            detect_s=data["detect_s"],
+        )
+
+
+def _source_images(data: dict[str, Any] | None) -> SourceImages | None:
+    if data is None:
+        return None
+    slices = tuple(SourceSlice(c, i, frame, tuple(position)) for c, i, frame, position in data["slices"])
+    return SourceImages(
+        frame_of_reference_uid=data["frame_of_reference_uid"],
+        rows=data["rows"],
+        columns=data["columns"],
+        spacing_mm=tuple(data["spacing_mm"]),
+        orientation=tuple(data["orientation"]),
+        slices=slices,
+    )
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    write_durably(path, [json.dumps(data, default=_plain).encode()])
+
+
+def _plain(value: Any) -> Any:
+    convert: dict[type, Callable[[Any], Any]] = {np.ndarray: np.ndarray.tolist, datetime: datetime.isoformat}
+    for kind, how in convert.items():
+        if isinstance(value, kind):
+            return how(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
