@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from conversion.aside import set_aside
 from conversion.frames import check_pixels
 from conversion.hounsfield import check_plausible
 from conversion.parallel import decode_slices
@@ -22,6 +22,7 @@ from conversion.volume_grid import check_grid, on_grid, plan_grid
 from corewatch.errors import NotAnalysed
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
+from corewatch.selection import not_a_slice
 from corewatch.volumes import ScannerVolume
 
 log = logging.getLogger(__name__)
@@ -66,18 +67,18 @@ def convert_with_reference(
     problems += check_pixels([*found.slices, *found.copies])
     raise_problems(gravest_first(problems), found.notes)
 
-    stack = plan_grid([one.instance for one in found.slices])
-    check_grid(stack)
-    slices = [found.slices[k] for k in stack.order]
+    grid = plan_grid([one.instance for one in found.slices])
+    check_grid(grid)
+    slices = [found.slices[k] for k in grid.order]
     hu = decode_slices(slices, threads)
-    check_plausible(hu, stack.along_mm)
+    check_plausible(hu, grid.along_mm)
     _check_copies(found.copies, slices, hu, threads)
-    notes = found.notes + stack.notes
+    notes = found.notes + grid.notes
     for note in notes:
         log.warning("%s", note)
-    hu = on_grid(stack, hu, threads)
-    uids = tuple(one.instance.sop_instance_uid for one in slices) if stack.regular else ()
-    return ScannerVolume(hu.transpose(2, 1, 0), stack.voxel_to_lps, uids), reference_to(slices, notes)
+    hu = on_grid(grid, hu, threads)
+    uids = () if grid.interpolated else tuple(one.instance.sop_instance_uid for one in slices)
+    return ScannerVolume(hu.transpose(2, 1, 0), grid.voxel_to_lps, uids), reference_to(slices, notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def _usable(slices: Sequence[Slice]) -> _Usable:
     if differing:
         problems.append(_differing(differing))
     every = list(once.values())
-    notes, wanted = set_aside([one.instance for one in every])
+    notes, wanted = drop_non_slices([one.instance for one in every])
     kept = [every[k] for k in wanted]
     names = {_name(one) for one in kept}
     if again:
@@ -129,3 +130,19 @@ def _place(instance: Instance) -> tuple[object, ...]:
     """What two copies of one image share, whatever an archive changed of their encoding and other attributes."""
     image = instance.study_uid, instance.series_uid, instance.rows, instance.columns
     return (*image, instance.position_lps, instance.orientation, instance.pixel_spacing_mm)
+
+
+def drop_non_slices(instances: Sequence[Instance]) -> tuple[tuple[str, ...], list[int]]:
+    """Keep localizers, projections, dose pages and captures out of a stack that is mostly slices.
+
+    Returns
+    -------
+    A sentence for each kind that was dropped, and the indices of the rest. Nothing is dropped where less than half are slices: the
+    checks then say why.
+    """
+    kinds = [found if (found := not_a_slice(one)) and found.reason is Reason.NOT_A_VOLUME else None for one in instances]
+    kept = [k for k, kind in enumerate(kinds) if kind is None]
+    if 2 * len(kept) < len(instances) or len(kept) == len(instances):
+        return (), list(range(len(instances)))
+    counted = Counter(kind.detail for kind in kinds if kind is not None)
+    return tuple(f"Set aside: {count} of {len(instances)} images. {detail}" for detail, count in sorted(counted.items())), kept

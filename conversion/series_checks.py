@@ -21,23 +21,22 @@ from numpy.typing import NDArray
 
 from conversion.problems import Problem, gravest_first
 from corewatch.acquisition_runs import interleaved
-from corewatch.geometry import slice_normal
+from corewatch.dicom_uids import CT_SOP_CLASSES
+from corewatch.geometry import Orientation, slice_normal
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
+from corewatch.slice_stack import SAME_POSITION_MM, first_at_each_position
 from corewatch.spacing import EQUAL_STEPS_MM, blocks, jumps
 
-POSITION_TOLERANCE_MM: Final = 0.1
+GRID_TOLERANCE_MM: Final = 0.1
 """A slice may lie so far from its place on the regular grid: positions are often written with one decimal, which costs 0.05 mm at
 the slice and as much at the ends that the grid hangs on. Both together stay below a tenth of the network's voxel."""
 
-ORIENTATION_TOLERANCE: Final = 1e-3
+PARALLEL_COSINE: Final = 1e-3
 """Largest difference of a direction cosine between slices of one stack; 1e-3 moves the far corner of a head by 0.25 mm."""
 
 SPACING_TOLERANCE_MM: Final = 1e-3
 """Largest difference of the pixel spacing between slices of one stack; adds up to 0.5 mm over 512 pixels."""
-
-SAME_POSITION_MM: Final = 0.01
-"""Slices closer than this lie at the same position."""
 
 GAP_FACTOR: Final = 1.5
 """A step of more than so many median steps is a gap: slices are missing there."""
@@ -82,14 +81,6 @@ A_STACK: Final = Demands()
 A_HEAD: Final = Demands(MINIMUM_SLICES, LARGEST_PLANNED_STEP_MM, LEAST_COVERAGE_MM)
 """A stack that can show a head."""
 
-CT_CLASSES: Final = {
-    "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",
-    "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT Image Storage",
-    "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image Storage",
-}
-
-
-Orientation = tuple[float, float, float, float, float, float]
 
 Check = Callable[[Sequence[Instance]], list[Problem]]
 
@@ -121,7 +112,7 @@ def is_ct(slices: Sequence[Instance]) -> list[Problem]:
     other = Counter(one.modality or "without modality" for one in slices if one.modality != "CT")
     if other:
         return [Problem(Reason.NOT_CT, f"It holds {_counted(other)}.")]
-    foreign = sum(one.sop_class_uid not in CT_CLASSES for one in slices)
+    foreign = sum(one.sop_class_uid not in CT_SOP_CLASSES for one in slices)
     localizers = sum(is_localizer(one) for one in slices)
     problems = []
     if foreign:
@@ -186,9 +177,9 @@ def one_orientation(slices: Sequence[Instance]) -> list[Problem]:
         return problems
     row, column = known[:, :3], known[:, 3:]
     crooked = np.abs((row * column).sum(axis=1)) + np.abs((row**2).sum(axis=1) - 1) + np.abs((column**2).sum(axis=1) - 1)
-    if crooked.max() > 10 * ORIENTATION_TOLERANCE:
+    if crooked.max() > 10 * PARALLEL_COSINE:
         problems.append(Problem(Reason.IRREGULAR_GEOMETRY, "The directions of rows and columns are not at right angles."))
-    away = np.abs(known - np.median(known, axis=0)).max(axis=1) > ORIENTATION_TOLERANCE
+    away = np.abs(known - np.median(known, axis=0)).max(axis=1) > PARALLEL_COSINE
     if away.any():
         problems.append(Problem(Reason.MIXED_SERIES, f"{away.sum()} of {len(known)} slices are oriented differently."))
     return problems
@@ -205,15 +196,15 @@ def positions_unique(slices: Sequence[Instance]) -> list[Problem]:
     line = _line(slices)
     if line is None or len(slices) < 2:
         return []
-    groups = np.cumsum(np.concatenate([[0], np.diff(line.along) > SAME_POSITION_MM]))
-    counts = np.bincount(groups)
+    starts = first_at_each_position(line.along)
+    counts = np.diff(np.append(starts, len(line.along)))
     if len(counts) == 1:
         return [Problem(Reason.NOT_A_VOLUME, f"All {len(slices)} images lie at one position.")]
     if counts.max() == 1:
         return []
     if counts.min() == counts.max():
         return [Problem(Reason.MIXED_SERIES, f"Each of its {len(counts)} positions is there {counts[0]} times.")]
-    first = line.place(int(np.flatnonzero(counts[groups] > 1)[0]))
+    first = line.place(int(starts[counts > 1][0]))
     return [Problem(Reason.MIXED_SERIES, f"{(counts > 1).sum()} positions are there more than once, the first at {first}.")]
 
 
@@ -223,7 +214,7 @@ def positions_on_a_line(slices: Sequence[Instance]) -> list[Problem]:
     if line is None or len(slices) < 3 or line.along[-1] - line.along[0] <= SAME_POSITION_MM:
         return []
     off = np.linalg.norm(line.sideways - line.sideways[-1] * (line.along / line.along[-1])[:, None], axis=1)
-    if off.max() <= POSITION_TOLERANCE_MM:
+    if off.max() <= GRID_TOLERANCE_MM:
         return []
     worst = int(off.argmax())
     return [
@@ -236,13 +227,13 @@ def regular_increments(slices: Sequence[Instance]) -> list[Problem]:
     line = _line(slices)
     if line is None or len(slices) < 3:
         return []
-    distinct = np.flatnonzero(np.concatenate([[True], np.diff(line.along) > SAME_POSITION_MM]))
+    distinct = first_at_each_position(line.along)
     along = line.along[distinct]
     if len(along) < 3:
         return []
     if _interleaved(slices) or interleaved([line.numbers[k] for k in distinct]):
         return [Problem(Reason.MIXED_SERIES, "Its acquisitions overlap, each with slice positions of its own.")]
-    if is_regular(along):
+    if lies_on_grid(along):
         return []
     steps = np.diff(along)
     usual = min([float(np.median(steps)), *(block.step_mm for block in blocks(along))])
@@ -280,7 +271,7 @@ def enough_slices(slices: Sequence[Instance], minimum: int = MINIMUM_SLICES) -> 
 def fine_enough(slices: Sequence[Instance], widest_step_mm: float) -> list[Problem]:
     """Regular steps of at most `widest_step_mm`; of irregular ones the gaps are named by `regular_increments`."""
     line = _line(slices)
-    if line is None or len(slices) < 3 or not is_regular(line.along):
+    if line is None or len(slices) < 3 or not lies_on_grid(line.along):
         return []
     step = float(line.along[-1]) / (len(slices) - 1)
     if step <= widest_step_mm + SAME_POSITION_MM:
@@ -299,11 +290,11 @@ def long_enough(slices: Sequence[Instance], least_coverage_mm: float) -> list[Pr
     return [Problem(Reason.TOO_LITTLE_COVERAGE, f"They cover {covered:.0f} mm; at least {least_coverage_mm:g} mm are needed.")]
 
 
-def is_regular(along: NDArray[np.float64]) -> bool:
+def lies_on_grid(along: NDArray[np.float64]) -> bool:
     """Whether ascending distances in mm lie on a regular grid between the first and the last, and no step is a gap."""
     steps = np.diff(along)
     grid = np.linspace(along[0], along[-1], len(along))
-    return bool(np.abs(along - grid).max() <= POSITION_TOLERANCE_MM and steps.max() <= GAP_FACTOR * float(np.median(steps)))
+    return bool(np.abs(along - grid).max() <= GRID_TOLERANCE_MM and steps.max() <= GAP_FACTOR * float(np.median(steps)))
 
 
 def common_normal(orientations: Sequence[Orientation]) -> NDArray[np.float64]:
@@ -360,7 +351,7 @@ def _interleaved(slices: Sequence[Instance]) -> bool:
     if len(groups) < 2 or min(map(len, groups.values())) < MINIMUM_SLICES:
         return False
     lines = [line for group in groups.values() if (line := _line(group)) is not None]
-    if not all(is_regular(line.along) for line in lines):
+    if not all(lies_on_grid(line.along) for line in lines):
         return False
     spans = sorted(tuple(sorted((line.positions[0, line.axis], line.positions[-1, line.axis]))) for line in lines)
     return any(after[0] < before[1] for before, after in itertools.pairwise(spans))

@@ -1,6 +1,6 @@
-"""How the slices of a checked series make one regular grid: order, axes, shear of a tilted gantry, resampling of irregular steps.
+"""Voxel grid of a checked series: slice order, affine, shear of a tilted gantry, interpolation of irregular steps.
 
-Everything here follows from positions and orientations (PS3.3 C.7.6.2.1.1), before a single pixel is decoded.
+The grid follows from positions and orientations alone (PS3.3 C.7.6.2.1.1), before a pixel is decoded. Frame: LPS, mm.
 """
 
 from __future__ import annotations
@@ -14,39 +14,40 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from conversion.series_checks import POSITION_TOLERANCE_MM, Orientation, common_normal, is_regular
+from conversion.series_checks import GRID_TOLERANCE_MM, common_normal, lies_on_grid
 from corewatch.errors import NotAnalysed
-from corewatch.geometry import Matrix
+from corewatch.geometry import Matrix, Orientation
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
 from corewatch.spacing import finest_step_mm
 
 LARGEST_GRID: Final = 1 << 30
-"""Voxels of a grid that slices are moved or interpolated onto; a head of 0.3 mm needs less than half of it."""
+"""Most voxels of a grid that slices are sheared or interpolated onto; a head in voxels of 0.3 mm needs less than half of it."""
 
 AIR_HU: Final = -1000
-"""What stands where nothing was measured."""
+"""Value of voxels where nothing was measured."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VolumeGrid:
-    """The plan of a volume.
+    """Where each slice of a series lies on the regular grid of its volume.
 
     Attributes
     ----------
     order
         Index of each slice in the given sequence, ascending along the normal.
     along_mm
-        (n,) distance of each slice from the first along the normal.
+        (n,) distance of each slice from the first along the normal, mm.
     shift
-        (n, 2) where pixel (0, 0) of each slice falls on the grid, in pixels along columns and rows. All zero but for a tilted
+        (n, 2) where pixel (0, 0) of each slice falls on the grid, in pixels along columns and rows. All zero except for a tilted
         gantry, whose slices slide sideways from one to the next.
     shape
         (columns, rows, slices) of the grid. Larger than the images where slices slide, so that nothing is cut off.
     voxel_to_lps
-        Grid index -> LPS mm; its third axis is the slice normal, so the axes are orthogonal and right-handed.
-    regular
-        Whether slice n of the grid is slice n of the series; else the grid is interpolated.
+        Grid index (column, row, slice) -> LPS mm, centre of the voxel. The third axis is the slice normal, so the axes are
+        orthogonal and right-handed.
+    interpolated
+        Whether grid slices are interpolated between the slices of the series; else slice n of the grid is slice n of the series.
     """
 
     order: tuple[int, ...]
@@ -54,22 +55,22 @@ class VolumeGrid:
     shift: NDArray[np.float64]
     shape: tuple[int, int, int]
     voxel_to_lps: Matrix
-    regular: bool
+    interpolated: bool
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of how the slices were laid onto the grid; each fits into a line of a page."""
+        """How the slices were changed to fit the grid, in sentences of one line for pages and reports."""
         notes = []
         if self.sheared:
             notes.append(f"Gantry tilted by {self.tilt_degrees:.1f}°; slices moved back.")
-        if not self.regular:
+        if self.interpolated:
             steps = np.diff(self.along_mm)
             notes.append(f"Interpolated: slices {steps.min():.2f} to {steps.max():.2f} mm apart.")
         return tuple(notes)
 
     @property
     def tilt_degrees(self) -> float:
-        """Angle between the way of the slices and their normal."""
+        """Angle in degrees between the line through the slice positions and the slice normal."""
         across = np.linalg.norm(self.voxel_to_lps[:3, :2], axis=0) * (self.shift[-1] - self.shift[0])
         return float(np.degrees(np.arctan2(np.linalg.norm(across), self.along_mm[-1])))
 
@@ -78,11 +79,17 @@ class VolumeGrid:
         """Whether slices must be moved sideways onto the grid."""
         return bool(self.shift.any())
 
+    @property
+    def resampled(self) -> bool:
+        """Whether voxels of the volume differ from the pixels of the files."""
+        return self.interpolated or self.sheared
+
 
 def plan_grid(slices: Sequence[Instance]) -> VolumeGrid:
-    """Lay the slices of a series without problems (`conversion.checks.check_series`) onto a regular grid.
+    """Plan the regular grid for the slices of a series in which `conversion.series_checks.check_series` found no problem.
 
-    The step is the mean one where the slices are regular, else that of the finest block, rounded so that the last slice is met.
+    The step of the grid is the mean step where the slices lie on a grid. Else it is that of the finest block, rounded so that the
+    last grid slice coincides with the last slice.
     """
     orientation = np.median(np.array([one.orientation for one in slices], np.float64), axis=0)
     positions = np.array([one.position_lps for one in slices], np.float64)
@@ -93,17 +100,17 @@ def plan_grid(slices: Sequence[Instance]) -> VolumeGrid:
     along = way @ normal
     between_rows, between_columns = np.median(np.array([one.pixel_spacing_mm for one in slices], np.float64), axis=0)
 
-    regular = is_regular(along)
-    count = len(along) if regular else 1 + max(1, round(float(along[-1]) / finest_step_mm(along)))
+    interpolated = not lies_on_grid(along)
+    count = 1 + max(1, round(float(along[-1]) / finest_step_mm(along))) if interpolated else len(along)
     step = along[-1] / (count - 1)
 
     sideways = np.column_stack([way @ row, way @ column])
     shift = np.zeros_like(sideways)
-    if np.abs(sideways).max() > POSITION_TOLERANCE_MM:
-        # the sideways way of a tilted stack is proportional to the way along the normal: fitting it takes the rounding out
+    if np.abs(sideways).max() > GRID_TOLERANCE_MM:
+        # in a tilted stack the sideways distance is proportional to the distance along the normal: the fit removes the rounding
         slope = along @ sideways / (along @ along)
         shift = along[:, None] * slope / (between_columns, between_rows)
-        shift[:, np.abs(sideways).max(axis=0) <= POSITION_TOLERANCE_MM] = 0.0
+        shift[:, np.abs(sideways).max(axis=0) <= GRID_TOLERANCE_MM] = 0.0
     low = np.floor(shift.min(axis=0))
     extra = np.ceil(shift.max(axis=0)) - low
 
@@ -111,21 +118,21 @@ def plan_grid(slices: Sequence[Instance]) -> VolumeGrid:
     matrix[:3, 0], matrix[:3, 1], matrix[:3, 2] = row * between_columns, column * between_rows, normal * step
     matrix[:3, 3] = positions[0] + matrix[:3, 0] * low[0] + matrix[:3, 1] * low[1]
     shape = (int((slices[0].columns or 0) + extra[0]), int((slices[0].rows or 0) + extra[1]), count)
-    return VolumeGrid(tuple(order.tolist()), along, shift - low, shape, matrix, regular)
+    return VolumeGrid(tuple(order.tolist()), along, shift - low, shape, matrix, interpolated)
 
 
-def check_grid(stack: VolumeGrid) -> None:
-    """Raise `NotAnalysed(IRREGULAR_GEOMETRY)` where the grid would be out of all proportion to a head.
+def check_grid(grid: VolumeGrid) -> None:
+    """Raise `NotAnalysed(IRREGULAR_GEOMETRY)` where the grid would be far larger than a head needs.
 
-    Positions that drift sideways, or a few that lie very close to each other, would ask for all memory.
+    Positions that drift sideways, or a few that lie very close to each other, would take all memory.
     """
-    if not (stack.regular and not stack.sheared) and math.prod(stack.shape) > LARGEST_GRID:
-        columns, rows, count = stack.shape
+    if grid.resampled and math.prod(grid.shape) > LARGEST_GRID:
+        columns, rows, count = grid.shape
         raise NotAnalysed(Reason.IRREGULAR_GEOMETRY, f"On a regular grid it would have {columns} x {rows} x {count} voxels.")
 
 
 def _axes(orientation: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Row, column and normal direction, LPS, made exactly orthonormal: written cosines are rounded."""
+    """Row, column and normal direction, LPS, made exactly orthonormal: cosines in headers are rounded."""
     values: Orientation = tuple(orientation.tolist())
     normal = common_normal([values])
     row = orientation[:3] / np.linalg.norm(orientation[:3])
@@ -133,14 +140,14 @@ def _axes(orientation: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
 
 
 def place(image: NDArray[np.int16], shift: NDArray[np.float64], out: NDArray[np.int16]) -> None:
-    """Lay a slice onto the grid, moved sideways by a part of a pixel (linear interpolation), air around it.
+    """Copy a slice onto the grid, shifted by a fraction of a pixel (linear interpolation), with air around it.
 
     Parameters
     ----------
     image
         HU, shape (rows, columns).
     shift
-        (2,) where its pixel (0, 0) falls, in pixels along columns and rows of `out`; not negative.
+        (2,) position of its pixel (0, 0) in pixels along columns and rows of `out`; not negative.
     out
         HU, shape (rows, columns) of the grid; overwritten.
     """
@@ -157,55 +164,55 @@ def place(image: NDArray[np.int16], shift: NDArray[np.float64], out: NDArray[np.
 
 
 def _slide(image: NDArray[np.int16], part: float) -> NDArray[np.int16]:
-    """Move by a part of a pixel (0 to 1) along the last axis: one pixel longer than `image`, air coming in at both ends."""
+    """Shift by a fraction of a pixel (0 to 1) along the last axis; the result is one pixel longer, with air at both ends."""
     air = np.full((image.shape[0], 1), AIR_HU, np.float32)
     wider = np.concatenate([air, image.astype(np.float32), air], axis=1)
     moved = wider[:, :-1] * np.float32(part) + wider[:, 1:] * np.float32(1 - part)
     return np.rint(moved).astype(np.int16)
 
 
-def on_grid(stack: VolumeGrid, native: NDArray[np.int16], threads: int) -> NDArray[np.int16]:
-    """Shear slices back and interpolate between them (linearly) where the stack asks for it.
+def on_grid(grid: VolumeGrid, native: NDArray[np.int16], threads: int) -> NDArray[np.int16]:
+    """Shear slices back and interpolate between them (linearly) where the grid needs it.
 
     Parameters
     ----------
     native
-        HU, shape (slices of the series, rows, columns), in the order of the stack.
+        HU, shape (slices of the series, rows, columns), in the order of `VolumeGrid.order`.
 
     Returns
     -------
     HU, int16, shape (slices of the grid, rows, columns); `native` itself where there is nothing to do.
     """
-    if stack.regular and not stack.sheared:
+    if not grid.resampled:
         return native
-    columns, rows, count = stack.shape
+    columns, rows, count = grid.shape
     out = np.empty((count, rows, columns), np.int16)
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda part: _fill(stack, native, part.tolist(), out), np.array_split(np.arange(count), min(threads, count))))
+        list(pool.map(lambda part: _fill(grid, native, part.tolist(), out), np.array_split(np.arange(count), min(threads, count))))
     return out
 
 
-def _fill(stack: VolumeGrid, native: NDArray[np.int16], wanted: Sequence[int], out: NDArray[np.int16]) -> None:
-    """Make some successive slices of the grid; of the sheared slices only two are held at a time."""
-    if stack.regular:
+def _fill(grid: VolumeGrid, native: NDArray[np.int16], wanted: Sequence[int], out: NDArray[np.int16]) -> None:
+    """Compute successive slices of the grid; only two sheared slices are held in memory at a time."""
+    if not grid.interpolated:
         for k in wanted:
-            place(native[k], stack.shift[k], out[k])
+            place(native[k], grid.shift[k], out[k])
         return
-    targets = np.linspace(0.0, stack.along_mm[-1], stack.shape[2])
-    below = np.clip(np.searchsorted(stack.along_mm, targets, side="right") - 1, 0, len(native) - 2)
-    weights = (targets - stack.along_mm[below]) / np.diff(stack.along_mm)[below]
+    targets = np.linspace(0.0, grid.along_mm[-1], grid.shape[2])
+    below = np.clip(np.searchsorted(grid.along_mm, targets, side="right") - 1, 0, len(native) - 2)
+    weights = (targets - grid.along_mm[below]) / np.diff(grid.along_mm)[below]
     held: dict[int, NDArray[np.float32]] = {}
     for k in wanted:
         lower = int(below[k])
-        held = {n: held[n] if n in held else _sheared(stack, native, n) for n in (lower, lower + 1)}
+        held = {n: held[n] if n in held else _sheared(grid, native, n) for n in (lower, lower + 1)}
         mixed = held[lower] + (held[lower + 1] - held[lower]) * np.float32(weights[k])
         out[k] = np.rint(mixed, out=mixed)
 
 
-def _sheared(stack: VolumeGrid, native: NDArray[np.int16], n: int) -> NDArray[np.float32]:
+def _sheared(grid: VolumeGrid, native: NDArray[np.int16], n: int) -> NDArray[np.float32]:
     image: NDArray[np.int16] = native[n]
-    if not stack.sheared:
+    if not grid.sheared:
         return image.astype(np.float32)
-    sheared: NDArray[np.int16] = np.empty((stack.shape[1], stack.shape[0]), np.int16)
-    place(image, stack.shift[n], sheared)
+    sheared: NDArray[np.int16] = np.empty((grid.shape[1], grid.shape[0]), np.int16)
+    place(image, grid.shift[n], sheared)
     return sheared.astype(np.float32)

@@ -156,7 +156,7 @@ def looks_whole(instances: Sequence[Instance]) -> bool:
     if instances and all(i.frames > 1 for i in instances):
         return True
     stack = find_stack(instances)
-    return stack is not None and stack.regular
+    return stack is not None and stack.gapless
 
 
 def _objection(regular: bool, open_arrivals: bool, aborted: bool, one_after_another: bool) -> str | None:

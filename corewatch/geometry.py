@@ -20,6 +20,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+Orientation = tuple[float, float, float, float, float, float]
+"""Direction cosines of a row and of a column, LPS: Image Orientation (Patient), (0020,0037)."""
+
 Matrix = NDArray[np.float64]
 """A 4 x 4 homogeneous matrix, float64."""
 
@@ -63,7 +66,7 @@ def voxel_sizes(matrix: Matrix) -> NDArray[np.float64]:
     return sizes
 
 
-def slice_normal(orientation: tuple[float, float, float, float, float, float]) -> NDArray[np.float64]:
+def slice_normal(orientation: Orientation) -> NDArray[np.float64]:
     """Unit normal (3,), LPS, of an image plane from Image Orientation (Patient), (0020,0037)."""
     row, column = np.array(orientation[:3]), np.array(orientation[3:])
     normal = np.cross(row, column)

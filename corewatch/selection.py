@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from corewatch.dicom_uids import CT_SOP_CLASSES, STORAGE_ROOT
 from corewatch.identity import RESULT_SERIES
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
@@ -94,10 +95,6 @@ def select(instances: Sequence[Instance], rules: Iterable[Rule]) -> Selected | R
 
 # what can never be a stack of CT slices -------------------------------------------------------------------------------------------
 
-_SOP_CLASS: Final = "1.2.840.10008.5.1.4.1.1."
-CT_SOP_CLASSES: Final = frozenset({f"{_SOP_CLASS}2", f"{_SOP_CLASS}2.1", f"{_SOP_CLASS}2.2"})
-"""CT, Enhanced CT and Legacy Converted Enhanced CT Image Storage (PS3.4 B.5)."""
-
 _NOT_IMAGES: Final = {
     "7": "It is a secondary capture.",
     "9": "It holds waveforms.",
@@ -160,10 +157,10 @@ def _unfit(instances: Sequence[Instance]) -> Rejected | None:
 
 def not_a_slice(instance: Instance) -> Rejected | None:
     """Why this one object is no slice of a CT stack; None where it can be one."""
-    family = instance.sop_class_uid.removeprefix(_SOP_CLASS).split(".")[0]
+    family = instance.sop_class_uid.removeprefix(STORAGE_ROOT).split(".")[0]
     if instance.sop_class_uid not in CT_SOP_CLASSES and instance.series_description.startswith(RESULT_SERIES):
         return Rejected(Reason.OWN_RESULT, "")
-    if instance.sop_class_uid.startswith(_SOP_CLASS) and family in _NOT_IMAGES:
+    if instance.sop_class_uid.startswith(STORAGE_ROOT) and family in _NOT_IMAGES:
         return Rejected(Reason.NOT_A_VOLUME, _NOT_IMAGES[family])
     if instance.sop_class_uid not in CT_SOP_CLASSES or instance.modality.upper() not in {"CT", ""}:
         return Rejected(Reason.NOT_CT, "")

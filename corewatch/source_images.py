@@ -6,10 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from corewatch.geometry import Matrix
-
-Orientation = tuple[float, float, float, float, float, float]
-"""Direction cosines of a row and of a column, LPS: Image Orientation (Patient), (0020,0037)."""
+from corewatch.geometry import Matrix, Orientation
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from pydicom import uid
 from pynetdicom import AllStoragePresentationContexts
 
+from corewatch.dicom_uids import CT_SOP_CLASSES
 from dicom_listener.negotiation import Offer
 
 DECODABLE: Mapping[str, str] = MappingProxyType(
@@ -49,14 +50,6 @@ ANY_ENCODING: tuple[str, ...] = (
 )
 """For what is never decoded: also video and the rarer ones, but not those that refer to pixels elsewhere (JPIP, SMPTE ST 2110)."""
 
-ANALYSED_SOP_CLASSES = frozenset(
-    {
-        "1.2.840.10008.5.1.4.1.1.2",  # CT Image Storage
-        "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT Image Storage
-        "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT Image Storage
-    }
-)
-
 EXTRA_SOP_CLASSES: Mapping[str, str] = MappingProxyType(
     {
         "1.3.12.2.1107.5.9.1": "SiemensCSANonImageStorage",
@@ -75,4 +68,4 @@ EXTRA_SOP_CLASSES: Mapping[str, str] = MappingProxyType(
 def storage_offers() -> tuple[Offer, ...]:
     """Every storage SOP class, each with its transfer syntaxes in order of preference."""
     classes = [str(c.abstract_syntax) for c in AllStoragePresentationContexts] + list(EXTRA_SOP_CLASSES)
-    return tuple(Offer(c, tuple(DECODABLE if c in ANALYSED_SOP_CLASSES else ANY_ENCODING)) for c in classes)
+    return tuple(Offer(c, tuple(DECODABLE if c in CT_SOP_CLASSES else ANY_ENCODING)) for c in classes)

@@ -19,8 +19,9 @@ from pynetdicom.sop_class import (
 from config.settings import Settings
 from corewatch.arrival import ArrivalOutcome
 from corewatch.clock import utc_now
+from corewatch.dicom_uids import CT_SOP_CLASSES
 from corewatch.errors import OperatorNeeded, RetryLater
-from dicom_listener.contexts import ANALYSED_SOP_CLASSES, DECODABLE
+from dicom_listener.contexts import DECODABLE
 from dicom_listener.disk_guard import DiskGuard
 from dicom_listener.part10 import StoreRequest
 from dicom_listener.query import FoundSeries
@@ -69,7 +70,7 @@ def get_series(peer: PeerAddress, series: FoundSeries, settings: Settings, progr
     make_folders(received)
     spool = SpoolTarget(received, DiskGuard(received, listener.reserve_gib), utc_now, listener.max_instance_mib * _MIB)
     session = StorageSession(spool, Sender(peer.called_ae, peer.host))
-    classes = sorted(ANALYSED_SOP_CLASSES)
+    classes = sorted(CT_SOP_CLASSES)
     # one transfer syntax in each context: the PACS can send every image as it has it
     contexts = [build_context(_GET, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])]
     contexts += [build_context(sop_class, syntax) for sop_class in classes for syntax in DECODABLE]

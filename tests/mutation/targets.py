@@ -59,7 +59,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "corewatch/mail_throttle.py": ("tests/unit/corewatch/test_mail_throttle.py", "tests/contract/test_ledger_digests.py"),
     "corewatch/reasons.py": ("tests/unit/project/test_documentation.py",),
     "corewatch/result.py": ("tests/unit/corewatch/test_result_contract.py", "tests/unit/project/test_notes.py"),
-    "corewatch/selection.py": (*_SELECTION, "tests/unit/conversion/test_aside.py"),
+    "corewatch/selection.py": (*_SELECTION, "tests/unit/conversion/test_non_slices.py"),
     "corewatch/shortage.py": ("tests/unit/corewatch/test_shortage.py",),
     "corewatch/source_images.py": ("tests/unit/outputs/test_source.py", "tests/unit/outputs/test_segmentation.py"),
     "corewatch/spacing.py": ("tests/unit/corewatch/test_spacing.py", "tests/unit/conversion/test_checks.py"),

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from conversion.problems import Problem, raise_problems
 from conversion.series_checks import (
     A_HEAD,
+    GRID_TOLERANCE_MM,
     LARGEST_BRIDGED_STEP_MM,
     LARGEST_PLANNED_STEP_MM,
-    POSITION_TOLERANCE_MM,
     Demands,
     check_series,
 )
@@ -78,7 +78,7 @@ def test_positions_written_with_one_decimal_pass(slices: list[Instance], data) -
     rounded = [replace(s, position_lps=tuple(round(v, 1) for v in s.position_lps)) for s in slices]
     found = reasons(rounded)
     step = abs(slices[1].position_lps[2] - slices[0].position_lps[2])
-    if step > 4 * POSITION_TOLERANCE_MM:  # below, a rounded step may look like a missing slice; it is then bridged
+    if step > 4 * GRID_TOLERANCE_MM:  # below, a rounded step may look like a missing slice; it is then bridged
         assert found == []
     else:
         assert Reason.MISSING_SLICES not in found

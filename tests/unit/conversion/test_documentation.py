@@ -9,6 +9,7 @@ import pytest
 
 from conversion import frames, hounsfield, series_checks, volume_grid
 from conversion.problems import GRAVEST_FIRST
+from corewatch import slice_stack
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "conversion.md"
 NAMED = dict(re.findall(r"`([A-Z][A-Z_]+)` = ([\d.]+)", PAGE.read_text()))
@@ -16,7 +17,9 @@ NAMED = dict(re.findall(r"`([A-Z][A-Z_]+)` = ([\d.]+)", PAGE.read_text()))
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_limit_has_the_value_that_is_written(name: str) -> None:
-    (value,) = {getattr(module, name) for module in (frames, hounsfield, series_checks, volume_grid) if hasattr(module, name)}
+    (value,) = {
+        getattr(module, name) for module in (frames, hounsfield, series_checks, slice_stack, volume_grid) if hasattr(module, name)
+    }
     assert float(NAMED[name]) == value
 
 

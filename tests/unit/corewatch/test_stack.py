@@ -17,12 +17,12 @@ counts = st.integers(3, 60)
 
 
 @given(counts, steps, st.randoms(use_true_random=False))
-def test_a_whole_stack_is_regular_in_any_order(count: int, step: float, random: object) -> None:
+def test_a_whole_stack_is_gapless_in_any_order(count: int, step: float, random: object) -> None:
     series = stack(count, step)
     random.shuffle(series)  # type: ignore[attr-defined]
     found = find_stack(series)
     assert found is not None
-    assert found.regular
+    assert found.gapless
     assert found.slices == count
     assert found.step_mm == pytest.approx(step)
     assert found.coverage_mm == pytest.approx(count * step)
@@ -30,43 +30,43 @@ def test_a_whole_stack_is_regular_in_any_order(count: int, step: float, random: 
 
 
 @given(st.integers(4, 60), steps, st.data())
-def test_a_stack_with_a_hole_is_not_regular(count: int, step: float, data: st.DataObject) -> None:
+def test_a_stack_with_a_hole_is_not_gapless(count: int, step: float, data: st.DataObject) -> None:
     hole = data.draw(st.integers(1, count - 2))
     series = stack(count, step)
     del series[hole]
     found = find_stack(series)
     assert found is not None
-    assert not found.regular
+    assert not found.gapless
 
 
 def test_a_hole_shows_without_instance_numbers() -> None:
     series = [replace(i, instance_number=None) for i in stack(20)]
-    assert find_stack(series).regular  # type: ignore[union-attr]
+    assert find_stack(series).gapless  # type: ignore[union-attr]
     del series[7]
-    assert not find_stack(series).regular  # type: ignore[union-attr]
+    assert not find_stack(series).gapless  # type: ignore[union-attr]
 
 
 def test_every_second_slice_is_a_stack_of_its_own_that_only_the_numbers_betray() -> None:
     found = find_stack(stack(40)[::2])
     assert found is not None
     assert found.step_mm == pytest.approx(2.0)
-    assert not found.regular
+    assert not found.gapless
 
 
 def test_numbers_may_begin_at_nought_but_not_in_the_middle() -> None:
-    assert find_stack([replace(i, instance_number=n) for n, i in enumerate(stack(10))]).regular  # type: ignore[union-attr]
-    assert not find_stack(stack(20)[10:]).regular  # type: ignore[union-attr]
+    assert find_stack([replace(i, instance_number=n) for n, i in enumerate(stack(10))]).gapless  # type: ignore[union-attr]
+    assert not find_stack(stack(20)[10:]).gapless  # type: ignore[union-attr]
 
 
-def test_positions_rounded_by_the_scanner_still_are_regular() -> None:
+def test_positions_rounded_by_the_scanner_still_are_gapless() -> None:
     series = [replace(i, position_lps=(0.0, 0.0, round(0.625 * n, 1))) for n, i in enumerate(stack(64))]
-    assert find_stack(series).regular  # type: ignore[union-attr]
+    assert find_stack(series).gapless  # type: ignore[union-attr]
 
 
-def test_slices_of_two_thicknesses_are_not_regular() -> None:
+def test_slices_of_two_thicknesses_are_not_gapless() -> None:
     places = [4.0 * n for n in range(14)] + [52.0 + 7.0 * n for n in range(1, 15)]
     series = [replace(one(n + 1), position_lps=(0.0, 0.0, z)) for n, z in enumerate(places)]
-    assert not find_stack(series).regular  # type: ignore[union-attr]
+    assert not find_stack(series).gapless  # type: ignore[union-attr]
 
 
 @given(st.floats(-30, 30))
@@ -77,7 +77,7 @@ def test_a_tilted_gantry_is_measured_along_the_normal(degrees: float) -> None:
     series = [replace(i, orientation=orientation) for i in stack(30, 2.0)]
     found = find_stack(series)
     assert found is not None
-    assert found.regular
+    assert found.gapless
     assert found.step_mm == pytest.approx(2.0 * np.cos(turn))
     assert degrees_from_axial(found) == pytest.approx(abs(degrees), abs=1e-4)
 
@@ -87,14 +87,14 @@ def test_two_phases_at_each_position() -> None:
     second = [replace(i, sop_instance_uid=f"9.{n}", instance_number=21 + n) for n, i in enumerate(first)]
     both = find_stack(first + second)
     assert both is not None
-    assert (both.slices, both.phases, both.regular) == (20, 2, True)
-    assert not find_stack(first + second[:-3]).regular  # type: ignore[union-attr]
+    assert (both.slices, both.phases, both.gapless) == (20, 2, True)
+    assert not find_stack(first + second[:-3]).gapless  # type: ignore[union-attr]
 
 
 def test_a_stray_of_another_orientation_is_counted_and_spoils_the_stack() -> None:
     found = find_stack([*stack(20), one(21, orientation=CORONAL)])
     assert found is not None
-    assert (found.slices, found.strays, found.regular) == (20, 1, False)
+    assert (found.slices, found.strays, found.gapless) == (20, 1, False)
 
 
 def test_the_larger_of_two_stacks_is_the_stack() -> None:
@@ -137,6 +137,6 @@ def test_nothing_is_no_stack() -> None:
     assert find_stack([]) is None
 
 
-def test_one_or_two_slices_are_never_regular() -> None:
-    assert not find_stack(stack(1)).regular  # type: ignore[union-attr]
-    assert not find_stack(stack(2)).regular  # type: ignore[union-attr]
+def test_one_or_two_slices_are_never_gapless() -> None:
+    assert not find_stack(stack(1)).gapless  # type: ignore[union-attr]
+    assert not find_stack(stack(2)).gapless  # type: ignore[union-attr]

@@ -4,7 +4,8 @@ from pydicom import uid
 from pynetdicom import AllStoragePresentationContexts
 
 from conversion.headers import supported_transfer_syntaxes
-from dicom_listener.contexts import ANALYSED_SOP_CLASSES, ANY_ENCODING, DECODABLE, EXTRA_SOP_CLASSES, storage_offers
+from corewatch.dicom_uids import CT_SOP_CLASSES
+from dicom_listener.contexts import ANY_ENCODING, DECODABLE, EXTRA_SOP_CLASSES, storage_offers
 
 
 def by_class() -> dict[str, list[str]]:
@@ -14,11 +15,11 @@ def by_class() -> dict[str, list[str]]:
 def test_every_storage_class_is_accepted_once() -> None:
     assert len(by_class()) == len(storage_offers())
     assert set(by_class()) == {c.abstract_syntax for c in AllStoragePresentationContexts} | set(EXTRA_SOP_CLASSES)
-    assert by_class().keys() >= ANALYSED_SOP_CLASSES
+    assert by_class().keys() >= CT_SOP_CLASSES.keys()
 
 
 def test_what_is_analysed_comes_in_decodable_syntaxes_only() -> None:
-    for sop_class in ANALYSED_SOP_CLASSES:
+    for sop_class in CT_SOP_CLASSES:
         assert by_class()[sop_class] == list(DECODABLE)
 
 
