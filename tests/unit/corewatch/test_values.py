@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,7 @@ def test_a_delivery_moves_as_the_table_allows(before: DeliveryState, after: Deli
 
 def test_the_way_of_a_case() -> None:
     way = [CaseState.RECEIVING, CaseState.QUEUED, CaseState.PREPARED, CaseState.DETECTED, CaseState.DELIVERING, CaseState.DELIVERED]
-    for before, after in zip(way, way[1:], strict=False):
+    for before, after in pairwise(way):
         check_transition(before, after)
         assert before not in ENDS
         assert before in STAGE_OF or before is CaseState.RECEIVING
