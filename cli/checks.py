@@ -57,7 +57,7 @@ def listener(settings: Settings) -> Iterator[Check]:
     if _can_bind(ours.host, ours.port):
         yield Check.ok(subject, f"{where}: the port is free, the listener does not run")
         return
-    from foundation.dicom_client.association import TlsFiles
+    from foundation.dicom_client.association import AssociationRejected, TlsFiles
     from foundation.dicom_client.storage import echo
 
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(ours.host, ours.host)
@@ -65,17 +65,16 @@ def listener(settings: Settings) -> Iterator[Check]:
     calling = ours.peers[0].ae_title if ours.peers else "CWDOCTOR"
     try:
         echo(host=host, port=ours.port, called_ae=ours.ae_title, calling_ae=calling, timeout_s=_LIMIT_S, tls=tls)
+    except AssociationRejected:
+        yield Check.ok(subject, f"{where}: runs; this machine is none of its senders")
     except CorewatchError as error:
-        if "reject" in str(error):  # it speaks DICOM, and does not take this machine for one of its senders
-            yield Check.ok(subject, f"{where}: runs; this machine is none of its senders")
-            return
         yield Check.error(
             subject,
             f"{where}: the port is taken, and no DICOM listener answers there: {error}",
             "stop the program that has the port, or choose another one in listener.port",
         )
-        return
-    yield Check.ok(subject, f"{where}: runs and answers C-ECHO")
+    else:
+        yield Check.ok(subject, f"{where}: runs and answers C-ECHO")
 
 
 def broker(settings: Settings) -> Iterator[Check]:
@@ -148,12 +147,13 @@ def destinations(settings: Settings) -> Iterator[Check]:
     for name, destination in known.items():
         if name in ONLY_NOTICES:  # the same server as `email` and `webhook`
             continue
-        problem = destination.check()
         subject = f"to {name}"
-        if problem is None:
-            yield Check.ok(subject, "answers")
+        try:
+            destination.check()
+        except CorewatchError as error:
+            yield Check.of_error(subject, error, f"correct deliver.{name}")
         else:
-            yield Check.told(subject, problem, f"correct deliver.{name}")
+            yield Check.ok(subject, "answers")
     if settings.deliver.email is None:
         yield Check.warning("to e-mail", "no mail server is set: nobody is alerted", "set deliver.email")
 
@@ -209,7 +209,7 @@ def audit(settings: Settings) -> Iterator[Check]:
     try:
         send(to, ())
     except CorewatchError as error:
-        yield Check.told("audit", str(error), "correct audit.syslog")
+        yield Check.of_error("audit", error, "correct audit.syslog")
     else:
         yield Check.ok("audit", f"the audit repository at {to.host}:{to.port} answers")
 

@@ -22,7 +22,7 @@ def model(settings: Settings) -> Iterator[Check]:
         try:
             manifest = verify_model(name, settings.models_dir)
         except ConfigurationError as error:
-            yield Check.told(subject, str(error), "`corewatch model list` shows those there are, `model install` brings others")
+            yield Check.of_error(subject, error, "`corewatch model list` shows those there are, `model install` brings others")
             continue
         known = f"{manifest.name} {manifest.version}, SHA-256 {manifest.sha256[:12]}"
         if manifest.identity.demonstration:

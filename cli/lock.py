@@ -28,8 +28,8 @@ def sole_user(data_dir: Path) -> Iterator[None]:
         except BlockingIOError as error:
             holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
             raise ConfigurationError(
-                f"data_dir: {data_dir} is in use by another `corewatch up` (process {holder or 'unknown'}); "
-                "stop it, or give this one a data folder of its own"
+                f"data_dir: {data_dir} is in use by another `corewatch up` (process {holder or 'unknown'})",
+                "stop it, or give this one a data folder of its own",
             ) from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)

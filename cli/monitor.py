@@ -67,8 +67,8 @@ def serve(app: Celery, settings: FlowerSettings, password: str, history: Path) -
         port = flower.start_http_server()
     except OSError as error:
         raise ConfigurationError(
-            f"flower.host, flower.port: cannot listen at {settings.host}:{settings.port} ({error.strerror}); "
-            "choose a free port or stop the program that has it"
+            f"flower.host, flower.port: cannot listen at {settings.host}:{settings.port} ({error.strerror})",
+            "choose a free port or stop the program that has it",
         ) from error
 
     def stop(_number: int, _frame: Any) -> None:

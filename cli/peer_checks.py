@@ -19,7 +19,7 @@ def sources(settings: Settings) -> Iterator[Check]:
         try:
             check(peer_of(source, settings), source.retrieve)
         except CorewatchError as error:
-            yield Check.told(subject, str(error), f"correct {source.name} in sources")
+            yield Check.of_error(subject, error, f"correct {source.name} in sources")
             continue
         ours = settings.listener
         node = f"; it must know us as {ours.ae_title}, port {ours.port}, to send" if source.retrieve == "move" else ""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from config.settings import Settings
+from corewatch.errors import CorewatchError
 
 
 class Level(StrEnum):
@@ -66,10 +67,9 @@ class Check:
         return cls(Level.ERROR, subject, found, remedy)
 
     @classmethod
-    def told(cls, subject: str, message: str, remedy: str) -> Check:
-        """An error from a message of ours, which says what is wrong, then what to do; `remedy` where it says the first only."""
-        what, _, told = message.rpartition("; ")
-        return cls.error(subject, what, told) if what else cls.error(subject, message, remedy)
+    def of_error(cls, subject: str, error: CorewatchError, remedy: str) -> Check:
+        """A level-`ERROR` check from an exception; `remedy` counts where the exception knows none."""
+        return cls.error(subject, error.problem, error.remedy or remedy)
 
 
 IMPORT_NAMES: Final = (

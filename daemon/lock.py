@@ -27,7 +27,7 @@ def only_daemon(data_dir: Path) -> Iterator[None]:
         descriptor = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
         raise ConfigurationError(
-            f"data_dir: the folder cannot be written ({error.strerror}); give corewatch's user the right"
+            f"data_dir: the folder cannot be written ({error.strerror})", "give corewatch's user the right"
         ) from error
     try:
         try:
@@ -35,7 +35,7 @@ def only_daemon(data_dir: Path) -> Iterator[None]:
         except BlockingIOError as error:
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             raise ConfigurationError(
-                f"data_dir: another corewatch daemon (process {holder}) works in this folder; stop it, or set another data_dir"
+                f"data_dir: another corewatch daemon (process {holder}) works in this folder", "stop it, or set another data_dir"
             ) from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

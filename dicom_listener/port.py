@@ -23,5 +23,5 @@ def bind(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise ConfigurationError(
-            f"listener: cannot listen on {host}:{port}: {error.strerror or error}; is the port in use?"
+            f"listener: cannot listen on {host}:{port}: {error.strerror or error}", "is the port in use?"
         ) from error

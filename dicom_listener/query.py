@@ -128,23 +128,23 @@ def _find(peer: PeerAddress, query: Dataset) -> Iterator[Dataset]:
             for status, answer in association.send_c_find(query, _FIND):
                 if "Status" not in status:
                     raise RetryLater(
-                        f"{peer} broke off or did not answer the query within {peer.timeout_s:g} s; look at its log, and let our "
-                        f"AE title {peer.calling_ae!r} query it"
+                        f"{peer} broke off or did not answer the query within {peer.timeout_s:g} s",
+                        f"look at its log, and let our AE title {peer.calling_ae!r} query it",
                     )
                 if status.Status in {0xFF00, 0xFF01}:
                     if answer is not None:
                         answers.append(answer)
                     if len(answers) > MOST_ANSWERS:
-                        raise OperatorNeeded(f"{peer} answers with more than {MOST_ANSWERS} matches; ask its operator")
+                        raise OperatorNeeded(f"{peer} answers with more than {MOST_ANSWERS} matches", "ask its operator")
                 elif status.Status != 0x0000:
                     raise _refusal(peer, status.Status)
         except RuntimeError:
-            raise RetryLater(f"{peer} ended the association before it was asked; look at its log") from None
+            raise RetryLater(f"{peer} ended the association before it was asked", "look at its log") from None
     yield from answers
 
 
 def _refusal(peer: PeerAddress, status: int) -> RetryLater | OperatorNeeded:
     words = f"{peer} refused the query with status 0x{status:04X}"
     if status in {0xA700, 0x0110, 0x0213}:
-        return RetryLater(f"{words}; look at its load")
-    return OperatorNeeded(f"{words}; look at its log, and let our AE title {peer.calling_ae!r} query it")
+        return RetryLater(words, "look at its load")
+    return OperatorNeeded(words, f"look at its log, and let our AE title {peer.calling_ae!r} query it")

@@ -107,9 +107,9 @@ def check(peer: PeerAddress, retrieve: str) -> None:
         taken = {cx.abstract_syntax for cx in association.accepted_contexts}
         refused = [sop_class.name for sop_class in wanted if sop_class not in taken]
         if refused:
-            raise OperatorNeeded(f"{peer} does not take {', '.join(refused)}; allow {peer.calling_ae!r} to use them")
+            raise OperatorNeeded(f"{peer} does not take {', '.join(refused)}", f"allow {peer.calling_ae!r} to use them")
         if Verification in taken and association.send_c_echo().get("Status") != 0x0000:
-            raise RetryLater(f"{peer} did not answer the C-ECHO with success; look at its log")
+            raise RetryLater(f"{peer} did not answer the C-ECHO with success", "look at its log")
 
 
 def _query(series: FoundSeries) -> Dataset:
@@ -126,7 +126,7 @@ def _follow(peer: PeerAddress, ae_title: str, port: int, answers: Any, progress:
     try:
         for status, _ in answers:
             if "Status" not in status:
-                raise RetryLater(f"{peer} broke off or was silent for {peer.longest_silence_s:g} s; look at its log and load")
+                raise RetryLater(f"{peer} broke off or was silent for {peer.longest_silence_s:g} s", "look at its log and load")
             so_far = Retrieved(
                 int(status.get("NumberOfCompletedSuboperations") or so_far.completed)
                 + int(status.get("NumberOfWarningSuboperations") or 0),
@@ -136,9 +136,9 @@ def _follow(peer: PeerAddress, ae_title: str, port: int, answers: Any, progress:
             if status.Status not in {0xFF00, 0x0000, 0xB000}:
                 raise _refusal(peer, ae_title, port, status.Status)
     except RuntimeError:
-        raise RetryLater(f"{peer} ended the association before it was asked; look at its log") from None
+        raise RetryLater(f"{peer} ended the association before it was asked", "look at its log") from None
     except ValueError:
-        raise OperatorNeeded(f"{peer} does not offer this way of retrieval; set retrieve to the other one (move, get)") from None
+        raise OperatorNeeded(f"{peer} does not offer this way of retrieval", "set retrieve to the other one (move, get)") from None
     return so_far
 
 
@@ -146,12 +146,13 @@ def _refusal(peer: PeerAddress, ae_title: str, port: int, status: int) -> RetryL
     words = f"{peer} refused to send with status 0x{status:04X}"
     if status == 0xA801:
         return OperatorNeeded(
-            f"{peer} does not know the move destination {ae_title!r}; enter there a DICOM node with AE title {ae_title}, the "
-            f"address of this machine and port {port}"
+            f"{peer} does not know the move destination {ae_title!r}",
+            f"enter there a DICOM node with AE title {ae_title}, the address of this machine and port {port}",
         )
     if status in {0xA701, 0xA702, 0x0110, 0x0213, 0xFE00}:
-        return RetryLater(f"{words}; look at its load and log, and whether `corewatch listen` runs")
+        return RetryLater(words, "look at its load and log, and whether `corewatch listen` runs")
     return OperatorNeeded(
-        f"{words}; look at its log, let our AE title {peer.calling_ae!r} retrieve from it, and with retrieve: move see that "
-        f"`corewatch listen` runs and that it can reach port {port} of this machine"
+        words,
+        f"look at its log, let our AE title {peer.calling_ae!r} retrieve from it, and with retrieve: move see that "
+        f"`corewatch listen` runs and that it can reach port {port} of this machine",
     )

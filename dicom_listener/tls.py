@@ -41,7 +41,7 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
         context.load_verify_locations(files.authority)
     except OSError as error:
         raise ConfigurationError(
-            f"listener.tls: {error.strerror or error}; certificate, key and authority must be PEM files that belong together"
+            f"listener.tls: {error.strerror or error}", "certificate, key and authority must be PEM files that belong together"
         ) from error
     return context
 

@@ -28,7 +28,7 @@ def own_key(data_dir: Path, purpose: str) -> bytes:
         _make(path)
     held = path.read_bytes()
     if len(held) != _BYTES:
-        raise ConfigurationError(f"{path} should hold {_BYTES} bytes; remove it, and links in mails that are out become invalid")
+        raise ConfigurationError(f"{path} should hold {_BYTES} bytes", "remove it, and links in mails that are out become invalid")
     return hmac.new(held, purpose.encode(), hashlib.sha256).digest()
 
 

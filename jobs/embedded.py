@@ -52,7 +52,7 @@ def redis_server() -> Path:
     folder = None if spec is None or spec.origin is None else Path(spec.origin).parent
     binary = None if folder is None else folder / "bin" / "redis-server"
     if binary is None or not binary.exists():
-        raise ConfigurationError("no redis-server is installed with corewatch; set broker.url to a Redis of yours")
+        raise ConfigurationError("no redis-server is installed with corewatch", "set broker.url to a Redis of yours")
     return binary
 
 

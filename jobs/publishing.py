@@ -41,4 +41,4 @@ class Publisher:
                 kwargsrepr=repr(work.kwargs),
             )
         except (OperationalError, OSError) as error:
-            raise RetryLater("the broker cannot be reached; check broker.url and that Redis runs") from error
+            raise RetryLater("the broker cannot be reached", "check broker.url and that Redis runs") from error

@@ -81,8 +81,8 @@ class Database:
                 version = tables.SCHEMA_VERSION
         if version != tables.SCHEMA_VERSION:
             raise ConfigurationError(
-                f"database.url: this ledger has layout {version}, this version of corewatch needs {tables.SCHEMA_VERSION}; use the "
-                "version of corewatch that made it, or give another data_dir or database"
+                f"database.url: this ledger has layout {version}, this version of corewatch needs {tables.SCHEMA_VERSION}",
+                "use the version of corewatch that made it, or give another data_dir or database",
             )
 
     @contextmanager

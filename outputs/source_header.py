@@ -96,10 +96,10 @@ def read_header(path: Path) -> Dataset:
         header = dcmread(path, stop_before_pixels=True, force=True)
     except (OSError, InvalidDicomError, ValueError, EOFError) as error:
         raise OperatorNeeded(
-            f"the source header of the case cannot be read: {type(error).__name__}; analyse the series again"
+            f"the source header of the case cannot be read: {type(error).__name__}", "analyse the series again"
         ) from None
     if not header.get("StudyInstanceUID"):
-        raise OperatorNeeded("the source header of the case has no Study Instance UID; analyse the series again")
+        raise OperatorNeeded("the source header of the case has no Study Instance UID", "analyse the series again")
     return header
 
 

@@ -40,7 +40,7 @@ def serve(settings: Settings) -> None:
     """
     portal = settings.portal
     if portal is None:
-        raise ConfigurationError("portal: there is none in the settings; `portal: {url: https://...}` makes one")
+        raise ConfigurationError("portal: there is none in the settings", "`portal: {url: https://...}` makes one")
     if (portal.certificate is None) != (portal.certificate_key is None):
         raise ConfigurationError("portal.certificate and portal.certificate_key belong together")
     for file in (portal.certificate, portal.certificate_key):

@@ -183,7 +183,7 @@ def _earlier_objects(folder: CaseFolder, given: Path) -> list[Path]:
     ours = set() if manifest is None else {name for names in manifest.made.values() for name in names}
     if any(path.name not in ours for path in there) or given.resolve().is_relative_to(folder.dicom.resolve()):
         raise ConfigurationError(
-            f"{folder.dicom} holds DICOM files that the results would replace; choose another folder for them (--out)"
+            f"{folder.dicom} holds DICOM files that the results would replace", "choose another folder for them (--out)"
         )
     return there
 

@@ -49,7 +49,7 @@ def serve(settings: Settings, broker_url: str, queues: Sequence[str]) -> None:
     """
     unknown = sorted(set(queues) - set(QUEUES))
     if unknown or not queues:
-        raise ConfigurationError(f"no such queue: {', '.join(unknown) or '(none)'}; there are {', '.join(QUEUES)}")
+        raise ConfigurationError(f"no such queue: {', '.join(unknown) or '(none)'}", f"there are {', '.join(QUEUES)}")
     _release_orphans(settings, queues)
     app = make_app(broker_url, settings.work.limits)
     held: list[WorkerContext] = []

@@ -162,7 +162,7 @@ def _ledger(config_file: Path | None) -> Iterator[Ledger]:
     settings = settings_of(config_file)
     if settings.database.url is None and not (settings.data_dir / "ledger.sqlite").exists():
         raise ConfigurationError(
-            f"data_dir: there is no ledger in {settings.data_dir}; name the settings file of the running corewatch with --config"
+            f"data_dir: there is no ledger in {settings.data_dir}", "name the settings file of the running corewatch with --config"
         )
     ledger = Ledger(settings.database_url, lease_s=settings.work.lease_s)
     try:

@@ -99,7 +99,7 @@ def _series(settings: Settings, source: Source, study_uid: str, accession: str) 
     if not studies:
         what = "study" if study_uid else "accession number"
         raise OperatorNeeded(
-            f"{peer} does not know this {what}; check it, and that our AE title {peer.calling_ae!r} may see it there"
+            f"{peer} does not know this {what}", f"check it, and that our AE title {peer.calling_ae!r} may see it there"
         )
     return [series for study in studies for series in find_series(peer, study)]
 

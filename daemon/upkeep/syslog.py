@@ -37,19 +37,19 @@ def send(settings: SyslogSettings, frames: Sequence[bytes]) -> None:
                     secured.unwrap()
                 except ssl.SSLEOFError:
                     raise Unconfirmed(
-                        f"{where} closes without TLS's farewell, which RFC 5425 4.4 asks of it; use one that answers (rsyslog)"
+                        f"{where} closes without TLS's farewell, which RFC 5425 4.4 asks of it", "use one that answers (rsyslog)"
                     ) from None
     except ssl.SSLCertVerificationError as error:
         raise OperatorNeeded(
-            f"the certificate of {where} cannot be trusted ({error.verify_message}); check its authority"
+            f"the certificate of {where} cannot be trusted ({error.verify_message})", "check its authority"
         ) from None
     except ssl.SSLEOFError:
-        raise RetryLater(f"{where} broke off without TLS's farewell; look at its log") from None
+        raise RetryLater(f"{where} broke off without TLS's farewell", "look at its log") from None
     except ssl.SSLError as error:
-        raise OperatorNeeded(f"no TLS with {where} ({error.reason}); check audit.syslog (port, certificate and key)") from None
+        raise OperatorNeeded(f"no TLS with {where} ({error.reason})", "check audit.syslog (port, certificate and key)") from None
     except OSError as error:
         raise RetryLater(
-            f"{where} cannot be reached or broke off ({type(error).__name__}); check host, port and firewall"
+            f"{where} cannot be reached or broke off ({type(error).__name__})", "check host, port and firewall"
         ) from None
 
 

@@ -16,7 +16,7 @@ from pydicom.uid import UID
 from pynetdicom import AE, build_role, evt
 from pynetdicom.pdu import A_ASSOCIATE_RJ
 
-from corewatch.errors import NoAnswer, OperatorNeeded, RetryLater
+from corewatch.errors import CorewatchError, NoAnswer, OperatorNeeded, RetryLater
 
 DEFAULT_MAX_PDU: Final = 262_144
 """Bytes of one P-DATA-TF PDU that we take; the peer says what it takes."""
@@ -26,6 +26,18 @@ _EVENT_POLL_S: Final = 0.2
 
 _ANSWER_LIMIT_S: Final = 10.0
 """An answer to the peer is on its way within this time."""
+
+
+class AssociationRejected(CorewatchError):
+    """The peer answered the association request with A-ASSOCIATE-RJ: it runs, speaks DICOM, and does not take us (PS3.8 9.3.4)."""
+
+
+class RejectedForGood(AssociationRejected, OperatorNeeded):
+    """Result 1, rejected-permanent."""
+
+
+class RejectedForNow(AssociationRejected, RetryLater):
+    """Result 2, rejected-transient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +111,7 @@ def associated(
             evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay), *heard.handlers, *handlers],
         )
     except OSError as error:
-        raise NoAnswer(f"{peer} cannot be reached ({error}); check the host name and the network") from None
+        raise NoAnswer(f"{peer} cannot be reached ({error})", "check the host name and the network") from None
     if not association.is_established:
         if context is not None and context.fault is not None:
             raise _distrust(context.fault, peer)
@@ -237,7 +249,7 @@ def client_context(files: TlsFiles, peer: str) -> _ClientContext:
         context.load_verify_locations(cafile=str(files.authority))
         context.load_cert_chain(str(files.certificate), str(files.key))
     except (OSError, ssl.SSLError) as error:
-        raise OperatorNeeded(f"the TLS files for {peer} cannot be used ({error}); check certificate, key and authority") from None
+        raise OperatorNeeded(f"the TLS files for {peer} cannot be used ({error})", "check certificate, key and authority") from None
     return context
 
 
@@ -245,17 +257,18 @@ def _distrust(fault: ssl.SSLError, peer: PeerAddress) -> RetryLater | OperatorNe
     """The error for a TLS connection that did not come about."""
     if isinstance(fault, ssl.SSLCertVerificationError):
         return OperatorNeeded(
-            f"{peer}: its TLS certificate is not to be trusted ({fault.verify_message}); renew it there, or correct tls.authority"
+            f"{peer}: its TLS certificate is not to be trusted ({fault.verify_message})", "renew it there, or correct tls.authority"
         )
     reason = (fault.reason or "").lower().replace("_", " ")
     if "alert" in reason:
         return OperatorNeeded(
-            f"{peer} refused our TLS certificate or settings ({reason}); let it trust the authority of tls.certificate, and see "
-            "that the certificate is still valid and that both sides allow TLS 1.2 or later"
+            f"{peer} refused our TLS certificate or settings ({reason})",
+            "let it trust the authority of tls.certificate, and see "
+            "that the certificate is still valid and that both sides allow TLS 1.2 or later",
         )
     if fault.reason in {"WRONG_VERSION_NUMBER", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"}:
-        return OperatorNeeded(f"{peer} does not speak TLS 1.2 or later on this port; use its TLS port, or set tls: null")
-    return NoAnswer(f"{peer} broke off the TLS handshake ({reason or 'connection closed'}); look at its log")
+        return OperatorNeeded(f"{peer} does not speak TLS 1.2 or later on this port", "use its TLS port, or set tls: null")
+    return NoAnswer(f"{peer} broke off the TLS handshake ({reason or 'connection closed'})", "look at its log")
 
 
 def _refusal(association: Any, peer: PeerAddress, heard: Heard) -> RetryLater | OperatorNeeded:
@@ -263,11 +276,13 @@ def _refusal(association: Any, peer: PeerAddress, heard: Heard) -> RetryLater | 
     if (answer := heard.rejection) is not None:
         reason = f"{peer} rejected the association: {answer.reason_str}"
         if answer.result == 0x02:  # rejected-transient, PS3.8 9.3.4
-            return RetryLater(f"{reason}; it is busy, no action needed unless this lasts")
-        return OperatorNeeded(f"{reason}; make it know our AE title {peer.calling_ae!r} and check the AE title we call")
+            return RejectedForNow(reason, "it is busy, no action needed unless this lasts")
+        return RejectedForGood(reason, f"make it know our AE title {peer.calling_ae!r} and check the AE title we call")
     if association.rejected_contexts:
         names = sorted({UID(cx.abstract_syntax).name for cx in association.rejected_contexts})
-        return OperatorNeeded(f"{peer} does not take {', '.join(names)}; allow these SOP classes there")
+        return OperatorNeeded(f"{peer} does not take {', '.join(names)}", "allow these SOP classes there")
     if heard.connected:
-        return NoAnswer(f"{peer} did not answer the association request within {peer.timeout_s:g} s or broke off; look at its log")
-    return NoAnswer(f"{peer} cannot be reached; check host, port, firewall" + (" and TLS on both sides" if peer.tls else ""))
+        return NoAnswer(
+            f"{peer} did not answer the association request within {peer.timeout_s:g} s or broke off", "look at its log"
+        )
+    return NoAnswer(f"{peer} cannot be reached", "check host, port, firewall" + (" and TLS on both sides" if peer.tls else ""))

@@ -61,15 +61,15 @@ def request_commitment(
                 StorageCommitmentPushModelInstance,
             )
         except RuntimeError:
-            raise NoAnswer(f"{peer} ended the association before it was asked for storage commitment; look at its log") from None
+            raise NoAnswer(f"{peer} ended the association before it was asked for storage commitment", "look at its log") from None
         if "Status" not in status:
-            raise NoAnswer(f"{peer} did not answer the request for commitment within {peer.timeout_s:g} s; look at its log")
+            raise NoAnswer(f"{peer} did not answer the request for commitment within {peer.timeout_s:g} s", "look at its log")
         if status.Status != 0x0000:
             words = f"{peer} refused storage commitment with status 0x{status.Status:04X}"
             raise (
-                RetryLater(f"{words}; look at its log")
+                RetryLater(words, "look at its log")
                 if status.Status in _PASSING
-                else OperatorNeeded(f"{words}; look at its log, or set commitment: false")
+                else OperatorNeeded(words, "look at its log, or set commitment: false")
             )
         served.wait(wait_s, lambda: any(r.transaction_uid == transaction_uid for r in reports))
     return next((r for r in reports if r.transaction_uid == transaction_uid), None)
@@ -104,14 +104,14 @@ def send_report(peer: PeerAddress, report: CommitmentReport) -> None:
     information, event_type = encode_report(report)
     with associated(peer, [context], as_scp=[StorageCommitmentPushModel]) as association:
         if not association.accepted_contexts[0].as_scp:
-            raise OperatorNeeded(f"{peer} did not let us be the SCP of storage commitment (role selection); allow it there")
+            raise OperatorNeeded(f"{peer} did not let us be the SCP of storage commitment (role selection)", "allow it there")
         try:
             status, _ = association.send_n_event_report(
                 information, event_type, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
             )
         except RuntimeError:
-            raise NoAnswer(f"{peer} ended the association before it had the answer; look at its log") from None
+            raise NoAnswer(f"{peer} ended the association before it had the answer", "look at its log") from None
     if "Status" not in status:
-        raise NoAnswer(f"{peer} did not acknowledge the answer within {peer.timeout_s:g} s; look at its log")
+        raise NoAnswer(f"{peer} did not acknowledge the answer within {peer.timeout_s:g} s", "look at its log")
     if status.Status != 0x0000:
-        raise RetryLater(f"{peer} answered the N-EVENT-REPORT with status 0x{status.Status:04X}; look at its log")
+        raise RetryLater(f"{peer} answered the N-EVENT-REPORT with status 0x{status.Status:04X}", "look at its log")

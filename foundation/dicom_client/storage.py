@@ -160,9 +160,9 @@ def echo(*, host: str, port: int, called_ae: str, calling_ae: str, timeout_s: fl
     with associated(peer, [build_context(Verification, syntax) for syntax in _NATIVE]) as association:
         status = association.send_c_echo()
         if "Status" not in status:
-            raise NoAnswer(f"{peer} did not answer the C-ECHO within {timeout_s:g} s; look at its log and load")
+            raise NoAnswer(f"{peer} did not answer the C-ECHO within {timeout_s:g} s", "look at its log and load")
         if status.Status != 0x0000:
-            raise OperatorNeeded(f"{peer} answered the C-ECHO with status 0x{status.Status:04X}; ask its operator")
+            raise OperatorNeeded(f"{peer} answered the C-ECHO with status 0x{status.Status:04X}", "ask its operator")
 
 
 def file_identity(path: Path) -> tuple[str, str]:
@@ -177,7 +177,7 @@ def _read_meta(path: Path) -> _File:
         return _File(path, UID(meta.MediaStorageSOPClassUID), UID(meta.MediaStorageSOPInstanceUID), UID(meta.TransferSyntaxUID))
     except (OSError, InvalidDicomError, AttributeError, EOFError, ValueError):
         raise OperatorNeeded(
-            f"{path.name} is not a DICOM file with file meta information (PS3.10); take it out and send again"
+            f"{path.name} is not a DICOM file with file meta information (PS3.10)", "take it out and send again"
         ) from None
 
 
@@ -225,12 +225,12 @@ def _send_one(association: Any, peer: PeerAddress, file: _File, taken: set[tuple
         data = file.path if syntax == file.transfer_syntax else _native(file)
         status = association.send_c_store(data, msg_id=message_id % 65535 + 1, priority=0)
     except RuntimeError:
-        raise NoAnswer(f"{peer} ended the association before {file.path.name}; look at its log") from None
+        raise NoAnswer(f"{peer} ended the association before {file.path.name}", "look at its log") from None
     except (ValueError, AttributeError, NotImplementedError, OSError) as error:
         raise OperatorNeeded(
-            f"{file.path.name} cannot be encoded for {peer} ({type(error).__name__}); let it take {file.transfer_syntax.name}"
+            f"{file.path.name} cannot be encoded for {peer} ({type(error).__name__})", f"let it take {file.transfer_syntax.name}"
         ) from None
     if "Status" not in status:
-        raise NoAnswer(f"{peer} broke off or did not answer within {peer.timeout_s:g} s; look at its log and load")
+        raise NoAnswer(f"{peer} broke off or did not answer within {peer.timeout_s:g} s", "look at its log and load")
     result, words, temporary = classify_status(status.Status)
     return StoreOutcome(*names, result, status.Status, words, temporary)

@@ -62,5 +62,11 @@ class Destination(Protocol):
             It is no longer wanted.
         """
 
-    def check(self) -> str | None:
-        """Connection test without delivering anything: None if all is well, else the problem with its remedy."""
+    def check(self) -> None:
+        """Connection test: returns if a delivery could be made now, and delivers nothing.
+
+        Raises
+        ------
+        CorewatchError
+            What is wrong, and its remedy.
+        """

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from corewatch.errors import CorewatchError
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered
 from outputs.destinations.objects import judge, left_out, objects_of, warnings, why_not
@@ -53,10 +52,6 @@ class DicomwebDestination:
             self._clock(),
         )
 
-    def check(self) -> str | None:
+    def check(self) -> None:
         """A search for one study, with the same credentials."""
-        try:
-            check(self._to.server)
-        except CorewatchError as error:
-            return str(error)
-        return None
+        check(self._to.server)

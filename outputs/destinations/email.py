@@ -10,7 +10,7 @@ from email.message import EmailMessage
 from typing import Literal
 
 from corewatch.destinations import EMAIL, OPERATORS
-from corewatch.errors import CorewatchError, OperatorNeeded, RetryLater
+from corewatch.errors import OperatorNeeded, RetryLater
 from corewatch.letters import Event, LetterKind, LetterState
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered
@@ -184,14 +184,10 @@ class MailDestination(ABC):
 
         return Letter(event, identity, recipients.to, make)
 
-    def check(self) -> str | None:
+    def check(self) -> None:
         """Connect, secure, log in, NOOP."""
-        try:
-            with session(self._mail.server) as connection:
-                connection.noop()
-        except CorewatchError as error:
-            return str(error)
-        return None
+        with session(self._mail.server) as connection:
+            connection.noop()
 
     def _patient(self, case: ReportedCase) -> tuple[tuple[str, str], ...]:
         if not self._mail.patient_fields or case.source_header is None:

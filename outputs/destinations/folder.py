@@ -75,14 +75,12 @@ class FolderDestination:
                 former.rename(_hidden(former, _GOING))
             self._sweep(case.case_id)
         except OSError as error:
-            raise RetryLater(
-                f"the results folder {self._root} cannot be written: {error.strerror}; check disk and permissions"
-            ) from None
+            raise self._unwritable(error) from None
         # the ledger and the logs hold no patient data: a name that may hold some is not told
         told = case.case_id if set(fields_of(self._pattern)) & set(PATIENT_FIELDS) else name
         return Delivered(f"{len(wanted)} files in folder {told}", self._clock())
 
-    def check(self) -> str | None:
+    def check(self) -> None:
         """Write and remove a small file."""
         probe = self._root / f".probe.{os.getpid()}"
         try:
@@ -90,8 +88,10 @@ class FolderDestination:
             write_atomically(probe, b"")
             probe.unlink()
         except OSError as error:
-            return f"the results folder {self._root} cannot be written: {error.strerror}; check disk and permissions"
-        return None
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> RetryLater:
+        return RetryLater(f"the results folder {self._root} cannot be written: {error.strerror}", "check disk and permissions")
 
     def _sweep(self, case_id: str) -> None:
         """Remove the hidden folders of the case that this delivery or a killed worker's has left."""
@@ -163,7 +163,7 @@ def _wanted(case: ReportedCase) -> dict[str, Path]:
     files = {path.name: path for path in single if path.is_file()}
     files |= {f"{folder.dicom.name}/{path.name}": path for path in sorted(folder.dicom.glob("*.dcm"))}
     if not files:
-        raise RetryLater("the case's folder holds nothing yet that could be delivered; its render stage has to come first")
+        raise RetryLater("the case's folder holds nothing yet that could be delivered", "its render stage has to come first")
     return files
 
 

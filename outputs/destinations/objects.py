@@ -44,7 +44,7 @@ def objects_of(case: ReportedCase, kinds: tuple[str, ...]) -> tuple[Path, ...]:
     """
     paths = tuple(path for kind in kinds for path in sorted(case.folder.dicom.glob(f"{kind}-*.dcm")))
     if not paths:
-        raise OperatorNeeded("the case's folder holds no DICOM objects of the kinds asked for; start its render stage anew")
+        raise OperatorNeeded("the case's folder holds no DICOM objects of the kinds asked for", "start its render stage anew")
     return paths
 
 
@@ -62,8 +62,8 @@ def judge(outcomes: Sequence[StoreOutcome], who: str) -> None:
     status = "no status" if worst.status is None else f"status 0x{worst.status:04X}"
     words = f"{who} refused {len(failed)} of {len(outcomes)} objects: {worst.meaning} ({status})"
     if worst.temporary:
-        raise RetryLater(f"{words}; look at its disk and load")
-    raise OperatorNeeded(f"{words}; look at its log and its rules for these kinds of objects, or take a kind out of `objects`")
+        raise RetryLater(words, "look at its disk and load")
+    raise OperatorNeeded(words, "look at its log and its rules for these kinds of objects, or take a kind out of `objects`")
 
 
 def warnings(outcomes: Sequence[StoreOutcome]) -> str:

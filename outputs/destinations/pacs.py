@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from corewatch.errors import CorewatchError
 from corewatch.storage_commitment import CommitmentReport, InstanceReference
 from foundation.dicom_client.association import PeerAddress, TlsFiles
 from foundation.dicom_client.commitment import check_commitment, request_commitment
@@ -104,13 +103,9 @@ class PacsDestination:
         terms = self._to.commitment
         return request_commitment(self._to.peer, transaction_uid, references, wait_s=0.0 if terms is None else terms.wait_s)
 
-    def check(self) -> str | None:
+    def check(self) -> None:
         """C-ECHO, and whether it offers storage commitment where that is asked for."""
         to = self._to
-        try:
-            echo(host=to.host, port=to.port, called_ae=to.ae_title, calling_ae=to.our_ae_title, timeout_s=to.timeout_s, tls=to.tls)
-            if to.commitment is not None:
-                check_commitment(to.peer)
-        except CorewatchError as error:
-            return str(error)
-        return None
+        echo(host=to.host, port=to.port, called_ae=to.ae_title, calling_ae=to.our_ae_title, timeout_s=to.timeout_s, tls=to.tls)
+        if to.commitment is not None:
+            check_commitment(to.peer)

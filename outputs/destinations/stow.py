@@ -101,7 +101,7 @@ def check(server: WebServer) -> None:
 def _session(server: WebServer) -> requests.Session:
     for path in (server.authority, server.certificate, server.key):
         if path is not None and not path.is_file():
-            raise OperatorNeeded(f"{server}: there is no file {path}; check authority, certificate and key")
+            raise OperatorNeeded(f"{server}: there is no file {path}", "check authority, certificate and key")
     session = requests.Session()
     session.trust_env = False  # no proxy and no password of the environment's: what is not in the settings does not count
     session.verify = True if server.authority is None else str(server.authority)
@@ -118,14 +118,14 @@ def _ask(session: requests.Session, server: WebServer, method: str, address: str
         return session.request(method, address, timeout=server.timeout_s, allow_redirects=False, **what)
     except requests.exceptions.SSLError as error:
         raise OperatorNeeded(
-            f"{server}: no trust over TLS ({_tls_reason(error)}); check its certificate, authority, and our certificate"
+            f"{server}: no trust over TLS ({_tls_reason(error)})", "check its certificate, authority, and our certificate"
         ) from None
     except requests.exceptions.Timeout:
-        raise NoAnswer(f"{server} did not answer within {server.timeout_s:g} s; look at its load, check the network") from None
+        raise NoAnswer(f"{server} did not answer within {server.timeout_s:g} s", "look at its load, check the network") from None
     except requests.exceptions.ConnectionError:
-        raise NoAnswer(f"{server} cannot be reached or broke off; check host, port and firewall") from None
+        raise NoAnswer(f"{server} cannot be reached or broke off", "check host, port and firewall") from None
     except (requests.exceptions.RequestException, OSError) as error:
-        raise OperatorNeeded(f"{server} cannot be asked ({type(error).__name__}); check url, certificate and key") from None
+        raise OperatorNeeded(f"{server} cannot be asked ({type(error).__name__})", "check url, certificate and key") from None
 
 
 def _tls_reason(error: Exception) -> str:
@@ -136,10 +136,10 @@ def _tls_reason(error: Exception) -> str:
 def _refusal(answer: requests.Response, server: WebServer) -> RetryLater | OperatorNeeded:
     words = f"{server} answered {answer.status_code} {answer.reason}".strip()
     if answer.status_code in _TEMPORARY:
-        return RetryLater(f"{words}; look at its disk and load")
+        return RetryLater(words, "look at its disk and load")
     if answer.is_redirect:
-        return OperatorNeeded(f"{words}; set the URL to where it leads, with https where it asks for that")
-    return OperatorNeeded(f"{words}; {_REMEDIES.get(answer.status_code, 'look at its log')}")
+        return OperatorNeeded(words, "set the URL to where it leads, with https where it asks for that")
+    return OperatorNeeded(words, _REMEDIES.get(answer.status_code, "look at its log"))
 
 
 def _batches(paths: Sequence[Path]) -> Iterator[list[Path]]:
@@ -204,8 +204,8 @@ def _read(answer: requests.Response, server: WebServer) -> _Answer:
         )
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         raise RetryLater(
-            f"{server} answered {answer.status_code} with something that is no Store Instances Response; check that the URL is "
-            "that of its DICOMweb service"
+            f"{server} answered {answer.status_code} with something that is no Store Instances Response",
+            "check that the URL is that of its DICOMweb service",
         ) from None
 
 

@@ -84,18 +84,14 @@ class WebhookDestination:
             return Delivered(f"{self._to} answered {status} to {identity}", now)
         said = f"{self._to} answered {status}"
         if status >= 500 or status in _AGAIN:
-            raise RetryLater(f"{said}; look at its log")
+            raise RetryLater(said, "look at its log")
         if 300 <= status < 400:
-            raise OperatorNeeded(f"{said}, a redirect, which is not followed; correct deliver.webhook.url")
-        raise OperatorNeeded(f"{said}; look at its log, and compare deliver.webhook.secret on both sides")
+            raise OperatorNeeded(f"{said}, a redirect, which is not followed", "correct deliver.webhook.url")
+        raise OperatorNeeded(said, "look at its log, and compare deliver.webhook.secret on both sides")
 
-    def check(self) -> str | None:
+    def check(self) -> None:
         """Whether a server answers there, over TLS that can be trusted: HEAD without content, whatever the status."""
-        try:
-            self._request("HEAD", b"", {})
-        except (RetryLater, OperatorNeeded) as error:
-            return str(error)
-        return None
+        self._request("HEAD", b"", {})
 
     def _request(self, method: str, body: bytes, headers: dict[str, str]) -> int:
         verify: bool | str = True if self._to.authority is None else str(self._to.authority)
@@ -111,11 +107,11 @@ class WebhookDestination:
                     return answer.status_code
             except requests.exceptions.SSLError:
                 raise OperatorNeeded(
-                    f"the certificate of {self._to} cannot be trusted; check deliver.webhook.authority and url"
+                    f"the certificate of {self._to} cannot be trusted", "check deliver.webhook.authority and url"
                 ) from None
             except (requests.RequestException, OSError) as error:
                 why = f"{self._to} cannot be reached or broke off ({type(error).__name__})"
-                raise NoAnswer(f"{why}; check deliver.webhook.url and the firewall") from None
+                raise NoAnswer(why, "check deliver.webhook.url and the firewall") from None
 
 
 class WebhookNotices(WebhookDestination):

@@ -172,7 +172,7 @@ class Postman:
         if any(refusal.temporary for refusal in refused):
             return RetryLater(f"{self._server} refused the mail for now: {words}")
         return OperatorNeeded(
-            f"{self._server} refused the mail: {words}; check the addresses and its log, the others have the mail"
+            f"{self._server} refused the mail: {words}", "check the addresses and its log, the others have the mail"
         )
 
 

@@ -74,7 +74,7 @@ def session(server: MailServer) -> Iterator[smtplib.SMTP]:
         raise _by_code(error.smtp_code, f"{server} did not accept our user and password", "check them") from None
     except smtplib.SMTPNotSupportedError as error:
         raise OperatorNeeded(
-            f"{server} lacks what the mail needs ({error}); change deliver.email (security, user or addresses)"
+            f"{server} lacks what the mail needs ({error})", "change deliver.email (security, user or addresses)"
         ) from None
     except smtplib.SMTPResponseException as error:
         raise _by_code(
@@ -82,12 +82,14 @@ def session(server: MailServer) -> Iterator[smtplib.SMTP]:
         ) from None
     except ssl.SSLCertVerificationError as error:
         raise OperatorNeeded(
-            f"the certificate of {server} cannot be trusted ({error.verify_message}); check its authority"
+            f"the certificate of {server} cannot be trusted ({error.verify_message})", "check its authority"
         ) from None
     except ssl.SSLError as error:
-        raise OperatorNeeded(f"no TLS with {server} ({error.reason}); check deliver.email.security and port") from None
+        raise OperatorNeeded(f"no TLS with {server} ({error.reason})", "check deliver.email.security and port") from None
     except (smtplib.SMTPException, OSError) as error:
-        raise NoAnswer(f"{server} cannot be reached or broke off ({type(error).__name__}); check host, port and firewall") from None
+        raise NoAnswer(
+            f"{server} cannot be reached or broke off ({type(error).__name__})", "check host, port and firewall"
+        ) from None
     finally:
         if connection is not None:
             with suppress(smtplib.SMTPException, OSError):
@@ -215,7 +217,7 @@ def _context(server: MailServer) -> ssl.SSLContext:
 
 
 def _by_code(code: int, words: str, remedy: str) -> RetryLater | OperatorNeeded:
-    return RetryLater(f"{words}; it says that this will pass") if 400 <= code < 500 else OperatorNeeded(f"{words}; {remedy}")
+    return RetryLater(words, "it says that this will pass") if 400 <= code < 500 else OperatorNeeded(words, remedy)
 
 
 def _text(words: bytes | str) -> str:

@@ -82,7 +82,7 @@ def test_starttls_with_a_user(tmp_path: Path, certificates: Certificates) -> Non
     secure = {"security": "starttls", "authority": certificates.authority, "user": USER, "password": PASSWORD}
     with smtp_server(tls=certificates.server_context(mutual=False), auth=True) as mailbox:
         to = team(mailbox.port, **secure)
-        assert to.check() is None
+        to.check()
         to.deliver(case)
     assert len(mailbox.mails) == 1
     assert mailbox.encrypted == [True]
@@ -159,7 +159,8 @@ def test_wrong_password_is_for_the_operator_and_is_not_shown(tmp_path: Path) -> 
         to = team(mailbox.port, user=USER, password="wrong-one")
         with pytest.raises(OperatorNeeded, match="user and password") as caught:
             to.deliver(make_case(tmp_path / "case"))
-        assert "user and password" in str(to.check())
+        with pytest.raises(OperatorNeeded, match="user and password"):
+            to.check()
     assert "wrong-one" not in str(caught.value)
     assert "wrong-one" not in repr(MailServer("h", password="wrong-one"))
 
@@ -212,7 +213,8 @@ def test_a_dead_server_is_retried(tmp_path: Path) -> None:
     to = team(port)
     with pytest.raises(RetryLater, match="cannot be reached"):
         to.deliver(make_case(tmp_path / "case"))
-    assert "cannot be reached" in str(to.check())
+    with pytest.raises(RetryLater, match="cannot be reached"):
+        to.check()
 
 
 def test_a_silent_server_is_retried(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def verified(headers: dict[str, str], body: bytes, secret: str) -> bool:
 def test_signed_and_free_of_patient_data(tmp_path: Path) -> None:
     case = make_case(tmp_path)
     with receiver() as hook:
-        assert to(hook.port).check() is None
+        to(hook.port).check()
         delivered = to(hook.port).deliver(case)
         to(hook.port).deliver(case)
     (headers, body), (again, _) = hook.got
@@ -145,7 +145,8 @@ def test_tls_is_verified(tmp_path: Path) -> None:
         to(hook.port, "https", authority=certificates.authority).deliver(case)
         with pytest.raises(OperatorNeeded, match=r"certificate .* cannot be trusted"):
             to(hook.port, "https").deliver(case)
-        assert "cannot be trusted" in str(to(hook.port, "https").check())
+        with pytest.raises(OperatorNeeded, match="cannot be trusted"):
+            to(hook.port, "https").check()
     assert len(hook.got) == 1
     with pytest.raises(RetryLater, match="cannot be reached"):
         to(hook.port).deliver(case)

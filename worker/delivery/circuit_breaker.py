@@ -114,7 +114,7 @@ class Suspects:
             trials = sum(other.trying and other.holds(moment) for key, other in state.items() if key != name)
             if suspect.holds(moment) or (trials >= self._most_trials and not first):
                 raise RetryLater(
-                    f"{name} did not answer other deliveries, so this one was not tried; look at its log and the network"
+                    f"{name} did not answer other deliveries, so this one was not tried", "look at its log and the network"
                 )
             state[name] = replace(suspect, until=moment + TRIAL_S, trying=True)
 

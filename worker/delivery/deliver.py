@@ -23,7 +23,7 @@ def deliver(case: ReportedCase, destination: Destination | None) -> tuple[Delive
         The destination will not take it, or is no longer in the settings.
     """
     if destination is None:
-        raise OperatorNeeded("this destination is no longer in the settings; add it again or cancel the delivery")
+        raise OperatorNeeded("this destination is no longer in the settings", "add it again or cancel the delivery")
     reason = destination.applies(case)
     if reason is not None:
         return DeliveryState.SKIPPED, reason

@@ -80,7 +80,7 @@ def reported_case(case: Case, history: list[HistoryLine], deliveries: list[Deliv
 
 
 def _damaged(case: Case, what: str) -> OperatorNeeded:
-    return OperatorNeeded(f"the folder of case {case.case_id} {what}; look at the disk, and send the series again")
+    return OperatorNeeded(f"the folder of case {case.case_id} {what}", "look at the disk, and send the series again")
 
 
 def _ended_at(case: Case, history: list[HistoryLine]) -> datetime:

@@ -61,7 +61,7 @@ def core_map(gradients: NDArray[np.float32], hemispheres: NDArray[np.float32]) -
     """
     if not np.isfinite(gradients).all():
         raise OperatorNeeded(
-            "the model's gradients are no numbers, so there is no core map; verify it with: corewatch model verify"
+            "the model's gradients are no numbers, so there is no core map", "verify it with: corewatch model verify"
         )
     left, right = relevance(gradients[LEFT]), relevance(gradients[RIGHT])
     chosen = right if right.sum() > left.sum() else left

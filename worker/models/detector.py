@@ -144,7 +144,7 @@ def _displaced(hu: NDArray[np.uint8], perturbations: Sequence[Perturbation]) -> 
 def _volume(raw: float) -> float:
     """A volume is never negative; a network that was trained by regression can say so for heads without a core."""
     if not math.isfinite(raw):
-        raise OperatorNeeded("the model answered with something that is no number; verify it with: corewatch model verify")
+        raise OperatorNeeded("the model answered with something that is no number", "verify it with: corewatch model verify")
     return max(0.0, float(raw))
 
 

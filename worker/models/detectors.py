@@ -80,7 +80,7 @@ def load(name: str, settings: Settings) -> Detector:
     try:
         return on(model.device)
     except ImportError as error:
-        raise ConfigurationError(f"TensorFlow cannot be used: {error}; install corewatch[cpu] or corewatch[cuda]") from error
+        raise ConfigurationError(f"TensorFlow cannot be used: {error}", "install corewatch[cpu] or corewatch[cuda]") from error
     except ConfigurationError as error:
         if not (model.device == "gpu" and model.cpu_fallback):
             raise

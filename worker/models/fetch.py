@@ -91,11 +91,11 @@ def _address(source: str | Path) -> urllib.parse.SplitResult | None:
     except ValueError:
         valid = False
     if not valid:
-        raise ConfigurationError("this is no valid address; one looks like https://host/folder/file.h5")
+        raise ConfigurationError("this is no valid address", "one looks like https://host/folder/file.h5")
     if parts.scheme not in ("http", "https"):
-        raise ConfigurationError(f"a model is taken from a file or over https, not over {parts.scheme}; {_BY_HAND}")
+        raise ConfigurationError(f"a model is taken from a file or over https, not over {parts.scheme}", _BY_HAND)
     if "@" in parts.netloc:
-        raise ConfigurationError(f"an address with user or password is not taken; {_BY_HAND}")
+        raise ConfigurationError("an address with user or password is not taken", _BY_HAND)
     return parts
 
 
@@ -122,7 +122,7 @@ def _of_address(address: urllib.parse.SplitResult, clock: Callable[[], float]) -
                 yield chunk
                 if clock() > give_up_at:
                     raise ConfigurationError(
-                        f"{shown} gave {received} bytes in {MAX_DOWNLOAD_S:.0f} s, which is too slow; {_BY_HAND}"
+                        f"{shown} gave {received} bytes in {MAX_DOWNLOAD_S:.0f} s, which is too slow", _BY_HAND
                     )
     except urllib.error.HTTPError as error:
         if error.code < http.HTTPStatus.BAD_REQUEST:  # urllib's words repeat where it leads to
@@ -132,7 +132,7 @@ def _of_address(address: urllib.parse.SplitResult, clock: Callable[[], float]) -
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             why = error.reason.verify_message
             raise ConfigurationError(
-                f"{shown} is not trusted: {why}; SSL_CERT_FILE names a file of authorities to trust"
+                f"{shown} is not trusted: {why}", "SSL_CERT_FILE names a file of authorities to trust"
             ) from error
         raise ConfigurationError(f"{shown} cannot be reached: {error.reason}") from error
     except http.client.IncompleteRead as error:

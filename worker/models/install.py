@@ -65,11 +65,11 @@ def install_model(
     """
     chosen = adapters.get(adapter)
     if chosen is None:
-        raise ConfigurationError(f"there is no adapter {adapter!r}; there are: {', '.join(sorted(adapters))}")
+        raise ConfigurationError(f"there is no adapter {adapter!r}", f"there are: {', '.join(sorted(adapters))}")
     if not re.fullmatch(MODEL_NAME_PATTERN, name):
         raise ConfigurationError(f"{name!r} cannot be a model's name: use at most 63 lower-case letters, digits and hyphens")
     if is_builtin(name):
-        raise ConfigurationError(f"{name} is a built-in model; choose another name")
+        raise ConfigurationError(f"{name} is a built-in model", "choose another name")
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise ConfigurationError("the SHA-256 that was given is none: it has 64 hexadecimal digits")
     origin = described(source)

@@ -85,7 +85,7 @@ def find_model(name: str, models_dir: Path) -> tuple[Path, Manifest]:
         if entry.name == name:
             return entry.folder, read_manifest(entry.folder)
     known = ", ".join(entry.name for entry in entries) or "none"
-    raise ModelNotFound(f"there is no model {name!r} (there are: {known}); install it with: corewatch model install")
+    raise ModelNotFound(f"there is no model {name!r} (there are: {known})", "install it with: corewatch model install")
 
 
 def verify_model(name: str, models_dir: Path, *, adapters: Mapping[str, Adapter] = ADAPTERS) -> Manifest:
@@ -162,18 +162,19 @@ def _checked(folder: Path, manifest: Manifest, adapters: Mapping[str, Adapter]) 
     adapter = adapters.get(manifest.adapter)
     if adapter is None:
         raise ConfigurationError(
-            f"model {manifest.name} needs the adapter {manifest.adapter!r}; there are: {', '.join(sorted(adapters))}"
+            f"model {manifest.name} needs the adapter {manifest.adapter!r}", f"there are: {', '.join(sorted(adapters))}"
         )
     weights = folder / manifest.weights
     try:
         digest = sha256_of(weights)
     except OSError as error:
         raise ConfigurationError(
-            f"model {manifest.name}: {manifest.weights} cannot be read: {error.strerror}; install it again"
+            f"model {manifest.name}: {manifest.weights} cannot be read: {error.strerror}", "install it again"
         ) from error
     if digest != manifest.sha256:
         raise ConfigurationError(
             f"model {manifest.name}: {manifest.weights} is not the file that was installed (SHA-256 {digest[:12]}..., "
-            f"the manifest says {manifest.sha256[:12]}...); install it again"
+            f"the manifest says {manifest.sha256[:12]}...)",
+            "install it again",
         )
     return weights, adapter

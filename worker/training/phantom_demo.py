@@ -131,7 +131,7 @@ def keep_plan(plan: Plan, work: Path) -> None:
         work.mkdir(parents=True, exist_ok=True)
         write_durably(path, [ours.encode()])
     elif path.read_text() != ours:
-        raise ConfigurationError(f"{work} holds the training of another plan ({PLAN_NAME}); choose another folder with --work")
+        raise ConfigurationError(f"{work} holds the training of another plan ({PLAN_NAME})", "choose another folder with --work")
 
 
 def publish(weights: dict[str, NDArray[np.float32]], folder: Path) -> Manifest:
