@@ -18,7 +18,7 @@ from daemon.periodic import Part
 from daemon.upkeep.audit_forwarding import PASS_ON_EVERY_S, Auditing
 from daemon.upkeep.commitment import Commitment, send_over_network
 from daemon.upkeep.disk import LOOK_EVERY_S as LOOK_AT_DISK_EVERY_S
-from daemon.upkeep.disk import DiskWatch, Tell
+from daemon.upkeep.disk import DiskWatch
 from daemon.upkeep.dispatcher import Dispatcher, Publish
 from daemon.upkeep.escalation import LOOK_EVERY_S, Escalating
 from daemon.upkeep.reconciler import Reconciler
@@ -55,7 +55,6 @@ def serve(
     publish: Publish,
     *,
     ask_count: AskCount | None = None,
-    tell_disk_full: Tell | None = None,
     stop: StopRequest | None = None,
 ) -> None:
     """Run until SIGTERM or SIGINT, or until `stop` is requested by another thread.
@@ -68,8 +67,6 @@ def serve(
         Hands work to the broker (`jobs.publishing.Publisher`).
     ask_count
         Asks a PACS how many images a series has; None: nobody is asked.
-    tell_disk_full
-        Tells the operators that the disk is nearly full; None: the log alone says it.
 
     Raises
     ------
@@ -87,7 +84,7 @@ def serve(
         expected = ExpectedCounts(settings.asked_sources, ask_count)
         stack.callback(expected.close)
         parts, watch = _parts(ledger, settings, publish, expected)
-        disk = DiskWatch(settings, tell_disk_full or (lambda _: True))
+        disk = DiskWatch(settings)
         parts.append(Part("disk", disk.step, LOOK_AT_DISK_EVERY_S))
         stack.callback(_stop, parts)
         ledger.note("program.started", program="watch")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import structlog
@@ -17,7 +16,7 @@ from corewatch.states import STAGE_OF, Stage
 from jobs.app import make_app
 from jobs.names import QUEUE_OF, QUEUES
 from ledger.store import Ledger
-from worker.alarm import Alarm, no_model_mail, tell_operators
+from outputs.mail.operator_notice import OneNoticePerOutage, no_model_notice, send_notice
 from worker.context import WorkerContext, holder_is_gone
 from worker.models.readiness import ModelKeeper, ModelStatus, gated
 from worker.pool import TaskPool
@@ -55,7 +54,9 @@ def serve(settings: Settings, broker_url: str, queues: Sequence[str]) -> None:
     held: list[WorkerContext] = []
     status = ModelStatus()
     if DETECT in queues:
-        gated(app, status, DETECT, Alarm(partial(tell_operators, settings, no_model_mail)))
+        gated(
+            app, status, DETECT, OneNoticePerOutage(lambda problem: send_notice(settings.deliver.email, no_model_notice(problem)))
+        )
     register(app, lambda: held[0])
 
     def open_context(**_: Any) -> None:

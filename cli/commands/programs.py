@@ -41,16 +41,11 @@ def watch(config_file: Path | None) -> None:
 
     settings = settings_of(config_file)
 
-    def tell_disk_full(problem: str) -> bool:
-        from worker.alarm import disk_full_mail, tell_operators  # only when there is something to tell
-
-        return tell_operators(settings, disk_full_mail, problem)
-
     configure_logging(settings.log, "watch")
     keep_private(settings.data_dir)
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what it has to say is in our own messages
     publisher = Publisher(make_app(broker_url(settings), settings.work.limits))
-    serve(settings, publisher, ask_count=ask_count(settings), tell_disk_full=tell_disk_full)
+    serve(settings, publisher, ask_count=ask_count(settings))
 
 
 @click.command()

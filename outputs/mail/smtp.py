@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
+from config.delivery import EmailDestination as EmailSettings
 from corewatch.errors import NoAnswer, OperatorNeeded, RetryLater
 
 END_OF_DATA_LIMIT_S: Final = 120.0
@@ -38,6 +39,19 @@ class MailServer:
     timeout_s: float = 20.0
     authority: Path | None = None
     """PEM of the authority that the server's certificate must come from; None: the system's."""
+
+    @classmethod
+    def from_settings(cls, settings: EmailSettings) -> Self:
+        """The mail server that the settings name."""
+        return cls(
+            host=settings.host,
+            port=settings.port,
+            security=settings.security,
+            user=settings.user,
+            password=None if settings.password is None else settings.password.get_secret_value(),
+            timeout_s=settings.timeout_s,
+            authority=settings.authority,
+        )
 
     def __str__(self) -> str:
         return f"mail server {self.host}:{self.port}"

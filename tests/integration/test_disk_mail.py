@@ -54,4 +54,4 @@ def test_refused_images_reach_the_operators_in_one_mail(tmp_path: Path) -> None:
     assert "1000000.00 GiB are kept free (listener.reserve_gib)" in text
     assert RESEARCH_LABEL in text
     assert str(settings.data_dir) not in text
-    assert log.read_text().count("nearly full") == 1
+    assert log.read_text().count("disk_nearly_full") == 1

@@ -93,26 +93,13 @@ def _dicomweb(archive: DicomwebSettings) -> DicomwebParameters:
     return DicomwebParameters(archive.name, server, archive.objects, archive.not_analysed)
 
 
-def mail_server_of(email: EmailSettings) -> MailServer:
-    """The mail server that the settings name."""
-    return MailServer(
-        host=email.host,
-        port=email.port,
-        security=email.security,
-        user=email.user,
-        password=None if email.password is None else email.password.get_secret_value(),
-        timeout_s=email.timeout_s,
-        authority=email.authority,
-    )
-
-
 def _email(email: EmailSettings, settings: Settings, *, checks_only: bool) -> EmailParameters:
     """`checks_only`: no keys are made or read."""
     links = None
     if settings.portal is not None and settings.portal.url is not None and not checks_only:
         links = Links(settings.portal.link_key(settings.data_dir), settings.portal.url).to
     return EmailParameters(
-        server=mail_server_of(email),
+        server=MailServer.from_settings(email),
         sender=email.sender,
         to=email.to,
         operators=email.operators,

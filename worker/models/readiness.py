@@ -23,7 +23,7 @@ from celery import Celery, bootsteps, signals
 from celery.utils.nodenames import nodesplit
 from kombu.exceptions import OperationalError
 
-from worker.alarm import Alarm
+from outputs.mail.operator_notice import OneNoticePerOutage
 
 log = structlog.get_logger()
 
@@ -209,7 +209,7 @@ class QueueGate:
             self._show_missing()
 
 
-def gated(app: Celery, status: ModelStatus, queue: str, alarm: Alarm) -> None:
+def gated(app: Celery, status: ModelStatus, queue: str, notice: OneNoticePerOutage) -> None:
     """Make the worker of `app` consume `queue` only while `status` is READY. Called in the parent, before the worker starts."""
 
     class Gate(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
@@ -224,7 +224,7 @@ def gated(app: Celery, status: ModelStatus, queue: str, alarm: Alarm) -> None:
 
             def found() -> None:
                 monitor.found()
-                alarm.reset()
+                notice.reset()
 
             gate = QueueGate(
                 status,
@@ -232,7 +232,7 @@ def gated(app: Celery, status: ModelStatus, queue: str, alarm: Alarm) -> None:
                 close_queue=lambda: consumer.cancel_task_queue(queue),
                 show_missing=monitor.missing,
                 show_found=found,
-                alarm=alarm.ring,
+                alarm=notice.report,
             )
             self._timer = consumer.timer.call_repeatedly(LOOK_S, lambda: gate.look(time.monotonic()))
 

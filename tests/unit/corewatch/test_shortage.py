@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from config.settings import Settings
 from corewatch.clock import utc_now
 from corewatch.shortage import CALM_S, MIB, NEARLY, Shortage, enough_from, short_below
-from daemon.upkeep.disk import GIB, TELL_AGAIN_S, DiskWatch
+from daemon.upkeep.disk import GIB, MAIL_RETRY_S, DiskWatch
 
 RESERVE = 2 * GIB
 LITTLE, BETWEEN, ENOUGH = short_below(RESERVE) - 1, short_below(RESERVE), enough_from(RESERVE)
@@ -87,7 +87,7 @@ def test_the_watch_waits_before_it_asks_a_mail_server_again(tmp_path: Path) -> N
 
     free = [GIB]
     watch = DiskWatch(settings, tell, free=lambda _: free[0], clock=lambda: now[0])
-    for now[0] in (0.0, TELL_AGAIN_S - 1, TELL_AGAIN_S, TELL_AGAIN_S * 2, TELL_AGAIN_S * 3):
+    for now[0] in (0.0, MAIL_RETRY_S - 1, MAIL_RETRY_S, MAIL_RETRY_S * 2, MAIL_RETRY_S * 3):
         assert watch.step(utc_now())
     assert told == ["1.00 GiB are free; 2.00 GiB are kept free (listener.reserve_gib)."] * 2
     free[0] = 50 * GIB

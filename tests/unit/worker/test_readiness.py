@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from corewatch import RESEARCH_LABEL
-from worker.alarm import Alarm, no_model_mail
+from outputs.mail.operator_notice import OneNoticePerOutage, compose_notice, no_model_notice
 from worker.models import readiness
 from worker.models.readiness import HEARTBEAT_S, LOADING_LIMIT_S, PROBLEM_AFTER_S, ModelKeeper, ModelStatus, QueueGate, Readiness
 
@@ -104,26 +104,27 @@ def test_each_problem_is_logged_at_once_and_once() -> None:
     assert [line["why"] for line in said] == ["no weights", "no GPU"]
 
 
-def test_an_alarm_rings_until_somebody_was_told_and_then_only_the_next_time() -> None:
+def test_a_notice_is_sent_until_it_was_taken_and_then_only_at_the_next_outage() -> None:
     answers, told = [False, True, True], []
 
     def tell(problem: str) -> bool:
         told.append(problem)
         return answers[len(told) - 1]
 
-    alarm = Alarm(tell)
+    notice = OneNoticePerOutage(tell)
     for _ in range(4):
-        alarm.ring("gone")
-        alarm.wait(30)
+        notice.report("gone")
+        notice.wait(30)
     assert told == ["gone"] * 2
-    alarm.reset()
-    alarm.ring("gone again")
-    alarm.wait(30)
+    notice.reset()
+    notice.report("gone again")
+    notice.wait(30)
     assert told == ["gone", "gone", "gone again"]
 
 
 def test_the_mail_says_what_is_wrong_and_what_to_do() -> None:
-    mail = no_model_mail("corewatch@hospital.example", ("a@b.example", "c@d.example"), "model x: weights.h5 cannot be read")
+    notice = no_model_notice("model x: weights.h5 cannot be read")
+    mail = compose_notice(notice, "corewatch@hospital.example", ("a@b.example", "c@d.example"))
     body = mail.get_content()
 
     assert mail["To"] == "a@b.example, c@d.example"
