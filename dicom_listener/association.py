@@ -21,7 +21,7 @@ from dicom_listener import pdu
 from dicom_listener.connection import Connection, Pdu
 from dicom_listener.dimse import LONGEST_COMMAND_SET, RESPONSE, Command, CommandField, Tag, Value, response
 from dicom_listener.negotiation import AssociateRequest, Context, Offer, decode_request, encode_acceptance
-from dicom_listener.pdu import AbortReason, Fragment, PeerFault
+from dicom_listener.pdu import AbortReason, Fragment, MessageFault, PeerFault
 from dicom_listener.policy import Rejection
 from dicom_listener.services import (
     UNRECOGNISED,
@@ -107,6 +107,8 @@ class Association:
         """Made with the first request for the service."""
         self._sender = Sender("", host)
         self._command = bytearray()
+        self._command_context: Context | None = None
+        """Of the command set that is being received."""
         self._request: DimseRequest | None = None
         self._sink: RequestSink | None = None
         self._aborting = False
@@ -143,7 +145,7 @@ class Association:
             self._fire(*self._next_event())
         except PeerFault as fault:
             self._admission.fault(self.host, str(fault))
-            self._fire(Event.INVALID_PDU, fault)
+            self._fire(Event.ABORT_REQUEST if isinstance(fault, MessageFault) else Event.INVALID_PDU, fault)
         except TimeoutError:
             timed = self._state in (State.AWAITING_REQUEST, State.AWAITING_CLOSE)
             self._fire(Event.ARTIM_EXPIRED if timed else Event.ABORT_REQUEST)
@@ -162,7 +164,7 @@ class Association:
         Raises
         ------
         PeerFault
-            An invalid PDU.
+            The PDU is invalid.
         TimeoutError
             The ARTIM timer expired, or an established association is idle for too long.
         OSError
@@ -253,7 +255,7 @@ class Association:
             if fragment.command:
                 self._take_command(fragment, context)
             elif self._request is None or self._sink is None or context is not self._request.context:
-                raise PeerFault("a data set was sent without its command set")
+                raise MessageFault("a data set was sent without its command set")
             else:
                 self._sink.write(fragment.data)
                 if fragment.last:
@@ -261,14 +263,18 @@ class Association:
 
     def _take_command(self, fragment: Fragment, context: Context) -> None:
         if self._sink is not None:
-            raise PeerFault("a command set was sent within a data set")
+            raise MessageFault("a command set was sent within a data set")
+        if self._command_context not in (None, context):
+            raise MessageFault("a command set was sent on two presentation contexts")
+        self._command_context = context
         self._command += fragment.data
         if len(self._command) > LONGEST_COMMAND_SET:
-            raise PeerFault("a command set is too long")
+            raise MessageFault("a command set is too long")
         if not fragment.last:
             return
         command = Command.decode(bytes(self._command))
         self._command.clear()
+        self._command_context = None
         request = DimseRequest(command, context)
         sink = self._begin(request)
         self._request, self._sink = request, sink

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from dicom_listener.pdu import PeerFault
+from dicom_listener.pdu import MessageFault
 
 LONGEST_COMMAND_SET = 65_536
 """Bytes; the longest that the standard knows is a C-MOVE-RQ with some hundred."""
@@ -76,26 +76,26 @@ class Command:
 
         Raises
         ------
-        PeerFault
+        MessageFault
             It is none, or lacks what an answer needs: command field, message ID, data set type.
         """
         elements: dict[int, bytes] = {}
         position = 0
         while position < len(data):
             if len(data) - position < _ELEMENT.size:
-                raise PeerFault("a command set ends within an element")
+                raise MessageFault("a command set ends within an element")
             group, number, length = _ELEMENT.unpack_from(data, position)
             start = position + _ELEMENT.size
             position = start + length
             if group or position > len(data):
-                raise PeerFault("a command set holds what belongs to none")
+                raise MessageFault("a command set holds what belongs to none")
             elements[number] = data[start:position]
         command = cls(elements)
         needed: tuple[Tag, ...] = (Tag.COMMAND_FIELD, Tag.DATA_SET_TYPE, Tag.MESSAGE_ID)
         if command.field & RESPONSE or command.field == CommandField.C_CANCEL_RQ:
             needed = needed[:2]
         if any(command.number(tag) is None for tag in needed):
-            raise PeerFault("a command set lacks command field, message ID or data set type")
+            raise MessageFault("a command set lacks command field, message ID or data set type")
         return command
 
     @property

@@ -132,6 +132,8 @@ def decode_request(body: memoryview) -> AssociateRequest:
                 elif sub_kind == ROLE_ITEM:
                     sop_class, wanted = _role(sub_value)
                     roles[sop_class] = wanted
+    if not proposals:
+        raise PeerFault("an A-ASSOCIATE-RQ proposes no presentation context")
     if 0 < max_pdu < _LEAST_PDU:
         raise PeerFault("the peer's longest PDU is too short to answer")
     contexts = tuple(proposals.values())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -49,6 +48,10 @@ class PeerFault(Exception):
         self.reason = reason
 
 
+class MessageFault(PeerFault):
+    """A valid P-DATA-TF carries what is no DIMSE message: the user of the upper layer aborts, not its provider (PS3.8 9.2)."""
+
+
 class Fragment(NamedTuple):
     """One Presentation Data Value. `data` is valid until the next PDU is read."""
 
@@ -58,15 +61,18 @@ class Fragment(NamedTuple):
     data: memoryview
 
 
-def fragments(body: memoryview) -> Iterator[Fragment]:
-    """The fragments in a P-DATA-TF.
+def fragments(body: memoryview) -> list[Fragment]:
+    """The fragments in a P-DATA-TF (PS3.8 9.3.5), all of them or none.
 
     Raises
     ------
     PeerFault
-        Lengths do not add up.
+        There is none, or lengths do not add up.
     """
+    found: list[Fragment] = []
     position, end = 0, len(body)
+    if not end:
+        raise PeerFault("a P-DATA-TF holds no PDV")
     while position < end:
         if end - position < _PDV_HEADER.size:
             raise PeerFault("a P-DATA-TF ends within the header of a PDV")
@@ -75,7 +81,8 @@ def fragments(body: memoryview) -> Iterator[Fragment]:
         position = start + length - _PDV_OVERHEAD
         if length < _PDV_OVERHEAD or position > end:
             raise PeerFault("a PDV's length is not that of its PDU")
-        yield Fragment(context_id, bool(control & _COMMAND), bool(control & _LAST), body[start:position])
+        found.append(Fragment(context_id, bool(control & _COMMAND), bool(control & _LAST), body[start:position]))
+    return found
 
 
 def data(context_id: int, content: bytes, longest: int, *, command: bool) -> bytes:

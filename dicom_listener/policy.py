@@ -19,6 +19,7 @@ class Rejection(Enum):
     PROTOCOL_VERSION = ("protocol version not supported", 1, 2, 2)
     APPLICATION_CONTEXT = ("application context name not supported", 1, 1, 2)
     CALLED_AE_TITLE = ("called AE title is not ours", 1, 1, 7)
+    NO_CALLING_AE_TITLE = ("calling AE title is empty", 1, 1, 3)
     CALLING_AE_TITLE = ("calling AE title is not among listener.peers", 1, 1, 3)
     HOST = ("address is not the one listed for this AE title in listener.peers", 1, 1, 3)
     NOT_LOOPBACK = ("listener.peers is empty, so only programs on this machine may send", 1, 1, 3)
@@ -82,6 +83,8 @@ class AssociationPolicy:
             return Rejection.APPLICATION_CONTEXT
         if request.called_ae_title.strip() != self.ae_title.strip():
             return Rejection.CALLED_AE_TITLE
+        if not request.calling_ae_title.strip():
+            return Rejection.NO_CALLING_AE_TITLE
         refused = self._check_peer(request.calling_ae_title, address, resolve)
         if refused is not None:
             return refused

@@ -57,7 +57,7 @@ def test_an_open_association_is_finished_after_the_signal(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("end", "options"),
-    [(psutil.Process.kill, {}), (psutil.Process.suspend, {"hangs_after_s": 4.0})],
+    [(psutil.Process.kill, {}), (psutil.Process.suspend, {"dicom_listener.prefork.HANGS_AFTER_S": 4.0})],
     ids=["dies", "hangs"],
 )
 def test_a_process_that_ends_is_replaced(tmp_path: Path, end: Callable[[psutil.Process], None], options: dict[str, float]) -> None:

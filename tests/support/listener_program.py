@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,14 +16,16 @@ from tests.support.net import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
+import importlib
+import json
 import sys
 from config.logging import configure_logging
 from config.settings import Settings
 from dicom_listener.program import serve
 settings = Settings.model_validate_json(sys.argv[1])
-if len(sys.argv) > 2:
-    from dicom_listener import prefork
-    prefork.HANGS_AFTER_S = float(sys.argv[2])
+for name, value in json.loads(sys.argv[2]).items():
+    module, _, constant = name.rpartition(".")
+    setattr(importlib.import_module(module), constant, value)
 configure_logging(settings.log, "listen")
 serve(settings)
 """
@@ -30,7 +33,7 @@ serve(settings)
 
 @contextmanager
 def program(
-    settings: Settings, *, environment: Mapping[str, str] | None = None, hangs_after_s: float | None = None
+    settings: Settings, *, environment: Mapping[str, str] | None = None, constants: Mapping[str, float] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
     """`serve` in a process of its own; ends it by SIGTERM and asks for exit code 0.
 
@@ -38,10 +41,10 @@ def program(
     ----------
     environment
         Variables besides those of this process.
-    hangs_after_s
-        In the place of `dicom_listener.prefork.HANGS_AFTER_S`.
+    constants
+        Other values for constants of modules, such as `dicom_listener.prefork.HANGS_AFTER_S`.
     """
-    arguments = [settings.model_dump_json(), *([] if hangs_after_s is None else [str(hangs_after_s)])]
+    arguments = [settings.model_dump_json(), json.dumps(dict(constants or {}))]
     log = settings.data_dir.parent / "log"
     with log.open("w") as stream:
         process = subprocess.Popen(
