@@ -9,7 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-_SELECTION: Final = ("tests/unit/corewatch/test_selection.py", "tests/unit/config/test_series.py")
+_SELECTION: Final = (
+    "tests/unit/corewatch/test_selection_rules.py",
+    "tests/unit/corewatch/test_selection.py",
+    "tests/unit/config/test_series.py",
+)
 _STACK: Final = (
     "tests/unit/conversion/test_grid.py",
     "tests/unit/conversion/test_checks.py",
@@ -60,14 +64,23 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "corewatch/selection.py": (*_SELECTION, "tests/unit/conversion/test_non_slices.py"),
     "corewatch/shortage.py": ("tests/unit/corewatch/test_shortage.py",),
     "corewatch/source_images.py": ("tests/unit/corewatch/test_values.py",),
-    "corewatch/spacing.py": ("tests/unit/corewatch/test_spacing.py", "tests/unit/conversion/test_checks.py"),
+    "corewatch/spacing.py": (
+        "tests/unit/corewatch/test_stack_limits.py",
+        "tests/unit/corewatch/test_spacing.py",
+        "tests/unit/conversion/test_checks.py",
+    ),
     "corewatch/slice_stack.py": (
+        "tests/unit/corewatch/test_stack_limits.py",
         "tests/unit/corewatch/test_stack.py",
         "tests/unit/corewatch/test_spacing.py",
         *_SELECTION,
     ),
     "corewatch/states.py": ("tests/unit/corewatch/test_values.py",),
-    "corewatch/acquisition_runs.py": ("tests/unit/corewatch/test_acquisition_runs.py", "tests/unit/conversion/test_checks.py"),
+    "corewatch/acquisition_runs.py": (
+        "tests/unit/corewatch/test_stack_limits.py",
+        "tests/unit/corewatch/test_acquisition_runs.py",
+        "tests/unit/conversion/test_checks.py",
+    ),
     "corewatch/volumes.py": ("tests/unit/corewatch/test_values.py",),
     "conversion/series_checks.py": (
         "tests/unit/conversion/test_checks.py",

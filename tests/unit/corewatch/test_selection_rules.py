@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -59,7 +60,10 @@ def reason(answer: Selected | Rejected) -> Reason | None:
         ({"image_type": ("LOCALIZER", "LOCALIZER", "AXIAL")}, None),
         ({"image_type": ("DERIVED", "SECONDARY", "LOCALIZER")}, Rejected(Reason.NOT_A_VOLUME, "It is a localizer.")),
         ({"image_type": ("DERIVED", "SECONDARY", "AXIAL", "max_ip")}, Rejected(Reason.NOT_A_VOLUME, "It is a projection.")),
-        ({"image_type": ("DERIVED", "SECONDARY", "AXIAL", "x" * (MAX_TEXT - 4) + " MIP")}, Rejected(Reason.NOT_A_VOLUME, "It is a projection.")),
+        (
+            {"image_type": ("DERIVED", "SECONDARY", "AXIAL", "x" * (MAX_TEXT - 4) + " MIP")},
+            Rejected(Reason.NOT_A_VOLUME, "It is a projection."),
+        ),
         ({"image_type": ("DERIVED", "SECONDARY", "AXIAL", "x" * (MAX_TEXT - 3) + " MIP")}, None),
     ],
 )  # fmt: skip
@@ -176,8 +180,6 @@ def test_any_other_word_is_an_agent(agent: str) -> None:
     ("degrees", "axial"), [(0.0, True), (44.9, True), (45.1, False), (90.0, False), (135.1, True), (180.0, True)]
 )
 def test_axial_ends_at_half_of_a_right_angle(degrees: float, axial: bool) -> None:
-    import math
-
     turn = math.radians(degrees)
     turned = stack(8, orientation=(1.0, 0.0, 0.0, 0.0, math.cos(turn), math.sin(turn)))
     assert reason(ask(turned)) is (None if axial else Reason.NOT_AXIAL)
