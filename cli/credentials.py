@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
 from config.settings import Settings
+from foundation.durable import OWNER, write_durably
 
 FILE_NAME = "flower-password"
 
@@ -35,9 +35,5 @@ def flower_password(settings: Settings) -> str:
         return known
     path.parent.mkdir(parents=True, exist_ok=True)
     password = secrets.token_urlsafe(18)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(password + "\n")
-    partial.replace(path)
+    write_durably(path, f"{password}\n".encode(), mode=OWNER)
     return password

@@ -20,11 +20,11 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from conversion.atomic import replacing
 from corewatch.errors import NotAnalysed
 from corewatch.geometry import LPS_TO_RAS, NETWORK_SHAPE, NETWORK_TO_RAS, Matrix, voxel_sizes
 from corewatch.reasons import Reason
 from corewatch.volumes import AlignedHead
+from foundation.durable import replacing
 
 HU_RANGE: Final = (0, 100)
 """What the network sees of a head."""

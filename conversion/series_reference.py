@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from conversion.atomic import replacing
 from conversion.elements import open_dicom, read_header
 from conversion.slices import Slice, slices_of_file
 from corewatch.errors import NotAnalysed
 from corewatch.source_images import SourceImages, SourceSlice
+from foundation.durable import replacing
 
 _SOP_CLASS_UID: Final = 0x00080016
 

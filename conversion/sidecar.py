@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from conversion.atomic import replacing
 from conversion.nifti import HU_RANGE
 from corewatch import RESEARCH_LABEL, __version__
 from corewatch.geometry import NETWORK_TO_RAS
 from corewatch.volumes import AlignedHead, ScannerVolume
+from foundation.durable import replacing
 
 SPACE = "MNI152NLin2009aSym"
 """The template's name in BIDS' list of standard spaces; nilearn carries a copy."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
 from pathlib import Path
 from typing import Final
 
 from corewatch.errors import ConfigurationError
+from foundation.durable import create_once
 
 _FILE: Final = "own.key"
 _BYTES: Final = 32
@@ -25,26 +25,9 @@ def own_key(data_dir: Path, purpose: str) -> bytes:
     """
     path = data_dir / _FILE
     if not path.exists():
-        _make(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        create_once(path, secrets.token_bytes(_BYTES))
     held = path.read_bytes()
     if len(held) != _BYTES:
         raise ConfigurationError(f"{path} should hold {_BYTES} bytes", "remove it, and links in mails that are out become invalid")
     return hmac.new(held, purpose.encode(), hashlib.sha256).digest()
-
-
-def _make(path: Path) -> None:
-    """Several programs may do so at once: the first one's stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.partial")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return
-    finally:
-        temporary.unlink()

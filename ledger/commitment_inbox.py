@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from corewatch.storage_commitment import CommitmentFailure, CommitmentReport, InstanceReference
-from foundation.durable import make_folders, write_durably
+from foundation.durable import create_durably, make_folders
 
 _SUFFIX = ".json"
 _REQUEST, _REPORT = "request", "report"
@@ -77,7 +77,7 @@ class CommitmentInbox:
         }
         # no UID of a stranger becomes a path
         name = hashlib.sha256(f"{kind}\n{heard.peer_ae_title}\n{transaction}".encode()).hexdigest()[:32]
-        write_durably(self._folder / f"{name}{_SUFFIX}", [json.dumps(record | body).encode()])
+        create_durably(self._folder / f"{name}{_SUFFIX}", [json.dumps(record | body).encode()])
 
     def heard(self) -> Iterator[tuple[Path, Heard | None]]:
         """What is there, in no particular order; None for a file that cannot be read."""

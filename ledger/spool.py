@@ -24,7 +24,7 @@ from pathlib import Path
 from corewatch.arrival import Arrival, ArrivalOutcome, ArrivalSource, Closing
 from corewatch.clock import Clock, utc_now
 from corewatch.identity import new_case_id
-from foundation.durable import PartialFile, make_folders, sync_folder, write_durably
+from foundation.durable import PartialFile, create_durably, make_folders, sync_folder
 
 ARRIVAL_FILE = "arrival.json"
 CLOSED_FILE = "closed.json"
@@ -88,7 +88,7 @@ class ArrivalWriter:
             "email": list(email),
         }
         try:
-            write_durably(folder / ARRIVAL_FILE, [json.dumps(record).encode()])
+            create_durably(folder / ARRIVAL_FILE, [json.dumps(record).encode()])
         except OSError:
             folder.rmdir()  # a full disk must not be answered with one folder per image
             raise
@@ -146,7 +146,7 @@ class ArrivalWriter:
         for chunk in chunks:
             digest.update(chunk)
         path = self.folder / ALIGNED_FILE
-        write_durably(path, chunks)
+        create_durably(path, chunks)
         self._stored += 1
         return StoredFile(path, digest.hexdigest(), duplicate=False)
 
@@ -228,7 +228,7 @@ def write_closing(folder: Path, closing: Closing) -> None:
         The folder cannot be written.
     """
     record = {"closed_at": closing.closed_at.isoformat(), "outcome": str(closing.outcome), "stored": closing.stored}
-    write_durably(folder / CLOSED_FILE, [json.dumps(record).encode()])
+    create_durably(folder / CLOSED_FILE, [json.dumps(record).encode()])
 
 
 def instance_files(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 
 from daemon.watch.content import LeftOut
-from foundation.durable import write_durably
+from foundation.durable import create_durably
 
 NOTE_SUFFIX = ".reason.txt"
 _LONGEST_NAME_BYTES = 200
@@ -29,7 +29,7 @@ def put_away(path: Path, folder: Path, note: str | None, now: datetime) -> Path:
     target = _free_name(folder, f"{now:%Y%m%dT%H%M%SZ}-{_shorten(path.name)}")
     beside = target.with_name(target.name + NOTE_SUFFIX)
     if note is not None:
-        write_durably(beside, [note.encode("utf-8", "backslashreplace")])
+        create_durably(beside, [note.encode("utf-8", "backslashreplace")])
     try:
         path.rename(target)
     except OSError:

@@ -19,9 +19,9 @@ from typing import Final
 from corewatch.destinations import FOLDER
 from corewatch.errors import RetryLater
 from corewatch.foldername import PATIENT_FIELDS, any_name_of, fields_of, folder_name
+from foundation.durable import sync_file, sync_folder, write_durably
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered
-from outputs.files import sync_folder, write_atomically
 from outputs.source_header import read_header
 
 COMPLETE: Final = "COMPLETE"
@@ -68,7 +68,7 @@ class FolderDestination:
             self._sweep(case.case_id)
             different = _different(target, wanted)
             if different == {case.folder.result.name} and (target / COMPLETE).is_file():
-                write_atomically(target / case.folder.result.name, case.folder.result.read_bytes())
+                write_durably(target / case.folder.result.name, case.folder.result.read_bytes())
             elif different:
                 _replace(target, wanted)
             for former in self._formers(target, case.case_id):
@@ -85,7 +85,7 @@ class FolderDestination:
         probe = self._root / f".probe.{os.getpid()}"
         try:
             self._root.mkdir(parents=True, exist_ok=True)
-            write_atomically(probe, b"")
+            write_durably(probe, b"")
             probe.unlink()
         except OSError as error:
             raise self._unwritable(error) from None
@@ -115,7 +115,7 @@ def _replace(target: Path, wanted: dict[str, Path]) -> None:
             copy = coming / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
-            _sync_file(copy)
+            sync_file(copy)
         for folder in {(coming / name).parent for name in wanted} | {coming}:
             sync_folder(folder)
         if not target.exists():
@@ -132,7 +132,7 @@ def _replace(target: Path, wanted: dict[str, Path]) -> None:
         shutil.rmtree(coming, ignore_errors=True)
         raise
     sync_folder(target.parent)
-    write_atomically(target / COMPLETE, b"")
+    write_durably(target / COMPLETE, b"")
 
 
 def _hidden(target: Path, suffix: str) -> Path:
@@ -174,8 +174,3 @@ def _different(target: Path, wanted: dict[str, Path]) -> set[str]:
     there = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()} - {COMPLETE}
     both = there & set(wanted)
     return (there ^ set(wanted)) | {name for name in both if not filecmp.cmp(wanted[name], target / name, shallow=False)}
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corewatch.findings import Finding
+from foundation.durable import sync_folder, write_durably
 from outputs.case import ReportedCase
 from outputs.dicom import key_objects, parametric_map, report, secondary_capture, segmentation
 from outputs.dicom.encoding import EncodedInstance, Study
@@ -17,7 +18,6 @@ from outputs.dicom.kinds import Kind, SeriesNaming
 from outputs.dicom.manifest import MANIFEST, Manifest
 from outputs.dicom.planes import OutlinedPlanes, outline
 from outputs.dicom.secondary_capture import Page
-from outputs.files import sync_folder, write_atomically
 from outputs.pages.slices import map_is_shown
 
 log = logging.getLogger(__name__)
@@ -54,13 +54,13 @@ def write_objects(
     made: dict[Kind, list[str]] = {}
     for instance in _encoded(study, pages, core_map, left_out):
         name = f"{instance.kind}-{instance.instance_number:03d}.dcm"
-        write_atomically(folder / name, instance.data, last=False)
+        write_durably(folder / name, instance.data, sync_name=False)
         made.setdefault(instance.kind, []).append(name)
     wanted = {name for names in made.values() for name in names}
     for stale in [path for path in folder.glob("*.dcm") if path.name not in wanted]:
         stale.unlink()
     manifest = Manifest(made={kind: tuple(names) for kind, names in made.items()}, left_out=left_out)
-    write_atomically(folder / MANIFEST, json.dumps(manifest.to_json(), indent=1).encode(), last=False)
+    write_durably(folder / MANIFEST, json.dumps(manifest.to_json(), indent=1).encode(), sync_name=False)
     sync_folder(folder)
     for kind, why in left_out.items():
         log.info("object left out: %s: %s", kind, why)

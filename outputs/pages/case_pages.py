@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from foundation.durable import write_durably
 from outputs import wording
 from outputs.case import ReportedCase
 from outputs.dicom.kinds import SeriesNaming
 from outputs.dicom.secondary_capture import Page
 from outputs.dicom.writing import write_objects
-from outputs.files import write_atomically
 from outputs.pages.overlays import SCALE, render_overlays
 from outputs.pages.slices import level_mm
 from outputs.pages.summary import render_not_analysed, render_summary
@@ -55,7 +55,7 @@ def write_report(
     else:
         summary = render_summary(case, hu, core_map, panel)
     case.folder.path.mkdir(parents=True, exist_ok=True)
-    write_atomically(case.folder.summary, png(summary))
+    write_durably(case.folder.summary, png(summary))
     files = {"summary": case.folder.summary.name}
     if case.source_header is not None:
         write_objects(case, _pages(case, summary, hu, core_map), core_map, naming)

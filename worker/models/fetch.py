@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import ssl
 import time
 import urllib.error
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from corewatch.errors import ConfigurationError
+from foundation.durable import sync_file
 from worker.models.weights import MAX_FILE_BYTES
 
 MAX_SILENCE_S: Final = 60.0
@@ -62,8 +62,7 @@ def fetch(source: str | Path, target: Path, *, sha256: str | None, clock: Callab
                 raise ConfigurationError(_TOO_LARGE)
             digest.update(chunk)
             file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
+    sync_file(target)
     return digest.hexdigest()
 
 

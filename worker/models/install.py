@@ -18,7 +18,7 @@ from corewatch.errors import ConfigurationError
 from foundation.durable import sync_folder
 from worker.models.adapters import ADAPTERS, Adapter
 from worker.models.fetch import described, fetch
-from worker.models.manifest import MODEL_NAME_PATTERN, TEMPORARY_PREFIX, Manifest, Thresholds, first_problem, write_manifest
+from worker.models.manifest import MANIFEST_NAME, MODEL_NAME_PATTERN, Manifest, Thresholds, first_problem, write_manifest
 from worker.models.registry import is_builtin
 
 RESEARCH_USE: Final = "Research use only, not for diagnosis."
@@ -108,7 +108,7 @@ def _publish(weights: Path, folder: Path, manifest: Manifest) -> None:
     sync_folder(folder)
     write_manifest(folder, manifest)
     sync_folder(folder.parent)
-    for old in (*folder.glob("weights-*.h5"), *folder.glob(f"{TEMPORARY_PREFIX}*")):
+    for old in (*folder.glob("weights-*.h5"), *folder.glob(f".{Path(MANIFEST_NAME).stem}*")):
         if old.name != manifest.weights:
             old.unlink(missing_ok=True)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -14,12 +13,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from corewatch.errors import ConfigurationError
 from corewatch.findings import CORE_MAP_THRESHOLD, ModelIdentity
 from corewatch.geometry import NETWORK_SHAPE
-from foundation.durable import sync_folder
+from foundation.durable import replacing
 
 MANIFEST_NAME: Final = "manifest.json"
-TEMPORARY_PREFIX: Final = ".manifest-"
-"""Of a manifest that is still being written; what bears it after a crash can be deleted."""
-
 _MAX_MANIFEST_BYTES: Final = 256 * 1024
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -159,18 +155,9 @@ def first_problem(error: ValidationError) -> str:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest so that a reader sees the old or the new one, never a part; it survives a power cut once this returns."""
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
-    handle, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=folder)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(folder / MANIFEST_NAME)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_folder(folder)
+    with replacing(folder / MANIFEST_NAME) as file:
+        os.fchmod(file.fileno(), 0o644)  # workers run under another user; the umask of the installing user must not stop them
+        file.write(text.encode())
 
 
 def sha256_of(path: Path) -> str:

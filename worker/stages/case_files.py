@@ -16,7 +16,7 @@ from corewatch.findings import Finding, ModelIdentity, Side
 from corewatch.geometry import Matrix
 from corewatch.source_images import SourceImages, SourceSlice
 from corewatch.volumes import AlignmentQuality
-from foundation.durable import write_durably
+from foundation.durable import GROUP, write_durably
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,7 +137,7 @@ def _source_images(data: dict[str, Any] | None) -> SourceImages | None:
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
-    write_durably(path, [json.dumps(data, default=_plain).encode()])
+    write_durably(path, json.dumps(data, default=_plain).encode(), mode=GROUP)
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from conversion.alignment import MINIMUM_SCORE, brain_region, component_scores, template_edge
 from corewatch.casefolder import CaseFolder
 from corewatch.volumes import AlignmentQuality
-from outputs.files import write_atomically
+from foundation.durable import write_durably
 from outputs.pages.alignment import AlignmentView, render_alignment_page
 from outputs.pages.case_pages import png
 
@@ -33,4 +33,4 @@ def alignment_view(hu: NDArray[np.uint8], quality: AlignmentQuality | None, mini
 
 def write_alignment_page(folder: CaseFolder, case_id: str, view: AlignmentView, problem: str | None) -> None:
     """Leave `qc.png` in the case's folder; `problem` says why the case was not analysed."""
-    write_atomically(folder.qc, png(render_alignment_page(case_id, view, problem)))
+    write_durably(folder.qc, png(render_alignment_page(case_id, view, problem)))

@@ -9,7 +9,7 @@ from pathlib import Path
 from conversion.nifti import read_aligned, read_core_map
 from corewatch.casefolder import CaseFolder
 from corewatch.result import Result
-from foundation.durable import write_durably
+from foundation.durable import GROUP, write_durably
 from outputs.case import ReportedCase
 from outputs.dicom.kinds import SeriesNaming
 from outputs.pages.alignment import alignment_panel
@@ -48,7 +48,7 @@ def render(case: ReportedCase, naming: SeriesNaming | None = None) -> ReportedCa
 
 def write_result(result: Result, folder: CaseFolder) -> None:
     """Write `result.json` durably."""
-    write_durably(folder.result, [result.dumps().encode()])
+    write_durably(folder.result, result.dumps().encode(), mode=GROUP)
 
 
 def _volumes(folder: CaseFolder) -> dict[str, Path]:

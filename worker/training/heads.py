@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from corewatch.findings import Side
 from corewatch.geometry import MIDLINE_INDEX, NETWORK_SHAPE
+from foundation.durable import replacing
 from phantom.training import AlignedSample, aligned_sample
 from worker.models.hemispheres import HEMISPHERE_SHAPE
 
@@ -44,10 +44,8 @@ class HeadStore:
         if path.exists():
             return
         sample = aligned_sample(seed)
-        partial = path.with_suffix(f".{os.getpid()}.part")
-        with partial.open("wb") as file:
+        with replacing(path) as file:
             np.savez(file, hu=sample.hu, core_ml=sample.core_ml, side=str(sample.side), core=np.packbits(sample.core_mask))
-        partial.replace(path)
 
 
 def core_share(core: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from corewatch.errors import ConfigurationError
-from foundation.durable import write_durably
+from foundation.durable import replacing, write_durably
 from worker.models.deepsymnet import Tensor
 from worker.models.hemispheres import split
 from worker.models.manifest import Manifest, Thresholds, sha256_of, write_manifest
@@ -96,11 +96,9 @@ def encode_heads(network: TrainableNetwork, store: HeadStore, plan: Plan, work: 
         path = folder / f"{seed}.npz"
         if not path.exists():
             head = store.head(seed)
-            partial = path.with_suffix(".part")
-            with partial.open("wb") as file:
+            with replacing(path) as file:
                 shares = core_share(head.core_mask)
                 np.savez(file, encoded=network.encoded(split(head.hu)), core_ml=np.float32(head.core_ml), core_share=shares)
-            partial.replace(path)
         with np.load(path) as file:
             heads.append((file["encoded"], file["core_ml"], file["core_share"]))
     return EncodedHeads(*(np.stack(part) for part in zip(*heads, strict=True)))
@@ -129,7 +127,7 @@ def keep_plan(plan: Plan, work: Path) -> None:
     ours = json.dumps(asdict(plan), indent=2) + "\n"
     if not path.exists():
         work.mkdir(parents=True, exist_ok=True)
-        write_durably(path, [ours.encode()])
+        write_durably(path, ours.encode())
     elif path.read_text() != ours:
         raise ConfigurationError(f"{work} holds the training of another plan ({PLAN_NAME})", "choose another folder with --work")
 

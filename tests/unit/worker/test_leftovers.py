@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from conversion.atomic import replacing
 from corewatch.casefolder import CaseFolder
 from corewatch.errors import NotAnalysed
-from foundation.durable import write_durably
-from outputs.files import write_atomically
+from foundation.durable import create_durably, replacing, write_durably
 from tests.support_conversion import stack, write
 from worker.stages.prepare import DicomSource, prepare
 
@@ -26,11 +24,11 @@ def with_replacing(path: Path) -> None:
 
 
 def with_write_durably(path: Path) -> None:
-    write_durably(path, [b"half"])
+    write_durably(path, b"half")
 
 
-def with_write_atomically(path: Path) -> None:
-    write_atomically(path, b"half")
+def with_create_durably(path: Path) -> None:
+    create_durably(path, [b"half"])
 
 
 @pytest.fixture
@@ -44,7 +42,7 @@ def no_tidying(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-@pytest.mark.parametrize("writer", [with_replacing, with_write_durably, with_write_atomically], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("writer", [with_replacing, with_write_durably, with_create_durably], ids=lambda f: f.__name__)
 def test_left_over_files_go(tmp_path: Path, no_tidying: pytest.MonkeyPatch, writer: Callable[[Path], None]) -> None:
     folder = CaseFolder(tmp_path / "case")
     folder.dicom.mkdir(parents=True)
