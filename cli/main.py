@@ -8,32 +8,32 @@ from pathlib import Path
 
 import click
 
-from cli.lazy import Entry, LazyGroup
+from cli.command_group import CommandEntry, LazyGroup
+from cli.data_folder import restrict_new_files
 from cli.options import config_option
-from cli.privacy import restrict_new_files
 from corewatch import RESEARCH_LABEL, __version__
 
 SECTIONS = {
     "Service": {
-        "up": Entry("Run everything: listener, watch folder, workers, queue monitor.", "cli.commands.up:up"),
-        "listen": Entry("Only the DICOM listener (Storage SCP).", "cli.commands.programs:listen"),
-        "watch": Entry("Only the watch folders and the scheduler.", "cli.commands.programs:watch"),
-        "work": Entry("Only a worker, for some or all queues.", "cli.commands.programs:work"),
-        "flower": Entry("Only the queue's web monitor (Flower).", "cli.commands.programs:flower"),
-        "portal": Entry("Only the pages that links in mails lead to.", "cli.commands.programs:portal"),
+        "up": CommandEntry("Run everything: listener, watch folder, workers, queue monitor.", "cli.commands.up:up"),
+        "listen": CommandEntry("Only the DICOM listener (Storage SCP).", "cli.commands.programs:listen"),
+        "watch": CommandEntry("Only the watch folders and the scheduler.", "cli.commands.programs:watch"),
+        "work": CommandEntry("Only a worker, for some or all queues.", "cli.commands.programs:work"),
+        "flower": CommandEntry("Only the queue's web monitor (Flower).", "cli.commands.programs:flower"),
+        "portal": CommandEntry("Only the pages that links in mails lead to.", "cli.commands.programs:portal"),
     },
     "Images": {
-        "run": Entry("Analyse one case here and now: DICOM folder, zip or NIfTI.", "cli.commands.run:run"),
-        "pull": Entry("Fetch a study from a PACS that did not send it (C-FIND, C-MOVE or C-GET).", "cli.commands.pull:pull"),
-        "send": Entry("Send a folder of DICOM files by C-STORE.", "cli.commands.send:send"),
-        "demo": Entry("Show the whole path on a synthetic head.", "cli.commands.demo:demo"),
+        "run": CommandEntry("Analyse one case here and now: DICOM folder, zip or NIfTI.", "cli.commands.run:run"),
+        "pull": CommandEntry("Fetch a study from a PACS that did not send it (C-FIND, C-MOVE or C-GET).", "cli.commands.pull:pull"),
+        "send": CommandEntry("Send a folder of DICOM files by C-STORE.", "cli.commands.send:send"),
+        "demo": CommandEntry("Show the whole path on a synthetic head.", "cli.commands.demo:demo"),
     },
     "Operation": {
-        "cases": Entry("List, show, retry or cancel cases.", "cli.commands.cases:cases"),
-        "audit": Entry("Show or export the audit trail.", "cli.commands.audit:audit"),
-        "doctor": Entry("Check this installation; names each problem's remedy.", "cli.commands.doctor:doctor"),
-        "config": Entry("Show or check the settings.", "cli.commands.config:config"),
-        "model": Entry("Install, list or verify models.", "cli.commands.model:model"),
+        "cases": CommandEntry("List, show, retry or cancel cases.", "cli.commands.cases:cases"),
+        "audit": CommandEntry("Show or export the audit trail.", "cli.commands.audit:audit"),
+        "doctor": CommandEntry("Check this installation; names each problem's remedy.", "cli.commands.doctor:doctor"),
+        "config": CommandEntry("Show or check the settings.", "cli.commands.config:config"),
+        "model": CommandEntry("Install, list or verify models.", "cli.commands.model:model"),
     },
 }
 
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Put /dev/null where a standard stream is closed, so that no file of ours is ever given its number."""
+    """Put /dev/null where a standard stream is closed, so that no file that is opened later gets its number."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)

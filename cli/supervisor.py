@@ -1,7 +1,7 @@
-"""Keeps programs running, and stops them in order.
+"""Process supervisor of `corewatch up`: starts programs, restarts those that end or hang, stops them in order.
 
-Single-threaded: `start`, then `step` again and again, then `stop`, all from the main thread (the tether of a child is tied to the
-thread that started it). The policy is in `cli.supervision`.
+Single-threaded: `start`, then `step` repeatedly, then `stop`, all from the main thread, because a child dies with the thread that
+started it (`jobs.tether`).
 """
 
 from __future__ import annotations
@@ -13,34 +13,53 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
-from cli.supervision import failures_after_exit, restart_delay_s
 from corewatch.errors import CorewatchError
 
 _log = logging.getLogger(__name__)
 
-POLL_S = 0.1
+POLL_S: Final = 0.1
+
+FIRST_DELAY_S: Final = 1.0
+"""Wait before the first restart; doubles with each further failure."""
+
+LONGEST_DELAY_S: Final = 60.0
+"""Longest wait: a minute after the cause is removed, the program runs again."""
+
+HEALTHY_AFTER_S: Final = 60.0
+"""A program that ran this long is healthy: earlier failures no longer count."""
+
+
+def failures_after_exit(failures: int, ran_s: float) -> int:
+    """Failures in a row, this one included, of a program that ended after `ran_s` seconds and had `failures` before."""
+    return 1 if ran_s >= HEALTHY_AFTER_S else failures + 1
+
+
+def restart_delay_s(failures: int) -> float:
+    """Seconds to wait after this many failures in a row (1 or more)."""
+    # the exponent is capped, so that a program that fails for weeks does not overflow a float
+    return min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(failures - 1, 16))
 
 
 class Watchdog(Protocol):
-    """The part of `cli.watchdog.Watchdog` that is needed here."""
+    """Says whether one program hangs; `cli.program_health.NotifySocket` is one."""
 
-    def begin(self) -> None:
-        """The program is started, or was killed."""
+    def reset(self) -> None:
+        """Forget what was reported: the program is started, or was killed."""
         ...
 
-    def is_silent(self) -> bool:
-        """Whether it hangs."""
+    def hangs(self) -> bool:
+        """Whether the program has stopped working."""
         ...
 
     def close(self) -> None:
-        """Listen no more."""
+        """Free its resources."""
         ...
 
 
 class Process(Protocol):
-    """The part of `subprocess.Popen` that is needed here. The process leads a process group of its own."""
+    """The part of `subprocess.Popen` that is needed here. The process leads its own process group."""
 
     pid: int
 
@@ -55,7 +74,7 @@ class Process(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One program to keep running.
+    """One program to supervise.
 
     Attributes
     ----------
@@ -66,7 +85,7 @@ class Program:
     stop_limit_s
         Seconds from SIGTERM to SIGKILL.
     watchdog
-        Hears whether it works; None: nobody does.
+        Says whether it hangs; None: it is only restarted when it ends.
     """
 
     name: str
@@ -77,7 +96,7 @@ class Program:
 
 
 @dataclass(slots=True)
-class _Kept:
+class _Supervised:
     program: Program
     process: Process | None = None
     started_at: float = 0.0
@@ -86,13 +105,13 @@ class _Kept:
 
 
 def kill_group(pid: int) -> None:
-    """Kill what is left of the process group that `pid` leads or led."""
+    """Send SIGKILL to what is left of the process group that `pid` leads or led."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
 
 class Supervisor:
-    """Keeps `programs` running.
+    """Keeps programs running.
 
     Parameters
     ----------
@@ -101,7 +120,7 @@ class Supervisor:
     clock
         Monotonic seconds.
     sleep
-        Waits for so many seconds.
+        Waits this many seconds.
     kill
         Kills a process group by the pid of its leader.
     """
@@ -114,85 +133,82 @@ class Supervisor:
         sleep: Callable[[float], None] = time.sleep,
         kill: Callable[[int], None] = kill_group,
     ) -> None:
-        self._kept = [_Kept(program) for program in programs]
+        self._supervised = [_Supervised(program) for program in programs]
         self._clock = clock
         self._sleep = sleep
         self._kill = kill
-        self._condemned: set[str] = set()
+        self._restart_requested: set[str] = set()
 
-    def condemn(self, name: str) -> None:
-        """Kill a program that runs but does not do its work; it is started again. May be called from any thread."""
-        self._condemned.add(name)
+    def request_restart(self, name: str) -> None:
+        """Have a program that runs but does not work killed and started again. May be called from any thread."""
+        self._restart_requested.add(name)
 
     def pid(self, name: str) -> int | None:
         """Process id of a program, or None while it does not run."""
-        return next((k.process.pid for k in self._kept if k.program.name == name and k.process is not None), None)
+        return next((s.process.pid for s in self._supervised if s.program.name == name and s.process is not None), None)
 
     def step(self) -> None:
-        """Start what is due, and notice what has ended."""
-        for kept in self._kept:
-            if kept.process is not None:
-                self._look_after(kept)
-            if kept.process is None and self._clock() >= kept.due_at:
-                self._start(kept)
+        """Start what is due; notice what has ended or hangs."""
+        for supervised in self._supervised:
+            if supervised.process is not None:
+                self._check(supervised, supervised.process)
+            if supervised.process is None and self._clock() >= supervised.due_at:
+                self._start(supervised)
 
-    def _look_after(self, kept: _Kept) -> None:
-        assert kept.process is not None
-        status = kept.process.poll()
+    def _check(self, supervised: _Supervised, process: Process) -> None:
+        status = process.poll()
         if status is None:
-            if self._hangs(kept.program):
-                _log.error("%s does not answer; killing it", kept.program.name)
-                self._kill(kept.process.pid)
+            if self._must_restart(supervised.program):
+                _log.error("%s does not answer; killing it", supervised.program.name)
+                self._clear_restart(supervised.program)
+                self._kill(process.pid)
             return
-        self._kill(kept.process.pid)  # children that it has left behind would compete with its successor
-        kept.process = None
-        self._failed(kept, f"ended with {_describe(status)}", self._clock() - kept.started_at)
+        self._kill(process.pid)  # children that it has left behind would compete with its successor
+        supervised.process = None
+        self._failed(supervised, f"ended with {_describe(status)}", self._clock() - supervised.started_at)
 
-    def _hangs(self, program: Program) -> bool:
-        hangs = program.name in self._condemned or (program.watchdog is not None and program.watchdog.is_silent())
-        if hangs:
-            self._acquit(program)
-        return hangs
+    def _must_restart(self, program: Program) -> bool:
+        return program.name in self._restart_requested or (program.watchdog is not None and program.watchdog.hangs())
 
-    def _acquit(self, program: Program) -> None:
-        """What is known of one process of the program says nothing about the next."""
-        self._condemned.discard(program.name)
+    def _clear_restart(self, program: Program) -> None:
+        """Forget what is known of one process of the program: it says nothing about the next."""
+        self._restart_requested.discard(program.name)
         if program.watchdog is not None:
-            program.watchdog.begin()
+            program.watchdog.reset()
 
-    def _start(self, kept: _Kept) -> None:
-        kept.started_at = self._clock()
-        self._acquit(kept.program)
+    def _start(self, supervised: _Supervised) -> None:
+        supervised.started_at = self._clock()
+        self._clear_restart(supervised.program)
         try:
-            kept.process = kept.program.start()
+            supervised.process = supervised.program.start()
         except (CorewatchError, OSError) as error:
-            self._failed(kept, f"could not be started: {error}", 0.0)
+            self._failed(supervised, f"could not be started: {error}", 0.0)
         else:
-            _log.info("%s started, pid %d", kept.program.name, kept.process.pid)
+            _log.info("%s started, pid %d", supervised.program.name, supervised.process.pid)
 
-    def _failed(self, kept: _Kept, what: str, ran_s: float) -> None:
-        kept.failures = failures_after_exit(kept.failures, ran_s)
-        delay = restart_delay_s(kept.failures)
-        kept.due_at = self._clock() + delay
-        _log.error("%s %s; starting it again in %g s", kept.program.name, what, delay)
+    def _failed(self, supervised: _Supervised, what: str, ran_s: float) -> None:
+        supervised.failures = failures_after_exit(supervised.failures, ran_s)
+        delay = restart_delay_s(supervised.failures)
+        supervised.due_at = self._clock() + delay
+        _log.error("%s %s; starting it again in %g s", supervised.program.name, what, delay)
 
     def stop(self, hurry: Callable[[], bool] = lambda: False) -> None:
-        """Stop everything, in order; returns when all are gone.
+        """Stop everything, in order; returns when all processes have ended.
 
         Parameters
         ----------
         hurry
-            Asked again and again; once it says True nobody is waited for any longer.
+            Polled meanwhile; once it returns True, what still runs is killed.
         """
-        for order in sorted({k.program.stop_order for k in self._kept}):
-            self._stop_together([k for k in self._kept if k.program.stop_order == order and k.process is not None], hurry)
-        for kept in self._kept:
-            if kept.program.watchdog is not None:
-                kept.program.watchdog.close()
+        for order in sorted({s.program.stop_order for s in self._supervised}):
+            self._stop_together([s for s in self._supervised if s.program.stop_order == order], hurry)
+        for supervised in self._supervised:
+            if supervised.program.watchdog is not None:
+                supervised.program.watchdog.close()
 
-    def _stop_together(self, group: Sequence[_Kept], hurry: Callable[[], bool]) -> None:
+    def _stop_together(self, group: Sequence[_Supervised], hurry: Callable[[], bool]) -> None:
         begun = self._clock()
-        waiting = {k.program.name: (k.program, k.process) for k in group if k.process is not None}
+        waiting = {s.program.name: (s.program, s.process) for s in group if s.process is not None}
         killed: set[str] = set()
         for _program, process in waiting.values():
             if process.poll() is None:
@@ -209,8 +225,8 @@ class Supervisor:
                     killed.add(name)
             if waiting:
                 self._sleep(POLL_S)
-        for kept in group:
-            kept.process = None
+        for supervised in group:
+            supervised.process = None
 
 
 def _describe(status: int) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from cli.lazy import UsageProblem
+from cli.command_group import UsageProblem
 from cli.options import config_option, settings_of
 
 _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.lazy import UsageProblem
+from cli.command_group import UsageProblem
 from cli.options import config_option, json_option, settings_of
 from corewatch.clock import utc_now
 from corewatch.errors import ConfigurationError
@@ -40,7 +40,7 @@ def cases(config_file: Path | None) -> None:
 @json_option
 def list_cases(config_file: Path | None, states: tuple[str, ...], limit: int, as_json: bool) -> None:
     """List cases, newest first."""
-    from cli.casesview import print_json, print_list, summary_of
+    from cli.case_tables import print_json, print_list, summary_of
 
     with _ledger(config_file) as ledger:
         found = ledger.cases.find(states=[CaseState(s) for s in states], limit=limit)
@@ -56,7 +56,7 @@ def list_cases(config_file: Path | None, states: tuple[str, ...], limit: int, as
 @json_option
 def show(config_file: Path | None, case_id: str, as_json: bool) -> None:
     """Show one case, its deliveries and its history."""
-    from cli.casesview import details_of, print_details, print_json
+    from cli.case_tables import details_of, print_details, print_json
 
     settings = settings_of(config_file)
     with _ledger(config_file) as ledger:
@@ -74,7 +74,7 @@ def show(config_file: Path | None, case_id: str, as_json: bool) -> None:
 @json_option
 def retry(config_file: Path | None, case_ids: tuple[str, ...], as_json: bool) -> None:
     """Start cases anew at the stage where they ended."""
-    from cli.casesview import print_json
+    from cli.case_tables import print_json
 
     answers: dict[str, str] = {}
     with _ledger(config_file) as ledger:
@@ -97,7 +97,7 @@ def retry(config_file: Path | None, case_ids: tuple[str, ...], as_json: bool) ->
 @json_option
 def acknowledge(config_file: Path | None, case_id: str, by: str | None, as_json: bool) -> None:
     """Note that somebody has seen a positive alert: it is not escalated any more."""
-    from cli.casesview import print_json
+    from cli.case_tables import print_json
 
     with _ledger(config_file) as ledger:
         alert = ledger.alerts.acknowledge(_known(ledger, case_id).case_id, by or _operator(), "operators")
@@ -115,7 +115,7 @@ def acknowledge(config_file: Path | None, case_id: str, by: str | None, as_json:
 @json_option
 def cancel(config_file: Path | None, case_ids: tuple[str, ...], as_json: bool) -> None:
     """End cases that have no result yet, as not analysed."""
-    from cli.casesview import print_json
+    from cli.case_tables import print_json
 
     answers: dict[str, str] = {}
     with _ledger(config_file) as ledger:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from cli import exits
+from cli.command_group import ExitCode
 from cli.options import chosen_file, config_option, json_option
 from corewatch.errors import ConfigurationError
 
@@ -51,7 +51,7 @@ def check(config_file: Path | None, as_json: bool) -> None:
         if not as_json:
             raise
         click.echo(json.dumps({"file": None if file is None else str(file), "valid": False, "problem": str(error)}))
-        click.get_current_context().exit(exits.USAGE)
+        click.get_current_context().exit(ExitCode.USAGE)
     if as_json:
         click.echo(json.dumps({"file": None if file is None else str(file), "valid": True}))
     else:

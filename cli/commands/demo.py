@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import exits
+from cli.command_group import ExitCode
 from cli.options import config_option, json_option, settings_of
 
 if TYPE_CHECKING:
+    from cli.demonstration.progress import ProgressPrinter
     from cli.demonstration.report import Outcome
-    from cli.demonstration.teller import Teller
 
 _log = logging.getLogger(__name__)
 
@@ -52,9 +52,9 @@ def demo(
     """
     from rich.console import Console
 
+    from cli.demonstration.progress import ProgressPrinter
     from cli.demonstration.report import outcome_json, print_outcome
     from cli.demonstration.service import tail
-    from cli.demonstration.teller import Teller
     from corewatch import RESEARCH_LABEL
     from corewatch.errors import CorewatchError
 
@@ -69,7 +69,7 @@ def demo(
     if model_folder is not None:
         shutil.copytree(model_folder, run / "data" / "models" / model)
     try:
-        outcome = _show(run, Teller(console), core_ml=core_ml, side=side, seed=seed, model=model, timeout_s=timeout_s)
+        outcome = _show(run, ProgressPrinter(console), core_ml=core_ml, side=side, seed=seed, model=model, timeout_s=timeout_s)
     except CorewatchError as error:
         problems = [str(error)]
     else:
@@ -82,7 +82,7 @@ def demo(
         console.print(tail(run / "corewatch.log"), markup=False, soft_wrap=True)
         for problem in problems:
             console.print(f"failed: {problem}", style="bold red", soft_wrap=True)
-    click.get_current_context().exit(exits.FAILED if problems else exits.DONE)
+    click.get_current_context().exit(ExitCode.FAILED if problems else ExitCode.DONE)
 
 
 def _model(name: str, config_file: Path | None) -> tuple[Path | None, str]:
@@ -99,31 +99,33 @@ def _model(name: str, config_file: Path | None) -> tuple[Path | None, str]:
     return (None if folder.parent == BUILTIN_DIR else folder), manifest.intended_use
 
 
-def _show(run: Path, teller: Teller, *, core_ml: float, side: str, seed: int, model: str, timeout_s: float) -> Outcome:
-    from cli.demonstration.following import follow
+def _show(run: Path, progress: ProgressPrinter, *, core_ml: float, side: str, seed: int, model: str, timeout_s: float) -> Outcome:
+    from cli.demonstration.progress import follow
     from cli.demonstration.report import Truth, outcome_of
     from cli.demonstration.service import Service, write_settings
-    from cli.demonstration.surroundings import MailSink, PacsStandIn
+    from cli.demonstration.stand_ins import MailSink, PacsStandIn
     from config.loading import load_settings
 
     with PacsStandIn(run / "pacs") as pacs, MailSink(run / "mail") as mail:
         settings_file = write_settings(run, pacs_port=pacs.port, mail_port=mail.port, model=model)
         settings = load_settings(settings_file, {})
         with Service(settings_file) as service:
-            truth = _make_series(run / "series", teller, core_ml=core_ml, side=side, seed=seed, salt=run.name)
-            with teller.doing("Starting corewatch"):
+            truth = _make_series(run / "series", progress, core_ml=core_ml, side=side, seed=seed, salt=run.name)
+            with progress.doing("Starting corewatch"):
                 addresses = service.wait_until_ready(START_LIMIT_S)
-            teller.done("corewatch is ready")
+            progress.done("corewatch is ready")
             password = Path(addresses["flower_password_file"]).relative_to(run)
-            teller.say(f"queue monitor: {addresses['flower']}, user {addresses['flower_user']}, password in {password}")
-            _send(truth.files, settings.listener.ae_title, settings.listener.port, teller)
-            case, deliveries = follow(settings.database_url, truth.series_uid, teller, limit_s=timeout_s, check=service.check_alive)
-            with teller.doing("Stopping corewatch"):
+            progress.note(f"queue monitor: {addresses['flower']}, user {addresses['flower_user']}, password in {password}")
+            _send(truth.files, settings.listener.ae_title, settings.listener.port, progress)
+            case, deliveries = follow(
+                settings.database_url, truth.series_uid, progress, limit_s=timeout_s, check=service.check_alive
+            )
+            with progress.doing("Stopping corewatch"):
                 service.__exit__()
             return outcome_of(case, deliveries, Truth(truth.core_ml, str(truth.side)), run, pacs.received, mail.received)
 
 
-def _make_series(folder: Path, teller: Teller, *, core_ml: float, side: str, seed: int, salt: str) -> Any:
+def _make_series(folder: Path, progress: ProgressPrinter, *, core_ml: float, side: str, seed: int, salt: str) -> Any:
     from corewatch.findings import Side
     from phantom.dicom_series import write_series
     from phantom.head import HeadSpec, make_head
@@ -132,18 +134,18 @@ def _make_series(folder: Path, teller: Teller, *, core_ml: float, side: str, see
         spec = HeadSpec(seed, core_ml, Side(side) if core_ml else Side.NONE)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--core-ml") from error
-    with teller.step("Making a synthetic head", "Synthetic head made"):
+    with progress.step("Making a synthetic head", "Synthetic head made"):
         head = make_head(spec)
-    with teller.step("Scanning it", f"Scanned: {SLICES} slices of a CT angiography"):
+    with progress.step("Scanning it", f"Scanned: {SLICES} slices of a CT angiography"):
         return write_series(head, folder, slices=SLICES, seed=seed, uid_salt=salt)
 
 
-def _send(files: tuple[Path, ...], ae_title: str, port: int, teller: Teller) -> None:
-    from cli.demonstration.surroundings import LOOPBACK, PACS_AE_TITLE
+def _send(files: tuple[Path, ...], ae_title: str, port: int, progress: ProgressPrinter) -> None:
+    from cli.demonstration.stand_ins import LOOPBACK, PACS_AE_TITLE
     from corewatch.errors import OperatorNeeded
     from foundation.dicom_client.storage import StoreResult, send_files
 
-    with teller.step("Sending it by C-STORE", f"Sent by C-STORE: {len(files)} images stored by {ae_title}"):
+    with progress.step("Sending it by C-STORE", f"Sent by C-STORE: {len(files)} images stored by {ae_title}"):
         outcomes = send_files(files, host=LOOPBACK, port=port, called_ae=ae_title, calling_ae=PACS_AE_TITLE)
         failed = [outcome for outcome in outcomes if outcome.result is StoreResult.FAILED]
         if failed:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import exits
+from cli.command_group import ExitCode
 from cli.options import chosen_file, config_option, json_option, settings_of
 from corewatch import RESEARCH_LABEL
 from corewatch.clock import utc_now
@@ -18,7 +18,7 @@ from corewatch.clock import utc_now
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from config.checks import Check
+    from cli.checks import Check
 
 
 @click.command()
@@ -31,8 +31,7 @@ def doctor(config_file: Path | None, as_json: bool) -> None:
     """
     import logging
 
-    from cli.checks import all_checks
-    from config.checks import Level
+    from cli.checks import Level, all_checks
 
     settings = settings_of(config_file)
     logging.disable(logging.CRITICAL)  # what the network libraries say about a refused connection is in the report
@@ -44,7 +43,7 @@ def doctor(config_file: Path | None, as_json: bool) -> None:
         click.echo(json.dumps([asdict(check) for check in checks], indent=2))
     else:
         _print(checks, chosen_file(config_file))
-    click.get_current_context().exit(exits.FAILED if any(c.level is Level.ERROR for c in checks) else exits.DONE)
+    click.get_current_context().exit(ExitCode.FAILED if any(c.level is Level.ERROR for c in checks) else ExitCode.DONE)
 
 
 def _print(checks: Sequence[Check], file: Path | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cli import exits
+from cli.command_group import ExitCode
 from cli.options import config_option, json_option, settings_of
 from corewatch.errors import ConfigurationError
 
@@ -151,4 +151,4 @@ def verify(names: tuple[str, ...], config_file: Path | None, as_json: bool) -> N
     else:
         for name, why in problems.items():
             click.echo(f"{name}: {why or 'sound'}")
-    click.get_current_context().exit(exits.FAILED if any(problems.values()) else exits.DONE)
+    click.get_current_context().exit(ExitCode.FAILED if any(problems.values()) else ExitCode.DONE)

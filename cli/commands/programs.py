@@ -14,13 +14,13 @@ from cli.options import config_option, settings_of
 @config_option
 def listen(config_file: Path | None) -> None:
     """Run the DICOM listener: takes series by C-STORE, answers C-ECHO."""
-    from cli.privacy import keep_private
+    from cli.data_folder import make_private
     from config.logging import configure_logging
     from dicom_listener.program import serve
 
     settings = settings_of(config_file)
     configure_logging(settings.log, "listen")
-    keep_private(settings.data_dir)
+    make_private(settings.data_dir)
     serve(settings)
 
 
@@ -31,8 +31,7 @@ def watch(config_file: Path | None) -> None:
 
     Turns what has arrived into cases, and hands their work to the queue.
     """
-    from cli.broker import broker_url
-    from cli.privacy import keep_private
+    from cli.data_folder import broker_url, make_private
     from config.logging import configure_logging
     from daemon.main import serve
     from dicom_listener.query import ask_count
@@ -42,7 +41,7 @@ def watch(config_file: Path | None) -> None:
     settings = settings_of(config_file)
 
     configure_logging(settings.log, "watch")
-    keep_private(settings.data_dir)
+    make_private(settings.data_dir)
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what it has to say is in our own messages
     publisher = Publisher(make_app(broker_url(settings), settings.work.limits))
     serve(settings, publisher, ask_count=ask_count(settings))
@@ -56,15 +55,14 @@ def work(config_file: Path | None, queues: str) -> None:
 
     `prepare` needs processors, `detect` the model (and a GPU, where there is one), `deliver` the network.
     """
-    from cli.broker import broker_url
-    from cli.privacy import keep_private
+    from cli.data_folder import broker_url, make_private
     from config.logging import configure_logging
     from worker.main import serve
 
     settings = settings_of(config_file)
     chosen = tuple(dict.fromkeys(name.strip() for name in queues.split(",") if name.strip()))
     configure_logging(settings.log, "work-" + "-".join(chosen))
-    keep_private(settings.data_dir)
+    make_private(settings.data_dir)
     serve(settings, broker_url(settings), chosen)
 
 
@@ -75,16 +73,14 @@ def flower(config_file: Path | None) -> None:
 
     User and password are `flower.user` and `flower.password`; without a password one is made and kept in the data folder.
     """
-    from cli.broker import broker_url
-    from cli.credentials import flower_password
-    from cli.monitor import serve
-    from cli.privacy import keep_private
+    from cli.data_folder import broker_url, flower_password, make_private
+    from cli.flower_monitor import serve
     from config.logging import configure_logging
     from jobs.app import make_app
 
     settings = settings_of(config_file)
     configure_logging(settings.log, "flower")
-    keep_private(settings.data_dir)
+    make_private(settings.data_dir)
     serve(
         make_app(broker_url(settings), settings.work.limits),
         settings.flower,
@@ -97,11 +93,11 @@ def flower(config_file: Path | None) -> None:
 @config_option
 def portal(config_file: Path | None) -> None:
     """Run the pages that links in mails lead to: a case's state, and the acknowledgement of its alert."""
-    from cli.privacy import keep_private
+    from cli.data_folder import make_private
     from config.logging import configure_logging
-    from portal.main import serve
+    from portal.program import serve
 
     settings = settings_of(config_file)
     configure_logging(settings.log, "portal")
-    keep_private(settings.data_dir)
+    make_private(settings.data_dir)
     serve(settings)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import exits
-from cli.lazy import UsageProblem
+from cli.command_group import ExitCode, UsageProblem
 from cli.options import config_option, json_option, settings_of
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def pull(study_uid: str, accession: str, name: str | None, config_file: Path | N
     pulled = [_pull(settings, source, one, quiet=as_json) for one in wanted]
     _print(source, pulled, left_out=len(series) - len(wanted), as_json=as_json)
     missing = any(p.failed or (p.instances or 0) > p.completed for p in pulled)
-    click.get_current_context().exit(exits.FAILED if missing else exits.DONE if pulled else exits.NOT_ANALYSED)
+    click.get_current_context().exit(ExitCode.FAILED if missing else ExitCode.DONE if pulled else ExitCode.NOT_ANALYSED)
 
 
 def _check_request(study_uid: str, accession: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from cli import exits
+from cli.command_group import ExitCode
 from cli.options import config_option, settings_of
 from corewatch.errors import ConfigurationError
 from corewatch.identity import new_case_id
@@ -53,7 +53,7 @@ def run(source: Path, out: Path, aligned: bool, model: str | None, qc: bool, as_
             with suppress(OSError):  # the disk may be what failed
                 write_result(result, CaseFolder(out))
         os.write(answer, (result.dumps() + "\n").encode())
-    click.get_current_context().exit(exits.code_of(result.state))
+    click.get_current_context().exit(ExitCode.of(result.state))
 
 
 def _say(message: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from cli import exits
+from cli.command_group import ExitCode
 from cli.options import config_option, json_option, settings_of
 
 _PREAMBLE = 128
@@ -76,7 +76,7 @@ def send(
             )
         )
         click.echo(f"{len(outcomes) - failed} of {len(outcomes)} files stored by {called} at {peer[0]}:{peer[1]}{extra}")
-    click.get_current_context().exit(exits.FAILED if failed else exits.DONE)
+    click.get_current_context().exit(ExitCode.FAILED if failed else ExitCode.DONE)
 
 
 def dicom_files(folder: Path) -> tuple[list[Path], int]:

@@ -1,17 +1,23 @@
-"""`corewatch up`: all programs, supervised."""
+"""`corewatch up`: all programs, supervised, and the addresses where they are reached."""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import signal
+import sys
 import threading
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.data_folder import password_file
 from cli.options import chosen_file, config_option, json_option
+from corewatch import RESEARCH_LABEL
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -23,11 +29,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-ASK_EVERY_S = 0.5
-"""How often the programs are asked whether they are ready, until they are."""
+READINESS_EVERY_S = 0.5
+"""Interval of the readiness check, until all programs are ready."""
 
-TELL_EVERY_S = 60.0
-"""How often the log names those that are not."""
+WARN_EVERY_S = 60.0
+"""Interval at which the log names the programs that are not ready."""
 
 
 @click.command()
@@ -37,10 +43,9 @@ def up(config_file: Path | None, as_json: bool) -> None:
     """Run everything, supervised, until SIGTERM or Ctrl-C.
 
     Starts the DICOM listener, the watch folders, a worker for each queue and the queue's web monitor; without `broker.url` also a
-    private Redis. A program that ends is started again. Ctrl-C twice: do not wait for work in hand.
+    private Redis. A program that ends is started again. Ctrl-C twice: do not wait for running tasks.
     """
-    from cli.lock import sole_user
-    from cli.privacy import keep_private
+    from cli.data_folder import make_private, up_lock
     from config.loading import load_settings
     from config.logging import configure_logging
 
@@ -48,53 +53,53 @@ def up(config_file: Path | None, as_json: bool) -> None:
     settings = load_settings(file)
     configure_logging(settings.log, "up")
     signals = _Signals()
-    keep_private(settings.data_dir)
-    with sole_user(settings.data_dir):
+    make_private(settings.data_dir)
+    with up_lock(settings.data_dir):
         _run(settings, file, signals, as_json=as_json)
 
 
 class _Signals:
-    """Counts SIGTERM and SIGINT: the first asks to stop, a second one to hurry."""
+    """Counts SIGTERM and SIGINT: the first stops, the second stops without waiting."""
 
     def __init__(self) -> None:
         from foundation.stopping import StopRequest
 
-        self._asked = 0
+        self._received = 0
         self.stop = StopRequest()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._asked += 1
+        self._received += 1
         self.stop.handle(number, frame)
 
     def hurry(self) -> bool:
-        return self._asked > 1
+        return self._received > 1
 
 
 def _run(settings: Settings, file: Path | None, signals: _Signals, *, as_json: bool) -> None:
     from cli.children import own_environment, programs
-    from cli.credentials import flower_password
-    from cli.health import HealthWatch, hears
+    from cli.data_folder import flower_password
+    from cli.program_health import ListenerProbe, listener_answers
     from cli.supervisor import POLL_S, Supervisor
     from jobs.app import make_app
     from jobs.embedded import EmbeddedRedis
 
-    # what the settings do not hold; the rest the programs read for themselves
+    # the programs read the settings themselves; these values are not in them
     extra = {"COREWATCH__FLOWER__PASSWORD": flower_password(settings)} if settings.flower.password is None else {}
-    kept: list[Program] = []
+    supervised: list[Program] = []
     redis: EmbeddedRedis | None = None
     if settings.broker.url is not None:
         url = settings.broker.url.get_secret_value()
     else:
         redis = EmbeddedRedis(settings.data_dir / "redis")
-        url = redis.start()  # what cannot work from the beginning is said at once, not tried again and again
+        url = redis.start()  # a broker that cannot start now is reported at once, not retried
         extra["COREWATCH__BROKER__URL"] = url
-        kept.append(_redis_program(redis))
-    kept += programs(file, own_environment(extra), portal=settings.portal is not None)
-    supervisor = Supervisor(kept)
+        supervised.append(_redis_program(redis))
+    supervised += programs(file, own_environment(extra), portal=settings.portal is not None)
+    supervisor = Supervisor(supervised)
     ready = threading.Event()
-    names = [program.name for program in kept]
+    names = [program.name for program in supervised]
     watcher = threading.Thread(
         target=_wait_until_ready,
         args=(supervisor, names, settings, make_app(url, settings.work.limits), signals.stop, ready),
@@ -103,13 +108,12 @@ def _run(settings: Settings, file: Path | None, signals: _Signals, *, as_json: b
     try:
         supervisor.step()
         watcher.start()
-        # its time limit is kept by waiting: the thread ends with the program
-        HealthWatch(lambda: hears(settings), lambda: supervisor.condemn("listen"), signals.stop.wait).start()
+        ListenerProbe(lambda: listener_answers(settings), lambda: supervisor.request_restart("listen"), signals.stop.wait).start()
         while not signals.stop.wait(POLL_S):
             supervisor.step()
             if ready.is_set():
                 ready.clear()
-                _say(settings, as_json=as_json)
+                _print_addresses(settings, as_json=as_json)
         _log.info("stopping")
     finally:
         supervisor.stop(signals.hurry)
@@ -135,28 +139,101 @@ def _redis_program(redis: EmbeddedRedis) -> Program:
 def _wait_until_ready(
     supervisor: Supervisor, names: list[str], settings: Settings, app: Any, stop: StopRequest, ready: threading.Event
 ) -> None:
-    from cli.readiness import consumed_queues, missing
+    from cli.program_health import consumed_queues, not_ready
     from daemon.lock import LOCK_FILE
 
     ports = {"listen": settings.listener.port, "flower": settings.flower.port}
     if settings.portal is not None:
         ports["portal"] = settings.portal.port
     locks = {"watch": settings.data_dir / LOCK_FILE}
-    begun = told = time.monotonic()
-    while not stop.wait(ASK_EVERY_S):
-        waiting = missing({name: supervisor.pid(name) for name in names}, ports, locks, consumed_queues(app))
+    begun = warned = time.monotonic()
+    while not stop.wait(READINESS_EVERY_S):
+        waiting = not_ready({name: supervisor.pid(name) for name in names}, ports, locks, consumed_queues(app))
         if not waiting:
             ready.set()
             return
-        if time.monotonic() - told >= TELL_EVERY_S:
-            told = time.monotonic()
-            _log.warning("not ready after %.0f s: %s; see their lines above", told - begun, ", ".join(waiting))
+        if time.monotonic() - warned >= WARN_EVERY_S:
+            warned = time.monotonic()
+            _log.warning("not ready after %.0f s: %s; see their lines above", warned - begun, ", ".join(waiting))
 
 
-def _say(settings: Settings, *, as_json: bool) -> None:
-    from cli.addresses import addresses_of, say, text_of
-
+def _print_addresses(settings: Settings, *, as_json: bool) -> None:
     addresses = addresses_of(settings)
     _log.info("ready: %s listens at %s, queue monitor at %s", addresses.ae_title, addresses.listener, addresses.flower)
-    if not say(text_of(addresses, as_json=as_json)):
+    if not write_stdout(format_addresses(addresses, as_json=as_json)):
         _log.warning("standard output cannot be written")
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Addresses of the running programs, and of the destinations."""
+
+    ae_title: str
+    listener: str
+    watch_folders: tuple[str, ...]
+    destinations: tuple[str, ...]
+    flower: str
+    flower_user: str
+    flower_password_file: str | None
+    data_dir: str
+    model: str
+    notice: str = RESEARCH_LABEL
+
+
+def addresses_of(settings: Settings) -> Addresses:
+    """Addresses from the settings."""
+    deliver, flower = settings.deliver, settings.flower
+    destinations = [f"PACS {pacs.name} ({pacs.ae_title} at {pacs.host}:{pacs.port})" for pacs in deliver.pacs]
+    if deliver.folder is not None:
+        destinations.append(f"folder {deliver.folder.path}")
+    if deliver.email is not None:
+        destinations.append(f"e-mail by {deliver.email.host}:{deliver.email.port}")
+    return Addresses(
+        ae_title=settings.listener.ae_title,
+        listener=f"{settings.listener.host}:{settings.listener.port}",
+        watch_folders=tuple(str(folder.path) for folder in settings.watch.folders),
+        destinations=tuple(destinations),
+        flower=f"http://{flower.host}:{flower.port}",
+        flower_user=flower.user,
+        flower_password_file=None if flower.password is not None else str(password_file(settings.data_dir)),
+        data_dir=str(settings.data_dir),
+        model=settings.model.name,
+    )
+
+
+def format_addresses(addresses: Addresses, *, as_json: bool) -> str:
+    """The addresses as a table, or as one line of JSON."""
+    if as_json:
+        return json.dumps(asdict(addresses)) + "\n"
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="corewatch is running", title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("DICOM listener", f"{addresses.ae_title} at {addresses.listener}")
+    for folder in addresses.watch_folders:
+        table.add_row("Watch folder", folder)
+    for destination in addresses.destinations:
+        table.add_row("Results go to", destination)
+    stored = f", password in {addresses.flower_password_file}" if addresses.flower_password_file else ""
+    table.add_row("Queue monitor", f"{addresses.flower} (user {addresses.flower_user}{stored})")
+    table.add_row("Model", addresses.model)
+    table.add_row("Data", addresses.data_dir)
+    console = Console(highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+        console.print(addresses.notice, style="yellow")
+    return captured.get()
+
+
+def write_stdout(text: str) -> bool:
+    """Write to standard output; whether that worked. A closed pipe is no reason to stop: output is then discarded."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        # the buffer would fail again at the end of the program, and change its exit code
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return False
+    return True

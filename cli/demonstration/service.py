@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 import yaml
 
 from cli.children import own_command, own_environment, spawn
-from cli.demonstration.surroundings import LOOPBACK, PACS_AE_TITLE, free_port
+from cli.demonstration.stand_ins import LOOPBACK, PACS_AE_TITLE, free_port
 from cli.supervisor import kill_group
 from config.loading import PREFIX
 from corewatch.errors import OperatorNeeded

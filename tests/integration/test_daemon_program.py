@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from cli.program_health import NotifySocket
 from cli.supervisor import Program, Supervisor
-from cli.watchdog import Watchdog
 from config.settings import Settings
 from corewatch.clock import utc_now
 from corewatch.states import CaseState
@@ -31,7 +31,7 @@ import sys
 from pathlib import Path
 from config.logging import configure_logging
 from cli.supervisor import Program, Supervisor
-from cli.watchdog import Watchdog
+from cli.program_health import NotifySocket
 from config.settings import Settings
 from corewatch.errors import RetryLater
 from daemon.main import serve
@@ -131,7 +131,7 @@ def test_a_service_manager_hears_that_it_is_ready_and_alive_until_it_hangs(start
 
 
 def test_a_supervisor_replaces_one_that_hangs(settings: Settings, start: Callable[..., Daemon]) -> None:
-    watchdog, daemons = Watchdog(limit_s=6.0), list[Daemon]()
+    watchdog, daemons = NotifySocket(limit_s=6.0), list[Daemon]()
 
     def begin() -> subprocess.Popen[bytes]:
         daemons.append(start(**watchdog.environment))

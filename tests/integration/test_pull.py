@@ -16,11 +16,11 @@ from pydicom.uid import CTImageStorage, MRImageStorage, SecondaryCaptureImageSto
 from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove
 
-from cli import exits
+from cli.checks import Level
+from cli.command_group import ExitCode
 from cli.main import corewatch
 from cli.peer_checks import sources
 from config import Settings, load_settings
-from config.checks import Level
 from corewatch.errors import RetryLater
 from dicom_listener.query import ask_count, find_series, find_studies
 from foundation.dicom_client.association import PeerAddress
@@ -97,7 +97,7 @@ def test_move(archive: Archive, tmp_path: Path, named: tuple[str, str]) -> None:
     ours = here(tmp_path, listen=archive.our_port, port=archive.orthanc.dicom)
     with running(ours.settings):
         done = ours.pull(*named, "--json")
-    assert done.exit_code == exits.DONE, done.output
+    assert done.exit_code == ExitCode.DONE, done.output
     answer = json.loads(done.stdout)
     assert answer["left_out"] == 1
     assert sorted((s["series_uid"], s["instances"], s["completed"], s["failed"]) for s in answer["series"]) == [
@@ -109,7 +109,7 @@ def test_move(archive: Archive, tmp_path: Path, named: tuple[str, str]) -> None:
 def test_get_needs_no_listener(archive: Archive, tmp_path: Path) -> None:
     ours = here(tmp_path, port=archive.orthanc.dicom, retrieve="get")
     done = ours.pull("--study", STUDY, "--from", "pacs")
-    assert done.exit_code == exits.DONE, done.output
+    assert done.exit_code == ExitCode.DONE, done.output
     assert f"CTA 1: {SLICES} of {SLICES} images" in done.stdout
     assert "2 CT series of this study; 1 of other modalities" in done.stderr
     assert stored(ours.settings) == 2 * SLICES
@@ -127,19 +127,19 @@ def test_doctor_asks_the_source(archive: Archive, tmp_path: Path, way: str) -> N
 
 def test_a_listener_that_does_not_run_is_told(archive: Archive, tmp_path: Path) -> None:
     done = here(tmp_path, listen=archive.our_port, port=archive.orthanc.dicom).pull("--study", STUDY)
-    assert done.exit_code == exits.FAILED
+    assert done.exit_code == ExitCode.FAILED
     assert "listen" in done.output
 
 
 def test_an_unknown_study_is_told(archive: Archive, tmp_path: Path) -> None:
     done = here(tmp_path, port=archive.orthanc.dicom).pull("--study", "1.2.3")
-    assert done.exit_code == exits.FAILED
+    assert done.exit_code == ExitCode.FAILED
     assert "does not know this study" in done.output
 
 
 def test_a_study_without_ct_has_nothing_to_analyse(archive: Archive, tmp_path: Path) -> None:
     done = here(tmp_path, port=archive.orthanc.dicom).pull("--study", ONLY_MR)
-    assert done.exit_code == exits.NOT_ANALYSED
+    assert done.exit_code == ExitCode.NOT_ANALYSED
     assert "no CT series" in done.stdout
 
 
@@ -156,7 +156,7 @@ def test_a_study_without_ct_has_nothing_to_analyse(archive: Archive, tmp_path: P
 )
 def test_a_request_that_cannot_be_meant(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
     done = here(tmp_path, port=104).pull(*arguments)
-    assert done.exit_code == exits.USAGE
+    assert done.exit_code == ExitCode.USAGE
     assert words in done.output
 
 
@@ -164,7 +164,7 @@ def test_no_source_in_the_settings(tmp_path: Path) -> None:
     file = tmp_path / "corewatch.yaml"
     file.write_text(yaml.safe_dump({"data_dir": str(tmp_path)}))
     done = CliRunner().invoke(corewatch, ["pull", "--study", "1.2", "--config", str(file)])
-    assert done.exit_code == exits.USAGE
+    assert done.exit_code == ExitCode.USAGE
     assert "`sources`" in done.output
 
 
@@ -175,7 +175,7 @@ def test_a_pacs_that_does_not_know_us(tool: Callable[[str], str], tmp_path: Path
         done = here(tmp_path, port=strict.dicom).pull("--study", STUDY)
     finally:
         strict.stop()
-    assert done.exit_code == exits.FAILED
+    assert done.exit_code == ExitCode.FAILED
     assert "COREWATCH" in done.output
 
 
@@ -256,7 +256,7 @@ def test_a_pacs_that_refuses_to_send(tmp_path: Path, status: int, words: str) ->
         done = here(tmp_path, port=server.socket.getsockname()[1]).pull("--study", STUDY)
     finally:
         ae.shutdown()
-    assert done.exit_code == exits.FAILED
+    assert done.exit_code == ExitCode.FAILED
     assert words in " ".join(done.output.split())
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cli.checks import Level
 from cli.detector_checks import workers
-from config.checks import Level
 from config.settings import BrokerSettings
 from corewatch.states import CaseState
 from tests.support.detect_worker import BREAKS, DAWDLES, DIES

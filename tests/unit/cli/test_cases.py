@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.casesview import age
+from cli.case_tables import age
 from cli.main import corewatch
 from corewatch import RESEARCH_LABEL
 from corewatch.arrival import Arrival, ArrivalSource

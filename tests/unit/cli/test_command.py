@@ -11,8 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from cli import exits
-from cli.lazy import Entry, LazyGroup
+from cli.command_group import CommandEntry, ExitCode, LazyGroup
 from cli.main import SECTIONS, corewatch
 from corewatch import RESEARCH_LABEL, __version__
 from corewatch.errors import ConfigurationError, NotAnalysed, OperatorNeeded, RetryLater
@@ -62,7 +61,7 @@ def test_the_version_bears_the_label() -> None:
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"], ["run"], ["cases", "list", "--limit", "0"]])
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
-    assert invoke(*arguments).exit_code == exits.USAGE
+    assert invoke(*arguments).exit_code == ExitCode.USAGE
 
 
 @pytest.mark.parametrize(
@@ -94,7 +93,7 @@ def test_a_defect_is_reported_with_its_traceback_and_exits_with_4(
 
     monkeypatch.setattr("config.loading.load_settings", fail)
     result = invoke("config", "show")
-    assert result.exit_code == exits.FAILED
+    assert result.exit_code == ExitCode.FAILED
     assert result.output == "Error: unexpected error: ZeroDivisionError: oh\n"
     assert "Traceback" in caplog.text
 
@@ -109,7 +108,7 @@ def test_a_case_that_fails_is_still_one_json_object(tmp_path: Path) -> None:
     (tmp_path / "out" / "result.json").write_text('{"state": "delivered"}')  # of an earlier case
     command = [sys.executable, "-c", script, str(tmp_path), "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == exits.FAILED
+    assert done.returncode == ExitCode.FAILED
     answer = json.loads(done.stdout)
     assert (answer["state"], answer["reason"], answer["notice"]) == ("failed", None, RESEARCH_LABEL)
     assert json.loads((tmp_path / "out" / "result.json").read_text()) == answer
@@ -118,13 +117,13 @@ def test_a_case_that_fails_is_still_one_json_object(tmp_path: Path) -> None:
 
 
 def test_an_entry_that_is_no_command_is_a_defect() -> None:
-    group = LazyGroup("g", sections={"A": {"x": Entry("help", "cli.exits:DONE")}})
+    group = LazyGroup("g", sections={"A": {"x": CommandEntry("help", "cli.command_group:ExitCode")}})
     assert isinstance(CliRunner().invoke(group, ["x"]).exception, SystemExit)
 
 
 @pytest.mark.parametrize(("state", "code"), [(CaseState.DELIVERED, 0), (CaseState.NOT_ANALYSED, 3), (CaseState.FAILED, 4)])
 def test_exit_codes_of_a_case(state: CaseState, code: int) -> None:
-    assert exits.code_of(state) == code
+    assert ExitCode.of(state) == code
 
 
 class TestConfig:
@@ -165,11 +164,11 @@ class TestConfig:
         file = tmp_path / "wrong.yaml"
         file.write_text("listener: {port: 99999}\nlistner: {}\n")
         result = invoke("config", "check", "--config", str(file))
-        assert result.exit_code == exits.USAGE
+        assert result.exit_code == ExitCode.USAGE
         assert "listener.port" in result.output
         assert "listner: unknown key" in result.output
         answer = invoke("config", "check", "--json", "--config", str(file))
-        assert (answer.exit_code, json.loads(answer.output)["valid"]) == (exits.USAGE, False)
+        assert (answer.exit_code, json.loads(answer.output)["valid"]) == (ExitCode.USAGE, False)
 
     def test_check_of_a_good_file(self, file: Path) -> None:
         result = invoke("config", "check", "--config", str(file))

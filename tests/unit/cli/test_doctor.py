@@ -14,10 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 from cli import checks
-from cli.demonstration.surroundings import PACS_AE_TITLE, PacsStandIn, free_port
+from cli.checks import Check, Level, services, system
+from cli.demonstration.stand_ins import PACS_AE_TITLE, PacsStandIn, free_port
 from cli.main import corewatch
-from config import checks as system
-from config.checks import Check, Level
 from config.settings import Settings
 
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
@@ -75,14 +74,14 @@ class TestFolders:
             raise PermissionError(13, "Permission denied")
 
         (tmp_path / "data").mkdir()
-        monkeypatch.setattr("config.checks.tempfile.TemporaryFile", refuse)
+        monkeypatch.setattr("cli.checks.system.tempfile.TemporaryFile", refuse)
         assert level(system.data_folder(settings_in(tmp_path))) is Level.ERROR
 
     @pytest.mark.parametrize(("free_gib", "expected"), [(1, Level.ERROR), (2, Level.ERROR), (20, Level.WARNING), (21, Level.OK)])
     def test_free_space_against_reserve_and_retention(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_gib: int, expected: Level
     ) -> None:
-        monkeypatch.setattr("config.checks.shutil.disk_usage", lambda _: Usage(0, 0, free_gib * 1024**3))
+        monkeypatch.setattr("cli.checks.system.shutil.disk_usage", lambda _: Usage(0, 0, free_gib * 1024**3))
         assert level(system.free_space(settings_in(tmp_path))) is expected
 
     def test_every_watched_folder_is_looked_at(self, tmp_path: Path) -> None:
@@ -151,7 +150,7 @@ class TestListener:
     def test_another_program_on_the_port_is_an_error(
         self, tmp_path: Path, taken_port: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(checks, "_LIMIT_S", 0.3)
+        monkeypatch.setattr(services, "_LIMIT_S", 0.3)
         settings = settings_in(tmp_path, listener={"port": taken_port, "host": "127.0.0.1"})
         assert level(checks.listener(settings), "listener") is Level.ERROR
 
@@ -181,7 +180,7 @@ class TestQueue:
     def test_another_program_on_the_monitors_port_is_an_error(
         self, tmp_path: Path, taken_port: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(checks, "_LIMIT_S", 0.3)
+        monkeypatch.setattr(services, "_LIMIT_S", 0.3)
         assert level(checks.monitor(settings_in(tmp_path, flower={"port": taken_port}))) is Level.ERROR
         assert level(checks.monitor(settings_in(tmp_path, flower={"port": free_port()}))) is Level.OK
 
@@ -269,7 +268,7 @@ class TestDevice:
     def trial(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
         problems: dict[str, str | None] = {"cpu": None, "gpu": None}
         monkeypatch.setattr("worker.models.device_probe.problem_of", lambda device, _environment: problems[device])
-        monkeypatch.setattr("cli.detector_checks.gpus", lambda: 1)
+        monkeypatch.setattr("cli.checks.analysis.gpus", lambda: 1)
         return problems
 
     def check(self, folder: Path, **model: Any) -> Check:
@@ -290,7 +289,7 @@ class TestDevice:
         found = self.check(tmp_path, device="gpu")
         assert (found.level, found.found) == (Level.ERROR, "TensorFlow finds no GPU")
         assert "model.device: cpu" in found.remedy
-        monkeypatch.setattr("cli.detector_checks.gpus", lambda: 0)
+        monkeypatch.setattr("cli.checks.analysis.gpus", lambda: 0)
         assert self.check(tmp_path, device="gpu").found == "the driver shows no GPU"
 
     def test_a_fallback_is_never_silent(self, tmp_path: Path, trial: dict[str, str | None]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from cli import exits
+from cli.command_group import ExitCode
 from cli.main import corewatch
 from worker.models.manifest import MANIFEST_NAME, read_manifest, sha256_of
 from worker.models.registry import BUILTIN_DIR
@@ -29,7 +29,7 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
 @pytest.fixture
 def installed(invoke: Invoke, tmp_path: Path) -> Path:
     """Folder of the model `mine`."""
-    assert invoke("install", WEIGHTS, "--name", "mine").exit_code == exits.DONE
+    assert invoke("install", WEIGHTS, "--name", "mine").exit_code == ExitCode.DONE
     return tmp_path / "data" / "models" / "mine"
 
 
@@ -85,7 +85,7 @@ def test_the_list_shows_what_is_in_use_and_what_is_broken(invoke: Invoke, instal
 
 def test_a_model_that_changed_does_not_verify(invoke: Invoke, installed: Path) -> None:
     assert invoke("verify", "mine").output == "mine: sound\n"
-    assert invoke("verify").exit_code == exits.DONE
+    assert invoke("verify").exit_code == ExitCode.DONE
     weights = installed / read_manifest(installed).weights
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -93,20 +93,20 @@ def test_a_model_that_changed_does_not_verify(invoke: Invoke, installed: Path) -
 
     result = invoke("verify")
 
-    assert result.exit_code == exits.FAILED
+    assert result.exit_code == ExitCode.FAILED
     assert "phantom-demo: sound" in result.output
     assert "mine: model mine: weights-" in result.output
     assert "is not the file that was installed" in result.output
     found = {line["name"]: line["sound"] for line in json.loads(invoke("verify", "--json").output)}
     assert found == {"phantom-demo": True, "mine": False}
     invoke("install", WEIGHTS, "--name", "mine")
-    assert invoke("verify").exit_code == exits.DONE, "as the message advises"
+    assert invoke("verify").exit_code == ExitCode.DONE, "as the message advises"
 
 
 def test_a_model_that_is_not_there_does_not_verify(invoke: Invoke) -> None:
     result = invoke("verify", "absent")
 
-    assert result.exit_code == exits.FAILED
+    assert result.exit_code == ExitCode.FAILED
     assert "there is no model 'absent' (there are: phantom-demo)" in result.output
 
 
@@ -126,7 +126,7 @@ def test_a_model_that_is_not_there_does_not_verify(invoke: Invoke) -> None:
 def test_what_cannot_be_installed_is_told_in_one_line(invoke: Invoke, words: tuple[str, ...], message: str, tmp_path: Path) -> None:
     result = invoke("install", *words)
 
-    assert result.exit_code == exits.USAGE
+    assert result.exit_code == ExitCode.USAGE
     assert message in result.output
     assert result.output.startswith("Error: ")
     assert result.output.count("\n") == 1

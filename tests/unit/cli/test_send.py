@@ -17,7 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from cli.commands.model import default_name
 from cli.commands.send import dicom_files
 from cli.demonstration.report import problems_of
-from cli.demonstration.surroundings import PACS_AE_TITLE, MailSink, PacsStandIn, free_port
+from cli.demonstration.stand_ins import PACS_AE_TITLE, MailSink, PacsStandIn, free_port
 from cli.main import corewatch
 from corewatch.casefolder import CaseFolder
 from corewatch.states import CaseState, DeliveryState

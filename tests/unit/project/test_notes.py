@@ -11,7 +11,7 @@ import pytest
 from PIL import ImageDraw
 
 import worker.stages.prepare as stage
-from cli.casesview import notes_of
+from cli.case_tables import notes_of
 from config.settings import Settings
 from corewatch.casefolder import CaseFolder
 from corewatch.errors import NotAnalysed

@@ -1,7 +1,4 @@
-"""Startup checks that need the operating system only. Small and independent: each says what it found, and what to do about it.
-
-The checks that need a network, the queue or a model are in `cli.checks`.
-"""
+"""Checks of the operating system: packages, clock, data folder, free disk, watch folders, inotify limits."""
 
 from __future__ import annotations
 
@@ -12,65 +9,12 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from cli.checks.report import Check
 from config.settings import Settings
-from corewatch.errors import CorewatchError
-
-
-class Level(StrEnum):
-    """How bad it is."""
-
-    OK = "ok"
-    WARNING = "warning"
-    """It works, but not as well or as long as it should."""
-    ERROR = "error"
-    """Cases will not get through."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What one check found.
-
-    Attributes
-    ----------
-    subject
-        What was looked at.
-    found
-        The state it is in.
-    remedy
-        What to do; empty where the level is `OK`.
-    """
-
-    level: Level
-    subject: str
-    found: str
-    remedy: str = ""
-
-    @classmethod
-    def ok(cls, subject: str, found: str) -> Check:
-        """All is well."""
-        return cls(Level.OK, subject, found)
-
-    @classmethod
-    def warning(cls, subject: str, found: str, remedy: str) -> Check:
-        """Something to look at."""
-        return cls(Level.WARNING, subject, found, remedy)
-
-    @classmethod
-    def error(cls, subject: str, found: str, remedy: str) -> Check:
-        """Something to put right."""
-        return cls(Level.ERROR, subject, found, remedy)
-
-    @classmethod
-    def of_error(cls, subject: str, error: CorewatchError, remedy: str) -> Check:
-        """A level-`ERROR` check from an exception; `remedy` counts where the exception knows none."""
-        return cls.error(subject, error.problem, error.remedy or remedy)
-
 
 IMPORT_NAMES: Final = (
     "cli",
@@ -79,6 +23,7 @@ IMPORT_NAMES: Final = (
     "corewatch",
     "daemon",
     "dicom_listener",
+    "foundation",
     "jobs",
     "ledger",
     "outputs",
@@ -211,7 +156,7 @@ def newest_file_time(folder: Path) -> datetime | None:
 
 def import_names(names: Iterable[str] = IMPORT_NAMES) -> Check:
     """Our packages are the ones that are imported, not another distribution's of the same name."""
-    ours = Path(__file__).resolve().parents[1]
+    ours = Path(__file__).resolve().parents[2]
     foreign = []
     for name in names:
         spec = importlib.util.find_spec(name)

@@ -1,4 +1,4 @@
-"""Cases as tables for people and as JSON for programs. Free of patient data except the series UID in the details."""
+"""Cases as tables for people and as JSON for programs. Without patient data; the details hold the series UID."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PLAIN_WIDTH = 132
 
 
 def age(elapsed: timedelta) -> str:
-    """How long ago, in the largest unit that fits: `12 s`, `3 min`, `5 h`, `9 d`."""
+    """Age in the largest unit that fits: `12 s`, `3 min`, `5 h`, `9 d`."""
     seconds = max(0, int(elapsed.total_seconds()))
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
@@ -42,8 +42,8 @@ def age(elapsed: timedelta) -> str:
     return f"{seconds} s"
 
 
-def why(case: Case) -> str:
-    """Why the case ended without a result, in a sentence; empty otherwise."""
+def ending_reason(case: Case) -> str:
+    """Sentence that says why the case ended without a result; empty where it did not."""
     if case.reason is not None:
         return str(NotAnalysed(case.reason, case.detail))
     if case.superseded_by is not None:
@@ -54,7 +54,7 @@ def why(case: Case) -> str:
 
 
 def notes_of(folder: Path) -> list[str]:
-    """What a person should know of the series, from the case's `result.json`; empty where there is none."""
+    """Notes on the series from the case's `result.json`; empty where there is none."""
     try:
         notes = json.loads((folder / "result.json").read_bytes()).get("notes", [])
     except (OSError, ValueError, AttributeError):
@@ -68,7 +68,7 @@ def summary_of(case: Case) -> dict[str, Any]:
         "case_id": case.case_id,
         "state": str(case.state),
         "reason": None if case.reason is None else str(case.reason),
-        "reason_text": why(case) or None,
+        "reason_text": ending_reason(case) or None,
         "remedy": None if case.reason is None else case.reason.remedy,
         "created_at": case.created_at.isoformat(),
         "updated_at": case.updated_at.isoformat(),
@@ -129,7 +129,7 @@ def print_list(found: Sequence[Case], now: datetime, limit: int) -> None:
             case.side or "",
             "" if case.core_ml is None else f"{case.core_ml:.1f}",
             Text("ALERT", style="bold red") if case.alert else "",
-            why(case),
+            ending_reason(case),
         )
     console.print(table)
     if len(found) == limit:
@@ -144,8 +144,8 @@ def print_details(case: Case, deliveries: Sequence[Delivery], history: Sequence[
     facts.add_column(overflow="fold")
     facts.add_row("Case", f"{case.case_id}, revision {case.revision}")
     facts.add_row("State", _styled(case.state))
-    if why(case):
-        facts.add_row("Reason", why(case))
+    if ending_reason(case):
+        facts.add_row("Reason", ending_reason(case))
     if case.reason is not None:
         facts.add_row("What to do", case.reason.remedy)
     for note in notes_of(folder):

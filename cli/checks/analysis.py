@@ -1,11 +1,11 @@
-"""Startup checks of what estimates the core: its models, the device, and the workers that run."""
+"""Checks of the analysis: installed models, the compute device, running detect workers."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
 
-from config.checks import Check
+from cli.checks.report import Check
 from config.settings import Settings
 from corewatch.errors import ConfigurationError
 from corewatch.states import Stage
@@ -72,8 +72,8 @@ def gpus() -> int:
 
 def workers(settings: Settings) -> Iterator[Check]:
     """No worker of the detect queue is without its model; nothing where none runs."""
-    from cli.broker import broker_url
-    from cli.readiness import worker_queues
+    from cli.data_folder import broker_url
+    from cli.program_health import worker_queues
     from jobs.app import make_app
     from jobs.embedded import answers
     from jobs.names import QUEUE_OF

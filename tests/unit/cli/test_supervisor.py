@@ -9,8 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.supervision import FIRST_DELAY_S, HEALTHY_AFTER_S, LONGEST_DELAY_S, failures_after_exit, restart_delay_s
-from cli.supervisor import Program, Supervisor
+from cli.supervisor import (
+    FIRST_DELAY_S,
+    HEALTHY_AFTER_S,
+    LONGEST_DELAY_S,
+    Program,
+    Supervisor,
+    failures_after_exit,
+    restart_delay_s,
+)
 from corewatch.errors import ConfigurationError
 
 
@@ -47,15 +54,15 @@ class FakeProcess:
 
 @dataclass
 class FakeWatchdog:
-    """Silent when it is told to be, until the program begins anew."""
+    """Hangs when the test says so, until the next start."""
 
     silent: bool = False
     closed: bool = False
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         self.silent = False
 
-    def is_silent(self) -> bool:
+    def hangs(self) -> bool:
         return self.silent
 
     def close(self) -> None:
@@ -167,7 +174,7 @@ def test_one_that_hangs_is_killed_once_and_started_again() -> None:
     watchdog.silent = True
     world.run(supervisor, 5)
     assert world.journal == ["start watch", "start listen", "kill 1", "start watch"]
-    supervisor.condemn("listen")
+    supervisor.request_restart("listen")
     world.run(supervisor, 5)
     assert world.journal[4:] == ["kill 2", "start listen"]
     supervisor.stop()
@@ -224,7 +231,7 @@ def test_a_program_that_does_not_answer_is_killed_and_started_again() -> None:
     world = World()
     supervisor = world.supervise(world.program("listen"), world.program("watch"))
     world.journal.clear()
-    supervisor.condemn("listen")
+    supervisor.request_restart("listen")
     world.run(supervisor, 2)
     assert world.journal == ["kill 1", "start listen"]
     world.run(supervisor, 60)
@@ -234,7 +241,7 @@ def test_a_program_that_does_not_answer_is_killed_and_started_again() -> None:
 def test_one_that_has_ended_meanwhile_is_only_started_again() -> None:
     world = World()
     supervisor = world.supervise(world.program("listen"))
-    supervisor.condemn("listen")
+    supervisor.request_restart("listen")
     world.processes[1].status = 1
     world.run(supervisor, 3)
     assert world.journal == ["start listen", "start listen"]

@@ -1,43 +1,16 @@
-"""Startup checks that need the network, the queue, the ledger or a model. Independent of each other, each bounded in time."""
+"""Checks of corewatch's own services on this machine: listener, broker, ledger, queue monitor, portal."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 
-from cli.detector_checks import device, model, workers
-from cli.peer_checks import commitment, sources
-from config.checks import Check, system_checks
+from cli.checks.report import Check
 from config.settings import Settings
-from corewatch.destinations import ONLY_NOTICES
 from corewatch.errors import ConfigurationError, CorewatchError
 
 _LIMIT_S = 5.0
-
-
-def all_checks(settings: Settings, now: datetime) -> Iterator[Check]:
-    """Run every check, one after the other. One that breaks is reported as an error and stops no other."""
-    yield from system_checks(settings, now)
-    for subject, check in (
-        ("listener", listener),
-        ("broker", broker),
-        ("ledger", ledger),
-        ("model", model),
-        ("device", device),
-        ("detect worker", workers),
-        ("sources", sources),
-        ("destinations", destinations),
-        ("commitment", commitment),
-        ("queue monitor", monitor),
-        ("portal", portal),
-        ("audit", audit),
-    ):
-        try:
-            yield from check(settings)
-        except Exception as error:
-            yield Check.error(subject, f"the check itself failed: {type(error).__name__}: {error}", "report this, with the log")
 
 
 def listener(settings: Settings) -> Iterator[Check]:
@@ -79,7 +52,7 @@ def listener(settings: Settings) -> Iterator[Check]:
 
 def broker(settings: Settings) -> Iterator[Check]:
     """The queue's transport answers."""
-    from cli.broker import broker_url
+    from cli.data_folder import broker_url
     from jobs.embedded import answers, redis_server
 
     subject, private = "broker", settings.broker.url is None
@@ -135,29 +108,6 @@ def ledger(settings: Settings) -> Iterator[Check]:
         )
 
 
-def destinations(settings: Settings) -> Iterator[Check]:
-    """Every destination answers: C-ECHO, a login at the mail server, a file in the results folder."""
-    from worker.delivery.destinations import destinations_of
-
-    known = destinations_of(settings)
-    if not known:
-        yield Check.error(
-            "destinations", "there are none: results would go nowhere", "set deliver.pacs, deliver.folder or deliver.email"
-        )
-    for name, destination in known.items():
-        if name in ONLY_NOTICES:  # the same server as `email` and `webhook`
-            continue
-        subject = f"to {name}"
-        try:
-            destination.check()
-        except CorewatchError as error:
-            yield Check.of_error(subject, error, f"correct deliver.{name}")
-        else:
-            yield Check.ok(subject, "answers")
-    if settings.deliver.email is None:
-        yield Check.warning("to e-mail", "no mail server is set: nobody is alerted", "set deliver.email")
-
-
 def monitor(settings: Settings) -> Iterator[Check]:
     """The web monitor's port is free, or a web server has it."""
     subject, flower = "queue monitor", settings.flower
@@ -197,21 +147,6 @@ def portal(settings: Settings) -> Iterator[Check]:
         yield Check.warning(subject, f"nothing listens at {ours.host}:{ours.port}", "run `corewatch up` or `corewatch portal`")
     else:
         yield Check.ok(subject, f"{ours.host}:{ours.port} is served; readers of mails come by {ours.url}")
-
-
-def audit(settings: Settings) -> Iterator[Check]:
-    """The audit record repository answers over TLS that can be trusted."""
-    to = settings.audit.syslog
-    if to is None:
-        return
-    from daemon.upkeep.syslog import send
-
-    try:
-        send(to, ())
-    except CorewatchError as error:
-        yield Check.of_error("audit", error, "correct audit.syslog")
-    else:
-        yield Check.ok("audit", f"the audit repository at {to.host}:{to.port} answers")
 
 
 def _can_bind(host: str, port: int) -> bool:

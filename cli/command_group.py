@@ -1,24 +1,42 @@
-"""A click group whose commands are imported when they run, and that turns our errors into one line and an exit code."""
+"""Click group of `corewatch`: commands are imported when they run, errors end as one line on standard error and an exit code."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from importlib import import_module
 from typing import Any
 
 import click
 
-from cli import exits
 from corewatch.errors import ConfigurationError, CorewatchError, NotAnalysed
+from corewatch.states import CaseState
 
 _log = logging.getLogger(__name__)
 
 
+class ExitCode(IntEnum):
+    """Exit codes of `corewatch`, for scripts and service managers."""
+
+    DONE = 0
+    USAGE = 2
+    """The command line or the settings cannot work (click's own code for usage errors too)."""
+    NOT_ANALYSED = 3
+    FAILED = 4
+
+    @classmethod
+    def of(cls, state: CaseState) -> ExitCode:
+        """Exit code of a command that ran one case to `state`."""
+        if state is CaseState.NOT_ANALYSED:
+            return cls.NOT_ANALYSED
+        return cls.FAILED if state is CaseState.FAILED else cls.DONE
+
+
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One command: its line in the help, and where it is (`module:attribute`)."""
+class CommandEntry:
+    """One command: its line in the help, and its place (`module:attribute`)."""
 
     help: str
     target: str
@@ -27,23 +45,23 @@ class Entry:
 class UsageProblem(click.ClickException):
     """The command line or the settings cannot work: one line on standard error."""
 
-    exit_code = exits.USAGE
+    exit_code = ExitCode.USAGE
 
 
 class NotAnalysedProblem(click.ClickException):
     """The case cannot or must not be analysed: one line on standard error."""
 
-    exit_code = exits.NOT_ANALYSED
+    exit_code = ExitCode.NOT_ANALYSED
 
 
 class FailedProblem(click.ClickException):
-    """Something else than the settings went wrong: one line on standard error."""
+    """The command failed for another reason than its settings: one line on standard error."""
 
-    exit_code = exits.FAILED
+    exit_code = ExitCode.FAILED
 
 
 class LazyGroup(click.Group):
-    """Commands under headings.
+    """Commands under headings, imported lazily.
 
     Parameters
     ----------
@@ -51,7 +69,7 @@ class LazyGroup(click.Group):
         Heading -> name of the command -> entry, in the order of the help.
     """
 
-    def __init__(self, *args: Any, sections: Mapping[str, Mapping[str, Entry]], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, sections: Mapping[str, Mapping[str, CommandEntry]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._sections = sections
         self._entries = {name: entry for section in sections.values() for name, entry in section.items()}
@@ -80,7 +98,7 @@ class LazyGroup(click.Group):
                 formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; errors of ours leave as one line, everything else with its traceback and exit code 4."""
+        """Run the command; a `CorewatchError` ends as one line, any other with its traceback in the log and exit code 4."""
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):

@@ -1,0 +1,38 @@
+"""Checks of `corewatch doctor`. Each is small, independent of the others, bounded in time, and names the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from cli.checks.analysis import device, model, workers
+from cli.checks.peers import audit, commitment, destinations, sources
+from cli.checks.report import Check, Level
+from cli.checks.services import broker, ledger, listener, monitor, portal
+from cli.checks.system import system_checks
+from config.settings import Settings
+
+__all__ = ["Check", "Level", "all_checks"]
+
+
+def all_checks(settings: Settings, now: datetime) -> Iterator[Check]:
+    """Run every check, one after the other. One that breaks is reported as an error and stops no other."""
+    yield from system_checks(settings, now)
+    for subject, check in (
+        ("listener", listener),
+        ("broker", broker),
+        ("ledger", ledger),
+        ("model", model),
+        ("device", device),
+        ("detect worker", workers),
+        ("sources", sources),
+        ("destinations", destinations),
+        ("commitment", commitment),
+        ("queue monitor", monitor),
+        ("portal", portal),
+        ("audit", audit),
+    ):
+        try:
+            yield from check(settings)
+        except Exception as error:
+            yield Check.error(subject, f"the check itself failed: {type(error).__name__}: {error}", "report this, with the log")
