@@ -17,9 +17,9 @@ from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove
 
 from cli.checks import Level
+from cli.checks.peers import sources
 from cli.command_group import ExitCode
 from cli.main import corewatch
-from cli.peer_checks import sources
 from config import Settings, load_settings
 from corewatch.errors import RetryLater
 from dicom_listener.query import ask_count, find_series, find_studies

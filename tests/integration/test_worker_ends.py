@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from cli.checks import Level
-from cli.detector_checks import workers
+from cli.checks.analysis import workers
 from config.settings import BrokerSettings
 from corewatch.states import CaseState
 from tests.support.detect_worker import BREAKS, DAWDLES, DIES

@@ -106,7 +106,7 @@ def test_without_its_model_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.slow
 def test_without_a_gpu_the_gpu_is_an_error_before_anything_is_begun(tmp_path: Path) -> None:
-    from cli.detector_checks import gpus
+    from cli.checks.analysis import gpus
 
     head = tmp_path / "head.nii.gz"
     head.write_bytes(b"no NIfTI")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.detector_checks import gpus
+from cli.checks.analysis import gpus
 from corewatch.errors import ConfigurationError
 from worker.models import install_model
 from worker.models.adapters import ADAPTERS
