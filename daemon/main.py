@@ -23,8 +23,8 @@ from daemon.upkeep.dispatcher import Dispatcher, Publish
 from daemon.upkeep.escalation import LOOK_EVERY_S, Escalating
 from daemon.upkeep.reconciler import Reconciler
 from daemon.upkeep.retention import Retention
-from daemon.watch.folder import WatchFolder
-from daemon.watch.refused_drops import RefusedDrops
+from daemon.watch.folder import WatchFolders
+from daemon.watch.rejection import RejectionRecorder
 from foundation.clock_watch import NONE, ClockWatch
 from foundation.durable import make_folders
 from foundation.service_manager import ServiceManager
@@ -105,10 +105,10 @@ def serve(
     log.info("stopped")
 
 
-def _parts(ledger: Ledger, settings: Settings, publish: Publish, expected: ExpectedCounts) -> tuple[list[Part], WatchFolder]:
+def _parts(ledger: Ledger, settings: Settings, publish: Publish, expected: ExpectedCounts) -> tuple[list[Part], WatchFolders]:
     dispatcher = Dispatcher(ledger.outbox, publish)
     assembler, retention = Assembler(ledger, settings, expected=expected), Retention(ledger, settings)
-    reconciler, refused = Reconciler(ledger), RefusedDrops(ledger, settings)
+    reconciler, refused = Reconciler(ledger), RejectionRecorder(ledger, settings)
     commitment = Commitment(ledger, settings, send_over_network(settings))
 
     clocks = {name: ClockWatch() for name in ("assembler", "reconciler", "retention")}
@@ -143,7 +143,7 @@ def _parts(ledger: Ledger, settings: Settings, publish: Publish, expected: Expec
     ]
     if settings.audit.syslog is not None:
         parts.append(Part("audit", Auditing(ledger, settings, settings.audit.syslog).step, PASS_ON_EVERY_S))
-    return parts, WatchFolder(settings, refused.report)
+    return parts, WatchFolders(settings, refused.record)
 
 
 class Health:

@@ -16,7 +16,7 @@ from corewatch.reasons import Reason
 from daemon.intake.admission import Admission
 from daemon.intake.arrivals import ArrivalFolders, OpenArrival, PastArrival, abandoned, arrival_in, closing_in
 from daemon.intake.indexing import ReadInstance, Unreadable, content_of, index_file
-from daemon.intake.same_instance import mends, same_image
+from daemon.intake.instance_checks import completes, same_instance
 from ledger.intake import IndexedFile
 from ledger.spool import ALIGNED_FILE, instance_files, write_closing
 from ledger.store import Ledger
@@ -249,15 +249,15 @@ class Taking:
     def _on_disk(self, relative: str) -> bool:
         return (self._received / relative).exists()
 
-    def _same_image(self, first: str, second: str) -> bool:
+    def _same_instance(self, first: str, second: str) -> bool:
         try:
-            return same_image(self._received / first, self._received / second)
+            return same_instance(self._received / first, self._received / second)
         except OSError:
             return False
 
-    def _mends(self, first: str, second: str) -> bool:
+    def _completes(self, first: str, second: str) -> bool:
         try:
-            return mends(self._received / first, self._received / second)
+            return completes(self._received / first, self._received / second)
         except OSError:
             return False
 
@@ -277,7 +277,7 @@ class Taking:
             return
         try:
             taken = self._ledger.intake.take(
-                arrival.arrival, rows, on_disk=self._on_disk, same_image=self._same_image, mends=self._mends
+                arrival.arrival, rows, on_disk=self._on_disk, same_image=self._same_instance, mends=self._completes
             )
         except (OperationalError, InterfaceError):
             raise  # the database is away: the same step again, later

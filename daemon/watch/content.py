@@ -1,4 +1,4 @@
-"""What a dropped file is: a DICOM instance, an already aligned head, or nothing for us, with the reason."""
+"""Classification of a dropped file: a DICOM instance, an aligned head, or neither, with the reason."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from conversion.elements import FewReads, deflated_from
 from conversion.nifti import check_aligned
 from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
-from daemon.watch.limits import DropLimits
+from daemon.watch.scan import DropLimits
 
 HEAD_BYTES = 132
-"""Enough of a file to see what it may be: DICOM's preamble and prefix (PS3.10 7.1)."""
+"""First bytes that classify a file: DICOM's preamble and prefix (PS3.10 7.1)."""
 ALIGNED_SUFFIX = ".nii.gz"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _OTHER_ARCHIVES = (b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 """First bytes of RAR, 7z, gzip, bzip2, xz and Zstandard."""
 _SOP_INSTANCE_UID = 0x00080018
 _UIDS_WITHIN = 65_536
-"""Bytes of a deflated data set that are inflated: its UIDs come within its first few elements."""
+"""Bytes of a deflated data set that are inflated: its UIDs are among its first few elements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +59,23 @@ class LeftOut:
     reason: str
 
 
-def may_be_of_use(name: str, head: bytes) -> bool:
-    """Whether a file is worth reading whole, going by its name and first `HEAD_BYTES` bytes."""
+def may_be_useful(name: str, head: bytes) -> bool:
+    """Whether a file is read completely, decided by its name and first `HEAD_BYTES` bytes."""
     return head[128:132] == b"DICM" or name.lower().endswith(ALIGNED_SUFFIX) or _starts_like_bare_dicom(head)
 
 
 def read_content(name: str, data: bytes) -> InstanceFile | AlignedFile | LeftOut | None:
-    """Return what the file is; None for a DICOMDIR, which is an index of other files and no loss."""
+    """Classify a file; None for a DICOMDIR, which is only an index of other files."""
     if name.lower().endswith(ALIGNED_SUFFIX):
         reason = aligned_problem(data)
         return AlignedFile(data) if reason is None else LeftOut(name, reason)
-    if not may_be_of_use(name, data[:HEAD_BYTES]):
-        return LeftOut(name, unknown_reason(name, data[:HEAD_BYTES]))
+    if not may_be_useful(name, data[:HEAD_BYTES]):
+        return LeftOut(name, not_dicom_reason(name, data[:HEAD_BYTES]))
     return _read_dicom(name, data)
 
 
 def size_problem(name: str, size: int, limits: DropLimits) -> str | None:
-    """What speaks against reading a file of `size` bytes whole; None where nothing does."""
+    """Why a file of `size` bytes is too large to be read; None where it is not."""
     is_aligned = name.lower().endswith(ALIGNED_SUFFIX)
     largest = limits.aligned_bytes if is_aligned else limits.instance_bytes
     if size <= largest:
@@ -83,8 +83,8 @@ def size_problem(name: str, size: int, limits: DropLimits) -> str | None:
     return f"The file is too large: it has {size / 1024**2:,.0f} MB, and {largest / 1024**2:,.0f} MB are allowed."
 
 
-def unknown_reason(name: str, head: bytes) -> str:
-    """Why a file that is neither DICOM nor aligned NIfTI, going by its name and first `HEAD_BYTES` bytes, is left out."""
+def not_dicom_reason(name: str, head: bytes) -> str:
+    """Why a file that is neither DICOM nor aligned NIfTI is left out, by its name and first `HEAD_BYTES` bytes."""
     if head.startswith(_ZIP):
         return "A zip within a zip is not unpacked; drop it by itself."
     if head.startswith(_OTHER_ARCHIVES):
@@ -95,14 +95,14 @@ def unknown_reason(name: str, head: bytes) -> str:
 
 
 def aligned_problem(data: bytes) -> str | None:
-    """What speaks against the bytes of a `.nii.gz` as an already aligned head; None where nothing does.
+    """Why the bytes of a `.nii.gz` are not an aligned head; None where they are one.
 
-    The check is that of the stage that reads it, so that what is taken here is not refused there.
+    The check is the one of the stage that reads the file, so that no file passes here and fails there.
     """
     try:
         check_aligned(data)
     except NotAnalysed as error:
-        # the sentence of an unreadable file speaks of DICOM
+        # the sentence for unreadable files says DICOM
         return error.detail if error.reason is Reason.UNREADABLE else f"{error.reason.sentence} {error.detail}"
     return None
 
@@ -130,7 +130,7 @@ def _read_dicom(name: str, data: bytes) -> InstanceFile | LeftOut | None:
         if not sop_instance or not sop_class:
             return LeftOut(name, "The file has no SOP Instance UID or SOP Class UID.")
         return InstanceFile(sop_instance, (*_missing_header(dataset, data, sop_class, sop_instance), data))
-    except Exception as error:  # whatever pydicom raises on bytes from anywhere: the file is unreadable, the others go on
+    except Exception as error:  # pydicom raises many types on arbitrary bytes: this file is unreadable, the others are still read
         return LeftOut(name, f"The file cannot be read as DICOM ({type(error).__name__}).")
 
 
@@ -152,7 +152,7 @@ def _deflated_start(data: bytes) -> Dataset | None:
 
 
 def _missing_header(dataset: Any, data: bytes, sop_class: str, sop_instance: str) -> tuple[bytes, ...]:
-    """What a file needs in front to be a DICOM file: nothing, a preamble, or also the File Meta Information (PS3.10 7.1)."""
+    """What must precede the bytes to make a DICOM file: nothing, a preamble, or also File Meta Information (PS3.10 7.1)."""
     if data[128:132] == b"DICM":
         return ()
     preamble = bytes(128) + b"DICM"

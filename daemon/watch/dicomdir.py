@@ -1,4 +1,4 @@
-"""The index of a CD or DVD: which files a DICOMDIR names (PS3.3 F.3, PS3.10 8.6), and which of them are not there."""
+"""DICOMDIR, the index of a CD or DVD: which files it names (PS3.3 F.3, PS3.10 8.6), and which of them are missing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydicom import dcmread
 from conversion.elements import deflated_from
 
 INDEX_NAME = "DICOMDIR"
-LARGEST_INDEX_BYTES = 64 * 1024**2
-"""An examination of ten thousand images has an index of 5 MB."""
+MAX_INDEX_BYTES = 64 * 1024**2
+"""A study of ten thousand instances has an index of 5 MB."""
 
 _RECORDS = 0x00041220
 _FILE_ID = 0x00041500
@@ -23,17 +23,17 @@ def is_index(name: str) -> bool:
 
 
 def referenced_files(name: str, data: bytes) -> frozenset[str]:
-    """Paths of the files that an index names, as `comparable` writes them; nothing where it cannot be read.
+    """Paths of the files that an index names, in the form of `comparable`; empty where it cannot be read.
 
     Parameters
     ----------
     name
-        Its own path within the drop: the files lie relative to its folder.
+        Path of the index within the drop: the paths in it are relative to its folder.
     """
     try:
-        # a damaged index is no reason to do without the images
+        # a damaged index must not keep the images out
         if deflated_from(BytesIO(data)) is not None:
-            return frozenset()  # never written so (PS3.10 8.6), and the reader would inflate all of it
+            return frozenset()  # PS3.10 8.6 forbids it, and the reader would inflate all of it
         records = dcmread(BytesIO(data), force=True, specific_tags=[_RECORDS]).get(_RECORDS)
         ids = [record.get(_FILE_ID) for record in (() if records is None else records.value)]
         parts = [i.value for i in ids if i is not None and i.value]
@@ -45,7 +45,7 @@ def referenced_files(name: str, data: bytes) -> frozenset[str]:
 
 
 def comparable(name: str) -> str:
-    """A path as copying programs leave it alone: ISO 9660 has capitals and a version, what was copied often has neither."""
+    """A path in a form that survives copying: ISO 9660 has capitals and a version, a copy often has neither."""
     return name.replace("\\", "/").upper().removesuffix(";1").rstrip(".")
 
 
@@ -56,6 +56,6 @@ def count_missing(referenced: Iterable[str], names: Iterable[str]) -> int:
 
 
 def missing_reason(count: int) -> str:
-    """What is said of a CD of which some files were not copied."""
+    """The reason for a CD of which some files were not copied."""
     files = "One file" if count == 1 else f"{count} files"
     return f"{files} that it names {'is' if count == 1 else 'are'} missing: the copy of the medium is not complete."

@@ -1,4 +1,4 @@
-"""File events as hints: they make a scan come earlier, nothing depends on them."""
+"""File system events (inotify): they only make the next scan earlier, nothing depends on them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "virtiofs", "sshfs"}
 )
-"""Types of file systems whose changes by other machines raise no events here."""
+"""File system types that raise no events for changes by other machines."""
 INOTIFY_REMEDY = (
     "raise fs.inotify.max_user_watches and fs.inotify.max_user_instances (sysctl -w fs.inotify.max_user_instances=1024, and in "
     "/etc/sysctl.d to keep it), or set watch.polling: always"
@@ -42,11 +42,11 @@ _CHANGES: list[type[FileSystemEvent]] = [
     FileModifiedEvent,
     FileMovedEvent,
 ]
-"""Without the events of mere looking, which every scan of ours would cause."""
+"""Without open and read events, which our own scans would cause."""
 _MOUNTS = Path("/proc/self/mountinfo")
 
 
-class _Hint(FileSystemEventHandler):
+class _WakeOnEvent(FileSystemEventHandler):
     def __init__(self, wake: threading.Event) -> None:
         self._wake = wake
 
@@ -54,11 +54,11 @@ class _Hint(FileSystemEventHandler):
         self._wake.set()
 
 
-class Hints:
-    """Sets a folder's event when something changes in it, where the system can tell.
+class FolderEvents:
+    """Wakes a folder's thread when something changes in the folder, where the file system raises events.
 
-    Only the folders themselves are watched, not what is in them: one watch each, however much is dropped. Polling needs nothing
-    here: the folders are scanned again and again in any case.
+    Subfolders are not watched: one inotify watch per folder, however much is dropped. Polling needs nothing here, since the folders
+    are scanned periodically in any case.
     """
 
     def __init__(
@@ -73,38 +73,38 @@ class Hints:
         self._observer: BaseObserver | None = None
 
     def start(self) -> None:
-        """Begin to listen for events, or say why the folders are polled instead.
+        """Start listening for events, or log why the folders are polled instead.
 
         Raises
         ------
         ConfigurationError
-            Events cannot be had although the settings forbid polling.
+            Events are not available although the settings forbid polling.
         """
         if self._polling == "always":
             return
         folders = [f for f in self._wakes if self._polling == "never" or file_system(f) not in NETWORK_FILE_SYSTEMS]
         for folder in set(self._wakes) - set(folders):
-            log.info("watch_polling", folder=str(folder), reason="a network file system does not tell what other machines change")
+            log.info("watch_polling", folder=str(folder), reason="network file systems raise no events for remote changes")
         if not folders:
             return
         observer: BaseObserver | None = None
         try:
             observer = self._make_observer()
             for folder in folders:
-                observer.schedule(_Hint(self._wakes[folder]), str(folder), event_filter=_CHANGES)
+                observer.schedule(_WakeOnEvent(self._wakes[folder]), str(folder), event_filter=_CHANGES)
             observer.start()
         except OSError as error:
             if observer is not None:
-                observer.stop()  # also gives back what it took without having started
+                observer.stop()  # also frees the watches of an observer that has not started
             remedy = INOTIFY_REMEDY if error.errno in (errno.ENOSPC, errno.EMFILE) else "set watch.polling: always"
             if self._polling == "never":
-                raise ConfigurationError(f"watch.polling: never, but file events cannot be had ({error}): {remedy}") from error
-            log.warning("watch_polling", reason=f"file events cannot be had: {error}", remedy=remedy)
+                raise ConfigurationError(f"watch.polling: never, but file events are not available ({error}): {remedy}") from error
+            log.warning("watch_polling", reason=f"file events are not available: {error}", remedy=remedy)
             return
         self._observer = observer
 
     def stop(self) -> None:
-        """Listen no more; returns when its threads have ended."""
+        """Stop listening; returns when the observer's threads have ended."""
         if self._observer is not None:
             self._observer.stop()
             self._observer.join()
@@ -112,7 +112,7 @@ class Hints:
 
 
 def file_system(folder: Path, mounts: Path = _MOUNTS) -> str:
-    """Type of the file system a folder lies on (such as `ext4`), from a file like Linux's mountinfo; empty where unknown."""
+    """File system type of a folder (such as `ext4`), read from Linux's mountinfo; empty where unknown."""
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -122,7 +122,7 @@ def file_system(folder: Path, mounts: Path = _MOUNTS) -> str:
     for line in lines:
         fields, _, rest = line.partition(" - ")
         point = Path(fields.split()[4].encode().decode("unicode_escape"))
-        # of mounts on the same point the last one counts
+        # of several mounts on the same point the last one is visible
         if target.is_relative_to(point) and len(point.parts) >= len(best.parts):
             best, kind = point, rest.split()[0]
     return kind.removeprefix("fuse.")

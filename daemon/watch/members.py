@@ -1,4 +1,4 @@
-"""The files of a drop one by one, from the disk or out of a zip. Nothing is unpacked to disk, no link is followed."""
+"""Files of a drop, read one by one from the disk or out of a zip. Nothing is unpacked to disk, no link is followed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from conversion.media import DAMAGED, ZIP_ERRORS, ArchiveLimits, check_entries, 
 from corewatch.errors import CorewatchError, NotAnalysed, RetryLater
 from daemon.watch.content import HEAD_BYTES, LeftOut
 from daemon.watch.dicomdir import is_index
-from daemon.watch.limits import LIMITS, DropLimits
 from daemon.watch.recipients import is_recipients
-from daemon.watch.scan import Drop, Entry, EntryKind, is_hidden, is_partial
+from daemon.watch.scan import DEFAULT_LIMITS, Drop, DropEntry, DropLimits, EntryKind, is_hidden, is_partial
 
 PERMISSIONS_REMEDY = (
     "It belongs to another user: let corewatch's user in (chmod -R g+rwX, or once for all a default ACL on the watched folder: "
@@ -32,7 +31,7 @@ _ZIP_ERRORS = (*ZIP_ERRORS, OSError)
 
 
 class DropRejected(CorewatchError):
-    """The whole drop is refused.
+    """The whole drop is rejected.
 
     Parameters
     ----------
@@ -49,12 +48,12 @@ class DropRejected(CorewatchError):
 
 
 class DropIncomplete(DropRejected):
-    """A part of the drop is missing that may still come: it is waited for, then the drop is refused or taken without it.
+    """A part of the drop is missing and may still be copied: the inbox waits, then rejects the drop or ingests it without the part.
 
     Parameters
     ----------
     only
-        Name of the drop that lacks something, where several are taken together.
+        Name of the incomplete drop, where several are ingested together.
     """
 
     def __init__(self, reason: str, only: str | None = None) -> None:
@@ -63,12 +62,12 @@ class DropIncomplete(DropRejected):
 
 
 class DropChanged(RetryLater):
-    """The drop changed while it was read: it was not settled after all, and is looked at again later."""
+    """The drop changed while it was read, so it had not settled; it is retried later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file: its name within the drop, its size in bytes, its first bytes, and how to get all of it."""
+    """One file of a drop: its name within the drop, its size in bytes, its first bytes, and a function that reads all of it."""
 
     name: str
     size: int
@@ -76,26 +75,26 @@ class Member:
     read: Callable[[], bytes]
 
 
-def _first(name: str) -> int:
-    """What is read first: who gets the results, then what says which files there are to be."""
+def _read_order(name: str) -> int:
+    """Recipients first, then the index of a CD, then all else."""
     return 0 if is_recipients(name) else 1 if is_index(name) else 2
 
 
-def members(drop: Drop, limits: DropLimits = LIMITS) -> Iterator[Member | LeftOut]:
-    """Every file of a drop, recipients and index first; those that cannot be taken come as `LeftOut` with the reason.
+def members(drop: Drop, limits: DropLimits = DEFAULT_LIMITS) -> Iterator[Member | LeftOut]:
+    """Every file of a drop, recipients and index first; those that cannot be ingested as `LeftOut` with the reason.
 
     Raises
     ------
     DropRejected
-        It holds too many files, or is a zip that is damaged, encrypted, or made to do harm.
+        It holds too many files, or is a zip that is damaged, encrypted, or malicious.
     DropIncomplete
-        It is a zip that lacks its end.
+        It is a zip without its end record.
     DropChanged
-        A file is not the one that was seen when the folder was scanned.
+        A file differs from what the scan saw.
     """
     if drop.too_many:
         raise DropRejected(f"It holds more than {limits.files:,} files; the settings (watch.max_files) allow no more.")
-    for entry in sorted(drop.entries, key=lambda e: _first(e.name)):
+    for entry in sorted(drop.entries, key=lambda e: _read_order(e.name)):
         if entry.kind is EntryKind.UNREADABLE:
             yield LeftOut(entry.name, f"It is a folder that may not be read. {PERMISSIONS_REMEDY}")
         elif entry.kind is not EntryKind.FILE:
@@ -106,7 +105,7 @@ def members(drop: Drop, limits: DropLimits = LIMITS) -> Iterator[Member | LeftOu
             yield from _file_members(entry, limits, loose=not drop.is_folder)
 
 
-def _file_members(entry: Entry, limits: DropLimits, *, loose: bool) -> Iterator[Member | LeftOut]:
+def _file_members(entry: DropEntry, limits: DropLimits, *, loose: bool) -> Iterator[Member | LeftOut]:
     try:
         head = read_file(entry, HEAD_BYTES)
     except PermissionError:
@@ -120,13 +119,13 @@ def _file_members(entry: Entry, limits: DropLimits, *, loose: bool) -> Iterator[
         yield LeftOut(entry.name, "A zip within a folder is not unpacked; drop it by itself.")
 
 
-def read_file(entry: Entry, count: int | None = None) -> bytes:
+def read_file(entry: DropEntry, count: int | None = None) -> bytes:
     """Return the first `count` bytes of a file, or all.
 
     Raises
     ------
     DropChanged
-        It is gone, cannot be read, or is not the same file any more.
+        It was removed, cannot be read, or is no longer the same file.
     """
     with open_entry(entry) as stream:
         try:
@@ -138,13 +137,13 @@ def read_file(entry: Entry, count: int | None = None) -> bytes:
         return data
 
 
-def open_entry(entry: Entry) -> IO[bytes]:
-    """Open a file without following a link that was put in its place, and without waiting for a pipe's writer.
+def open_entry(entry: DropEntry) -> IO[bytes]:
+    """Open a file. Never follows a link that replaced it, nor blocks on a pipe.
 
     Raises
     ------
     DropChanged
-        It is gone, or not a file any more.
+        It was removed, or is no longer a regular file.
     """
     try:
         descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -159,17 +158,17 @@ def open_entry(entry: Entry) -> IO[bytes]:
     return stream
 
 
-def zip_members(entry: Entry, limits: DropLimits = LIMITS) -> Iterator[Member | LeftOut]:
+def zip_members(entry: DropEntry, limits: DropLimits = DEFAULT_LIMITS) -> Iterator[Member | LeftOut]:
     """The files of a zip, read one at a time from the archive itself.
 
     Raises
     ------
     DropRejected
-        The archive is damaged, encrypted, or made to do harm.
+        The archive is damaged, encrypted, or malicious.
     DropIncomplete
-        It has no end: it may still be on its way.
+        It has no end record: it may still be uploaded.
     DropChanged
-        What looks like damage is that somebody writes it anew.
+        It looks damaged because somebody is writing it again.
     """
     if entry.size > limits.archive.total_bytes:
         raise DropRejected(f"The zip is too large: {limits.archive.total_bytes / 1024**3:g} GiB are allowed (watch.max_zip_gib).")
@@ -180,24 +179,24 @@ def zip_members(entry: Entry, limits: DropLimits = LIMITS) -> Iterator[Member | 
             with zipfile.ZipFile(stream) as archive:
                 infos = [i for i in archive.infolist() if not i.is_dir()]
                 check_archive(infos, entry.size, limits.archive)
-                for info in sorted(infos, key=lambda i: _first(i.filename)):
+                for info in sorted(infos, key=lambda i: _read_order(i.filename)):
                     if not any(is_hidden(part) for part in PurePosixPath(info.filename).parts):
                         yield _zip_member(archive, info, entry)
         except _ZIP_ERRORS as error:
             raise _damaged_or_changed(entry) from error
 
 
-def unpacked_bytes(entry: Entry) -> int:
-    """What the files of a zip need when they are unpacked, going by its table of contents; its own size where it cannot be read."""
+def unpacked_bytes(entry: DropEntry) -> int:
+    """Unpacked size of a zip in bytes, by its central directory; its own size where that cannot be read."""
     try:
         with open_entry(entry) as stream, zipfile.ZipFile(stream) as archive:
             return sum(info.file_size for info in archive.infolist())
     except (*_ZIP_ERRORS, DropChanged):
-        return entry.size  # it is judged, and refused with its reason, when it is taken
+        return entry.size  # it is judged, and rejected with its reason, when it is ingested
 
 
 def has_end(stream: IO[bytes]) -> bool:
-    """Whether a zip has the record that ends it (APPNOTE 4.3.16), which is written last."""
+    """Whether a zip has its end of central directory record (APPNOTE 4.3.16), which is written last."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, size - _END_WITHIN))
     found = _END_OF_ZIP in stream.read(_END_WITHIN)
@@ -205,8 +204,8 @@ def has_end(stream: IO[bytes]) -> bool:
     return found
 
 
-def check_archive(infos: list[zipfile.ZipInfo], archive_bytes: int, limits: ArchiveLimits = LIMITS.archive) -> None:
-    """Refuse archives that are made to do harm, going by their table of contents.
+def check_archive(infos: list[zipfile.ZipInfo], archive_bytes: int, limits: ArchiveLimits = DEFAULT_LIMITS.archive) -> None:
+    """Reject malicious archives, by their central directory.
 
     Raises
     ------
@@ -225,21 +224,21 @@ def check_archive(infos: list[zipfile.ZipInfo], archive_bytes: int, limits: Arch
         raise DropRejected(error.detail) from error
 
 
-def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, entry: Entry) -> Member:
+def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, entry: DropEntry) -> Member:
     with archive.open(info) as stream:
         head = stream.read(HEAD_BYTES)
-    # a stream ends at the size that the table of contents gives, so an entry cannot unpack to more than was checked
+    # a stream ends at the size in the central directory, so an entry cannot unpack to more than was checked
     return Member(info.filename, info.file_size, head, partial(_read_zipped, archive, info, entry))
 
 
-def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, entry: Entry) -> bytes:
+def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, entry: DropEntry) -> bytes:
     try:
         return archive.read(info)
     except _ZIP_ERRORS as error:
         raise _damaged_or_changed(entry) from error
 
 
-def _damaged_or_changed(entry: Entry) -> DropRejected | DropChanged:
+def _damaged_or_changed(entry: DropEntry) -> DropRejected | DropChanged:
     try:
         changed = _changed(entry.path.lstat(), entry)
     except OSError:
@@ -247,5 +246,5 @@ def _damaged_or_changed(entry: Entry) -> DropRejected | DropChanged:
     return DropChanged() if changed else DropRejected(DAMAGED)
 
 
-def _changed(status: os.stat_result, entry: Entry) -> bool:
+def _changed(status: os.stat_result, entry: DropEntry) -> bool:
     return (status.st_size, status.st_mtime_ns) != (entry.size, entry.mtime_ns)

@@ -1,23 +1,72 @@
-"""What lies in a watched folder. Only looks: nothing is opened, no link is followed."""
+"""Directory scan of a watched folder: its drops, and the limits on what is read of one.
+
+A scan opens no file and follows no link.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 
-from daemon.watch.limits import LIMITS, DropLimits
+from config.intake import WatchSettings
+from conversion.media import ArchiveLimits
 
 PROCESSED = "processed"
 REJECTED = "rejected"
 PARTIAL_SUFFIXES = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".download", "~")
-"""Ends of the names that copying programs use until a file is whole (WinSCP, rsync, browsers, editors)."""
-MOST_LISTED = 1_000_000
-"""Entries of one folder that are looked at: a listing must not take all memory."""
+"""Suffixes that copying programs use until a file is complete (WinSCP, rsync, browsers, editors)."""
+MAX_LISTED = 1_000_000
+"""Entries read of one folder: a listing must not use up the memory."""
+MIB = 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class DropLimits:
+    """Limits of one drop: what people and programs drop is not trusted.
+
+    Attributes
+    ----------
+    instance_bytes
+        Of one DICOM file, which is read into memory.
+    aligned_bytes
+        Of one `.nii.gz`, which is read into memory too.
+    files
+        Files of a drop, of any kind.
+    depth
+        Nested folders.
+    archive
+        Of a zip, after unpacking.
+    """
+
+    instance_bytes: int = 2048 * MIB
+    aligned_bytes: int = 256 * MIB
+    files: int = 100_000
+    depth: int = 32
+    archive: ArchiveLimits = field(default_factory=ArchiveLimits)
+
+    @classmethod
+    def from_settings(cls, watch: WatchSettings) -> DropLimits:
+        """The limits that the settings give."""
+        return cls(
+            instance_bytes=int(watch.max_instance_mib * MIB),
+            aligned_bytes=int(watch.max_aligned_mib * MIB),
+            files=watch.max_files,
+            depth=watch.max_depth,
+            archive=ArchiveLimits(
+                files=watch.max_files,
+                total_bytes=int(watch.max_zip_gib * 1024 * MIB),
+                ratio=watch.max_zip_ratio,
+            ),
+        )
+
+
+DEFAULT_LIMITS = DropLimits()
+"""The limits of the settings' defaults."""
 
 
 class EntryKind(StrEnum):
@@ -31,15 +80,15 @@ class EntryKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One file of a drop.
+class DropEntry:
+    """One directory entry of a drop.
 
     Attributes
     ----------
     name
-        Path within the drop, parts joined with `/`; for a loose file its name.
+        Path within the drop, parts joined with `/`; of a loose file its name.
     mtime_ns
-        Time of change of content, nanoseconds since 1970.
+        Modification time, nanoseconds since 1970.
     """
 
     path: Path
@@ -51,19 +100,19 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """A thing at the top of a watched folder: a file, or a folder with all that is in it."""
+    """What somebody put into a watched folder: a file, or a folder with everything in it."""
 
     path: Path
     is_folder: bool
-    entries: tuple[Entry, ...]
+    entries: tuple[DropEntry, ...]
     unfinished: bool
-    """A file in it is still being written, going by its name, or is empty."""
+    """One of its files is empty, or its name says that it is still being written."""
     too_many: bool = False
-    """It holds more files than are allowed; `entries` are the first ones that were found."""
+    """It holds more files than are allowed; `entries` are the first ones found."""
 
     @property
     def name(self) -> str:
-        """Its name in the watched folder. May hold a patient's name: never logged."""
+        """Its name in the watched folder. May contain a patient's name: never logged."""
         return self.path.name
 
     @property
@@ -73,12 +122,12 @@ class Drop:
 
     @property
     def signature(self) -> tuple[tuple[str, str, int, int], ...]:
-        """Changes whenever a file of the drop does."""
+        """Changes whenever a file of the drop changes."""
         return tuple((e.name, str(e.kind), e.size, e.mtime_ns) for e in self.entries)
 
 
 def is_hidden(name: str) -> bool:
-    """Whether programs made this file for themselves, not a person for us."""
+    """Whether a program made this file for itself, not a person for corewatch."""
     return name.startswith(".") or name.lower() in {"thumbs.db", "desktop.ini", "__macosx"}
 
 
@@ -87,15 +136,15 @@ def is_partial(name: str) -> bool:
     return name.lower().endswith(PARTIAL_SUFFIXES)
 
 
-def scan(folder: Path, limits: DropLimits = LIMITS) -> list[Drop]:
+def scan(folder: Path, limits: DropLimits = DEFAULT_LIMITS) -> list[Drop]:
     """All drops in a watched folder, sorted by name.
 
-    Hidden and partial names are not drops, nor is a folder without files: it may be about to be filled.
+    Hidden and partial names are no drops. A folder without files is none either: it may be filled soon.
 
     Raises
     ------
     OSError
-        The folder is gone or cannot be read.
+        The folder was removed or cannot be read.
     """
     drops = []
     with os.scandir(folder) as listing:
@@ -111,18 +160,18 @@ def scan(folder: Path, limits: DropLimits = LIMITS) -> list[Drop]:
     return sorted(drops, key=lambda d: d.name)
 
 
-def _walk(top: os.DirEntry[str], depth: int) -> Iterator[Entry]:
-    """All files below a folder. A list of folders, not recursion: whoever makes folders decides how deep they go."""
+def _walk(top: os.DirEntry[str], depth: int) -> Iterator[DropEntry]:
+    """All files below a folder. Iterative: the depth is chosen by people that are not trusted."""
     folders = [(top.path, "", depth)]
     while folders:
         path, prefix, left = folders.pop()
         try:
             with os.scandir(path) as listing:
-                items = list(islice(listing, MOST_LISTED))
+                items = list(islice(listing, MAX_LISTED))
         except FileNotFoundError:
             continue  # moved away since it was listed
         except OSError:
-            yield Entry(Path(path), prefix or top.name, EntryKind.UNREADABLE, 0, 0)
+            yield DropEntry(Path(path), prefix or top.name, EntryKind.UNREADABLE, 0, 0)
             continue
         for item in items:
             name = f"{prefix}/{item.name}" if prefix else item.name
@@ -133,15 +182,15 @@ def _walk(top: os.DirEntry[str], depth: int) -> Iterator[Entry]:
             elif left > 1:
                 folders.append((item.path, name, left - 1))
             else:
-                yield Entry(Path(item.path), name, EntryKind.TOO_DEEP, 0, 0)
+                yield DropEntry(Path(item.path), name, EntryKind.TOO_DEEP, 0, 0)
 
 
-def _entry(item: os.DirEntry[str], name: str) -> Iterator[Entry]:
+def _entry(item: os.DirEntry[str], name: str) -> Iterator[DropEntry]:
     try:
         status = item.stat(follow_symlinks=False)
     except FileNotFoundError:
         return
-    yield Entry(Path(item.path), name, _kind(status.st_mode), status.st_size, status.st_mtime_ns)
+    yield DropEntry(Path(item.path), name, _kind(status.st_mode), status.st_size, status.st_mtime_ns)
 
 
 def _kind(mode: int) -> EntryKind:
@@ -150,5 +199,5 @@ def _kind(mode: int) -> EntryKind:
     return EntryKind.LINK if stat.S_ISLNK(mode) else EntryKind.SPECIAL
 
 
-def _unfinished(entry: Entry) -> bool:
+def _unfinished(entry: DropEntry) -> bool:
     return entry.kind is EntryKind.FILE and (entry.size == 0 or is_partial(entry.name))

@@ -1,4 +1,4 @@
-"""Faults of the surroundings of a watched folder: a share that is gone, a disk that is full."""
+"""Errors of a watched folder's share or disk, each logged once when it begins and once when it is over."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import structlog
 log = structlog.get_logger()
 
 
-class Trouble:
-    """Logs the beginning and the end of a fault of the surroundings, not its every occurrence."""
+class ShareErrors:
+    """Logs the begin and the end of each error, not every occurrence."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -19,19 +19,19 @@ class Trouble:
         self._seen: set[str] = set()
 
     def begin(self) -> None:
-        """A poll begins."""
+        """Begin a poll."""
         self._seen = set()
 
     def enter(self, event: str, detail: str) -> None:
-        """A fault was met."""
+        """Report an error of this poll."""
         if event not in self._known and event not in self._seen:
             log.error(event, folder=self._folder, detail=detail)
         self._seen.add(event)
 
     def end(self) -> None:
-        """A poll has ended: what was not met again is over."""
+        """End a poll: errors that did not occur in it are over."""
         for event in self._known - self._seen:
-            log.info("watch_trouble_over", folder=self._folder, trouble=event)
+            log.info("share_error_over", folder=self._folder, error=event)
         self._known = frozenset(self._seen)
 
 

@@ -21,8 +21,7 @@ from daemon.intake.assembler import SINGLES_AFTER, Assembler
 from daemon.upkeep.dispatcher import Dispatcher
 from daemon.upkeep.reconciler import Reconciler
 from daemon.upkeep.retention import GIB, Retention
-from daemon.watch.inbox import RejectedDrop
-from daemon.watch.refused_drops import RefusedDrops
+from daemon.watch.rejection import RejectedDrop, RejectionRecorder
 from ledger.cases import Case
 from ledger.database import QUEUE_LEASE_S
 from ledger.store import Ledger
@@ -166,29 +165,29 @@ def test_ended_cases_are_left_alone(site: Site) -> None:
 def test_a_refused_drop_is_one_case_however_often_it_is_reported(
     site: Site, monkeypatch: pytest.MonkeyPatch, room: str, method: str
 ) -> None:
-    refused = RefusedDrops(site.ledger, site.settings)
+    refused = RejectionRecorder(site.ledger, site.settings)
     folder = site.settings.watch.folders[0].path
     drop = RejectedDrop(folder, "0123456789", "a" * 20, "It holds no DICOM images.", site.clock())
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         patch.setattr(getattr(site.ledger, room), method, lambda *_: 1 / 0)
-        refused.report(drop)
-    refused.report(replace(drop, rejected_at=site.clock.tick(5)))
-    RefusedDrops(site.ledger, site.settings).report(drop)
+        refused.record(drop)
+    refused.record(replace(drop, rejected_at=site.clock.tick(5)))
+    RejectionRecorder(site.ledger, site.settings).record(drop)
     (case,) = site.ledger.cases.find()
     assert (case.state, case.detail) == (S.NOT_ANALYSED, "It holds no DICOM images.")
     assert [d.destination for d in site.ledger.deliveries.of(case.case_id)] == ["folder"]
-    refused.report(replace(drop, occurrence="b" * 20))
+    refused.record(replace(drop, occurrence="b" * 20))
     assert len(site.ledger.cases.find()) == 2, "dropped once more"
 
 
 def test_a_refused_drop_whose_case_could_not_be_ended_is_ended_later(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused, assembler = RefusedDrops(site.ledger, site.settings), Assembler(site.ledger, site.settings)
+    refused, assembler = RejectionRecorder(site.ledger, site.settings), Assembler(site.ledger, site.settings)
     assembler.step(site.clock())
     drop = RejectedDrop(site.settings.watch.folders[0].path, "0123456789", "a" * 20, "It holds nothing.", site.clock())
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         patch.setattr(site.ledger.deliveries, "plan", lambda *_, **__: 1 / 0)
-        refused.report(drop)
-    refused.report(drop)
+        refused.record(drop)
+    refused.record(drop)
     assembler.step(site.clock.tick(SINGLES_AFTER.total_seconds()))
     (case,) = site.ledger.cases.find()
     assert (case.state, case.detail) == (S.NOT_ANALYSED, "It holds nothing.")

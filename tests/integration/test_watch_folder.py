@@ -12,10 +12,9 @@ import pytest
 import daemon.watch.folder
 from config.intake import ListenerSettings, WatchedFolder, WatchSettings
 from config.settings import Settings
-from daemon.watch.folder import WatchFolder
-from daemon.watch.inbox import RejectedDrop
-from daemon.watch.limits import DropLimits
-from daemon.watch.scan import Drop, scan
+from daemon.watch.folder import WatchFolders
+from daemon.watch.rejection import RejectedDrop
+from daemon.watch.scan import Drop, DropLimits, scan
 from tests.support.listener import arrivals, captured_logs, closing, ct_slice, file_bytes, images
 from tests.support.net import wait_for
 
@@ -31,7 +30,7 @@ def test_drops_become_arrivals(tmp_path: Path, polling: Literal["auto", "always"
     settings = make(tmp_path, polling, rescan_s)
     rejected: list[RejectedDrop] = []
     before = set(threading.enumerate())
-    watch = WatchFolder(settings, rejected.append)
+    watch = WatchFolders(settings, rejected.append)
     watch.start()
     try:
         source = tmp_path / "source"
@@ -65,7 +64,7 @@ def test_a_folder_that_is_filled_after_it_was_seen_empty_does_not_wait_for_the_r
         return scan(folder, limits)
 
     monkeypatch.setattr("daemon.watch.inbox.scan", look)
-    watch = WatchFolder(settings, lambda _drop: None)
+    watch = WatchFolders(settings, lambda _drop: None)
     watch.start()
     try:
         series.mkdir()
@@ -89,7 +88,7 @@ def test_a_folder_that_hangs_keeps_no_other_waiting_nor_the_end(tmp_path: Path, 
     monkeypatch.setattr("daemon.watch.inbox.scan", hangs)
     monkeypatch.setattr("daemon.watch.folder.STOP_TIMEOUT_S", 1.0)
     before = set(threading.enumerate())
-    watch = WatchFolder(settings, lambda _drop: None)
+    watch = WatchFolders(settings, lambda _drop: None)
     watch.start()
     try:
         assert inside.wait(20)
@@ -109,7 +108,7 @@ def test_what_lay_there_at_the_start_is_taken(tmp_path: Path) -> None:
     settings = make(tmp_path, "never", 600.0)
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "x").write_bytes(file_bytes(ct_slice(1)))
-    watch = WatchFolder(settings, lambda _drop: None)
+    watch = WatchFolders(settings, lambda _drop: None)
     watch.start()
     try:
         wait_for("the arrival", lambda: settings.received_dir.exists() and arrivals(settings), seconds=20)

@@ -41,7 +41,7 @@ _LEDGER_DELIVERIES: Final = (
 
 TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "corewatch/arrival.py": ("tests/contract/test_ledger_intake.py",),
-    "corewatch/atna.py": ("tests/unit/corewatch/test_atna.py", "tests/unit/daemon/test_auditing.py"),
+    "corewatch/atna.py": ("tests/unit/corewatch/test_atna.py", "tests/unit/daemon/test_audit_forwarding.py"),
     "corewatch/casefolder.py": ("tests/unit/corewatch/test_values.py", "tests/unit/worker/test_leftovers.py"),
     "corewatch/storage_commitment.py": ("tests/unit/corewatch/test_commitment.py", "tests/contract/test_ledger_commitments.py"),
     "corewatch/completeness.py": ("tests/unit/corewatch/test_completeness.py",),

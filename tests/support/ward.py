@@ -10,7 +10,8 @@ from typing import Any
 
 from config.intake import ListenerSettings, WatchedFolder, WatchSettings
 from config.settings import Settings
-from daemon.watch.inbox import Inbox, RejectedDrop
+from daemon.watch.inbox import Inbox
+from daemon.watch.rejection import RejectedDrop
 from tests.support.listener import ct_slice, file_bytes
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

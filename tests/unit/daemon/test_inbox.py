@@ -13,8 +13,9 @@ import pytest
 
 import daemon.watch.inbox
 from corewatch.geometry import NETWORK_SHAPE, NETWORK_TO_RAS
-from daemon.watch.inbox import LOOSE_PATIENCE_S, RETRY_S, UNFINISHED_SETTLE_S, drop_id
-from daemon.watch.limits import LIMITS
+from daemon.watch.inbox import LOOSE_WAIT_S, RETRY_S, UNFINISHED_SETTLE_S
+from daemon.watch.rejection import drop_id
+from daemon.watch.scan import DEFAULT_LIMITS
 from tests.support.listener import captured_logs
 from tests.support.ward import NOW, SETTLE_S, STAMP, Ward, image
 
@@ -79,7 +80,7 @@ def test_loose_files_wait_for_one_that_is_still_coming_but_not_for_ever(ward: Wa
     growing.write_bytes(b"x")
     ward.poll()
     waited = 0.0
-    while waited <= LOOSE_PATIENCE_S:
+    while waited <= LOOSE_WAIT_S:
         with growing.open("ab") as stream:
             stream.write(b"x")
         ward.poll(1.0)
@@ -224,8 +225,8 @@ def huge(path: Path, start: bytes, size: int) -> None:
 @pytest.mark.parametrize(
     ("name", "start", "size"),
     [
-        ("film.dcm", bytes(128) + b"DICM", LIMITS.instance_bytes + 1),
-        ("head.nii.gz", b"\x1f\x8b", LIMITS.aligned_bytes + 1),
+        ("film.dcm", bytes(128) + b"DICM", DEFAULT_LIMITS.instance_bytes + 1),
+        ("head.nii.gz", b"\x1f\x8b", DEFAULT_LIMITS.aligned_bytes + 1),
         ("disk.img", b"", 10**12),
         ("all.zip", b"PK\x03\x04", 10**12),
     ],
@@ -244,7 +245,7 @@ def test_a_file_that_is_too_large_is_refused_and_stops_no_other(ward: Ward, name
 def test_a_file_that_is_too_large_is_left_out_of_a_folder(ward: Ward) -> None:
     (ward.path / "series").mkdir()
     (ward.path / "series" / "1").write_bytes(image(1))
-    huge(ward.path / "series" / "film.dcm", bytes(128) + b"DICM", LIMITS.instance_bytes + 1)
+    huge(ward.path / "series" / "film.dcm", bytes(128) + b"DICM", DEFAULT_LIMITS.instance_bytes + 1)
     huge(ward.path / "series" / "email.txt", b"me@example.org", 10**9)
     ward.settle()
     assert [(a["files"], a["email"]) for a in ward.arrivals()] == [([image(1)], ["ward@hospital.example"])]

@@ -1,11 +1,9 @@
-"""Whether two files of one SOP Instance UID hold the same image, though their bytes differ.
+"""Checks on files of SOP instances: truncated, the same instance in another encoding, the complete copy of a truncated one.
 
-A PACS may write what it has received in another way: another implementation's meta header, implicit instead of explicit VRs,
-private elements more or less. That is no other image. It counts as the same when patient, study, geometry and everything that gives
-the pixels their meaning are equal, and the pixels are, byte for byte. Only uncompressed pixels are compared: decoders of compressed
-ones are the worker's, whose end by a damaged file stops nobody else. Multi-frame objects are not compared either.
-
-And whether the second file holds the whole of an image of which the first one holds a part.
+A PACS may write an instance in another way than it received it: another implementation's meta header, implicit instead of explicit
+VRs, other private elements. Two files count as the same instance when patient, study, geometry and everything that gives the pixels
+their meaning are equal, and the pixels are equal byte for byte. Only uncompressed single frames are compared: decoders run in the
+worker alone, where a damaged file that ends the process stops nothing else.
 """
 
 from __future__ import annotations
@@ -14,14 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from conversion.elements import Header, damage_is_unreadable, read_header, text, unsigned
+from conversion.elements import DEFLATED, Header, damage_is_unreadable, read_header, text, unsigned
 from conversion.headers import INSTANCE_TAGS, instance_of
 from corewatch.errors import NotAnalysed
-from daemon.intake.truncation import cut_short
 
 IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
 _CHUNK: Final = 1 << 20
+_TAIL_BYTES: Final = 1 << 20
+_DELIMITER: Final = b"\xfe\xff\xdd\xe0\0\0\0\0"
+"""Sequence Delimitation Item after the last fragment (PS3.5 A.4)."""
 
 _IDENTITY: Final = (
     0x00080050,  # Accession Number
@@ -39,37 +39,57 @@ _FORMAT: Final = (0x00280002, 0x00280100, 0x00280101, 0x00280102, 0x00280103)
 """Samples per Pixel, Bits Allocated, Bits Stored, High Bit, Pixel Representation (PS3.3 C.7.6.3)."""
 
 
-def same_image(first: Path, second: Path) -> bool:
-    """Whether both files hold the same image; False wherever that cannot be said for sure.
+def is_truncated(path: Path, header: Header) -> bool:
+    """Whether a file ends before its pixel data does, by the stated length, or by the delimiter of encapsulated pixel data.
+
+    A copy that pauses or broke off looks like a complete one otherwise. False for a file without pixel data, and for a deflated
+    one, whose size says nothing.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read now.
+    """
+    pixels, size = header.pixels, path.stat().st_size
+    if pixels is None or header.transfer_syntax_uid == DEFLATED:
+        return False
+    if pixels.length is not None:
+        return pixels.offset + pixels.length > size
+    with path.open("rb") as file:
+        file.seek(max(pixels.offset, size - _TAIL_BYTES))
+        return _DELIMITER not in file.read()
+
+
+def same_instance(first: Path, second: Path) -> bool:
+    """Whether both files hold the same instance; False where that is not certain.
 
     Raises
     ------
     OSError
         A file cannot be read now.
     """
-    headers = _alike(first, second)
+    headers = _equal_headers(first, second)
     return headers is not None and instance_of(headers[0]).frames <= 1 and _same_pixels(first, second, *headers)
 
 
-def mends(first: Path, second: Path) -> bool:
-    """Whether the first file ends before its pixel data does, and the second is the same image to its end.
+def completes(first: Path, second: Path) -> bool:
+    """Whether the first file is truncated, and the second is the same instance and complete.
 
-    So it is where a copy broke off, and what was there of it was taken in. Pixels are compared as far as the first file goes, in
-    the encoding that they have.
+    Pixels are compared up to the end of the first file, as encoded.
 
     Raises
     ------
     OSError
         A file cannot be read now.
     """
-    headers = _alike(first, second)
+    headers = _equal_headers(first, second)
     if headers is None or _encoding(headers[0]) != _encoding(headers[1]):
         return False
-    return cut_short(first, headers[0]) and not cut_short(second, headers[1]) and _goes_on(first, second, *headers)
+    return is_truncated(first, headers[0]) and not is_truncated(second, headers[1]) and _is_continued(first, second, *headers)
 
 
-def _alike(first: Path, second: Path) -> tuple[Header, Header] | None:
-    """Both headers, where they say the same of patient, study, geometry and pixels; None where they do not, or cannot be read."""
+def _equal_headers(first: Path, second: Path) -> tuple[Header, Header] | None:
+    """Both headers, if they agree on patient, study, geometry and pixel format; None if not, or if one cannot be read."""
     tags = [*INSTANCE_TAGS, *_IDENTITY, *_MEANING, *_FORMAT]
     try:
         one, other = read_header(first, tags), read_header(second, tags)
@@ -95,18 +115,18 @@ def _same_pixels(first: Path, second: Path, one: Header, other: Header) -> bool:
     here, there = one.pixels, other.pixels
     if here is None or there is None or here.length is None or here.length != there.length:
         return False
-    return _alike_bytes(first, here.offset, second, there.offset, here.length)
+    return _equal_bytes(first, here.offset, second, there.offset, here.length)
 
 
-def _goes_on(part: Path, whole: Path, of_part: Header, of_whole: Header) -> bool:
+def _is_continued(part: Path, whole: Path, of_part: Header, of_whole: Header) -> bool:
     here, there = of_part.pixels, of_whole.pixels
     if here is None or there is None:
         return False
-    return _alike_bytes(part, here.offset, whole, there.offset, part.stat().st_size - here.offset)
+    return _equal_bytes(part, here.offset, whole, there.offset, part.stat().st_size - here.offset)
 
 
-def _alike_bytes(first: Path, here: int, second: Path, there: int, count: int) -> bool:
-    """Whether so many bytes from these offsets on are there in both files, and the same."""
+def _equal_bytes(first: Path, here: int, second: Path, there: int, count: int) -> bool:
+    """Whether both files have `count` equal bytes from these offsets on."""
     with first.open("rb") as a, second.open("rb") as b:
         a.seek(here)
         b.seek(there)

@@ -9,7 +9,7 @@ import pytest
 
 import daemon.watch.events
 from corewatch.errors import ConfigurationError
-from daemon.watch.events import Hints, file_system
+from daemon.watch.events import FolderEvents, file_system
 from tests.support.listener import captured_logs
 
 MOUNTS = """\
@@ -47,11 +47,11 @@ class Observer:
         assert not self.running
 
 
-def hints(folder: Path, polling: Any, observer: Observer) -> Hints:
+def hints(folder: Path, polling: Any, observer: Observer) -> FolderEvents:
     def make() -> Any:
         return observer
 
-    return Hints({folder: threading.Event()}, polling, make)
+    return FolderEvents({folder: threading.Event()}, polling, make)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_without_any_inotify_instance_it_polls(tmp_path: Path) -> None:
         raise OSError(errno.EMFILE, "inotify instance limit reached")
 
     with captured_logs(daemon.watch.events) as logs:
-        watching = Hints({tmp_path: threading.Event()}, "auto", make)
+        watching = FolderEvents({tmp_path: threading.Event()}, "auto", make)
         watching.start()
         watching.stop()
     assert "max_user_instances" in logs[0]["remedy"]
@@ -127,7 +127,7 @@ def test_a_real_observer_wakes_for_changes_but_not_for_looking(tmp_path: Path) -
     wake, other_wake = threading.Event(), threading.Event()
     other = tmp_path.with_name("other")
     other.mkdir()
-    watching = Hints({tmp_path: wake, other: other_wake}, "never")
+    watching = FolderEvents({tmp_path: wake, other: other_wake}, "never")
     watching.start()
     try:
         list(tmp_path.iterdir())
@@ -143,6 +143,6 @@ def test_a_real_observer_wakes_for_changes_but_not_for_looking(tmp_path: Path) -
 def test_a_real_observer_that_fails_leaves_no_thread(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     with captured_logs(daemon.watch.events) as logs:
-        Hints({tmp_path: threading.Event(), tmp_path / "missing": threading.Event()}, "auto").start()
+        FolderEvents({tmp_path: threading.Event(), tmp_path / "missing": threading.Event()}, "auto").start()
     assert [e["event"] for e in logs] == ["watch_polling"]
     assert set(threading.enumerate()) <= before

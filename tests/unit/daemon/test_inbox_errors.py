@@ -11,7 +11,8 @@ import pytest
 
 import daemon.watch.inbox
 import daemon.watch.share_errors
-from daemon.watch.inbox import MOST_ATTEMPTS, RETRY_S, RejectedDrop, drop_id
+from daemon.watch.inbox import MAX_ATTEMPTS, RETRY_S
+from daemon.watch.rejection import RejectedDrop, drop_id
 from daemon.watch.scan import Drop
 from tests.support.listener import captured_logs
 from tests.support.ward import SETTLE_S, STAMP, Ward, image
@@ -86,7 +87,7 @@ def test_a_full_disk_leaves_the_drop_where_it_is(ward: Ward) -> None:
         ward.poll(RETRY_S)
     assert ward.names() == []
     assert len(ward.arrivals()) == 1
-    assert troubles(logs) == ["disk_nearly_full", "watch_trouble_over"]
+    assert troubles(logs) == ["disk_nearly_full", "share_error_over"]
 
 
 def troubles(logs: list[Any]) -> list[str]:
@@ -122,7 +123,7 @@ def test_a_watched_folder_that_is_gone_is_said_once_and_used_again(ward: Ward) -
         ward.poll(5)
         (ward.path / "a").write_bytes(image(1))
         ward.settle()
-    assert troubles(logs) == ["watch_folder_not_usable", "watch_trouble_over"]
+    assert troubles(logs) == ["watch_folder_not_usable", "share_error_over"]
     assert len(ward.arrivals()) == 1
 
 
@@ -155,7 +156,7 @@ def test_a_drop_that_never_can_be_read_is_rejected_in_the_end(ward: Ward, monkey
     (ward.path / "a").write_bytes(image(1))
     monkeypatch.setattr("daemon.watch.members.os.open", unreadable)
     ward.poll()
-    for attempt in range(MOST_ATTEMPTS):
+    for attempt in range(MAX_ATTEMPTS):
         assert ward.rejected == [], attempt
         ward.poll(SETTLE_S)
     assert [r.drop_id for r in ward.rejected] == [drop_id("a")]
@@ -173,7 +174,7 @@ def test_others_do_not_suffer_for_one_that_cannot_be_read(ward: Ward, monkeypatc
         (ward.path / str(n)).write_bytes(image(n))
     (ward.path / "bad").write_bytes(image(9))
     monkeypatch.setattr("daemon.watch.members.os.open", one_is_unreadable)
-    for _ in range(MOST_ATTEMPTS + 1):
+    for _ in range(MAX_ATTEMPTS + 1):
         ward.poll(SETTLE_S)
     assert [r.drop_id for r in ward.rejected] == [drop_id("bad")]
     assert ward.names() == []
@@ -186,7 +187,7 @@ def test_a_defect_of_ours_rejects_the_drop_and_goes_on(ward: Ward, monkeypatch: 
 
     (ward.path / "a").write_bytes(image(1))
     with monkeypatch.context() as patch, captured_logs(daemon.watch.inbox) as logs:
-        patch.setattr("daemon.watch.drops.read_content", broken)
+        patch.setattr("daemon.watch.ingest.read_content", broken)
         ward.settle()
     assert len(ward.rejected) == 1
     assert "Secret" not in repr(logs)
@@ -198,14 +199,14 @@ def test_a_defect_of_ours_rejects_the_drop_and_goes_on(ward: Ward, monkeypatch: 
 def test_a_drop_that_is_taken_away_meanwhile_is_no_trouble(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
     path = ward.path / "a"
     path.write_bytes(image(1))
-    real = daemon.watch.inbox.take
+    real = daemon.watch.inbox.ingest
 
-    def take_and_lose(group: list[Drop], *args: Any, **kwargs: Any) -> Any:
+    def ingest_and_lose(group: list[Drop], *args: Any, **kwargs: Any) -> Any:
         taken = real(group, *args, **kwargs)
         path.unlink()
         return taken
 
-    monkeypatch.setattr(daemon.watch.inbox, "take", take_and_lose)
+    monkeypatch.setattr(daemon.watch.inbox, "ingest", ingest_and_lose)
     ward.settle()
     assert len(ward.arrivals()) == 1
     assert ward.names("processed") == []

@@ -17,8 +17,8 @@ from pydicom import dcmread
 from pydicom.fileset import FileSet
 
 from daemon.watch.dicomdir import comparable, count_missing, is_index, referenced_files
-from daemon.watch.drops import INDEX_ONLY
-from daemon.watch.inbox import drop_id
+from daemon.watch.ingest import INDEX_ONLY
+from daemon.watch.rejection import drop_id
 from tests.support.listener import ct_slice
 from tests.support.ward import SETTLE_S, STAMP, Ward, image
 

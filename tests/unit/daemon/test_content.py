@@ -16,7 +16,7 @@ from conversion.nifti import read_aligned
 from corewatch.errors import NotAnalysed
 from corewatch.geometry import NETWORK_SHAPE, NETWORK_TO_RAS
 from corewatch.reasons import Reason
-from daemon.watch.content import AlignedFile, InstanceFile, LeftOut, aligned_problem, may_be_of_use, read_content
+from daemon.watch.content import AlignedFile, InstanceFile, LeftOut, aligned_problem, may_be_useful, read_content
 from tests.support import hostile
 from tests.support.listener import ct_slice, file_bytes
 
@@ -161,7 +161,7 @@ def test_any_bytes_are_judged(data: bytes, name: str) -> None:
 @given(start=st.sampled_from([b"\x08\x00\x05\x00", b"\x02\x00\x00\x00", b"\x00\x08\x00\x05"]), rest=st.binary(max_size=300))
 def test_what_begins_like_dicom_is_judged_too(start: bytes, rest: bytes) -> None:
     data = start + rest
-    assert may_be_of_use("x", data)
+    assert may_be_useful("x", data)
     content = read_content("x", data)
     assert content is None or content.name == "x" if isinstance(content, LeftOut) else isinstance(content, InstanceFile)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.watch.stability import Observation, StabilityTracker
+from daemon.watch.settling import Observation, StabilityTracker
 
 
 def seen(**signatures: object) -> dict[str, Observation]:
@@ -39,7 +39,7 @@ def test_restart() -> None:
     tracker.restart("a", 2)
     tracker.restart("unknown", 2)
     assert tracker.observe(3, seen(a=1)) == frozenset()
-    assert tracker.still_for("a", 3) == 1
+    assert tracker.unchanged_for("a", 3) == 1
     assert tracker.observe(4, seen(a=1)) == {"a"}
 
 

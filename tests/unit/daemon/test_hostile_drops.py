@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 import daemon.watch.inbox
 from corewatch.states import ENDS, CaseState
 from daemon.intake.assembler import Assembler
-from daemon.watch.archive import describe, printable
 from daemon.watch.content import LeftOut
 from daemon.watch.dicomdir import referenced_files
+from daemon.watch.inbox import note_text, printable
 from ledger.store import Ledger
 from tests.support.hostile import CORPUS, deflated_bomb, header, meta
 from tests.support.listener import captured_logs
@@ -262,7 +262,7 @@ def test_names_in_any_encoding(name: bytes, nested: bool, tmp_path: Path) -> Non
 
 @given(st.text(st.characters(), max_size=60))
 def test_a_name_cannot_write_lines_of_its_own(name: str) -> None:
-    note = describe("Reason.", [LeftOut(name, "why")])
+    note = note_text("Reason.", [LeftOut(name, "why")])
     assert note.count("\n") == 2
     assert "\x1b" not in note
     assert printable("Müller 1.dcm") == "Müller 1.dcm"

@@ -13,7 +13,7 @@ from config.delivery import DeliverSettings, EmailDestination
 from config.intake import WatchedFolder, WatchSettings
 from config.settings import Settings
 from daemon.watch.inbox import UNFINISHED_SETTLE_S
-from daemon.watch.recipients import MOST_RECIPIENTS, allowed_domains, is_recipients, read_recipients, side_car_of
+from daemon.watch.recipients import MAX_RECIPIENTS, allowed_domains, is_recipients, read_recipients, side_car_of
 from tests.support.ward import SETTLE_S, STAMP, Ward, image
 
 WARD = "ward@hospital.example"
@@ -71,10 +71,10 @@ def test_any_bytes_give_addresses_of_allowed_domains_only(data: bytes) -> None:
 
 
 def test_there_is_a_most() -> None:
-    many = "\n".join(f"a{n}@ok.example" for n in range(MOST_RECIPIENTS + 5))
+    many = "\n".join(f"a{n}@ok.example" for n in range(MAX_RECIPIENTS + 5))
     read = read_recipients(many.encode(), ["ok.example"])
-    assert len(read.addresses) == MOST_RECIPIENTS
-    assert read.problems == (f"Only its first {MOST_RECIPIENTS} addresses are used.",)
+    assert len(read.addresses) == MAX_RECIPIENTS
+    assert read.problems == (f"Only its first {MAX_RECIPIENTS} addresses are used.",)
 
 
 def test_the_domains_that_the_settings_send_to_are_allowed(tmp_path: Path) -> None:
