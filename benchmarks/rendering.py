@@ -30,14 +30,13 @@ from corewatch.source_images import SourceImages, SourceSlice
 from corewatch.states import CaseState
 from corewatch.volumes import AlignmentQuality
 from outputs.case import ReportedCase
-from outputs.dicom import parametric_map, segmentation
-from outputs.dicom import report as structured_report
+from outputs.dicom import parametric_map, segmentation, structured_report
 from outputs.dicom.encoding import Study
-from outputs.dicom.planes import OutlinedPlanes, outline
 from outputs.dicom.secondary_capture import Page, encode
-from outputs.pages.case_pages import png, write_report
-from outputs.pages.overlays import render_overlays
-from outputs.pages.summary import render_not_analysed, render_summary
+from outputs.dicom.source_outline import OutlinedSlices, outline
+from outputs.pages.overlay_slices import render_overlays
+from outputs.pages.summary_page import render_not_analysed, render_summary
+from outputs.rendering import png, render_case
 
 
 def main() -> None:
@@ -58,7 +57,7 @@ def main() -> None:
             raise SystemExit("the synthetic case lacks a part")
         model = finding.model
 
-        def outlined() -> OutlinedPlanes:
+        def outlined() -> OutlinedSlices:
             planes = outline(images, core_map, placement)
             if planes is None:
                 raise SystemExit("the synthetic core touches no slice")
@@ -75,7 +74,7 @@ def main() -> None:
             "Segmentation, with its outline": lambda: segmentation.encode(study, images, outlined(), model),
             "Parametric Map": lambda: parametric_map.encode(study, images, core_map, placement, model),
             "structured report": lambda: structured_report.encode(study, finding),
-            "whole report, fsynced": lambda: write_report(case, hu, core_map),
+            "whole report, fsynced": lambda: render_case(case, hu, core_map),
         }
         print(f"{'':45} {'wall':>9} {'processor':>11}")
         for name, step in steps.items():

@@ -14,7 +14,7 @@ from corewatch.destinations import FOLDER, OPERATORS, WEBHOOK_NOTICES, is_reserv
 from corewatch.foldername import fields_of
 
 
-class PacsDestination(Section):
+class PacsSettings(Section):
     """A PACS that gets the results."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
@@ -40,7 +40,7 @@ class PacsDestination(Section):
     timeout_s: float = Field(30.0, gt=0)
 
 
-class DicomwebDestination(Section):
+class DicomwebSettings(Section):
     """An archive that gets the results over the web (STOW-RS)."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
@@ -82,7 +82,7 @@ class ResultSeries(Section):
         return value
 
 
-class FolderDestination(Section):
+class FolderSettings(Section):
     """Where finished cases are copied to."""
 
     path: Path = Path("./results")
@@ -106,7 +106,7 @@ class MailList(Section):
     when: Literal["always", "positive", "never"] = "always"
 
 
-class EmailDestination(Section):
+class EmailSettings(Section):
     """The stroke team's and the operators' mail."""
 
     host: str
@@ -136,7 +136,7 @@ class EmailDestination(Section):
     timeout_s: float = Field(20.0, gt=0)
 
 
-class WebhookDestination(Section):
+class WebhookSettings(Section):
     """A program of the hospital's own that gets each result as a signed HTTP request (Standard Webhooks)."""
 
     url: str
@@ -184,12 +184,12 @@ class EscalationLevel(Section):
 class DeliverSettings(Section):
     """Where results go."""
 
-    pacs: tuple[PacsDestination, ...] = ()
-    dicomweb: tuple[DicomwebDestination, ...] = ()
-    folder: FolderDestination | None = FolderDestination()
-    email: EmailDestination | None = None
+    pacs: tuple[PacsSettings, ...] = ()
+    dicomweb: tuple[DicomwebSettings, ...] = ()
+    folder: FolderSettings | None = FolderSettings()
+    email: EmailSettings | None = None
     series: ResultSeries = ResultSeries()
-    webhook: WebhookDestination | None = None
+    webhook: WebhookSettings | None = None
     escalation: tuple[EscalationLevel, ...] = ()
     """Mails to further lists as long as a positive alert is not acknowledged (`portal` serves the page for that); needs `email`."""
     give_up_h: float = Field(48.0, gt=0)
@@ -202,7 +202,7 @@ class DeliverSettings(Section):
     """The longest wait."""
 
     @property
-    def _archives(self) -> tuple[PacsDestination | DicomwebDestination, ...]:
+    def _archives(self) -> tuple[PacsSettings | DicomwebSettings, ...]:
         return (*self.pacs, *self.dicomweb)
 
     @property

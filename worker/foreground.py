@@ -25,7 +25,7 @@ from corewatch.selection import Rejected, Selected, select
 from corewatch.states import CaseState
 from corewatch.volumes import AlignedHead
 from outputs.case import ReportedCase
-from outputs.dicom.manifest import Manifest
+from outputs.dicom.object_manifest import ObjectManifest
 from worker.delivery.destinations import naming_of
 from worker.models.detectors import load
 from worker.progress import Progress, silent
@@ -177,7 +177,7 @@ def _earlier_objects(folder: CaseFolder, given: Path) -> list[Path]:
     """
     there = sorted(folder.dicom.glob("*.dcm"))
     try:
-        manifest = Manifest.read(folder.dicom)
+        manifest = ObjectManifest.read(folder.dicom)
     except (ValueError, KeyError):
         manifest = None
     ours = set() if manifest is None else {name for names in manifest.made.values() for name in names}

@@ -108,11 +108,11 @@ def _to(context: WorkerContext, after: CaseState) -> Callable[[Case, Facts], boo
 def _to_delivery(context: WorkerContext) -> Callable[[Case, Facts], bool]:
     def advance(case: Case, facts: Facts) -> bool:
         reported = context.reported(case)
-        planned = {name: d.applies(reported) for name, d in context.destinations.items() if gets_results(name)}
+        planned = {name: d.skip_reason(reported) for name, d in context.destinations.items() if gets_results(name)}
         for refused in context.ledger.deliveries.of(case.case_id):  # an operator has started the case anew
             if refused.state is DeliveryState.REFUSED and refused.destination not in planned:
                 gone = context.destinations.get(refused.destination)
-                planned[refused.destination] = "no longer in the settings" if gone is None else gone.applies(reported)
+                planned[refused.destination] = "no longer in the settings" if gone is None else gone.skip_reason(reported)
         finding = reported.result.finding
         levels = [timedelta(minutes=level.after_min) for level in context.settings.deliver.escalation]
         alert = finding is not None and finding.alert

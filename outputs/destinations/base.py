@@ -44,7 +44,7 @@ class Destination(Protocol):
     def server(self) -> str | None:
         """The server that a delivery waits for, named as people are told of it; None: there is none."""
 
-    def applies(self, case: ReportedCase) -> str | None:
+    def skip_reason(self, case: ReportedCase) -> str | None:
         """None if the case is to be delivered here, else the reason to skip it."""
 
     def deliver(self, case: ReportedCase) -> Delivered:

@@ -39,7 +39,7 @@ class DicomwebDestination:
         """Its name, too."""
         return self._to.name
 
-    def applies(self, case: ReportedCase) -> str | None:
+    def skip_reason(self, case: ReportedCase) -> str | None:
         """Skip what did not come as DICOM, what failed without a finding, and what was not analysed unless asked for."""
         return why_not(case, self._to.objects, not_analysed=self._to.not_analysed)
 

@@ -15,8 +15,8 @@ from corewatch.letters import Event, LetterKind, LetterState
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered
 from outputs.destinations.receipts import MemoryReceipts, Receipts
-from outputs.mail.composition import compose, digest_key, digest_message_id, event_key, message_id, thread_id
-from outputs.mail.digest import compose_digest
+from outputs.mail.case_mail import compose, digest_key, digest_message_id, event_key, message_id, thread_id
+from outputs.mail.digest_mail import compose_digest
 from outputs.mail.sender import Letter, Postman
 from outputs.mail.smtp import MailServer, Refusal, session
 from outputs.source_header import named_fields, read_header
@@ -79,7 +79,7 @@ class MailDestination(ABC):
         self.server = str(parameters.server)
 
     @abstractmethod
-    def applies(self, case: ReportedCase) -> str | None:
+    def skip_reason(self, case: ReportedCase) -> str | None:
         """None if the case is to be told of, else the reason to skip it."""
 
     @abstractmethod
@@ -201,7 +201,7 @@ class EmailDestination(MailDestination):
     name = EMAIL
     alerts = True
 
-    def applies(self, case: ReportedCase) -> str | None:
+    def skip_reason(self, case: ReportedCase) -> str | None:
         """Skip what has no finding, and what the settings do not want mailed."""
         if case.result.finding is None or case.failed:
             return "no finding: the operators' mail tells it"
@@ -234,7 +234,7 @@ class OperatorsDestination(MailDestination):
 
     name = OPERATORS
 
-    def applies(self, case: ReportedCase) -> str | None:
+    def skip_reason(self, case: ReportedCase) -> str | None:
         """Skip what was analysed."""
         if case.result.finding is not None and not case.failed:
             return "analysed: nothing for the operators"

@@ -29,7 +29,7 @@ class EscalationDestination(MailDestination):
         self.name = escalation(level)
         self._to = to
 
-    def applies(self, case: ReportedCase) -> str | None:
+    def skip_reason(self, case: ReportedCase) -> str | None:
         """Skip what was acknowledged meanwhile, and what is no alert (any more)."""
         if case.acknowledged:
             return "the alert was acknowledged"

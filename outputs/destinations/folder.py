@@ -50,7 +50,7 @@ class FolderDestination:
         self._pattern = parameters.pattern
         self._clock = clock
 
-    def applies(self, case: ReportedCase) -> str | None:
+    def skip_reason(self, case: ReportedCase) -> str | None:
         """Every case."""
         return None
 

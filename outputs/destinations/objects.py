@@ -8,7 +8,7 @@ from pathlib import Path
 from corewatch.errors import OperatorNeeded, RetryLater
 from foundation.dicom_client.storage import StoreOutcome, StoreResult
 from outputs.case import ReportedCase
-from outputs.dicom.manifest import Manifest
+from outputs.dicom.object_manifest import ObjectManifest
 
 
 def why_not(case: ReportedCase, kinds: tuple[str, ...], *, not_analysed: bool) -> str | None:
@@ -21,7 +21,7 @@ def why_not(case: ReportedCase, kinds: tuple[str, ...], *, not_analysed: bool) -
         return "no finding: nothing for a PACS"
     if case.source_header is None:
         return "no DICOM source: there is no study that the result could join"
-    manifest = Manifest.read(case.folder.dicom)
+    manifest = ObjectManifest.read(case.folder.dicom)
     if manifest is not None and not any(kind in manifest.made for kind in kinds):
         return manifest.missing(kinds) or f"the result has no {', '.join(kinds)}"
     return None
@@ -29,7 +29,7 @@ def why_not(case: ReportedCase, kinds: tuple[str, ...], *, not_analysed: bool) -
 
 def left_out(case: ReportedCase, kinds: tuple[str, ...]) -> str:
     """Which of the kinds could not be made for this case: `; no seg: ...`; empty where nothing is missing."""
-    manifest = Manifest.read(case.folder.dicom)
+    manifest = ObjectManifest.read(case.folder.dicom)
     missing = "" if manifest is None else manifest.missing(kinds)
     return f"; {missing}" if missing else ""
 

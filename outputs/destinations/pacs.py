@@ -76,7 +76,7 @@ class PacsDestination:
         """How storage commitment is asked for; None: it is not."""
         return self._to.commitment
 
-    def applies(self, case: ReportedCase) -> str | None:
+    def skip_reason(self, case: ReportedCase) -> str | None:
         """Skip what did not come as DICOM, what failed without a finding, and what was not analysed unless asked for."""
         return why_not(case, self._to.objects, not_analysed=self._to.not_analysed)
 

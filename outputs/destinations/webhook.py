@@ -26,7 +26,7 @@ from corewatch.destinations import WEBHOOK, WEBHOOK_NOTICES
 from corewatch.errors import NoAnswer, OperatorNeeded, RetryLater
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered
-from outputs.mail.composition import event_key
+from outputs.mail.case_mail import event_key
 
 _AGAIN: Final = frozenset({408, 425, 429})
 """Statuses below 500 that pass (RFC 9110, 15.5.9; RFC 8470; RFC 6585)."""
@@ -66,7 +66,7 @@ class WebhookDestination:
         self._clock = clock
         self.server = str(parameters)
 
-    def applies(self, case: ReportedCase) -> str | None:
+    def skip_reason(self, case: ReportedCase) -> str | None:
         """Skip what has no finding, and what the settings do not want sent."""
         finding, when = case.result.finding, self._to.when
         if finding is None or case.failed:
@@ -119,7 +119,7 @@ class WebhookNotices(WebhookDestination):
 
     name = WEBHOOK_NOTICES
 
-    def applies(self, case: ReportedCase) -> str | None:
+    def skip_reason(self, case: ReportedCase) -> str | None:
         """Skip what was analysed, and everything unless the settings ask for it."""
         if case.result.finding is not None and not case.failed:
             return "analysed: nothing to notify of"

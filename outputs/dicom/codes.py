@@ -12,7 +12,7 @@ from pydicom.sr.codedict import codes
 from corewatch import RESEARCH_LABEL
 from corewatch.findings import ModelIdentity, Side
 from corewatch.identity import derived_uid
-from outputs.dicom.kinds import as_ascii
+from outputs.dicom.object_kinds import as_ascii
 
 OWN_SCHEME: Final = "99COREWATCH"
 """Coding Scheme Designator of our own codes; a private one begins with 99 (PS3.16 8.2)."""

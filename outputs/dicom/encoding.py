@@ -21,7 +21,7 @@ from corewatch.findings import ModelIdentity
 from corewatch.identity import derived_uid
 from outputs import wording
 from outputs.case import ReportedCase
-from outputs.dicom.kinds import Kind, SeriesNaming, as_ascii
+from outputs.dicom.object_kinds import ObjectKind, SeriesNaming, as_ascii
 from outputs.source_header import copy_source, keep_bytes, read_header
 
 IMPLEMENTATION_UID: Final = UID(derived_uid("corewatch", None, "implementation-class"))
@@ -104,13 +104,13 @@ class Study:
         ds.PatientBirthDate = ds.PatientSex = ds.StudyDate = ds.StudyTime = None
         return ds
 
-    def finish(self, ds: Dataset, kind: Kind) -> bytes:
+    def finish(self, ds: Dataset, kind: ObjectKind) -> bytes:
         """Fill in patient, study, series, equipment and times, and write the file (PS3.10, Explicit VR Little Endian)."""
         model, revision = self.model, self.case.revision
         for keyword in ("SpecificCharacterSet", "TimezoneOffsetFromUTC"):
             if keyword in ds:
                 delattr(ds, keyword)
-        copy_source(self.source, ds, image=kind not in (Kind.SR, Kind.KOS))
+        copy_source(self.source, ds, image=kind not in (ObjectKind.SR, ObjectKind.KOS))
         ds.SeriesInstanceUID = self.derived_uid(f"{kind}-series")
         ds.SeriesNumber = self.naming.number_of(kind, revision)
         ds.SeriesDescription = self.naming.description_of(kind, revision)
@@ -143,7 +143,7 @@ class Study:
 class EncodedInstance:
     """One SOP instance as the bytes of a DICOM file (PS3.10)."""
 
-    kind: Kind
+    kind: ObjectKind
     instance_number: int
     sop_class_uid: str
     sop_instance_uid: str

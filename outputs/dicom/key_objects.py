@@ -8,9 +8,9 @@ from pydicom.sr.codedict import codes as dictionary
 from corewatch import RESEARCH_LABEL
 from outputs import wording
 from outputs.dicom.encoding import EncodedInstance, Study
-from outputs.dicom.kinds import Kind, as_ascii
+from outputs.dicom.object_kinds import ObjectKind, as_ascii
 from outputs.dicom.references import evidence
-from outputs.dicom.report import observer
+from outputs.dicom.structured_report import observer
 
 
 def encode(study: Study, page: EncodedInstance) -> EncodedInstance:
@@ -35,4 +35,4 @@ def encode(study: Study, page: EncodedInstance) -> EncodedInstance:
     )
     pages = ((page.sop_class_uid, page.sop_instance_uid),)
     ds.CurrentRequestedProcedureEvidenceSequence = [evidence(study.uid, [(study.derived_uid("sc-series"), pages)])]
-    return EncodedInstance(Kind.KOS, 1, str(ds.SOPClassUID), str(ds.SOPInstanceUID), study.finish(ds, Kind.KOS))
+    return EncodedInstance(ObjectKind.KOS, 1, str(ds.SOPClassUID), str(ds.SOPInstanceUID), study.finish(ds, ObjectKind.KOS))

@@ -17,9 +17,9 @@ from corewatch.geometry import Matrix, apply, inverse
 from corewatch.source_images import SourceImages
 from outputs.dicom import codes
 from outputs.dicom.encoding import EncodedInstance, Study
-from outputs.dicom.kinds import Kind, as_ascii
+from outputs.dicom.object_kinds import ObjectKind, as_ascii
 from outputs.dicom.references import referenced_series, source_images
-from outputs.dicom.segmentation import settle_dimensions
+from outputs.dicom.segmentation import set_dimension_organization_uid
 
 
 def encode(
@@ -68,7 +68,7 @@ def encode(
         plane_orientation=PlaneOrientationSequence("PATIENT", orientation.tolist()),
         plane_positions=[PlanePositionSequence("PATIENT", place.tolist()) for place in places],
     )
-    settle_dimensions(ds, study.derived_uid("pmap-dimensions"))
+    set_dimension_organization_uid(ds, study.derived_uid("pmap-dimensions"))
     for item in ds.PerFrameFunctionalGroupsSequence:
         item.DerivationImageSequence = []
     references = source_images(study.case.source_instances)
@@ -78,7 +78,7 @@ def encode(
     ds.BodyPartExamined = "HEAD"
     ds["PixelData"].VR = "OW"  # PS3.5 A.2; pydicom decides that itself only where no element is kept as its bytes
     ds.CodingSchemeIdentificationSequence = codes.coding_schemes()
-    return EncodedInstance(Kind.PMAP, 1, str(ds.SOPClassUID), str(ds.SOPInstanceUID), study.finish(ds, Kind.PMAP))
+    return EncodedInstance(ObjectKind.PMAP, 1, str(ds.SOPClassUID), str(ds.SOPInstanceUID), study.finish(ds, ObjectKind.PMAP))
 
 
 def _percent() -> RealWorldValueMapping:

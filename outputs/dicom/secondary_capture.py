@@ -15,9 +15,9 @@ from corewatch import RESEARCH_LABEL, __version__
 from outputs import wording
 from outputs.case import ReportedCase
 from outputs.dicom.encoding import EncodedInstance, Study
-from outputs.dicom.kinds import Kind, as_ascii
+from outputs.dicom.object_kinds import ObjectKind, as_ascii
 from outputs.dicom.references import source_images
-from outputs.pages.slices import RgbArray
+from outputs.pages.axial_slices import RgbArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +53,7 @@ def encode(study: Study, pages: Iterable[Page]) -> Iterator[EncodedInstance]:
         if references is not None:
             dataset[references.tag] = references
         yield EncodedInstance(
-            Kind.SC, number, str(dataset.SOPClassUID), str(dataset.SOPInstanceUID), study.finish(dataset, Kind.SC)
+            ObjectKind.SC, number, str(dataset.SOPClassUID), str(dataset.SOPInstanceUID), study.finish(dataset, ObjectKind.SC)
         )
 
 

@@ -17,9 +17,9 @@ from corewatch.findings import CORE_MAP_THRESHOLD, ModelIdentity
 from corewatch.source_images import SourceImages
 from outputs.dicom import codes
 from outputs.dicom.encoding import EncodedInstance, Study
-from outputs.dicom.kinds import Kind, as_ascii
-from outputs.dicom.planes import OutlinedPlanes
+from outputs.dicom.object_kinds import ObjectKind, as_ascii
 from outputs.dicom.references import derivation, referenced_series
+from outputs.dicom.source_outline import OutlinedSlices
 
 SEGMENT_NUMBER = 1
 TRACKING_ID = "ischemic core"
@@ -28,7 +28,7 @@ _COLOUR = (79.0, -31.0, -26.0)
 """L*a*b* of the outline on our own pages: light blue, apart from grey and from orange for every kind of colour vision."""
 
 
-def encode(study: Study, images: SourceImages, planes: OutlinedPlanes, model: ModelIdentity) -> EncodedInstance:
+def encode(study: Study, images: SourceImages, planes: OutlinedSlices, model: ModelIdentity) -> EncodedInstance:
     """One Segmentation with one frame for each outlined source slice.
 
     Parameters
@@ -59,15 +59,15 @@ def encode(study: Study, images: SourceImages, planes: OutlinedPlanes, model: Mo
         plane_positions=[PlanePositionSequence("PATIENT", images.slices[n].position_lps) for n in planes.numbers],
         omit_empty_frames=False,
     )
-    settle_dimensions(ds, study.derived_uid("seg-dimensions"))
+    set_dimension_organization_uid(ds, study.derived_uid("seg-dimensions"))
     _point_at_sources(ds, study, images, planes)
     ds.ContentQualification = "RESEARCH"
     ds.BodyPartExamined = "HEAD"
     ds["PixelData"].VR = "OB"  # PS3.5 A.2; pydicom decides that itself only where no element is kept as its bytes
-    return EncodedInstance(Kind.SEG, 1, str(ds.SOPClassUID), str(ds.SOPInstanceUID), study.finish(ds, Kind.SEG))
+    return EncodedInstance(ObjectKind.SEG, 1, str(ds.SOPClassUID), str(ds.SOPInstanceUID), study.finish(ds, ObjectKind.SEG))
 
 
-def settle_dimensions(ds: Dataset, uid: str) -> None:
+def set_dimension_organization_uid(ds: Dataset, uid: str) -> None:
     """Give the Dimension Organization a UID that is the same whenever the object is made."""
     for item in (*ds.DimensionOrganizationSequence, *ds.DimensionIndexSequence):
         item.DimensionOrganizationUID = uid
@@ -105,7 +105,7 @@ def _step_mm(images: SourceImages) -> float:
     return round(float(np.median(np.diff(along))), 6)
 
 
-def _point_at_sources(ds: Dataset, study: Study, images: SourceImages, planes: OutlinedPlanes) -> None:
+def _point_at_sources(ds: Dataset, study: Study, images: SourceImages, planes: OutlinedSlices) -> None:
     """Name the one source frame that each frame lies over; as a whole, the series with the images that are named."""
     numbers = np.array(planes.numbers)
     positions = np.array([images.slices[n].position_lps for n in numbers])

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from corewatch.findings import Finding
 from foundation.durable import sync_folder, write_durably
 from outputs.case import ReportedCase
-from outputs.dicom import key_objects, parametric_map, report, secondary_capture, segmentation
+from outputs.dicom import key_objects, parametric_map, secondary_capture, segmentation, structured_report
 from outputs.dicom.encoding import EncodedInstance, Study
-from outputs.dicom.kinds import Kind, SeriesNaming
-from outputs.dicom.manifest import MANIFEST, Manifest
-from outputs.dicom.planes import OutlinedPlanes, outline
+from outputs.dicom.object_kinds import ObjectKind, SeriesNaming
+from outputs.dicom.object_manifest import MANIFEST, ObjectManifest
 from outputs.dicom.secondary_capture import Page
-from outputs.pages.slices import map_is_shown
+from outputs.dicom.source_outline import OutlinedSlices, outline
+from outputs.pages.axial_slices import map_is_shown
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ NO_FRAME_OF_REFERENCE = "the source series has no Frame of Reference"
 
 def write_objects(
     case: ReportedCase, pages: Iterable[Page], core_map: NDArray[np.uint8] | None, naming: SeriesNaming | None = None
-) -> Manifest:
+) -> ObjectManifest:
     """Encode everything that can be made of the case into its `dicom` folder, and only that; the manifest is written last.
 
     Parameters
@@ -50,8 +50,8 @@ def write_objects(
     study = Study.of(case, naming)
     folder = case.folder.dicom
     folder.mkdir(parents=True, exist_ok=True)
-    left_out: dict[Kind, str] = {}
-    made: dict[Kind, list[str]] = {}
+    left_out: dict[ObjectKind, str] = {}
+    made: dict[ObjectKind, list[str]] = {}
     for instance in _encoded(study, pages, core_map, left_out):
         name = f"{instance.kind}-{instance.instance_number:03d}.dcm"
         write_durably(folder / name, instance.data, sync_name=False)
@@ -59,7 +59,7 @@ def write_objects(
     wanted = {name for names in made.values() for name in names}
     for stale in [path for path in folder.glob("*.dcm") if path.name not in wanted]:
         stale.unlink()
-    manifest = Manifest(made={kind: tuple(names) for kind, names in made.items()}, left_out=left_out)
+    manifest = ObjectManifest(made={kind: tuple(names) for kind, names in made.items()}, left_out=left_out)
     write_durably(folder / MANIFEST, json.dumps(manifest.to_json(), indent=1).encode(), sync_name=False)
     sync_folder(folder)
     for kind, why in left_out.items():
@@ -68,7 +68,7 @@ def write_objects(
 
 
 def _encoded(
-    study: Study, pages: Iterable[Page], core_map: NDArray[np.uint8] | None, left_out: dict[Kind, str]
+    study: Study, pages: Iterable[Page], core_map: NDArray[np.uint8] | None, left_out: dict[ObjectKind, str]
 ) -> Iterator[EncodedInstance]:
     """The objects one by one; why a kind is missing goes into `left_out`."""
     summary: EncodedInstance | None = None
@@ -77,7 +77,7 @@ def _encoded(
         yield page
     finding = study.case.result.finding
     if finding is None or core_map is None:
-        left_out.update(dict.fromkeys((Kind.SEG, Kind.PMAP, Kind.SR, Kind.KOS), NOT_ANALYSED))
+        left_out.update(dict.fromkeys((ObjectKind.SEG, ObjectKind.PMAP, ObjectKind.SR, ObjectKind.KOS), NOT_ANALYSED))
         return
     segment, planes = None, _outlined(study, finding, core_map, left_out)
     images, placement = study.case.source_images, study.case.result.lps_to_voxel
@@ -86,12 +86,14 @@ def _encoded(
         yield segment
         yield parametric_map.encode(study, images, core_map, placement, finding.model)
     key_slice = None if planes is None or images is None else images.slices[planes.largest]
-    yield report.encode(study, finding, segment, key_slice)
+    yield structured_report.encode(study, finding, segment, key_slice)
     if summary is not None:
         yield key_objects.encode(study, summary)
 
 
-def _outlined(study: Study, finding: Finding, core_map: NDArray[np.uint8], left_out: dict[Kind, str]) -> OutlinedPlanes | None:
+def _outlined(
+    study: Study, finding: Finding, core_map: NDArray[np.uint8], left_out: dict[ObjectKind, str]
+) -> OutlinedSlices | None:
     """The outline on the source's slices. A map without a core is scaled noise: it is neither outlined nor sent."""
     images, placement = study.case.source_images, study.case.result.lps_to_voxel
     planes = None
@@ -103,5 +105,5 @@ def _outlined(study: Study, finding: Finding, core_map: NDArray[np.uint8], left_
         why = NOTHING_TO_OUTLINE
         planes = outline(images, core_map, placement) if map_is_shown(finding) else None
     if planes is None:
-        left_out.update({Kind.SEG: why, Kind.PMAP: why})
+        left_out.update({ObjectKind.SEG: why, ObjectKind.PMAP: why})
     return planes

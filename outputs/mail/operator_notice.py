@@ -14,11 +14,11 @@ from email.utils import format_datetime, make_msgid
 
 import structlog
 
-from config.delivery import EmailDestination as EmailSettings
+from config.delivery import EmailSettings
 from corewatch import RESEARCH_LABEL
 from corewatch.clock import utc_now
 from corewatch.errors import OperatorNeeded, RetryLater
-from outputs.mail.composition import domain_of, mark_automatic
+from outputs.mail.case_mail import domain_of, mark_automatic
 from outputs.mail.smtp import MailServer, session, submit
 
 log = structlog.get_logger()

@@ -13,7 +13,7 @@ from email.policy import SMTP, SMTPUTF8
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from config.delivery import EmailDestination as EmailSettings
+from config.delivery import EmailSettings
 from corewatch.errors import NoAnswer, OperatorNeeded, RetryLater
 
 END_OF_DATA_LIMIT_S: Final = 120.0

@@ -106,7 +106,7 @@ def test_delivers_and_says_when(name: str, tmp_path: Path) -> None:
     with running_site(tmp_path) as site:
         case = rendered_case(tmp_path, name)
         destination = site.destinations[name]
-        assert destination.applies(case) is None
+        assert destination.skip_reason(case) is None
         destination.check()
         assert site.holds[name]() == {}
         delivered = destination.deliver(case)
@@ -184,14 +184,14 @@ def test_what_applies_to_what(kind: str, when: Any, applying: set[str], tmp_path
         )
     )
     case = CASES[kind](tmp_path / "case")
-    assert {name for name, destination in built.items() if destination.applies(case) is None} == applying
+    assert {name for name, destination in built.items() if destination.skip_reason(case) is None} == applying
 
 
 def test_mail_without_recipients_is_skipped_unless_the_case_brings_some(tmp_path: Path) -> None:
     built = build_destinations(DestinationParameters(email=EmailParameters(MailServer("h"), "a@x.example")))
-    assert "no recipients" in str(built["email"].applies(make_case(tmp_path)))
-    assert built["email"].applies(make_case(tmp_path, recipients=("b@x.example",))) is None
-    assert "no recipients" in str(built["operators"].applies(not_analysed(make_case(tmp_path))))
+    assert "no recipients" in str(built["email"].skip_reason(make_case(tmp_path)))
+    assert built["email"].skip_reason(make_case(tmp_path, recipients=("b@x.example",))) is None
+    assert "no recipients" in str(built["operators"].skip_reason(not_analysed(make_case(tmp_path))))
 
 
 def test_folder_holds_the_results_and_no_header(tmp_path: Path) -> None:
@@ -263,15 +263,15 @@ def test_pacs_lasting_refusal_outweighs_a_passing_one(tmp_path: Path) -> None:
 def test_pacs_takes_the_page_of_a_case_not_analysed_if_asked(tmp_path: Path) -> None:
     case = not_analysed(make_case(tmp_path))
     plain = PacsParameters("archive", "PACS", "h", 104, "C")
-    assert PacsDestination(plain).applies(case) is not None
-    assert PacsDestination(dataclasses.replace(plain, not_analysed=True)).applies(case) is None
+    assert PacsDestination(plain).skip_reason(case) is not None
+    assert PacsDestination(dataclasses.replace(plain, not_analysed=True)).skip_reason(case) is None
 
 
 def test_pacs_gets_nothing_of_a_case_that_failed_before_it_had_a_finding(tmp_path: Path) -> None:
     asked = PacsParameters("archive", "PACS", "h", 104, "C", not_analysed=True)
     case = failed(make_case(tmp_path))
     without = dataclasses.replace(case, result=dataclasses.replace(case.result, finding=None))
-    assert PacsDestination(asked).applies(without) is not None
+    assert PacsDestination(asked).skip_reason(without) is not None
 
 
 def test_pacs_gets_the_kinds_of_objects_it_is_for(tmp_path: Path) -> None:

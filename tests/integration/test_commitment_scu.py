@@ -16,7 +16,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
 
-from config.delivery import DeliverSettings, PacsDestination
+from config.delivery import DeliverSettings, PacsSettings
 from config.intake import ListenerSettings
 from config.settings import Settings
 from corewatch.casefolder import CaseFolder
@@ -82,7 +82,7 @@ def plant(tmp_path: Path) -> Iterator[Callable[..., Plant]]:
     made: list[Plant] = []
 
     def make(port: int, *, listen: int = 0, ae_title: str = "PACS", wait_s: float = 5.0) -> Plant:
-        pacs = PacsDestination(
+        pacs = PacsSettings(
             name="pacs", ae_title=ae_title, host="127.0.0.1", port=port, commitment=True, commitment_wait_s=wait_s, timeout_s=5.0
         )
         settings = Settings(

@@ -21,7 +21,7 @@ from daemon.intake.arrivals import ABANDONED_AFTER
 from daemon.intake.assembler import DECIDE_ATTEMPTS, Assembler
 from daemon.intake.indexer import READ_ATTEMPTS
 from ledger.spool import ArrivalEnded
-from outputs.dicom.kinds import Kind, SeriesNaming
+from outputs.dicom.object_kinds import ObjectKind, SeriesNaming
 from tests.support.site import Site, open_site
 from tests.support.spool import START, head, send_all
 
@@ -195,7 +195,9 @@ def test_a_series_that_was_sent_alone_gets_an_answer_whatever_the_reason(site: S
 
 
 def test_a_result_that_the_pacs_sends_back_is_recorded_and_tells_nobody(site: Site) -> None:
-    ours = head(slices=3, SOPClassUID=SecondaryCaptureImageStorage, SeriesDescription=SeriesNaming().description_of(Kind.SC, 1))
+    ours = head(
+        slices=3, SOPClassUID=SecondaryCaptureImageStorage, SeriesDescription=SeriesNaming().description_of(ObjectKind.SC, 1)
+    )
     send_all(site.received, site.clock, ours)
     site.step(25)
     assert (site.only().state, site.only().reason) == (S.NOT_ANALYSED, Reason.OWN_RESULT)

@@ -24,8 +24,8 @@ from corewatch.findings import CORE_MAP_THRESHOLD, Side
 from corewatch.geometry import LPS_TO_RAS, NETWORK_TO_RAS, Matrix, apply
 from corewatch.result import Result
 from corewatch.states import CaseState
-from outputs.pages.slices import CONTOUR, core_areas
-from outputs.pages.slices import render as axial
+from outputs.pages.axial_slices import CONTOUR, core_areas
+from outputs.pages.axial_slices import render as axial
 from phantom.dicom_series import SeriesTruth, write_series
 from phantom.head import HeadSpec, PhantomHead, make_head
 from tests.support.positions import rewritten

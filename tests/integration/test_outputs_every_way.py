@@ -15,8 +15,8 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from foundation.dicom_client.storage import StoreResult, send_files
 from outputs.destinations.dicomweb import DicomwebDestination, DicomwebParameters
 from outputs.destinations.stow import WebServer
-from outputs.dicom.kinds import Kind
-from outputs.pages.case_pages import write_report
+from outputs.dicom.object_kinds import ObjectKind
+from outputs.rendering import render_case
 from tests.integration.test_outputs_storage import ADDRESS
 from tests.support.orthanc import Orthanc, dicomweb_plugin
 from tests.support.results import clock, make_case, volumes
@@ -33,10 +33,10 @@ def values(ds: Dataset) -> dict[str, Any]:
 @pytest.mark.parametrize("taken", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
 def test_a_pacs_that_takes_one_transfer_syntax_gets_the_same_objects(tmp_path: Path, taken: str) -> None:
     case = make_case(tmp_path)
-    write_report(case, *volumes())
+    render_case(case, *volumes())
     paths = sorted(case.folder.dicom.glob("*.dcm"))
     sent = [dcmread(path) for path in paths]
-    assert len({ds.SOPClassUID for ds in sent}) == len(Kind)
+    assert len({ds.SOPClassUID for ds in sent}) == len(ObjectKind)
     with storage_scp(classes=tuple({ds.SOPClassUID for ds in sent}), syntaxes=(taken,)) as pacs:
         outcomes = send_files(paths, port=pacs.port, **ADDRESS)
     assert {outcome.result for outcome in outcomes} == {StoreResult.ACCEPTED}
@@ -49,11 +49,11 @@ def test_a_pacs_that_takes_one_transfer_syntax_gets_the_same_objects(tmp_path: P
 
 def test_a_web_archive_gets_every_kind(tool: Callable[[str], str], tmp_path: Path) -> None:
     case = make_case(tmp_path / "case")
-    write_report(case, *volumes())
+    render_case(case, *volumes())
     orthanc = Orthanc(tool("Orthanc"), tmp_path / "orthanc", plugins=(dicomweb_plugin(),))
     try:
         url = f"http://127.0.0.1:{orthanc.http}/dicom-web"
-        kinds = tuple(str(kind) for kind in Kind)
+        kinds = tuple(str(kind) for kind in ObjectKind)
         to = DicomwebDestination(DicomwebParameters("web", WebServer(url), kinds), clock)
         to.deliver(case)
         found = {i["MainDicomTags"]["SOPInstanceUID"] for i in orthanc.find("Instance")}

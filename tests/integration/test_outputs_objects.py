@@ -20,9 +20,9 @@ from pydicom.dataset import Dataset
 from corewatch.findings import Side
 from outputs.case import ReportedCase
 from outputs.destinations.pacs import PacsDestination, PacsParameters
-from outputs.dicom.kinds import Kind
-from outputs.dicom.manifest import Manifest
-from outputs.pages.case_pages import write_report
+from outputs.dicom.object_kinds import ObjectKind
+from outputs.dicom.object_manifest import ObjectManifest
+from outputs.rendering import render_case
 from tests.support.orthanc import Orthanc
 from tests.support.results import PATIENT_ID, enhanced, make_case, volumes, write_header
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.servers
 
 Tool = Callable[[str], str]
 
-KINDS = tuple(Kind)
+KINDS = tuple(ObjectKind)
 
 CHARACTER_SETS: dict[str, dict[str, Any]] = {
     "latin-1": {},
@@ -71,20 +71,20 @@ def validate(tool: Tool) -> Callable[[Path], list[str]]:
     return find
 
 
-def written(case: ReportedCase) -> dict[Kind, Path]:
+def written(case: ReportedCase) -> dict[ObjectKind, Path]:
     """The first object of each kind."""
-    write_report(case, *volumes())
-    manifest = Manifest.read(case.folder.dicom)
+    render_case(case, *volumes())
+    manifest = ObjectManifest.read(case.folder.dicom)
     assert manifest is not None
     return {kind: case.folder.dicom / names[0] for kind, names in manifest.made.items()}
 
 
 @pytest.fixture(scope="module")
-def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, Path]:
+def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[ObjectKind, Path]:
     return written(make_case(tmp_path_factory.mktemp("case")))
 
 
-def test_every_kind_is_made(objects: dict[Kind, Path]) -> None:
+def test_every_kind_is_made(objects: dict[ObjectKind, Path]) -> None:
     assert tuple(objects) == KINDS
 
 
@@ -129,7 +129,7 @@ def test_the_validator_finds_nothing_whatever_the_finding(
     variant: str, tmp_path: Path, validate: Callable[[Path], list[str]]
 ) -> None:
     made = written(make_case(tmp_path, **VARIANTS[variant]))
-    assert (Kind.SEG in made) is (variant != "no side")
+    assert (ObjectKind.SEG in made) is (variant != "no side")
     for kind, path in made.items():
         assert validate(path) == [], kind
 
@@ -138,7 +138,7 @@ def test_the_validator_finds_nothing_with_an_enhanced_source_and_an_earlier_revi
     tmp_path: Path, validate: Callable[[Path], list[str]]
 ) -> None:
     first = enhanced(make_case(tmp_path / "1"))
-    report = written(first)[Kind.SR]
+    report = written(first)[ObjectKind.SR]
     later = enhanced(make_case(tmp_path / "2"))
     later = dataclasses.replace(later, superseded_report=report, result=dataclasses.replace(later.result, revision=2), key="2" * 64)
     for kind, path in written(later).items():
@@ -146,13 +146,13 @@ def test_the_validator_finds_nothing_with_an_enhanced_source_and_an_earlier_revi
 
 
 def test_the_validator_would_find_something(
-    objects: dict[Kind, Path], tmp_path: Path, validate: Callable[[Path], list[str]]
+    objects: dict[ObjectKind, Path], tmp_path: Path, validate: Callable[[Path], list[str]]
 ) -> None:
-    spoilt: dict[Kind, Callable[[Dataset], None]] = {
-        Kind.SEG: lambda ds: delattr(ds, "SegmentSequence"),
-        Kind.PMAP: lambda ds: delattr(ds.SharedFunctionalGroupsSequence[0], "RealWorldValueMappingSequence"),
-        Kind.SR: lambda ds: delattr(ds, "CompletionFlag"),
-        Kind.KOS: lambda ds: delattr(ds, "CurrentRequestedProcedureEvidenceSequence"),
+    spoilt: dict[ObjectKind, Callable[[Dataset], None]] = {
+        ObjectKind.SEG: lambda ds: delattr(ds, "SegmentSequence"),
+        ObjectKind.PMAP: lambda ds: delattr(ds.SharedFunctionalGroupsSequence[0], "RealWorldValueMappingSequence"),
+        ObjectKind.SR: lambda ds: delattr(ds, "CompletionFlag"),
+        ObjectKind.KOS: lambda ds: delattr(ds, "CurrentRequestedProcedureEvidenceSequence"),
     }
     for kind, spoil in spoilt.items():
         ds = dcmread(objects[kind])
@@ -161,21 +161,24 @@ def test_the_validator_would_find_something(
         assert any(line.startswith("Error") for line in validate(tmp_path / "spoilt.dcm")), kind
 
 
-def test_dcmtk_opens_them(objects: dict[Kind, Path], tool: Tool) -> None:
+def test_dcmtk_opens_them(objects: dict[ObjectKind, Path], tool: Tool) -> None:
     for path in objects.values():
         xml = subprocess.run([tool("dcm2xml"), "+Ca", "latin-1", str(path)], capture_output=True, timeout=60, check=True).stdout
         assert b"corewatch ischemic core" in xml
-    for kind, words in ((Kind.SR, b'NUM:(,,"Volume")="34.2" (mL,UCUM,"milliliter")'), (Kind.KOS, b'CONTAINER:(,,"Of Interest")')):
+    for kind, words in (
+        (ObjectKind.SR, b'NUM:(,,"Volume")="34.2" (mL,UCUM,"milliliter")'),
+        (ObjectKind.KOS, b'CONTAINER:(,,"Of Interest")'),
+    ):
         dumped = subprocess.run([tool("dsrdump"), str(objects[kind])], capture_output=True, timeout=60, check=True)
         assert words in dumped.stdout
         assert b"E:" not in dumped.stderr, dumped.stderr
 
 
-def test_highdicom_reads_segmentation_and_report_back(objects: dict[Kind, Path]) -> None:
-    seg = segread(objects[Kind.SEG])
+def test_highdicom_reads_segmentation_and_report_back(objects: dict[ObjectKind, Path]) -> None:
+    seg = segread(objects[ObjectKind.SEG])
     assert seg.number_of_segments == 1
     assert seg.get_volume().array.any()
-    document = srread(objects[Kind.SR])
+    document = srread(objects[ObjectKind.SR])
     assert isinstance(document, Comprehensive3DSR)
     (roi,) = document.content.get_volumetric_roi_measurement_groups()
     assert roi.tracking_uid == seg.get_segment_description(1).tracking_uid
@@ -208,8 +211,8 @@ def test_orthanc_stores_them_once_and_shows_what_has_pixels(tmp_path: Path, orth
         "KO",
     }
     assert len(orthanc.find("Series", PatientID=PATIENT_ID)) == len(KINDS)
-    for kind in (Kind.SC, Kind.PMAP):
+    for kind in (ObjectKind.SC, ObjectKind.PMAP):
         (instance,) = orthanc.find("Instance", SOPInstanceUID=dcmread(objects[kind]).SOPInstanceUID)
         shown = np.asarray(Image.open(io.BytesIO(orthanc.picture(instance["ID"]))))
-        assert shown.shape[:2] == dcmread(objects[kind]).pixel_array.shape[-2 - (kind is Kind.SC) :][:2]
-        assert shown.any() or kind is Kind.PMAP
+        assert shown.shape[:2] == dcmread(objects[kind]).pixel_array.shape[-2 - (kind is ObjectKind.SC) :][:2]
+        assert shown.any() or kind is ObjectKind.PMAP

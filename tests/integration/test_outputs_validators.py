@@ -19,7 +19,7 @@ from foundation.dicom_client.storage import StoreResult, echo, send_files
 from outputs.case import ReportedCase
 from outputs.destinations.pacs import PacsDestination, PacsParameters
 from outputs.dicom.secondary_capture import Page
-from outputs.pages.case_pages import write_report
+from outputs.rendering import render_case
 from tests.support.net import answers, free_port, wait_for
 from tests.support.orthanc import Orthanc
 from tests.support.results import PATIENT_ID, PATIENT_NAME, make_case, not_analysed, volumes, write_header, write_pages
@@ -51,7 +51,7 @@ def complaints(tool: Tool) -> Callable[[Path], list[str]]:
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> ReportedCase:
     case = make_case(tmp_path_factory.mktemp("case"))
-    write_report(case, *volumes())
+    render_case(case, *volumes())
     return case
 
 
@@ -83,14 +83,14 @@ def test_the_validator_finds_nothing_whatever_the_source(changes: dict[str, Any]
     case = make_case(tmp_path)
     assert case.source_header is not None
     write_header(case.source_header, **changes)
-    write_report(case, *volumes())
+    render_case(case, *volumes())
     for path in sorted(case.folder.dicom.glob("sc-*.dcm"))[:2]:
         assert complaints(path) == []
 
 
 def test_the_validator_finds_nothing_in_the_page_of_a_case_not_analysed(complaints: Complaints, tmp_path: Path) -> None:
     case = not_analysed(make_case(tmp_path))
-    write_report(case, None, None)
+    render_case(case, None, None)
     assert complaints(next(case.folder.dicom.glob("sc-*.dcm"))) == []
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from config.delivery import WebhookDestination as WebhookSettings
+from config.delivery import WebhookSettings
 from corewatch.errors import OperatorNeeded, RetryLater
 from outputs.destinations.webhook import WebhookDestination, WebhookNotices, WebhookParameters, secret_bytes
 from tests.support.results import NOW, PATIENT_ID, clock, failed, make_case, not_analysed
@@ -154,14 +154,14 @@ def test_tls_is_verified(tmp_path: Path) -> None:
 
 def test_what_is_told(tmp_path: Path) -> None:
     calm = make_case(tmp_path, core_ml=3.0, alert=False)
-    assert to(1).applies(calm) is not None
-    assert to(1, when="always").applies(calm) is None
-    assert to(1, when="never").applies(make_case(tmp_path)) is not None
+    assert to(1).skip_reason(calm) is not None
+    assert to(1, when="always").skip_reason(calm) is None
+    assert to(1, when="never").skip_reason(make_case(tmp_path)) is not None
     for case in (not_analysed(calm), failed(calm)):
-        assert to(1, not_analysed=True).applies(case) is not None, "the notices tell it"
-        assert notices(1).applies(case) is not None
-        assert notices(1, not_analysed=True).applies(case) is None
-    assert notices(1, not_analysed=True).applies(calm) is not None
+        assert to(1, not_analysed=True).skip_reason(case) is not None, "the notices tell it"
+        assert notices(1).skip_reason(case) is not None
+        assert notices(1, not_analysed=True).skip_reason(case) is None
+    assert notices(1, not_analysed=True).skip_reason(calm) is not None
 
 
 @pytest.mark.parametrize(

@@ -110,9 +110,9 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
         "tests/unit/worker/test_destinations.py",
         "tests/integration/test_commitment_scu.py",
     ),
-    "outputs/mail/composition.py": ("tests/unit/outputs/test_mail.py", "tests/unit/project/test_notes.py"),
+    "outputs/mail/case_mail.py": ("tests/unit/outputs/test_mail.py", "tests/unit/project/test_notes.py"),
     "outputs/dicom/segmentation.py": ("tests/unit/outputs/test_segmentation.py",),
-    "outputs/dicom/report.py": ("tests/unit/outputs/test_structured_report.py",),
+    "outputs/dicom/structured_report.py": ("tests/unit/outputs/test_structured_report.py",),
     "dicom_listener/policy.py": ("tests/unit/dicom_listener/test_policy.py",),
     "dicom_listener/negotiation.py": (
         "tests/contract/test_listener_negotiation.py",

@@ -23,7 +23,7 @@ from corewatch.source_images import SourceImages, SourceSlice
 from corewatch.states import CaseState
 from corewatch.volumes import AlignmentQuality
 from outputs.case import ReportedCase
-from outputs.dicom.kinds import Kind, SeriesNaming
+from outputs.dicom.object_kinds import ObjectKind, SeriesNaming
 from outputs.dicom.secondary_capture import Page
 from outputs.dicom.writing import write_objects
 
@@ -126,7 +126,7 @@ def enhanced(case: ReportedCase) -> ReportedCase:
 
 def write_pages(case: ReportedCase, pages: Iterable[Page], naming: SeriesNaming | None = None) -> list[Path]:
     """The Secondary Captures of these pages, in order of Instance Number."""
-    return [case.folder.dicom / name for name in write_objects(case, pages, None, naming).made[Kind.SC]]
+    return [case.folder.dicom / name for name in write_objects(case, pages, None, naming).made[ObjectKind.SC]]
 
 
 def not_analysed(case: ReportedCase) -> ReportedCase:

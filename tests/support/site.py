@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.delivery import DeliverSettings, EmailDestination, FolderDestination
+from config.delivery import DeliverSettings, EmailSettings, FolderSettings
 from config.series import SeriesRule, SeriesSettings
 from config.settings import Settings
 from corewatch.messages import Work
@@ -63,7 +63,7 @@ def open_site(folder: Path) -> Iterator[Site]:
     settings = Settings(
         data_dir=folder / "data",
         series=SeriesSettings(idle_s=20, grace_s=1, rules=(SeriesRule(name="cta-head", min_slices=8, min_coverage_mm=24),)),
-        deliver=DeliverSettings(folder=FolderDestination(path=folder / "results"), email=_email()),
+        deliver=DeliverSettings(folder=FolderSettings(path=folder / "results"), email=_email()),
     )
     clock = TestClock()
     ledger = Ledger(settings.database_url, clock)
@@ -74,8 +74,8 @@ def open_site(folder: Path) -> Iterator[Site]:
         made.ledger.close()
 
 
-def _email() -> EmailDestination:
-    return EmailDestination.model_validate({"host": "localhost", "from": "corewatch@example.org", "to": ["stroke@example.org"]})
+def _email() -> EmailSettings:
+    return EmailSettings.model_validate({"host": "localhost", "from": "corewatch@example.org", "to": ["stroke@example.org"]})
 
 
 class Crash(BaseException):

@@ -24,7 +24,7 @@ def deliver(case: ReportedCase, destination: Destination | None) -> tuple[Delive
     """
     if destination is None:
         raise OperatorNeeded("this destination is no longer in the settings", "add it again or cancel the delivery")
-    reason = destination.applies(case)
+    reason = destination.skip_reason(case)
     if reason is not None:
         return DeliveryState.SKIPPED, reason
     try:

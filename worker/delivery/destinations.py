@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from config.delivery import DicomwebDestination as DicomwebSettings
-from config.delivery import EmailDestination as EmailSettings
-from config.delivery import PacsDestination as PacsSettings
-from config.delivery import WebhookDestination as WebhookSettings
+from config.delivery import DicomwebSettings, EmailSettings, PacsSettings, WebhookSettings
 from config.section import TlsFiles as TlsSettings
 from config.settings import Settings
 from foundation.dicom_client.association import TlsFiles
@@ -21,7 +18,7 @@ from outputs.destinations.receipts import Receipts
 from outputs.destinations.registry import DestinationParameters, build_destinations
 from outputs.destinations.stow import WebServer
 from outputs.destinations.webhook import WebhookParameters, secret_bytes
-from outputs.dicom.kinds import SeriesNaming
+from outputs.dicom.object_kinds import SeriesNaming
 from outputs.links import Links
 from outputs.mail.smtp import MailServer
 

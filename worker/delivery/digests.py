@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from config.delivery import EmailDestination as EmailSettings
+from config.delivery import EmailSettings
 from corewatch.errors import OperatorNeeded, RetryLater
 from corewatch.letters import LetterKind
 from corewatch.mail_throttle import MailLimits, SendMode, is_urgent
@@ -47,7 +47,7 @@ def held_back(context: WorkerContext, case: Case, delivery: Delivery, lease_s: f
     else:
         reported = context.reported(case)
         alert = destination.kind(reported) is LetterKind.ALERT
-        if destination.applies(reported) is not None or is_urgent(alert, case.last_stored_at, limits, ledger.clock()):
+        if destination.skip_reason(reported) is not None or is_urgent(alert, case.last_stored_at, limits, ledger.clock()):
             return False
         decision = ledger.digests.decide(
             case.case_id, delivery.destination, limits, alerts_apart=destination.alerts, lease_s=lease_s, holder=holder_name()
@@ -121,7 +121,7 @@ def _members(context: WorkerContext, delivery: Delivery, digest: str, destinatio
             continue
         try:
             reported = context.reported(case)
-            why = SUPERSEDED if case.state is CaseState.SUPERSEDED else destination.applies(reported)
+            why = SUPERSEDED if case.state is CaseState.SUPERSEDED else destination.skip_reason(reported)
         except OperatorNeeded as error:
             end(context, case_id, delivery.destination, DeliveryState.REFUSED, str(error))
             continue

@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from config.delivery import DeliverSettings
+from corewatch.destinations import FOLDER
 from corewatch.errors import RetryLater
 from corewatch.states import ENDS, DeliveryState
 from ledger.cases import Case
@@ -18,8 +19,6 @@ from worker.delivery.destinations import naming_of
 from worker.stages.render import render, write_result
 
 log = structlog.get_logger()
-
-FOLDER = "folder"
 
 SUPERSEDED: Final = "a later revision took this result's place"
 
@@ -57,7 +56,7 @@ def write_last_result(context: WorkerContext, case_id: str) -> None:
     reported = replace(reported, result=replace(reported.result, files=files))
     write_result(reported.result, reported.folder)
     folder = context.destinations.get(FOLDER)
-    if folder is None or folder.applies(reported) is not None:
+    if folder is None or folder.skip_reason(reported) is not None:
         return
     try:
         folder.deliver(reported)

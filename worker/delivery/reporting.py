@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from corewatch.casefolder import CaseFolder
+from corewatch.destinations import FOLDER
 from corewatch.errors import OperatorNeeded
 from corewatch.result import Result, Timings
 from corewatch.states import WITHOUT_RESULT, CaseState, DeliveryState, Stage
@@ -12,9 +13,6 @@ from ledger.cases import Case, HistoryLine
 from ledger.deliveries import Delivery
 from outputs.case import ReportedCase
 from worker.stages.case_files import Found, Prepared
-
-_ALERTING = "folder"
-"""The one destination that alerts nobody: a result that is only in the folder has not been brought to a person."""
 
 _WITH_FINDING = frozenset({CaseState.DETECTED, CaseState.DELIVERING, CaseState.DELIVERED})
 
@@ -107,5 +105,6 @@ def _deliver_seconds(history: list[HistoryLine], deliveries: list[Delivery]) -> 
 
 
 def _alert_seconds(case: Case, deliveries: list[Delivery]) -> float | None:
-    ends = [d.sent_at for d in _sent(deliveries) if d.destination != _ALERTING and d.sent_at is not None]
+    """From the last image to the first person: a result that is in the folder alone has reached nobody."""
+    ends = [d.sent_at for d in _sent(deliveries) if d.destination != FOLDER and d.sent_at is not None]
     return None if not ends else max(0.0, (min(ends) - case.last_stored_at).total_seconds())

@@ -59,7 +59,7 @@ def run_delivery(context: WorkerContext, case_id: str, destination: str, *, rede
 
 
 def _bring(context: WorkerContext, case: ReportedCase, destination: Destination | None) -> tuple[DeliveryState, str]:
-    if destination is None or destination.applies(case) is not None:
+    if destination is None or destination.skip_reason(case) is not None:
         return deliver(case, destination)
     with asking(context, destination):
         if isinstance(destination, PacsDestination) and destination.commitment is not None:

@@ -9,8 +9,8 @@ from conversion.alignment import MINIMUM_SCORE, brain_region, component_scores, 
 from corewatch.casefolder import CaseFolder
 from corewatch.volumes import AlignmentQuality
 from foundation.durable import write_durably
-from outputs.pages.alignment import AlignmentView, render_alignment_page
-from outputs.pages.case_pages import png
+from outputs.pages.alignment_page import AlignmentView, render_alignment_page
+from outputs.rendering import png
 
 
 def alignment_view(hu: NDArray[np.uint8], quality: AlignmentQuality | None, minimum_score: float | None = None) -> AlignmentView:

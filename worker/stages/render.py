@@ -11,10 +11,10 @@ from corewatch.casefolder import CaseFolder
 from corewatch.result import Result
 from foundation.durable import GROUP, write_durably
 from outputs.case import ReportedCase
-from outputs.dicom.kinds import SeriesNaming
-from outputs.pages.alignment import alignment_panel
-from outputs.pages.case_pages import write_report
-from outputs.pages.summary import PANEL_WIDTH
+from outputs.dicom.object_kinds import SeriesNaming
+from outputs.pages.alignment_page import alignment_panel
+from outputs.pages.summary_page import PANEL_WIDTH
+from outputs.rendering import render_case
 from worker.stages.inspection import alignment_view
 
 
@@ -33,11 +33,11 @@ def render(case: ReportedCase, naming: SeriesNaming | None = None) -> ReportedCa
     started = time.perf_counter()
     folder = case.folder
     if case.result.finding is None:
-        files = write_report(case, None, None, naming)
+        files = render_case(case, None, None, naming)
     else:
         hu = read_aligned(folder.aligned).hu
         panel = alignment_panel(alignment_view(hu, case.result.quality), PANEL_WIDTH)
-        files = write_report(case, hu, read_core_map(folder.core_map), naming, panel)
+        files = render_case(case, hu, read_core_map(folder.core_map), naming, panel)
     files |= {name: path.name for name, path in _volumes(folder).items() if path.exists()}
     files["result"] = folder.result.name
     timings = replace(case.result.timings, render=time.perf_counter() - started)

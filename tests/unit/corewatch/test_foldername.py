@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from config.delivery import FolderDestination
+from config.delivery import FolderSettings
 from corewatch.foldername import PATIENT_FIELDS, PLAIN_FIELDS, any_name_of, fields_of, folder_name, safe
 from corewatch.identity import new_case_id
 
@@ -94,4 +94,4 @@ def test_what_is_no_pattern_is_told_when_the_settings_are_read(pattern: str, wor
     with pytest.raises(ValueError, match=words):
         fields_of(pattern)
     with pytest.raises(ValidationError, match=words):
-        FolderDestination(pattern=pattern)
+        FolderSettings(pattern=pattern)

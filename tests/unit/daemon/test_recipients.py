@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.delivery import DeliverSettings, EmailDestination
+from config.delivery import DeliverSettings, EmailSettings
 from config.intake import WatchedFolder, WatchSettings
 from config.settings import Settings
 from daemon.watch.inbox import UNFINISHED_SETTLE_S
@@ -82,7 +82,7 @@ def test_the_domains_that_the_settings_send_to_are_allowed(tmp_path: Path) -> No
     settings = Settings(
         data_dir=tmp_path,
         watch=WatchSettings(folders=(WatchedFolder(path=tmp_path, email=(WARD,)),), recipient_domains=("partner.example",)),
-        deliver=DeliverSettings(email=EmailDestination.model_validate(email)),
+        deliver=DeliverSettings(email=EmailSettings.model_validate(email)),
     )
     assert allowed_domains(settings) == {"sender.example", "stroke.example", "it.example", "hospital.example", "partner.example"}
     assert allowed_domains(Settings(data_dir=tmp_path)) == frozenset(), "nobody is mailed to where no domain is known"

@@ -11,10 +11,19 @@ from corewatch import RESEARCH_LABEL
 from corewatch.errors import NotAnalysed
 from corewatch.geometry import NETWORK_SHAPE, NETWORK_TO_RAS, apply
 from corewatch.volumes import AlignmentQuality, Surface
-from outputs.pages import alignment as alignment_page
-from outputs.pages.alignment import EDGE, MIDLINE, AlignmentView, alignment_panel, render_alignment_page
-from outputs.pages.drawing import Canvas
-from outputs.pages.planes import Cut, Plane, depth_on, edge, finished, midline, picture, size
+from outputs.pages import alignment_page
+from outputs.pages.alignment_page import EDGE, MIDLINE, AlignmentView, alignment_panel, render_alignment_page
+from outputs.pages.canvas import Canvas
+from outputs.pages.orthogonal_slices import (
+    AnatomicalPlane,
+    OrthogonalSlice,
+    as_uint8,
+    draw_edge,
+    draw_midline,
+    grey_picture,
+    picture_size,
+    signed_distance_mm,
+)
 
 CENTRE = np.array([50.0, 100.0, 70.0])
 RADIUS = 30.0
@@ -36,14 +45,16 @@ def head() -> NDArray[np.uint8]:
     return np.where(np.linalg.norm(voxel - CENTRE, axis=-1) < RADIUS, 50, 0).astype(np.uint8)
 
 
-@pytest.mark.parametrize(("plane", "index"), [(Plane.AXIAL, 62), (Plane.CORONAL, 110), (Plane.SAGITTAL, 41)])
+@pytest.mark.parametrize(
+    ("plane", "index"), [(AnatomicalPlane.AXIAL, 62), (AnatomicalPlane.CORONAL, 110), (AnatomicalPlane.SAGITTAL, 41)]
+)
 @pytest.mark.parametrize("scale", [1.0, 1.6, 2.5])
 def test_a_surface_lies_on_the_picture_where_it_lies_in_the_head(
-    ball: Surface, head: NDArray[np.uint8], plane: Plane, index: int, scale: float
+    ball: Surface, head: NDArray[np.uint8], plane: AnatomicalPlane, index: int, scale: float
 ) -> None:
-    cut = Cut(plane, index)
-    grey = picture(head, cut, scale)[:, :, 0]
-    inside = depth_on(ball, cut, (grey.shape[0], grey.shape[1])) < 0
+    cut = OrthogonalSlice(plane, index)
+    grey = grey_picture(head, cut, scale)[:, :, 0]
+    inside = signed_distance_mm(ball, cut, (grey.shape[0], grey.shape[1])) < 0
     shown = grey > 255 * 0.25
     assert shown.any()
     assert np.count_nonzero(shown ^ inside) < 0.04 * np.count_nonzero(shown)
@@ -52,18 +63,18 @@ def test_a_surface_lies_on_the_picture_where_it_lies_in_the_head(
 def test_directions_of_the_pictures(head: NDArray[np.uint8]) -> None:
     marks = {"right": (20, 90, 60), "front": (72, 160, 60), "top": (72, 90, 120)}
     for name, (plane, index, side) in {
-        "right": (Plane.AXIAL, 60, "left"),
-        "front": (Plane.AXIAL, 60, "upper"),
-        "top": (Plane.CORONAL, 90, "upper"),
+        "right": (AnatomicalPlane.AXIAL, 60, "left"),
+        "front": (AnatomicalPlane.AXIAL, 60, "upper"),
+        "top": (AnatomicalPlane.CORONAL, 90, "upper"),
     }.items():
         volume = np.zeros(NETWORK_SHAPE, np.uint8)
         volume[tuple(slice(n - 4, n + 5) for n in marks[name])] = 100
-        grey = picture(volume, Cut(plane, index), 1.0)[:, :, 0]
+        grey = grey_picture(volume, OrthogonalSlice(plane, index), 1.0)[:, :, 0]
         row, column = np.array(np.nonzero(grey > 100)).mean(axis=1) / grey.shape
         assert (column if side == "left" else row) < 0.4, name
     volume = np.zeros(NETWORK_SHAPE, np.uint8)
     volume[68:77, 156:165, 116:125] = 100
-    grey = picture(volume, Cut(Plane.SAGITTAL, 72), 1.0)[:, :, 0]
+    grey = grey_picture(volume, OrthogonalSlice(AnatomicalPlane.SAGITTAL, 72), 1.0)[:, :, 0]
     row, column = np.array(np.nonzero(grey > 100)).mean(axis=1) / grey.shape
     assert row < 0.4
     assert column < 0.4
@@ -71,33 +82,33 @@ def test_directions_of_the_pictures(head: NDArray[np.uint8]) -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
 def test_the_midline_is_drawn_at_x_zero(scale: float) -> None:
-    pixels = np.zeros((*size(Plane.AXIAL, scale)[::-1], 3), np.float32)
-    midline(pixels, Cut(Plane.AXIAL, 60), MIDLINE, 1.0)
+    pixels = np.zeros((*picture_size(AnatomicalPlane.AXIAL, scale)[::-1], 3), np.float32)
+    draw_midline(pixels, OrthogonalSlice(AnatomicalPlane.AXIAL, 60), MIDLINE, 1.0)
     drawn = pixels[:, :, 0].mean(axis=0)
     column = (drawn * np.arange(drawn.size)).sum() / drawn.sum()
     voxel = (column + 0.5) / scale - 0.5
     assert apply(NETWORK_TO_RAS, np.array([voxel, 0, 0]))[0] == pytest.approx(0, abs=0.05)
-    untouched = np.zeros((*size(Plane.SAGITTAL, scale)[::-1], 3), np.float32)
-    midline(untouched, Cut(Plane.SAGITTAL, 60), MIDLINE, 1.0)
+    untouched = np.zeros((*picture_size(AnatomicalPlane.SAGITTAL, scale)[::-1], 3), np.float32)
+    draw_midline(untouched, OrthogonalSlice(AnatomicalPlane.SAGITTAL, 60), MIDLINE, 1.0)
     assert not untouched.any()
 
 
 def test_an_edge_keeps_its_width_where_the_surface_lies_flat(ball: Surface) -> None:
-    shape = size(Plane.AXIAL, 2.0)[::-1]
+    shape = picture_size(AnatomicalPlane.AXIAL, 2.0)[::-1]
     areas = []
     for k in (70, 96):  # through the middle, and near the pole
         pixels = np.zeros((*shape, 3), np.float32)
-        edge(pixels, depth_on(ball, Cut(Plane.AXIAL, k), shape), (255, 255, 255), 2.0)
+        draw_edge(pixels, signed_distance_mm(ball, OrthogonalSlice(AnatomicalPlane.AXIAL, k), shape), (255, 255, 255), 2.0)
         around = 2 * np.pi * np.sqrt(RADIUS**2 - (k - CENTRE[2]) ** 2) * 2.0
         areas.append(pixels[:, :, 0].sum() / 255 / around)
     assert areas == pytest.approx([2.0, 2.0], abs=0.7)
 
 
 def test_a_cut_stays_on_the_grid() -> None:
-    assert Cut.at(Plane.AXIAL, 500.0).index == NETWORK_SHAPE[2] - 1
-    assert Cut.at(Plane.AXIAL, -500.0).index == 0
-    for plane in Plane:
-        assert abs(Cut.at(plane, 10.0).mm - 10.0) <= 0.5
+    assert OrthogonalSlice.at(AnatomicalPlane.AXIAL, 500.0).index == NETWORK_SHAPE[2] - 1
+    assert OrthogonalSlice.at(AnatomicalPlane.AXIAL, -500.0).index == 0
+    for plane in AnatomicalPlane:
+        assert abs(OrthogonalSlice.at(plane, 10.0).mm - 10.0) <= 0.5
 
 
 def said(monkeypatch: pytest.MonkeyPatch, view: AlignmentView, problem: str | None = None) -> str:
@@ -162,6 +173,12 @@ def test_the_panel_is_as_wide_as_asked(head: NDArray[np.uint8], ball: Surface, w
 
 
 def test_pixels_stay_in_range(ball: Surface) -> None:
-    pixels = np.full((*size(Plane.CORONAL, 1.0)[::-1], 3), 300.0, np.float32)
-    edge(pixels, depth_on(ball, Cut(Plane.CORONAL, 100), (pixels.shape[0], pixels.shape[1])), EDGE, 2.0, dash=6)
-    assert finished(pixels).max() == 255
+    pixels = np.full((*picture_size(AnatomicalPlane.CORONAL, 1.0)[::-1], 3), 300.0, np.float32)
+    draw_edge(
+        pixels,
+        signed_distance_mm(ball, OrthogonalSlice(AnatomicalPlane.CORONAL, 100), (pixels.shape[0], pixels.shape[1])),
+        EDGE,
+        2.0,
+        dash=6,
+    )
+    assert as_uint8(pixels).max() == 255

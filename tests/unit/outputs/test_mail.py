@@ -15,7 +15,7 @@ import pytest
 from corewatch import RESEARCH_LABEL
 from corewatch.findings import Side
 from outputs.case import ReportedCase
-from outputs.mail.composition import compose, event_key, message_id, thread_id
+from outputs.mail.case_mail import compose, event_key, message_id, thread_id
 from tests.support.results import NOW, PATIENT_ID, failed, make_case, not_analysed
 
 PNG = b"\x89PNG\r\n\x1a\n-the-page-"

@@ -16,11 +16,11 @@ from corewatch import RESEARCH_LABEL
 from corewatch.findings import ModelIdentity
 from outputs.case import ReportedCase
 from outputs.dicom.encoding import Study
-from outputs.dicom.kinds import SeriesNaming
+from outputs.dicom.object_kinds import SeriesNaming
 from outputs.dicom.secondary_capture import Page, encode
-from outputs.pages.case_pages import write_report
-from outputs.pages.overlays import render_overlays
-from outputs.pages.summary import render_summary
+from outputs.pages.overlay_slices import render_overlays
+from outputs.pages.summary_page import render_summary
+from outputs.rendering import render_case
 from tests.support.results import PATIENT_ID, PATIENT_NAME, make_case, not_analysed, volumes, write_header, write_pages
 
 RNG = np.random.default_rng(1)
@@ -160,9 +160,9 @@ def digests(folder: Path) -> dict[str, str]:
 
 def test_report_writes_pages_and_objects_and_can_be_repeated(case: ReportedCase) -> None:
     hu, core_map = volumes()
-    assert write_report(case, hu, core_map) == {"summary": "summary.png", "dicom": "dicom"}
+    assert render_case(case, hu, core_map) == {"summary": "summary.png", "dicom": "dicom"}
     first = digests(case.folder.path)
-    write_report(case, hu, core_map)
+    render_case(case, hu, core_map)
     assert digests(case.folder.path) == first
     paths = sorted(case.folder.dicom.glob("sc-*.dcm"))
     slices = list(render_overlays(case, hu, core_map))
@@ -173,13 +173,13 @@ def test_report_writes_pages_and_objects_and_can_be_repeated(case: ReportedCase)
 
 def test_report_of_a_nifti_case_has_no_objects(tmp_path: Path) -> None:
     case = make_case(tmp_path / "case", dicom=False)
-    assert write_report(case, *volumes()) == {"summary": "summary.png"}
+    assert render_case(case, *volumes()) == {"summary": "summary.png"}
     assert not case.folder.dicom.exists()
 
 
 def test_report_of_a_case_not_analysed_is_one_page(case: ReportedCase) -> None:
-    write_report(not_analysed(case), None, None)
+    render_case(not_analysed(case), None, None)
     (path,) = case.folder.dicom.glob("*.dcm")
     assert "not analysed" in dcmread(path).DerivationDescription
     with pytest.raises(ValueError, match="volumes"):
-        write_report(case, None, None)
+        render_case(case, None, None)

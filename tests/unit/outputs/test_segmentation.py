@@ -20,8 +20,8 @@ from corewatch.source_images import SourceImages, SourceSlice
 from outputs.case import ReportedCase
 from outputs.dicom import segmentation
 from outputs.dicom.encoding import Study
-from outputs.dicom.kinds import Kind
-from outputs.dicom.planes import outline
+from outputs.dicom.object_kinds import ObjectKind
+from outputs.dicom.source_outline import outline
 from outputs.dicom.writing import GEOMETRY_UNKNOWN, NO_FRAME_OF_REFERENCE, NOTHING_TO_OUTLINE, write_objects
 from tests.support.results import MODEL, enhanced, make_case, volumes
 
@@ -158,7 +158,7 @@ def test_on_a_regular_grid_it_is_the_native_map(tmp_path: Path) -> None:
 def test_each_frame_names_the_image_it_lies_over(multi_frame: bool, tmp_path: Path) -> None:
     case = make_case(tmp_path)
     case = enhanced(case) if multi_frame else case
-    ds = written(case, Kind.SEG)
+    ds = written(case, ObjectKind.SEG)
     source = case.source_images
     assert source is not None
     by_place = {one.position_lps: one for one in source.slices}
@@ -174,13 +174,13 @@ def test_each_frame_names_the_image_it_lies_over(multi_frame: bool, tmp_path: Pa
     assert ds.FrameOfReferenceUID == source.frame_of_reference_uid
 
 
-def written(case: ReportedCase, kind: Kind) -> Dataset:
+def written(case: ReportedCase, kind: ObjectKind) -> Dataset:
     manifest = write_objects(case, [], CORE_MAP)
     return dcmread(case.folder.dicom / manifest.made[kind][0])
 
 
 def test_only_slices_with_core_have_a_frame(tmp_path: Path) -> None:
-    ds = written(make_case(tmp_path), Kind.SEG)
+    ds = written(make_case(tmp_path), ObjectKind.SEG)
     assert 5 < ds.NumberOfFrames < 20
     assert ds.pixel_array.any(axis=(1, 2)).all()
 
@@ -189,7 +189,7 @@ def test_the_map_itself_keeps_its_values_and_its_place(tmp_path: Path) -> None:
     case = make_case(tmp_path)
     lps_to_voxel = placement(6)
     case = dataclasses.replace(case, result=dataclasses.replace(case.result, lps_to_voxel=lps_to_voxel))
-    ds = written(case, Kind.PMAP)
+    ds = written(case, ObjectKind.PMAP)
     found = np.zeros(NETWORK_SHAPE, np.uint16)
     row, column = np.mgrid[: ds.Rows, : ds.Columns]
     pixels = np.stack([column, row, np.zeros_like(row)], axis=-1).astype(np.float64)
@@ -215,8 +215,8 @@ def test_what_cannot_be_outlined_is_left_out_with_its_reason(tmp_path: Path) -> 
     }
     for why, case in cases.items():
         manifest = write_objects(case, [], CORE_MAP)
-        assert manifest.left_out == {Kind.SEG: why, Kind.PMAP: why}
-        assert Kind.SR in manifest.made
+        assert manifest.left_out == {ObjectKind.SEG: why, ObjectKind.PMAP: why}
+        assert ObjectKind.SR in manifest.made
         assert not list(case.folder.dicom.glob("seg-*"))
     faint = write_objects(whole, [], np.minimum(CORE_MAP, CORE_MAP_THRESHOLD).astype(np.uint8))
-    assert faint.left_out[Kind.SEG] == NOTHING_TO_OUTLINE
+    assert faint.left_out[ObjectKind.SEG] == NOTHING_TO_OUTLINE

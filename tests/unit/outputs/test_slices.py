@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from corewatch.findings import CORE_MAP_THRESHOLD, Side
 from corewatch.geometry import NETWORK_SHAPE
-from outputs.pages import overlays as overlay
-from outputs.pages import slices
+from outputs.pages import axial_slices as slices
+from outputs.pages import overlay_slices as overlay
 from tests.support.results import finding, make_case, volumes
 
 

@@ -13,13 +13,13 @@ from pydantic import ValidationError
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from config.delivery import PacsDestination, ResultSeries
+from config.delivery import PacsSettings, ResultSeries
 from corewatch import RESEARCH_LABEL
 from corewatch.findings import Side
 from corewatch.identity import RESULT_SERIES
 from outputs.case import ReportedCase
-from outputs.dicom.kinds import Kind, SeriesNaming
-from outputs.dicom.manifest import Manifest
+from outputs.dicom.object_kinds import ObjectKind, SeriesNaming
+from outputs.dicom.object_manifest import ObjectManifest
 from outputs.dicom.secondary_capture import Page
 from outputs.dicom.writing import write_objects
 from tests.support.results import MODEL, enhanced, make_case, not_analysed, volumes, write_header
@@ -28,11 +28,11 @@ from worker.models.spread import PERTURBATIONS
 _, CORE_MAP = volumes()
 
 
-def written(case: ReportedCase, naming: SeriesNaming | None = None) -> dict[Kind, Dataset]:
+def written(case: ReportedCase, naming: SeriesNaming | None = None) -> dict[ObjectKind, Dataset]:
     """The first object of each kind."""
     page = Page(np.zeros((16, 16, 3), np.uint8), "summary")
     manifest = write_objects(case, [page], CORE_MAP, naming)
-    assert Manifest.read(case.folder.dicom) == manifest
+    assert ObjectManifest.read(case.folder.dicom) == manifest
     return {kind: dcmread(case.folder.dicom / names[0]) for kind, names in manifest.made.items()}
 
 
@@ -126,10 +126,10 @@ def test_references_to_source_and_segment(multi_frame: bool, tmp_path: Path) -> 
     assert (
         tuple((r.ReferencedSOPClassUID, r.ReferencedSOPInstanceUID) for r in source.ReferencedSOPSequence) == case.source_instances
     )
-    assert [r.ReferencedSOPInstanceUID for r in segments.ReferencedSOPSequence] == [made[Kind.SEG].SOPInstanceUID]
-    assert segments.SeriesInstanceUID == made[Kind.SEG].SeriesInstanceUID
+    assert [r.ReferencedSOPInstanceUID for r in segments.ReferencedSOPSequence] == [made[ObjectKind.SEG].SOPInstanceUID]
+    assert segments.SeriesInstanceUID == made[ObjectKind.SEG].SeriesInstanceUID
     (roi,) = document.content.get_volumetric_roi_measurement_groups()
-    assert roi.referenced_segment[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID == made[Kind.SEG].SOPInstanceUID
+    assert roi.referenced_segment[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID == made[ObjectKind.SEG].SOPInstanceUID
     assert not roi.get_measurements()  # the segment's volume is not the estimate
     (image,) = estimate(document).source_images
     named = image.ReferencedSOPSequence[0]
@@ -166,7 +166,7 @@ def image_library(document: Dataset) -> tuple[dict[str, str], list[tuple[str, st
 def test_the_image_library_names_every_source_image(multi_frame: bool, tmp_path: Path) -> None:
     case = make_case(tmp_path)
     case = enhanced(case) if multi_frame else case
-    document = written(case)[Kind.SR]
+    document = written(case)[ObjectKind.SR]
     common, entries = image_library(document)
     assert tuple(entries) == case.source_instances
     assert common == {
@@ -182,13 +182,13 @@ def test_an_image_library_of_what_little_is_known(tmp_path: Path) -> None:
     case = dataclasses.replace(make_case(tmp_path), source_images=None)
     assert case.source_header is not None
     write_header(case.source_header, StudyDate="soon", StudyTime=None)
-    document = written(case)[Kind.SR]
+    document = written(case)[ObjectKind.SR]
     common, entries = image_library(document)
     assert common == {"121139": "CT", "123014": "69536005"}
     assert tuple(entries) == case.source_instances
     assert document.StudyDate == "soon", "copied as it is all the same"
     bare = dataclasses.replace(case, source_instances=())
-    codes = [item.ConceptNameCodeSequence[0].CodeValue for item in written(bare)[Kind.SR].ContentSequence]
+    codes = [item.ConceptNameCodeSequence[0].CodeValue for item in written(bare)[ObjectKind.SR].ContentSequence]
     assert "111028" not in codes
 
 
@@ -203,11 +203,11 @@ def test_without_a_core_there_is_a_report_and_no_segment(tmp_path: Path) -> None
 
 def test_a_later_revision_names_the_report_it_replaces(tmp_path: Path) -> None:
     first = make_case(tmp_path / "1")
-    before = written(first)[Kind.SR]
+    before = written(first)[ObjectKind.SR]
     later = dataclasses.replace(make_case(tmp_path / "2"), key="2" * 64, superseded_report=first.folder.report)
     later = dataclasses.replace(later, result=dataclasses.replace(later.result, revision=2))
     made = written(later)
-    (study,) = made[Kind.SR].PredecessorDocumentsSequence
+    (study,) = made[ObjectKind.SR].PredecessorDocumentsSequence
     (series,) = study.ReferencedSeriesSequence
     (document,) = series.ReferencedSOPSequence
     assert (series.SeriesInstanceUID, document.ReferencedSOPInstanceUID) == (before.SeriesInstanceUID, before.SOPInstanceUID)
@@ -219,24 +219,24 @@ def test_a_later_revision_names_the_report_it_replaces(tmp_path: Path) -> None:
 
 def test_the_key_object_points_at_the_summary(tmp_path: Path) -> None:
     made = written(make_case(tmp_path))
-    (study,) = made[Kind.KOS].CurrentRequestedProcedureEvidenceSequence
+    (study,) = made[ObjectKind.KOS].CurrentRequestedProcedureEvidenceSequence
     (series,) = study.ReferencedSeriesSequence
-    assert series.SeriesInstanceUID == made[Kind.SC].SeriesInstanceUID
-    assert [r.ReferencedSOPInstanceUID for r in series.ReferencedSOPSequence] == [made[Kind.SC].SOPInstanceUID]
-    assert made[Kind.KOS].ConceptNameCodeSequence[0].CodeValue == "113000"
+    assert series.SeriesInstanceUID == made[ObjectKind.SC].SeriesInstanceUID
+    assert [r.ReferencedSOPInstanceUID for r in series.ReferencedSOPSequence] == [made[ObjectKind.SC].SOPInstanceUID]
+    assert made[ObjectKind.KOS].ConceptNameCodeSequence[0].CodeValue == "113000"
 
 
 def test_a_case_not_analysed_has_its_page_alone(tmp_path: Path) -> None:
     case = not_analysed(make_case(tmp_path))
     manifest = write_objects(case, [Page(np.zeros((16, 16, 3), np.uint8), "summary")], None)
-    assert manifest.made == {Kind.SC: ("sc-001.dcm",)}
-    assert manifest.left_out.keys() == {Kind.SEG, Kind.PMAP, Kind.SR, Kind.KOS}
+    assert manifest.made == {ObjectKind.SC: ("sc-001.dcm",)}
+    assert manifest.left_out.keys() == {ObjectKind.SEG, ObjectKind.PMAP, ObjectKind.SR, ObjectKind.KOS}
 
 
 def test_series_are_named_by_the_settings(tmp_path: Path) -> None:
     made = written(make_case(tmp_path), SeriesNaming(500, "KI {object}", "Klinik"))
     assert {kind: ds.SeriesNumber for kind, ds in made.items()} == {"sc": 500, "seg": 520, "pmap": 540, "sr": 560, "kos": 580}
-    assert made[Kind.SEG].SeriesDescription == f"{RESULT_SERIES} KI segmentation"
+    assert made[ObjectKind.SEG].SeriesDescription == f"{RESULT_SERIES} KI segmentation"
     assert {ds.Manufacturer for ds in made.values()} == {"Klinik"}
     assert len({ds.SeriesInstanceUID for ds in made.values()}) == len(made)
 
@@ -244,7 +244,7 @@ def test_series_are_named_by_the_settings(tmp_path: Path) -> None:
 def test_the_settings_and_their_consumers_have_the_same_defaults() -> None:
     series = ResultSeries()
     assert SeriesNaming(series.number, series.description, series.manufacturer) == SeriesNaming()
-    assert set(PacsDestination(name="a", ae_title="A", host="h", port=1, objects=list(Kind)).objects) == set(Kind)
+    assert set(PacsSettings(name="a", ae_title="A", host="h", port=1, objects=list(ObjectKind)).objects) == set(ObjectKind)
 
 
 @pytest.mark.parametrize("description", ["{patient}", "{object", "{0}", "{object.x}", "{}"])

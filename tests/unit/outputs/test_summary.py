@@ -14,11 +14,11 @@ from PIL import Image, ImageDraw
 
 from corewatch import RESEARCH_LABEL
 from corewatch.findings import Finding, ModelIdentity, Side, decide_alert
-from outputs.pages.drawing import ALERT, CAUTION, wrapped
+from outputs.pages.axial_slices import CONTOUR
+from outputs.pages.canvas import ALERT, CAUTION, wrapped
 from outputs.pages.fonts import font
-from outputs.pages.overlays import render_overlays
-from outputs.pages.slices import CONTOUR
-from outputs.pages.summary import key_slice, render_not_analysed, render_summary, spread_slices
+from outputs.pages.overlay_slices import render_overlays
+from outputs.pages.summary_page import key_slice, render_not_analysed, render_summary, spread_slices
 from tests.support.results import MODEL, PATIENT_ID, failed, finding, make_case, not_analysed, volumes
 
 Box = tuple[float, float, float, float]

@@ -19,8 +19,8 @@ from corewatch.reasons import Reason
 from corewatch.result import Result
 from corewatch.states import CaseState
 from corewatch.volumes import AlignedHead, ScannerVolume
-from outputs.mail.composition import facts
-from outputs.pages.summary import render_not_analysed, render_summary
+from outputs.mail.case_mail import facts
+from outputs.pages.summary_page import render_not_analysed, render_summary
 from tests.support.results import make_case, not_analysed, volumes
 from tests.support_conversion import head, image, stack, write
 from worker.foreground import run_case

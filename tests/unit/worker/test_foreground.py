@@ -12,7 +12,7 @@ from corewatch.casefolder import CaseFolder
 from corewatch.errors import ConfigurationError
 from corewatch.reasons import Reason
 from corewatch.states import CaseState
-from outputs.dicom.manifest import MANIFEST
+from outputs.dicom.object_manifest import MANIFEST
 from tests.support_conversion import stack, write
 from worker.foreground import run_case
 

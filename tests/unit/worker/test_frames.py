@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from config import Settings
-from config.delivery import DeliverSettings, EmailDestination
+from config.delivery import DeliverSettings, EmailSettings
 from config.settings import WorkSettings
 from corewatch.arrival import Arrival, ArrivalSource
 from corewatch.errors import CorewatchError, NotAnalysed, OperatorNeeded, RetryLater
@@ -60,7 +60,7 @@ class Scripted:
     taken: list[ReportedCase] = field(default_factory=list)
     server: str | None = None
 
-    def applies(self, _case: ReportedCase) -> str | None:
+    def skip_reason(self, _case: ReportedCase) -> str | None:
         return self.applies_not
 
     def deliver(self, case: ReportedCase) -> Delivered:
@@ -86,7 +86,7 @@ def context(tmp_path: Path, clock: Clock) -> Iterator[WorkerContext]:
         work=WorkSettings(attempts=3),
         deliver=DeliverSettings(
             folder=None,
-            email=EmailDestination(host="mail", **{"from": "a@b.example"}, operators=("ops@b.example",)),
+            email=EmailSettings(host="mail", **{"from": "a@b.example"}, operators=("ops@b.example",)),
             attempts=3,
             backoff_s=10,
         ),

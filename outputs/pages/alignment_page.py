@@ -15,9 +15,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from corewatch.volumes import AlignmentQuality, Surface
-from outputs.pages.drawing import BACKGROUND, CALM, CAUTION, MUTED, PANEL, TEXT, Canvas, Colour
-from outputs.pages.planes import LETTERS, Cut, Plane, depth_on, edge, finished, midline, picture, size, veil
-from outputs.pages.slices import RgbArray
+from outputs.pages.axial_slices import RgbArray
+from outputs.pages.canvas import BACKGROUND, CALM, CAUTION, MUTED, PANEL, TEXT, Canvas, Colour
+from outputs.pages.orthogonal_slices import (
+    LETTERS,
+    AnatomicalPlane,
+    OrthogonalSlice,
+    as_uint8,
+    draw_edge,
+    draw_midline,
+    grey_picture,
+    picture_size,
+    signed_distance_mm,
+    tint_inside,
+)
 
 REGION: Final[Colour] = (70, 150, 230)
 """The brain region in the head's own size: blue."""
@@ -30,11 +41,11 @@ _MARGIN = 10
 _LABEL_HEIGHT = 46
 _WORDS_HEIGHT = 340
 _ROWS: Final = (
-    (Plane.AXIAL, 2.0, (-25.0, -5.0, 15.0, 35.0, 55.0)),
-    (Plane.CORONAL, 2.0, (40.0, 15.0, -15.0, -45.0, -75.0)),
-    (Plane.SAGITTAL, 1.6, (45.0, 20.0, 0.0, -20.0, -45.0)),
+    (AnatomicalPlane.AXIAL, 2.0, (-25.0, -5.0, 15.0, 35.0, 55.0)),
+    (AnatomicalPlane.CORONAL, 2.0, (40.0, 15.0, -15.0, -45.0, -75.0)),
+    (AnatomicalPlane.SAGITTAL, 1.6, (45.0, 20.0, 0.0, -20.0, -45.0)),
 )
-"""Plane, pixels per mm, and where its slices lie (RAS mm of the template)."""
+"""AnatomicalPlane, pixels per mm, and where its slices lie (RAS mm of the template)."""
 
 _PARTS: Final = {
     "coverage": ("Brain that lies within the slices", "{:.0%}"),
@@ -94,7 +105,7 @@ def render_alignment_page(case_id: str, view: AlignmentView, problem: str | None
     problem
         Why the case was not analysed, in words for people; None where it was.
     """
-    heights = [size(plane, scale)[1] for plane, scale, _ in _ROWS]
+    heights = [picture_size(plane, scale)[1] for plane, scale, _ in _ROWS]
     words_top = 48 + sum(heights) + 8 * len(heights) + 8
     height = words_top + _WORDS_HEIGHT + _LABEL_HEIGHT
     page = Canvas.blank(WIDTH, height)
@@ -102,10 +113,10 @@ def render_alignment_page(case_id: str, view: AlignmentView, problem: str | None
     page.text(WIDTH - _MARGIN, 24, f"case {case_id}", 26, fill=MUTED, anchor="rm")
     top = 48
     for (plane, scale, places), row_height in zip(_ROWS, heights, strict=True):
-        width = size(plane, scale)[0]
+        width = picture_size(plane, scale)[0]
         for column, mm in enumerate(places):
             left = _MARGIN + column * ((WIDTH - 2 * _MARGIN - width) // (len(places) - 1))
-            _slice(page, view, Cut.at(plane, mm), scale, left, top)
+            _slice(page, view, OrthogonalSlice.at(plane, mm), scale, left, top)
         top += row_height + 8
     _verdict(page, view, problem, words_top)
     _parts(page, view, 556, words_top)
@@ -124,9 +135,13 @@ def alignment_panel(view: AlignmentView, width: int, mm: float = 15.0) -> Image.
     mm
         Height of the axial slice: z of the template's RAS frame.
     """
-    cuts = (Cut.at(Plane.AXIAL, mm), Cut.at(Plane.CORONAL, -15.0), Cut.at(Plane.SAGITTAL, 0.0))
-    scale = width / sum(size(cut.plane, 1.0)[0] for cut in cuts)
-    page = Canvas.blank(width, size(Plane.AXIAL, scale)[1])
+    cuts = (
+        OrthogonalSlice.at(AnatomicalPlane.AXIAL, mm),
+        OrthogonalSlice.at(AnatomicalPlane.CORONAL, -15.0),
+        OrthogonalSlice.at(AnatomicalPlane.SAGITTAL, 0.0),
+    )
+    scale = width / sum(picture_size(cut.plane, 1.0)[0] for cut in cuts)
+    page = Canvas.blank(width, picture_size(AnatomicalPlane.AXIAL, scale)[1])
     left = 0
     for cut in cuts:
         pixels = _drawn(view, cut, scale, 1.4)
@@ -135,25 +150,25 @@ def alignment_panel(view: AlignmentView, width: int, mm: float = 15.0) -> Image.
     return page.image
 
 
-def _drawn(view: AlignmentView, cut: Cut, scale: float, line: float) -> RgbArray:
-    pixels = picture(view.hu, cut, scale)
+def _drawn(view: AlignmentView, cut: OrthogonalSlice, scale: float, line: float) -> RgbArray:
+    pixels = grey_picture(view.hu, cut, scale)
     shape = pixels.shape[0], pixels.shape[1]
     if view.region is not None:
-        region = depth_on(view.region, cut, shape)
-        veil(pixels, region, REGION, 0.12)
-        edge(pixels, region, REGION, line)
-    edge(pixels, depth_on(view.template, cut, shape), EDGE, line, dash=round(6 * line))
-    midline(pixels, cut, MIDLINE, line * 0.7)
-    return finished(pixels)
+        region = signed_distance_mm(view.region, cut, shape)
+        tint_inside(pixels, region, REGION, 0.12)
+        draw_edge(pixels, region, REGION, line)
+    draw_edge(pixels, signed_distance_mm(view.template, cut, shape), EDGE, line, dash=round(6 * line))
+    draw_midline(pixels, cut, MIDLINE, line * 0.7)
+    return as_uint8(pixels)
 
 
-def _slice(page: Canvas, view: AlignmentView, cut: Cut, scale: float, x: int, y: int) -> None:
+def _slice(page: Canvas, view: AlignmentView, cut: OrthogonalSlice, scale: float, x: int, y: int) -> None:
     pixels = _drawn(view, cut, scale, 1.8)
     height, width = pixels.shape[:2]
     page.paste(pixels, x, y)
     page.draw.rectangle((x, y, x + width - 1, y + height - 1), outline=BACKGROUND, width=1)
     page.letters(x, y, width, height, 17, LETTERS[cut.plane])
-    axis = {Plane.AXIAL: "z", Plane.CORONAL: "y", Plane.SAGITTAL: "x"}[cut.plane]
+    axis = {AnatomicalPlane.AXIAL: "z", AnatomicalPlane.CORONAL: "y", AnatomicalPlane.SAGITTAL: "x"}[cut.plane]
     page.text(x + 5, y + 4, f"{axis} {cut.mm:+.1f} mm".replace(".0 ", " "), 15, outline=2)
 
 

@@ -15,8 +15,8 @@ from PIL import Image
 from corewatch.findings import CORE_MAP_THRESHOLD, Finding
 from outputs import wording
 from outputs.case import ReportedCase
-from outputs.pages.drawing import ALERT, BACKGROUND, CALM, CAUTION, MUTED, PANEL, TEXT, Canvas, Colour, wrapped
-from outputs.pages.slices import MAP_VISIBLE_FROM, WINDOW_HU, core_areas, level_mm, map_is_shown, render
+from outputs.pages.axial_slices import MAP_VISIBLE_FROM, WINDOW_HU, core_areas, level_mm, map_is_shown, render
+from outputs.pages.canvas import ALERT, BACKGROUND, CALM, CAUTION, MUTED, PANEL, TEXT, Canvas, Colour, wrapped
 
 SIZE: Final = 1024
 MARGIN: Final = 12

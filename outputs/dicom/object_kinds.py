@@ -9,7 +9,7 @@ from typing import Final
 from corewatch.identity import RESULT_SERIES
 
 
-class Kind(StrEnum):
+class ObjectKind(StrEnum):
     """A kind of object; its value is its name in the settings, and what the names of its files in `dicom/` begin with."""
 
     SC = "sc"
@@ -24,10 +24,16 @@ class Kind(StrEnum):
     """Key Object Selection: points at the summary page."""
 
 
-_PLACES: Final = {Kind.SC: 0, Kind.SEG: 20, Kind.PMAP: 40, Kind.SR: 60, Kind.KOS: 80}
+_PLACES: Final = {ObjectKind.SC: 0, ObjectKind.SEG: 20, ObjectKind.PMAP: 40, ObjectKind.SR: 60, ObjectKind.KOS: 80}
 """Distance of each kind's Series Number from the first; the gaps are for revisions."""
 
-_NAMES: Final = {Kind.SC: "summary", Kind.SEG: "segmentation", Kind.PMAP: "map", Kind.SR: "report", Kind.KOS: "key image"}
+_NAMES: Final = {
+    ObjectKind.SC: "summary",
+    ObjectKind.SEG: "segmentation",
+    ObjectKind.PMAP: "map",
+    ObjectKind.SR: "report",
+    ObjectKind.KOS: "key image",
+}
 
 SERIES_NUMBER: Final = 9700
 """Far above what scanners use, so that the results stand at the end of the study."""
@@ -67,11 +73,11 @@ class SeriesNaming:
         except (KeyError, IndexError, ValueError, AttributeError):
             raise ValueError("a series description knows the field {object} alone") from None
 
-    def number_of(self, kind: Kind, revision: int) -> int:
+    def number_of(self, kind: ObjectKind, revision: int) -> int:
         """Series Number (0020,0011)."""
         return self.number + _PLACES[kind] + revision - 1
 
-    def description_of(self, kind: Kind, revision: int) -> str:
+    def description_of(self, kind: ObjectKind, revision: int) -> str:
         """Series Description (0008,103E), at most 64 characters of ASCII; the revision is never cut off."""
         later = f", rev. {revision}" if revision > 1 else ""
         text = as_ascii(f"{RESULT_SERIES} {self.description.format(object=_NAMES[kind])}".strip())

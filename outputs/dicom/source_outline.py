@@ -20,7 +20,7 @@ _CORNERS = np.array([[(n >> axis) & 1 for axis in range(3)] for n in range(8)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OutlinedPlanes:
+class OutlinedSlices:
     """The source slices that the outline touches.
 
     Attributes
@@ -40,7 +40,7 @@ class OutlinedPlanes:
         return self.numbers[int(self.masks.sum(axis=(1, 2)).argmax())]
 
 
-def outline(images: SourceImages, core_map: NDArray[np.uint8], lps_to_voxel: Matrix) -> OutlinedPlanes | None:
+def outline(images: SourceImages, core_map: NDArray[np.uint8], lps_to_voxel: Matrix) -> OutlinedSlices | None:
     """Where the core map, interpolated linearly and rounded, is above `CORE_MAP_THRESHOLD`; None where it is so on no slice.
 
     Parameters
@@ -64,7 +64,7 @@ def outline(images: SourceImages, core_map: NDArray[np.uint8], lps_to_voxel: Mat
         if mask is not None:
             numbers.append(number)
             masks.append(mask)
-    return OutlinedPlanes(tuple(numbers), np.stack(masks)) if numbers else None
+    return OutlinedSlices(tuple(numbers), np.stack(masks)) if numbers else None
 
 
 def _mask(

@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 
 from corewatch import RESEARCH_LABEL
 from corewatch.findings import CORE_MAP_THRESHOLD
+from outputs.pages.axial_slices import CONTOUR, MAP_VISIBLE_FROM, RgbArray, tint
 from outputs.pages.fonts import font
-from outputs.pages.slices import CONTOUR, MAP_VISIBLE_FROM, RgbArray, tint
 
 Colour = tuple[int, int, int]
 

@@ -36,7 +36,7 @@ from corewatch.identity import derived_uid
 from corewatch.source_images import SourceSlice
 from outputs.dicom import codes, image_library
 from outputs.dicom.encoding import EncodedInstance, Study
-from outputs.dicom.kinds import Kind, as_ascii
+from outputs.dicom.object_kinds import ObjectKind, as_ascii
 from outputs.dicom.references import evidence, frames_of
 from outputs.dicom.segmentation import SEGMENT_NUMBER, TRACKING_ID
 
@@ -85,7 +85,7 @@ def encode(
         *before, measurements = ds.ContentSequence
         ds.ContentSequence = [*before, images, measurements]
     ds.CodingSchemeIdentificationSequence = codes.coding_schemes()
-    return EncodedInstance(Kind.SR, 1, str(ds.SOPClassUID), str(ds.SOPInstanceUID), study.finish(ds, Kind.SR))
+    return EncodedInstance(ObjectKind.SR, 1, str(ds.SOPClassUID), str(ds.SOPInstanceUID), study.finish(ds, ObjectKind.SR))
 
 
 def observer(study: Study) -> ObserverContext:

@@ -12,15 +12,15 @@ from PIL import Image
 from foundation.durable import write_durably
 from outputs import wording
 from outputs.case import ReportedCase
-from outputs.dicom.kinds import SeriesNaming
+from outputs.dicom.object_kinds import SeriesNaming
 from outputs.dicom.secondary_capture import Page
 from outputs.dicom.writing import write_objects
-from outputs.pages.overlays import SCALE, render_overlays
-from outputs.pages.slices import level_mm
-from outputs.pages.summary import render_not_analysed, render_summary
+from outputs.pages.axial_slices import level_mm
+from outputs.pages.overlay_slices import SCALE, render_overlays
+from outputs.pages.summary_page import render_not_analysed, render_summary
 
 
-def write_report(
+def render_case(
     case: ReportedCase,
     hu: NDArray[np.uint8] | None,
     core_map: NDArray[np.uint8] | None,
@@ -37,7 +37,7 @@ def write_report(
     naming
         How the series of DICOM objects stand in the study; None: as without settings.
     panel
-        Small picture of the alignment for the summary page, at most `outputs.pages.summary.PANEL_WIDTH` x 96 pixels.
+        Small picture of the alignment for the summary page, at most `outputs.pages.summary_page.PANEL_WIDTH` x 96 pixels.
 
     Returns
     -------

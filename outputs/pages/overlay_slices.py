@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from corewatch.findings import Finding
 from outputs import wording
 from outputs.case import ReportedCase
-from outputs.pages.drawing import MUTED, Canvas
-from outputs.pages.slices import MAP_VISIBLE_FROM, RgbArray, level_mm, map_is_shown, render
+from outputs.pages.axial_slices import MAP_VISIBLE_FROM, RgbArray, level_mm, map_is_shown, render
+from outputs.pages.canvas import MUTED, Canvas
 
 SIZE: Final = 512
 SCALE: Final = 2.5

@@ -17,11 +17,11 @@ from scipy.ndimage import map_coordinates
 
 from corewatch.geometry import NETWORK_SHAPE, NETWORK_TO_RAS, apply
 from corewatch.volumes import Surface
-from outputs.pages.drawing import Colour
-from outputs.pages.slices import WINDOW_HU, RgbArray
+from outputs.pages.axial_slices import WINDOW_HU, RgbArray
+from outputs.pages.canvas import Colour
 
 
-class Plane(StrEnum):
+class AnatomicalPlane(StrEnum):
     """A direction of slicing."""
 
     AXIAL = "axial"
@@ -29,22 +29,22 @@ class Plane(StrEnum):
     SAGITTAL = "sagittal"
 
 
-_ACROSS: Final = {Plane.AXIAL: 2, Plane.CORONAL: 1, Plane.SAGITTAL: 0}
+_ACROSS: Final = {AnatomicalPlane.AXIAL: 2, AnatomicalPlane.CORONAL: 1, AnatomicalPlane.SAGITTAL: 0}
 """Network axis that a plane cuts across."""
 
-LETTERS: Final = {Plane.AXIAL: "RLAP", Plane.CORONAL: "RLSI", Plane.SAGITTAL: "APSI"}
+LETTERS: Final = {AnatomicalPlane.AXIAL: "RLAP", AnatomicalPlane.CORONAL: "RLSI", AnatomicalPlane.SAGITTAL: "APSI"}
 """What lies at the left, right, upper and lower edge of a picture."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class OrthogonalSlice:
     """One slice: `index` along the network axis that `plane` cuts across."""
 
-    plane: Plane
+    plane: AnatomicalPlane
     index: int
 
     @classmethod
-    def at(cls, plane: Plane, mm: float) -> Cut:
+    def at(cls, plane: AnatomicalPlane, mm: float) -> OrthogonalSlice:
         """The slice nearest to a template coordinate (RAS mm), within the grid."""
         axis = _ACROSS[plane]
         index = round((mm - NETWORK_TO_RAS[axis, 3]) / NETWORK_TO_RAS[axis, axis])
@@ -60,51 +60,51 @@ class Cut:
         """The slice of a volume of shape (146, 182, 133), L-A-S, as rows and columns of the picture."""
         if volume.shape != NETWORK_SHAPE:
             raise ValueError(f"expected a volume of shape {NETWORK_SHAPE}, not {volume.shape}")
-        if self.plane is Plane.AXIAL:
+        if self.plane is AnatomicalPlane.AXIAL:
             return volume[:, ::-1, self.index].T
-        if self.plane is Plane.CORONAL:
+        if self.plane is AnatomicalPlane.CORONAL:
             return volume[:, self.index, ::-1].T
         return volume[self.index, ::-1, ::-1].T
 
 
-def size(plane: Plane, scale: float) -> tuple[int, int]:
+def picture_size(plane: AnatomicalPlane, scale: float) -> tuple[int, int]:
     """Width and height in pixels of a picture at `scale` pixels per mm."""
     left_right, front_back, up_down = (round(n * scale) for n in NETWORK_SHAPE)
     return {
-        Plane.AXIAL: (left_right, front_back),
-        Plane.CORONAL: (left_right, up_down),
-        Plane.SAGITTAL: (front_back, up_down),
+        AnatomicalPlane.AXIAL: (left_right, front_back),
+        AnatomicalPlane.CORONAL: (left_right, up_down),
+        AnatomicalPlane.SAGITTAL: (front_back, up_down),
     }[plane]
 
 
-def picture(hu: NDArray[np.uint8], cut: Cut, scale: float) -> NDArray[np.float32]:
+def grey_picture(hu: NDArray[np.uint8], cut: OrthogonalSlice, scale: float) -> NDArray[np.float32]:
     """A slice of the head in grey, float32 (rows, columns, 3), 0-255, at `scale` pixels per mm."""
     low, high = WINDOW_HU
     image = Image.fromarray(np.ascontiguousarray(cut.of(hu), np.float32))
-    enlarged = np.asarray(image.resize(size(cut.plane, scale), Image.Resampling.BICUBIC), np.float32)
+    enlarged = np.asarray(image.resize(picture_size(cut.plane, scale), Image.Resampling.BICUBIC), np.float32)
     return np.repeat((np.clip((enlarged - low) / (high - low), 0, 1) * 255)[:, :, None], 3, axis=2)
 
 
-def depth_on(surface: Surface, cut: Cut, shape: tuple[int, int]) -> NDArray[np.float32]:
+def signed_distance_mm(surface: Surface, cut: OrthogonalSlice, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Signed distance in mm from a surface at the pixels of a picture of a slice; `shape` is (rows, columns)."""
     axis = _ACROSS[cut.plane]
     across, down = (a for a in range(3) if a != axis)
     along = [(np.arange(n) + 0.5) * NETWORK_SHAPE[a] / n - 0.5 for a, n in ((across, shape[1]), (down, shape[0]))]
     voxel = np.empty((*shape, 3))
     voxel[..., axis] = cut.index
-    voxel[..., across] = along[0][::-1] if cut.plane is Plane.SAGITTAL else along[0]
+    voxel[..., across] = along[0][::-1] if cut.plane is AnatomicalPlane.SAGITTAL else along[0]
     voxel[..., down] = along[1][::-1, None]
     index = apply(surface.network_to_index, voxel)
     depth: NDArray[np.float32] = map_coordinates(surface.depth_mm, np.moveaxis(index, -1, 0), order=1, mode="nearest")
     return depth
 
 
-def veil(pixels: NDArray[np.float32], depth_mm: NDArray[np.float32], colour: Colour, opacity: float) -> None:
+def tint_inside(pixels: NDArray[np.float32], depth_mm: NDArray[np.float32], colour: Colour, opacity: float) -> None:
     """Tint, in place, what lies inside a surface."""
     _blend(pixels, np.where(depth_mm < 0, opacity, 0.0), colour)
 
 
-def edge(pixels: NDArray[np.float32], depth_mm: NDArray[np.float32], colour: Colour, width: float, dash: int = 0) -> None:
+def draw_edge(pixels: NDArray[np.float32], depth_mm: NDArray[np.float32], colour: Colour, width: float, dash: int = 0) -> None:
     """Draw, in place, where a surface meets the slice: a line of `width` pixels, in dashes of `dash` pixels (0: unbroken)."""
     # where the surface lies flat in the slice, distance grows slowly, and the line would become a band
     steepness = np.maximum(np.hypot(*np.gradient(depth_mm)), 1e-3)
@@ -116,9 +116,9 @@ def edge(pixels: NDArray[np.float32], depth_mm: NDArray[np.float32], colour: Col
     _blend(pixels, strength, colour)
 
 
-def midline(pixels: NDArray[np.float32], cut: Cut, colour: Colour, width: float) -> None:
+def draw_midline(pixels: NDArray[np.float32], cut: OrthogonalSlice, colour: Colour, width: float) -> None:
     """Draw, in place, the midsagittal plane (template x = 0) on an axial or coronal slice."""
-    if cut.plane is Plane.SAGITTAL:
+    if cut.plane is AnatomicalPlane.SAGITTAL:
         return
     scale = pixels.shape[1] / NETWORK_SHAPE[0]
     # pixel centres: voxel i covers i * scale to (i + 1) * scale
@@ -127,7 +127,7 @@ def midline(pixels: NDArray[np.float32], cut: Cut, colour: Colour, width: float)
     _blend(pixels, np.broadcast_to(strength, pixels.shape[:2]) * 0.8, colour)
 
 
-def finished(pixels: NDArray[np.float32]) -> RgbArray:
+def as_uint8(pixels: NDArray[np.float32]) -> RgbArray:
     """The picture as uint8."""
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 

@@ -10,7 +10,7 @@ from email.utils import format_datetime
 from corewatch import RESEARCH_LABEL
 from outputs import wording
 from outputs.case import ReportedCase
-from outputs.mail.composition import mark_automatic, templates
+from outputs.mail.case_mail import mark_automatic, templates
 
 
 def compose_digest(

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from outputs.dicom.kinds import Kind
+from outputs.dicom.object_kinds import ObjectKind
 
 MANIFEST: Final = "objects.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class ObjectManifest:
     """The objects of one result.
 
     Attributes
@@ -25,25 +25,25 @@ class Manifest:
         Why a kind could not be made for this case, in words for people.
     """
 
-    made: dict[Kind, tuple[str, ...]] = field(default_factory=dict)
-    left_out: dict[Kind, str] = field(default_factory=dict)
+    made: dict[ObjectKind, tuple[str, ...]] = field(default_factory=dict)
+    left_out: dict[ObjectKind, str] = field(default_factory=dict)
 
     def missing(self, kinds: Iterable[str]) -> str:
         """Which of `kinds` this result lacks, and why; empty where it lacks none."""
-        return "; ".join(f"no {kind}: {self.left_out[Kind(kind)]}" for kind in kinds if kind in self.left_out)
+        return "; ".join(f"no {kind}: {self.left_out[ObjectKind(kind)]}" for kind in kinds if kind in self.left_out)
 
     def to_json(self) -> dict[str, Any]:
         """The object of `objects.json`."""
         return {"made": {str(k): list(v) for k, v in self.made.items()}, "left_out": {str(k): v for k, v in self.left_out.items()}}
 
     @classmethod
-    def read(cls, folder: Path) -> Manifest | None:
+    def read(cls, folder: Path) -> ObjectManifest | None:
         """Read it from a case's `dicom` folder; None where it is not there yet."""
         try:
             data = json.loads((folder / MANIFEST).read_bytes())
         except FileNotFoundError:
             return None
         return cls(
-            made={Kind(k): tuple(v) for k, v in data["made"].items()},
-            left_out={Kind(k): str(v) for k, v in data["left_out"].items()},
+            made={ObjectKind(k): tuple(v) for k, v in data["made"].items()},
+            left_out={ObjectKind(k): str(v) for k, v in data["left_out"].items()},
         )
