@@ -8,15 +8,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, create_engine, event, func, insert, inspect, select
+from sqlalchemy import Connection, Row, create_engine, event, func, insert, select
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from corewatch.clock import Clock, utc_now
-from corewatch.errors import ConfigurationError
 from corewatch.messages import Work
-from ledger import migrations, tables
-from ledger.append_only import make_append_only
+from ledger import schema, tables
 
 QUEUE_LEASE_S = 120.0
 """Work that nobody has taken up for so long after it was posted is posted again (the broker may have been wiped)."""
@@ -26,7 +24,7 @@ BUSY_TIMEOUT_S = 30.0
 
 
 _SCHEMA_LOCK = 0x636F7265
-"""Number of the advisory lock that guards the making of tables in PostgreSQL."""
+"""Number of the advisory lock under which one program migrates the tables in PostgreSQL."""
 
 
 class Database:
@@ -43,8 +41,8 @@ class Database:
 
     Raises
     ------
-    ConfigurationError
-        The tables were made by a later version of corewatch.
+    LedgerNotUsable
+        The tables were written by a later version of corewatch, or do not match this one.
     """
 
     def __init__(self, url: str, clock: Clock = utc_now, lease_s: float = QUEUE_LEASE_S) -> None:
@@ -61,29 +59,20 @@ class Database:
         else:
             self.engine = create_engine(parsed, pool_pre_ping=True, isolation_level="READ COMMITTED", hide_parameters=True)
             event.listen(self.engine, "handle_error", _tell_apart, retval=True)
-        self._create_schema()
+        self._prepare_schema()
 
-    def _create_schema(self) -> None:
-        """Make the tables, or bring them up to this version. One program at a time: all start at the same moment."""
-        with self.transaction() as connection:
-            if not self.is_sqlite:  # SQLite's transactions take the write lock anyway
-                connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
-            there = inspect(connection).get_table_names()
-            if tables.schema.name not in there and tables.cases.name not in there:
-                tables.metadata.create_all(connection)
-                connection.execute(insert(tables.schema).values(version=tables.SCHEMA_VERSION))
-                make_append_only(connection)
+    def _prepare_schema(self) -> None:
+        """Migrate the tables to this version where they are older, and verify them. One program at a time: all start together."""
+        with self.reading() as connection:
+            if schema.is_current(connection):
+                schema.verify(connection)
                 return
-            version = (connection.scalar(select(tables.schema.c.version)) or 0) if tables.schema.name in there else 0
-            if migrations.OLDEST <= version < tables.SCHEMA_VERSION:
-                migrations.upgrade(connection, version)
-                make_append_only(connection)
-                version = tables.SCHEMA_VERSION
-        if version != tables.SCHEMA_VERSION:
-            raise ConfigurationError(
-                f"database.url: this ledger has layout {version}, this version of corewatch needs {tables.SCHEMA_VERSION}",
-                "use the version of corewatch that made it, or give another data_dir or database",
-            )
+        with self.transaction() as connection:
+            if not self.is_sqlite:  # SQLite's transaction has the write lock already
+                connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+            if not schema.is_current(connection):  # else another program was faster
+                schema.migrate(connection)
+            schema.verify(connection)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:

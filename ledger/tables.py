@@ -40,8 +40,9 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else value.replace(tzinfo=UTC)
 
 
-SCHEMA_VERSION = 2
-"""Goes up with every release that changes a table or adds one; `ledger/migrations.py` names the columns that each brought."""
+SCHEMA_VERSION = 3
+"""Layout for programs from before `ledger/migrations`, which refuse every other number than theirs (1 or 2). It stays as it is: a
+change of a table is a new script there."""
 
 schema = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 

@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ledger import tables
 from ledger.store import Ledger
-from tests.contract.test_ledger_layout import OLD, made_by
+from tests.support import layouts
 from tests.support.ledger import Clock, delivering, queued
 
 CHANGES = ["UPDATE audit SET event = 'nothing'", "DELETE FROM audit", "DELETE FROM audit WHERE id = (SELECT max(id) FROM audit)"]
@@ -37,9 +37,9 @@ def test_nor_all_at_once(url: str, ledger: Ledger) -> None:
     refused(url, "TRUNCATE audit CASCADE" if url.startswith("postgresql") else "REPLACE INTO audit SELECT * FROM audit")
 
 
-@pytest.mark.parametrize("version", OLD)
-def test_a_ledger_of_an_earlier_version_becomes_so_too(version: int, url: str, clock: Clock) -> None:
-    made_by(url, version)
+@pytest.mark.parametrize("layout", layouts.NAMES)
+def test_a_ledger_of_an_earlier_version_becomes_so_too(layout: str, url: str, clock: Clock) -> None:
+    layouts.create(url, layout)
     ledger = Ledger(url, clock)
     queued(ledger)
     refused(url, "DELETE FROM audit")

@@ -1,3 +1,7 @@
+CREATE TABLE schema_version (
+    version SERIAL NOT NULL,
+    PRIMARY KEY (version)
+);
 CREATE TABLE arrivals (
     arrival_id VARCHAR(64) NOT NULL,
     source VARCHAR(16) NOT NULL,
@@ -10,15 +14,6 @@ CREATE TABLE arrivals (
     finished BOOLEAN NOT NULL,
     PRIMARY KEY (arrival_id)
 );
-CREATE TABLE audit (
-    id SERIAL NOT NULL,
-    at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
-    case_id VARCHAR(16),
-    event VARCHAR(64) NOT NULL,
-    detail JSON NOT NULL,
-    PRIMARY KEY (id)
-);
-CREATE INDEX audit_by_case ON audit (case_id);
 CREATE TABLE cases (
     case_id VARCHAR(16) NOT NULL,
     case_key VARCHAR(64),
@@ -59,9 +54,44 @@ CREATE TABLE outbox (
     PRIMARY KEY (id)
 );
 CREATE INDEX outbox_waiting ON outbox (published_at, not_before);
-CREATE TABLE schema_version (
-    version SERIAL NOT NULL,
-    PRIMARY KEY (version)
+CREATE TABLE audit (
+    id SERIAL NOT NULL,
+    at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
+    case_id VARCHAR(16),
+    event VARCHAR(64) NOT NULL,
+    detail JSON NOT NULL,
+    PRIMARY KEY (id)
+);
+CREATE INDEX audit_by_case ON audit (case_id);
+CREATE TABLE instances (
+    sop_instance_uid VARCHAR(128) NOT NULL,
+    series_uid VARCHAR(128) NOT NULL,
+    first_revision INTEGER NOT NULL,
+    arrival_id VARCHAR(64) NOT NULL,
+    path TEXT NOT NULL,
+    sha256 VARCHAR(64) NOT NULL,
+    stored_at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
+    header JSON NOT NULL,
+    PRIMARY KEY (sop_instance_uid),
+    FOREIGN KEY(arrival_id) REFERENCES arrivals (arrival_id)
+);
+CREATE INDEX instances_by_arrival ON instances (arrival_id);
+CREATE INDEX instances_by_series ON instances (series_uid);
+CREATE TABLE set_aside (
+    path TEXT NOT NULL,
+    arrival_id VARCHAR(64) NOT NULL,
+    kind VARCHAR(16) NOT NULL,
+    detail TEXT NOT NULL,
+    at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
+    PRIMARY KEY (path),
+    FOREIGN KEY(arrival_id) REFERENCES arrivals (arrival_id)
+);
+CREATE INDEX set_aside_by_arrival ON set_aside (arrival_id);
+CREATE TABLE series_arrivals (
+    series_uid VARCHAR(128) NOT NULL,
+    arrival_id VARCHAR(64) NOT NULL,
+    PRIMARY KEY (series_uid, arrival_id),
+    FOREIGN KEY(arrival_id) REFERENCES arrivals (arrival_id)
 );
 CREATE TABLE deliveries (
     case_id VARCHAR(16) NOT NULL,
@@ -77,34 +107,4 @@ CREATE TABLE deliveries (
     FOREIGN KEY(case_id) REFERENCES cases (case_id)
 );
 CREATE INDEX deliveries_by_state ON deliveries (state);
-CREATE TABLE instances (
-    sop_instance_uid VARCHAR(128) NOT NULL,
-    series_uid VARCHAR(128) NOT NULL,
-    first_revision INTEGER NOT NULL,
-    arrival_id VARCHAR(64) NOT NULL,
-    path TEXT NOT NULL,
-    sha256 VARCHAR(64) NOT NULL,
-    stored_at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
-    header JSON NOT NULL,
-    PRIMARY KEY (sop_instance_uid),
-    FOREIGN KEY(arrival_id) REFERENCES arrivals (arrival_id)
-);
-CREATE INDEX instances_by_arrival ON instances (arrival_id);
-CREATE INDEX instances_by_series ON instances (series_uid);
-CREATE TABLE series_arrivals (
-    series_uid VARCHAR(128) NOT NULL,
-    arrival_id VARCHAR(64) NOT NULL,
-    PRIMARY KEY (series_uid, arrival_id),
-    FOREIGN KEY(arrival_id) REFERENCES arrivals (arrival_id)
-);
-CREATE TABLE set_aside (
-    path TEXT NOT NULL,
-    arrival_id VARCHAR(64) NOT NULL,
-    kind VARCHAR(16) NOT NULL,
-    detail TEXT NOT NULL,
-    at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
-    PRIMARY KEY (path),
-    FOREIGN KEY(arrival_id) REFERENCES arrivals (arrival_id)
-);
-CREATE INDEX set_aside_by_arrival ON set_aside (arrival_id);
 INSERT INTO schema_version (version) VALUES (1);

@@ -4,21 +4,12 @@ CREATE TABLE arrivals (
     peer_ae_title VARCHAR(16) NOT NULL,
     peer_host VARCHAR(255) NOT NULL,
     email JSON NOT NULL,
-    opened_at DATETIME NOT NULL,
-    closed_at DATETIME,
+    opened_at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
+    closed_at TIMESTAMP WITHOUT TIME ZONE,
     outcome VARCHAR(16),
     finished BOOLEAN NOT NULL,
     PRIMARY KEY (arrival_id)
 );
-CREATE TABLE audit (
-    id INTEGER NOT NULL,
-    at DATETIME NOT NULL,
-    case_id VARCHAR(16),
-    event VARCHAR(64) NOT NULL,
-    detail JSON NOT NULL,
-    PRIMARY KEY (id)
-);
-CREATE INDEX audit_by_case ON audit (case_id);
 CREATE TABLE cases (
     case_id VARCHAR(16) NOT NULL,
     case_key VARCHAR(64),
@@ -35,10 +26,10 @@ CREATE TABLE cases (
     email JSON NOT NULL,
     attempts INTEGER NOT NULL,
     holder VARCHAR(128),
-    lease_until DATETIME,
-    created_at DATETIME NOT NULL,
-    last_stored_at DATETIME NOT NULL,
-    updated_at DATETIME NOT NULL,
+    lease_until TIMESTAMP WITHOUT TIME ZONE,
+    created_at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
+    last_stored_at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
+    updated_at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
     core_ml FLOAT,
     side VARCHAR(8),
     alert BOOLEAN,
@@ -49,34 +40,25 @@ CREATE TABLE cases (
 );
 CREATE INDEX cases_by_state ON cases (state);
 CREATE TABLE outbox (
-    id INTEGER NOT NULL,
+    id SERIAL NOT NULL,
     stage VARCHAR(16) NOT NULL,
     case_id VARCHAR(16) NOT NULL,
     destination VARCHAR(64),
-    created_at DATETIME NOT NULL,
-    not_before DATETIME NOT NULL,
-    published_at DATETIME,
+    created_at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
+    not_before TIMESTAMP WITHOUT TIME ZONE NOT NULL,
+    published_at TIMESTAMP WITHOUT TIME ZONE,
     PRIMARY KEY (id)
 );
 CREATE INDEX outbox_waiting ON outbox (published_at, not_before);
-CREATE TABLE schema_version (
-    version INTEGER NOT NULL,
-    PRIMARY KEY (version)
+CREATE TABLE audit (
+    id SERIAL NOT NULL,
+    at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
+    case_id VARCHAR(16),
+    event VARCHAR(64) NOT NULL,
+    detail JSON NOT NULL,
+    PRIMARY KEY (id)
 );
-CREATE TABLE deliveries (
-    case_id VARCHAR(16) NOT NULL,
-    destination VARCHAR(64) NOT NULL,
-    state VARCHAR(16) NOT NULL,
-    planned_at DATETIME NOT NULL,
-    attempts INTEGER NOT NULL,
-    lease_until DATETIME,
-    next_attempt_at DATETIME,
-    detail TEXT NOT NULL,
-    sent_at DATETIME,
-    PRIMARY KEY (case_id, destination),
-    FOREIGN KEY(case_id) REFERENCES cases (case_id)
-);
-CREATE INDEX deliveries_by_state ON deliveries (state);
+CREATE INDEX audit_by_case ON audit (case_id);
 CREATE TABLE instances (
     sop_instance_uid VARCHAR(128) NOT NULL,
     series_uid VARCHAR(128) NOT NULL,
@@ -84,27 +66,40 @@ CREATE TABLE instances (
     arrival_id VARCHAR(64) NOT NULL,
     path TEXT NOT NULL,
     sha256 VARCHAR(64) NOT NULL,
-    stored_at DATETIME NOT NULL,
+    stored_at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
     header JSON NOT NULL,
     PRIMARY KEY (sop_instance_uid),
     FOREIGN KEY(arrival_id) REFERENCES arrivals (arrival_id)
 );
 CREATE INDEX instances_by_arrival ON instances (arrival_id);
 CREATE INDEX instances_by_series ON instances (series_uid);
+CREATE TABLE set_aside (
+    path TEXT NOT NULL,
+    arrival_id VARCHAR(64) NOT NULL,
+    kind VARCHAR(16) NOT NULL,
+    detail TEXT NOT NULL,
+    at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
+    PRIMARY KEY (path),
+    FOREIGN KEY(arrival_id) REFERENCES arrivals (arrival_id)
+);
+CREATE INDEX set_aside_by_arrival ON set_aside (arrival_id);
 CREATE TABLE series_arrivals (
     series_uid VARCHAR(128) NOT NULL,
     arrival_id VARCHAR(64) NOT NULL,
     PRIMARY KEY (series_uid, arrival_id),
     FOREIGN KEY(arrival_id) REFERENCES arrivals (arrival_id)
 );
-CREATE TABLE set_aside (
-    path TEXT NOT NULL,
-    arrival_id VARCHAR(64) NOT NULL,
-    kind VARCHAR(16) NOT NULL,
+CREATE TABLE deliveries (
+    case_id VARCHAR(16) NOT NULL,
+    destination VARCHAR(64) NOT NULL,
+    state VARCHAR(16) NOT NULL,
+    planned_at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
+    attempts INTEGER NOT NULL,
+    lease_until TIMESTAMP WITHOUT TIME ZONE,
+    next_attempt_at TIMESTAMP WITHOUT TIME ZONE,
     detail TEXT NOT NULL,
-    at DATETIME NOT NULL,
-    PRIMARY KEY (path),
-    FOREIGN KEY(arrival_id) REFERENCES arrivals (arrival_id)
+    sent_at TIMESTAMP WITHOUT TIME ZONE,
+    PRIMARY KEY (case_id, destination),
+    FOREIGN KEY(case_id) REFERENCES cases (case_id)
 );
-CREATE INDEX set_aside_by_arrival ON set_aside (arrival_id);
-INSERT INTO schema_version (version) VALUES (1);
+CREATE INDEX deliveries_by_state ON deliveries (state);
