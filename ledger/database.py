@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -38,6 +40,8 @@ class Database:
         The present moment; written into the rows.
     lease_s
         Seconds after which posted work that nobody has taken up is overdue.
+    prepare
+        Whether to migrate and verify the tables; without, `schema_status` only looks at them.
 
     Raises
     ------
@@ -45,7 +49,7 @@ class Database:
         The tables were written by a later version of corewatch, or do not match this one.
     """
 
-    def __init__(self, url: str, clock: Clock = utc_now, lease_s: float = QUEUE_LEASE_S) -> None:
+    def __init__(self, url: str, clock: Clock = utc_now, lease_s: float = QUEUE_LEASE_S, *, prepare: bool = True) -> None:
         self.clock = clock
         self.queue_lease = timedelta(seconds=lease_s)
         parsed = make_url(url)
@@ -59,7 +63,8 @@ class Database:
         else:
             self.engine = create_engine(parsed, pool_pre_ping=True, isolation_level="READ COMMITTED", hide_parameters=True)
             event.listen(self.engine, "handle_error", _tell_apart, retval=True)
-        self._prepare_schema()
+        if prepare:
+            self._prepare_schema()
 
     def _prepare_schema(self) -> None:
         """Migrate the tables to this version where they are older, and verify them. One program at a time: all start together."""
@@ -73,6 +78,17 @@ class Database:
             if not schema.is_current(connection):  # else another program was faster
                 schema.migrate(connection)
             schema.verify(connection)
+
+    def schema_status(self) -> schema.SchemaStatus:
+        """Look at the tables and change nothing.
+
+        Raises
+        ------
+        LedgerNotUsable
+            They were written by a later version of corewatch.
+        """
+        with self.reading() as connection:
+            return schema.status(connection)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -94,10 +110,28 @@ class Database:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions are begun by us, see below
     cursor = connection.cursor()
-    # WAL lets readers go on while one writes; FULL makes a commit survive power loss (sqlite.org/pragma.html#pragma_synchronous)
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={int(BUSY_TIMEOUT_S * 1000)}"):
+    _use_wal(cursor)
+    # FULL makes a commit survive power loss (sqlite.org/pragma.html#pragma_synchronous)
+    for pragma in ("synchronous=FULL", "foreign_keys=ON", f"busy_timeout={int(BUSY_TIMEOUT_S * 1000)}"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _use_wal(cursor: Any) -> None:
+    """Switch to write-ahead logging, which lets readers go on while one program writes; the file keeps it.
+
+    Where two connections switch at the same moment SQLite refuses one of them without waiting: its lock could never be granted.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:

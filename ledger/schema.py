@@ -42,10 +42,14 @@ _FIRST_TABLE: Final = {
 }
 """Layouts from before `schema_revision`, newest first -> a table that only they and later ones have."""
 
+MISMATCH_REMEDY: Final = "restore the ledger from a backup, or use the version of corewatch that wrote it"
+
 _MISSING: Final = "the table is missing"
 
-_ONE_AT_A_TIME = threading.Lock()
+_MIGRATING = threading.Lock()
 """`alembic.op` is one object per process."""
+
+_LOADING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +73,27 @@ class LedgerNotUsable(ConfigurationError):
     """
 
     def __init__(self, problem: str, remedy: str, differences: Sequence[Difference] = ()) -> None:
-        super().__init__(f"{problem}; {remedy}")
-        self.problem = problem
-        self.remedy = remedy
+        super().__init__(problem, remedy)
         self.differences = tuple(differences)
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaStatus:
+    """What opening a ledger would meet.
+
+    Attributes
+    ----------
+    revision
+        The ledger's revision; None for an empty database.
+    is_current
+        Whether no migration has to run; else the next program that opens the ledger runs it.
+    differences
+        What does not match the model, of a ledger that is current.
+    """
+
+    revision: str | None
+    is_current: bool
+    differences: tuple[Difference, ...] = ()
 
 
 def newest_revision() -> str:
@@ -119,6 +140,19 @@ def is_current(connection: Connection) -> bool:
     return current_revision(connection) == newest_revision() and REVISION_TABLE in inspect(connection).get_table_names()
 
 
+def status(connection: Connection) -> SchemaStatus:
+    """Look at the schema and change nothing.
+
+    Raises
+    ------
+    LedgerNotUsable
+        The ledger was written by a later version of corewatch.
+    """
+    if not is_current(connection):
+        return SchemaStatus(current_revision(connection), is_current=False)
+    return SchemaStatus(newest_revision(), is_current=True, differences=tuple(differences(connection)))
+
+
 def migrate(connection: Connection) -> None:
     """Run every script that is newer than the ledger, from the first one in an empty database.
 
@@ -129,7 +163,7 @@ def migrate(connection: Connection) -> None:
     LedgerNotUsable
         The ledger was written by a later version of corewatch.
     """
-    with _ONE_AT_A_TIME:
+    with _MIGRATING:
         scripts, context = _scripts(), _context(connection)
         pending = list(scripts.iterate_revisions("head", current_revision(connection) or "base"))
         for script in reversed(pending):
@@ -149,11 +183,8 @@ def verify(connection: Connection) -> None:
         They differ; the error holds the differences.
     """
     if found := differences(connection):
-        raise LedgerNotUsable(
-            f"database.url: the ledger's tables do not match this version of corewatch ({', '.join(map(str, found))})",
-            "restore the ledger from a backup, or use the version of corewatch that wrote it",
-            found,
-        )
+        problem = f"database.url: the ledger's tables do not match this version of corewatch ({', '.join(map(str, found))})"
+        raise LedgerNotUsable(problem, MISMATCH_REMEDY, found)
 
 
 def differences(connection: Connection) -> list[Difference]:
@@ -176,9 +207,16 @@ def _written_later(layout: str) -> LedgerNotUsable:
     )
 
 
-@cache
 def _scripts() -> ScriptDirectory:
-    return ScriptDirectory(str(SCRIPTS), version_locations=[str(SCRIPTS)])
+    with _LOADING:
+        return _load_scripts()
+
+
+@cache
+def _load_scripts() -> ScriptDirectory:
+    scripts = ScriptDirectory(str(SCRIPTS), version_locations=[str(SCRIPTS)])
+    scripts.get_heads()  # reads the files, which Alembic does when first asked, in any thread
+    return scripts
 
 
 def _context(connection: Connection) -> MigrationContext:

@@ -76,10 +76,12 @@ def broker(settings: Settings) -> Iterator[Check]:
 
 
 def ledger(settings: Settings) -> Iterator[Check]:
-    """The database opens and can be read."""
+    """The database opens, and its tables are those of this version. Changes nothing, so that it never migrates a ledger."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from corewatch.states import CaseState
+    from ledger.database import Database
+    from ledger.schema import MISMATCH_REMEDY, LedgerNotUsable
     from ledger.store import Ledger
 
     subject = "ledger"
@@ -87,6 +89,21 @@ def ledger(settings: Settings) -> Iterator[Check]:
         yield Check.ok(subject, "SQLite in the data folder; will be made")
         return
     try:
+        database = Database(settings.database_url, prepare=False)
+        try:
+            schema = database.schema_status()
+        finally:
+            database.close()
+        if schema.revision is None:
+            yield Check.ok(subject, "the database is empty; the tables will be made")
+            return
+        if not schema.is_current:
+            older = f"an earlier version wrote it (layout {schema.revision}); the next program that starts brings it up to date"
+            yield Check.warning(subject, older, "back it up first if you may want to go back to the earlier version")
+            return
+        if schema.differences:
+            yield from (Check.error(subject, str(difference), MISMATCH_REMEDY) for difference in schema.differences)
+            return
         opened = Ledger(settings.database_url)
         try:
             failed = opened.cases.find(states=[CaseState.FAILED])
@@ -95,13 +112,16 @@ def ledger(settings: Settings) -> Iterator[Check]:
     except ModuleNotFoundError as error:
         yield Check.error(subject, f"its driver is not installed: {error.name}", "pip install 'corewatch[postgres]'")
         return
+    except LedgerNotUsable as error:
+        yield Check.error(subject, error.problem, error.remedy)
+        return
     except (SQLAlchemyError, OSError) as error:
         what = str(getattr(error, "orig", None) or error).splitlines()[0]
         yield Check.error(
             subject, f"the database does not open: {what}", "see that it runs, and correct database.url or the access rights"
         )
         return
-    yield Check.ok(subject, "the database opens")
+    yield Check.ok(subject, "the database opens, and its tables are those of this version")
     if failed:
         yield Check.warning(
             "cases", f"{len(failed)} failed and wait for an operator", "see `corewatch cases list --state failed`, then retry"

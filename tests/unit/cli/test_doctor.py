@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import create_engine
 
 from cli import checks
 from cli.checks import Check, Level, services, system
 from cli.demonstration.stand_ins import PACS_AE_TITLE, PacsStandIn, free_port
 from cli.main import corewatch
 from config.settings import Settings
+from ledger.store import Ledger
+from tests.support import layouts
 
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 Usage = namedtuple("Usage", "total used free")
@@ -194,6 +197,39 @@ class TestLedger:
         (tmp_path / "data").mkdir()
         (tmp_path / "data" / "ledger.sqlite").write_text("this is not a database, and long enough to be looked at as one\n" * 20)
         assert level(checks.ledger(settings_in(tmp_path))) is Level.ERROR
+
+    def test_a_ledger_of_an_earlier_version_is_named_and_not_migrated(self, tmp_path: Path) -> None:
+        settings = settings_in(tmp_path)
+        (tmp_path / "data").mkdir()
+        layouts.create(settings.database_url, "5_letters")
+        before = (tmp_path / "data" / "ledger.sqlite").read_bytes()
+        for _ in range(2):
+            (found,) = checks.ledger(settings)
+            assert level(found) is Level.WARNING
+            assert "layout 0004" in found.found
+        assert (tmp_path / "data" / "ledger.sqlite").stat().st_size == len(before)
+
+    def test_tables_that_do_not_match_are_named_one_by_one(self, tmp_path: Path) -> None:
+        settings = settings_in(tmp_path)
+        Ledger(settings.database_url).close()
+        with create_engine(settings.database_url).begin() as connection:
+            connection.exec_driver_sql("DROP TABLE mail_places")
+            connection.exec_driver_sql("DROP INDEX outbox_waiting")
+        found = list(checks.ledger(settings))
+        assert level(found) is Level.ERROR
+        assert [check.found for check in found] == [
+            "mail_places: the table is missing",
+            "outbox: index outbox_waiting is missing",
+        ]
+
+    def test_a_ledger_of_a_later_version_is_an_error(self, tmp_path: Path) -> None:
+        settings = settings_in(tmp_path)
+        Ledger(settings.database_url).close()
+        with create_engine(settings.database_url).begin() as connection:
+            connection.exec_driver_sql("UPDATE schema_version SET version = 99")
+        (found,) = checks.ledger(settings)
+        assert level(found) is Level.ERROR
+        assert "layout 99" in found.found
 
     def test_an_unreachable_server_is_an_error_without_its_password(self, tmp_path: Path) -> None:
         url = f"postgresql+pg8000://u:secret-word@127.0.0.1:{free_port()}/db"
