@@ -22,8 +22,8 @@ from sqlalchemy import Column, Connection, Index, Integer, MetaData, String, Tab
 from corewatch.errors import ConfigurationError
 from corewatch.instance import Instance
 from corewatch.letters import Event, LetterKind, LetterState
+from corewatch.mail_throttle import MailLimits, SendMode
 from corewatch.messages import Work
-from corewatch.pacing import Limits, Pace
 from corewatch.reasons import Reason
 from corewatch.states import CaseState, DeliveryState, Stage
 from ledger import schema, tables
@@ -138,8 +138,8 @@ def test_a_pending_alert_of_an_old_ledger_is_mailed_and_its_case_ends(url: str, 
     overdue = {delivery.destination for delivery in ledger.deliveries.overdue(clock.now)}
     assert overdue == {"email", "to-pending", "to-sending"}
     assert ledger.deliveries.begin(ALERT, "email", lease_s=60, holder="host/1/1") is not None
-    limits = Limits(20, timedelta(minutes=15), timedelta(hours=12))
-    assert ledger.digests.decide(ALERT, "email", limits, alerts_apart=True, lease_s=60).verdict.pace is Pace.ALONE
+    limits = MailLimits(20, timedelta(minutes=15), timedelta(hours=12))
+    assert ledger.digests.decide(ALERT, "email", limits, alerts_apart=True, lease_s=60).verdict.mode is SendMode.ALONE
     event = Event("k", ALERT, "email", LetterKind.ALERT)
     assert ledger.letters.begin(event, "<m>", ["team@x"]) is None
     ledger.letters.end(event, ["team@x"], LetterState.ACCEPTED)
