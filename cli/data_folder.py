@@ -1,14 +1,11 @@
-"""The data folder of a running corewatch: permissions, lock of `corewatch up`, generated password, URL of the private broker."""
+"""The data folder of a running corewatch: permissions, generated password, URL of the private broker."""
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import secrets
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -46,33 +43,6 @@ def make_private(folder: Path) -> None:
         _log.warning("the data folder is open to other users, and belongs to another user who must close it")
         return
     folder.chmod(mode & ~UMASK)
-
-
-@contextmanager
-def up_lock(data_dir: Path) -> Iterator[None]:
-    """Lock of `corewatch up`, one per data folder; the kernel releases it when the process ends, however it ends.
-
-    Raises
-    ------
-    ConfigurationError
-        Another `corewatch up` holds it.
-    """
-    # O_CLOEXEC is Python's default: children do not keep the lock alive
-    descriptor = os.open(data_dir / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
-            raise ConfigurationError(
-                f"data_dir: {data_dir} is in use by another `corewatch up` (process {holder or 'unknown'})",
-                "stop that one, or set another data_dir for this one",
-            ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def password_file(data_dir: Path) -> Path:

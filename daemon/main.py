@@ -13,7 +13,6 @@ import structlog
 from config.settings import Settings
 from daemon.intake.assembler import Assembler
 from daemon.intake.expected_counts import AskCount, ExpectedCounts
-from daemon.lock import only_daemon
 from daemon.periodic import Part
 from daemon.upkeep.audit_forwarding import PASS_ON_EVERY_S, Auditing
 from daemon.upkeep.commitment import Commitment, send_over_network
@@ -27,6 +26,7 @@ from daemon.watch.folder import WatchFolders
 from daemon.watch.rejection import RejectionRecorder
 from foundation.clock_watch import NONE, ClockWatch
 from foundation.durable import make_folders
+from foundation.lock import DAEMON_LOCK, sole_program
 from foundation.service_manager import ServiceManager
 from foundation.stopping import StopRequest
 from ledger.store import Ledger
@@ -77,7 +77,7 @@ def serve(
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
             stack.enter_context(stop.on_signals())
-        stack.enter_context(only_daemon(settings.data_dir))
+        stack.enter_context(sole_program(settings.data_dir, DAEMON_LOCK, "corewatch daemon"))
         make_folders(settings.received_dir)
         ledger = Ledger(settings.database_url, lease_s=settings.work.lease_s)
         stack.callback(ledger.close)

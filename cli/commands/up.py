@@ -45,16 +45,17 @@ def up(config_file: Path | None, as_json: bool) -> None:
     Starts the DICOM listener, the watch folders, a worker for each queue and the queue's web monitor; without `broker.url` also a
     private Redis. A program that ends is started again. Ctrl-C twice: do not wait for running tasks.
     """
-    from cli.data_folder import make_private, up_lock
+    from cli.data_folder import make_private
     from config.loading import load_settings
     from config.logging import configure_logging
+    from foundation.lock import UP_LOCK, sole_program
 
     file = chosen_file(config_file)
     settings = load_settings(file)
     configure_logging(settings.log, "up")
     signals = _Signals()
     make_private(settings.data_dir)
-    with up_lock(settings.data_dir):
+    with sole_program(settings.data_dir, UP_LOCK, "`corewatch up`"):
         _run(settings, file, signals, as_json=as_json)
 
 
@@ -140,12 +141,12 @@ def _wait_until_ready(
     supervisor: Supervisor, names: list[str], settings: Settings, app: Any, stop: StopRequest, ready: threading.Event
 ) -> None:
     from cli.program_health import consumed_queues, not_ready
-    from daemon.lock import LOCK_FILE
+    from foundation.lock import DAEMON_LOCK
 
     ports = {"listen": settings.listener.port, "flower": settings.flower.port}
     if settings.portal is not None:
         ports["portal"] = settings.portal.port
-    locks = {"watch": settings.data_dir / LOCK_FILE}
+    locks = {"watch": settings.data_dir / DAEMON_LOCK}
     begun = warned = time.monotonic()
     while not stop.wait(READINESS_EVERY_S):
         waiting = not_ready({name: supervisor.pid(name) for name in names}, ports, locks, consumed_queues(app))

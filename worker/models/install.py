@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +14,7 @@ from pydantic import ValidationError
 
 from corewatch.errors import ConfigurationError
 from foundation.durable import sync_folder
+from foundation.lock import is_locked, locked
 from worker.models.adapters import ADAPTERS, Adapter
 from worker.models.fetch import described, fetch
 from worker.models.manifest import MANIFEST_NAME, MODEL_NAME_PATTERN, Manifest, Thresholds, first_problem, write_manifest
@@ -95,7 +94,7 @@ def install_model(
             )
         except ValidationError as error:
             raise ConfigurationError(first_problem(error)) from error
-        with _alone_in(models_dir):
+        with locked(models_dir):
             _publish(weights, models_dir / name, manifest)
     return manifest
 
@@ -116,49 +115,12 @@ def _publish(weights: Path, folder: Path, manifest: Manifest) -> None:
 @contextmanager
 def _incoming(models_dir: Path) -> Iterator[Path]:
     """A folder to fetch into, removed at the end; those of installers that were killed are removed first."""
-    with _alone_in(models_dir):
-        for left in models_dir.glob(f"{_INCOMING_PREFIX}*"):
-            if not _is_held(left):
-                shutil.rmtree(left, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=_INCOMING_PREFIX, dir=models_dir))
-        held = _hold(folder)
-    try:
+    with ExitStack() as stack:
+        with locked(models_dir):
+            for left in models_dir.glob(f"{_INCOMING_PREFIX}*"):
+                if not is_locked(left):
+                    shutil.rmtree(left, ignore_errors=True)
+            folder = Path(tempfile.mkdtemp(prefix=_INCOMING_PREFIX, dir=models_dir))
+            stack.enter_context(locked(folder))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(held)
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other installer is in here."""
-    held = _hold(folder)
-    try:
-        yield
-    finally:
-        os.close(held)
-
-
-def _hold(folder: Path, *, wait: bool = True) -> int:
-    """Hold a folder until the descriptor that is returned is closed, or this process ends, however it ends.
-
-    Raises
-    ------
-    BlockingIOError
-        Another one holds it and `wait` is False.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _is_held(folder: Path) -> bool:
-    try:
-        os.close(_hold(folder, wait=False))
-    except (BlockingIOError, FileNotFoundError):  # its maker is at work, or has just removed it
-        return True
-    return False

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from cli.children import own_environment
-from cli.data_folder import broker_url, flower_password, make_private, password_file, up_lock
+from cli.data_folder import broker_url, flower_password, make_private, password_file
 from config.loading import load_settings
 from config.settings import Settings
 from corewatch.errors import ConfigurationError
@@ -54,23 +52,6 @@ def test_a_password_is_made_once_and_kept_private(tmp_path: Path) -> None:
 def test_a_configured_password_is_written_nowhere(tmp_path: Path) -> None:
     assert flower_password(settings_in(tmp_path, flower={"password": "chosen"})) == "chosen"
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_data_folder_has_one_user_at_a_time(tmp_path: Path) -> None:
-    with up_lock(tmp_path), pytest.raises(ConfigurationError, match=f"process {os.getpid()}"), up_lock(tmp_path):
-        pass
-    with up_lock(tmp_path):
-        pass
-
-
-def test_the_lock_ends_with_its_process(tmp_path: Path) -> None:
-    script = (
-        "import os, sys, pathlib; from cli.data_folder import up_lock; up_lock(pathlib.Path(sys.argv[1])).__enter__(); os._exit(9)"
-    )
-    ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], timeout=30, check=False, env=own_environment({}))
-    assert ended.returncode == 9
-    with up_lock(tmp_path):
-        pass
 
 
 def test_made_secrets_survive_the_environment(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,10 +11,9 @@ from pathlib import Path
 import pytest
 
 import daemon.main
-from corewatch.errors import ConfigurationError, RetryLater
+from corewatch.errors import RetryLater
 from corewatch.messages import Work
 from corewatch.states import Stage
-from daemon.lock import only_daemon
 from daemon.main import HANGS_AFTER_S, Health
 from daemon.periodic import Part
 from daemon.upkeep.dispatcher import LONGEST_WAIT, Dispatcher
@@ -131,42 +128,6 @@ def test_a_part_stops_while_it_sleeps(parts: list[Part]) -> None:
     part.start()
     part.ask_to_stop()
     assert part.join(WAIT_S)
-
-
-# the lock --------------------------------------------------------------------------------------------------------------------
-
-
-def test_one_daemon_per_folder(tmp_path: Path) -> None:
-    with (
-        only_daemon(tmp_path),
-        pytest.raises(ConfigurationError, match=r"another corewatch daemon \(process \d+\)"),
-        only_daemon(tmp_path),
-    ):
-        pass
-    with only_daemon(tmp_path):
-        pass
-
-
-def test_a_killed_daemon_leaves_no_lock(tmp_path: Path) -> None:
-    code = (
-        "import sys, time; from pathlib import Path; from daemon.lock import only_daemon\n"
-        "with only_daemon(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
-    )
-    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(ConfigurationError, match=f"process {other.pid}"), only_daemon(tmp_path):
-            pass
-        other.kill()
-        other.wait(WAIT_S)
-    with only_daemon(tmp_path):
-        pass
-
-
-def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigurationError, match="data_dir"), only_daemon(tmp_path / "file" / "data"):
-        pass
 
 
 # the dispatcher --------------------------------------------------------------------------------------------------------------

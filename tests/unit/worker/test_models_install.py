@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from corewatch.errors import ConfigurationError
+from foundation.lock import locked
 from tests.support.detect_worker import QuickNetwork
 from worker.models import install as install_module
 from worker.models import install_model, list_models, load_detector, verify_model
@@ -86,12 +88,11 @@ def test_a_folder_that_another_installer_is_at_is_left_alone(first: Path, second
 def test_two_at_once_come_one_after_the_other(first: Path, second: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the first would remove, as left over, the weights of the second, whose manifest is not there yet."""
     waits, threads = threading.Event(), list[threading.Thread]()
-    hold = install_module._hold
 
-    def seen(folder: Path, *, wait: bool = True) -> int:
+    def seen(folder: Path) -> AbstractContextManager[None]:
         if threading.current_thread() in threads:
             waits.set()
-        return hold(folder, wait=wait)
+        return locked(folder)
 
     def begin_the_second(folder: Path, manifest: Manifest) -> None:
         if not threads:
@@ -100,7 +101,7 @@ def test_two_at_once_come_one_after_the_other(first: Path, second: Path, models_
             assert waits.wait(60)
         write_manifest(folder, manifest)
 
-    monkeypatch.setattr(install_module, "_hold", seen)
+    monkeypatch.setattr(install_module, "locked", seen)
     monkeypatch.setattr(install_module, "write_manifest", begin_the_second)
     install_model(first, models_dir, "mine", version="1")
     threads[0].join(60)
