@@ -43,8 +43,11 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "corewatch/arrival.py": ("tests/contract/test_ledger_intake.py",),
     "corewatch/atna.py": ("tests/unit/corewatch/test_atna.py", "tests/unit/daemon/test_audit_forwarding.py"),
     "corewatch/casefolder.py": ("tests/unit/corewatch/test_values.py", "tests/unit/worker/test_leftovers.py"),
-    "corewatch/storage_commitment.py": ("tests/unit/corewatch/test_commitment.py", "tests/contract/test_ledger_commitments.py"),
-    "corewatch/completeness.py": ("tests/unit/corewatch/test_completeness.py",),
+    "corewatch/storage_commitment.py": ("tests/unit/corewatch/test_decision_tables.py", "tests/unit/corewatch/test_commitment.py"),
+    "corewatch/completeness.py": (
+        "tests/unit/corewatch/test_decision_tables.py",
+        "tests/unit/corewatch/test_completeness.py",
+    ),
     "corewatch/errors.py": ("tests/unit/corewatch/test_errors.py",),
     "corewatch/findings.py": (
         "tests/unit/corewatch/test_values.py",
@@ -55,14 +58,21 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "corewatch/geometry.py": ("tests/unit/corewatch/test_geometry.py",),
     "corewatch/identity.py": ("tests/unit/corewatch/test_identity.py",),
     "corewatch/instance.py": ("tests/unit/corewatch/test_values.py", *_SELECTION),
-    "corewatch/letters.py": ("tests/unit/corewatch/test_letters.py", "tests/contract/test_receipts.py"),
+    "corewatch/letters.py": (
+        "tests/unit/corewatch/test_decision_tables.py",
+        "tests/unit/corewatch/test_letters.py",
+        "tests/contract/test_receipts.py",
+    ),
     "corewatch/stage_limits.py": ("tests/unit/corewatch/test_values.py",),
     "corewatch/messages.py": ("tests/unit/corewatch/test_values.py",),
-    "corewatch/mail_throttle.py": ("tests/unit/corewatch/test_mail_throttle.py", "tests/contract/test_ledger_digests.py"),
+    "corewatch/mail_throttle.py": ("tests/unit/corewatch/test_decision_tables.py", "tests/unit/corewatch/test_mail_throttle.py"),
     "corewatch/reasons.py": ("tests/unit/project/test_documentation.py",),
     "corewatch/result.py": ("tests/unit/corewatch/test_result_contract.py", "tests/unit/project/test_notes.py"),
     "corewatch/selection.py": (*_SELECTION, "tests/unit/conversion/test_non_slices.py"),
-    "corewatch/shortage.py": ("tests/unit/corewatch/test_shortage.py",),
+    "corewatch/shortage.py": (
+        "tests/unit/corewatch/test_decision_tables.py",
+        "tests/unit/corewatch/test_shortage.py",
+    ),
     "corewatch/source_images.py": ("tests/unit/corewatch/test_values.py",),
     "corewatch/spacing.py": (
         "tests/unit/corewatch/test_stack_limits.py",

@@ -72,6 +72,12 @@ def scored(**changes: Any) -> AlignmentQuality:
     return score_alignment(cavity, fit, SymmetryPlane(9.0, 9.0, 9.0, values["symmetry"]), left, figures)
 
 
+def test_figures_are_rounded_for_the_record() -> None:
+    found = scored(symmetry=0.2 + 0.4 / 3, offset_mm=1.23456, roll=1.0, yaw=1.0, enclosed=0.87654321)
+    assert (found.score, found.midline_mm, found.midline_degrees) == (0.3333, 1.235, 1.414)
+    assert found.parts["enclosed"] == 0.8765
+
+
 def test_a_good_head_has_the_full_score_and_every_figure_in_the_record() -> None:
     found = scored()
     assert (found.score, found.midline_mm, found.midline_degrees) == (1.0, 0.123, 5.0)
@@ -175,7 +181,7 @@ def painted(template: Template, hu: float, *, top_mm: float = 200.0, log_scales:
     return brain_figures(blocks, np.eye(4), np.array(log_scales), template)
 
 
-@pytest.mark.parametrize(("hu", "soft"), [(-21.0, 0.0), (-19.0, 1.0), (35.0, 1.0), (109.0, 1.0), (111.0, 0.0)])
+@pytest.mark.parametrize(("hu", "soft"), [(-20.0, 0.0), (-19.9, 1.0), (35.0, 1.0), (109.9, 1.0), (110.0, 0.0)])
 def test_soft_tissue_where_the_brain_should_be(hu: float, soft: float) -> None:
     found = painted(load_template(), hu)
     assert found["coverage"] == 1.0

@@ -154,3 +154,96 @@ def test_the_frame() -> None:
     head, _, xml = body.partition(b"\xef\xbb\xbf")
     assert head == b'<85>1 2026-11-21T03:00:00.123Z cw01 corewatch 123 DICOM+RFC3881 [corewatch@32473 line="42"] '
     assert xml == b"<x/>"
+
+
+OURS = ("COREWATCH", "true", "110153", "cw01", "1", "AETITLES=COREWATCH")
+PARTICIPANTS = {
+    # (who, asked for it, role, where, kind of place, AE title), the media of an export; action and outcome of the event
+    "received": ([("SCANNER", "true", "110153", "10.0.0.5", "2", "AETITLES=SCANNER"),
+                  ("COREWATCH", "false", "110152", "cw01", "1", "AETITLES=COREWATCH")], [], "C", "0"),
+    "dropped": ([("(dropped file)", "true", "110153", None, None, None),
+                 ("COREWATCH", "false", "110152", "cw01", "1", "AETITLES=COREWATCH")], [], "C", "0"),
+    "begun": ([OURS, ("PACS", "false", "110152", "10.0.0.9", "2", "AETITLES=PACS")], [], "E", "0"),
+    "stored": ([OURS, ("PACS", "false", "110152", "10.0.0.9", "2", "AETITLES=PACS")], [], "R", "0"),
+    "refused": ([OURS, ("PACS", "false", "110152", "10.0.0.9", "2", "AETITLES=PACS")], [], "R", "4"),
+    "web": ([("COREWATCH", "true", "110153", "cw01", "1", None), (WEB, "false", "110152", WEB, "5", None)], [], "R", "0"),
+    "folder": ([("COREWATCH", "true", "110153", "cw01", "1", None), ("folder", "false", "110154", "folder", "5", None)],
+               [("110037", "URI")], "R", "0"),
+    "mailed": ([("COREWATCH", "true", "110153", "cw01", "1", None),
+                ("mailto:a@x.example", "false", "110154", "a@x.example", "4", None),
+                ("mailto:b@x.example", "false", "110154", "b@x.example", "4", None)], [("110031", "Email")] * 2, "R", "0"),
+    "seen": ([("Dr. <Ute> & Co", "true", "110152", None, None, None), ("COREWATCH", "false", "110153", "cw01", "1", None)],
+             [], "R", "0"),
+    "started": ([("watch", "false", "110150", "cw01", "1", None)], [], "E", "0"),
+    "stopped": ([("watch", "false", "110150", "cw01", "1", None)], [], "E", "0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(FACTS))
+def test_everything_that_a_message_says(name: str) -> None:
+    root = ET.fromstring(audit_message(FACTS[name], SITE) or b"")
+    who, media, action, outcome = PARTICIPANTS[name]
+    keys = ("UserID", "UserIsRequestor", "NetworkAccessPointID", "NetworkAccessPointTypeCode", "AlternativeUserID")
+    found = [tuple(p.get(k) for k in keys) for p in root.findall("ActiveParticipant")]
+    assert found == [(user, asked, where, kind, title) for user, asked, _, where, kind, title in who]
+    roles = [code.attrib for code in root.findall("ActiveParticipant/RoleIDCode")]
+    assert [(role["csd-code"], role["codeSystemName"]) for role in roles] == [(role, "DCM") for _, _, role, _, _, _ in who]
+    kinds = [code.attrib for code in root.findall("ActiveParticipant/MediaIdentifier/MediaType")]
+    assert [(kind["csd-code"], kind["originalText"]) for kind in kinds] == media
+    assert (root[0].attrib["EventActionCode"], root[0].attrib["EventOutcomeIndicator"]) == (action, outcome)
+    types = [code.attrib["csd-code"] for code in root.findall("EventIdentification/EventTypeCode")]
+    assert types == {"started": ["110120"], "stopped": ["110121"]}.get(name, [])
+    source = root.find("AuditSourceIdentification")
+    assert source is not None
+    assert source.attrib == {"AuditSourceID": "corewatch"}
+
+
+def test_the_study_and_the_case_behind_a_message() -> None:
+    def objects(fact: TrailLine) -> list[tuple[str | None, ...]]:
+        keys = ("ParticipantObjectID", "ParticipantObjectTypeCode", "ParticipantObjectTypeCodeRole")
+        found = ET.fromstring(audit_message(fact, SITE) or b"").findall("ParticipantObjectIdentification")
+        return [(*map(one.get, keys), one.findtext("ParticipantObjectName"), detail(one)) for one in found]
+
+    def detail(one: ET.Element) -> str | None:
+        found = one.find("ParticipantObjectDetail")
+        return None if found is None else found.attrib["value"]
+
+    study, patient = ("1.2.3", "2", "3", "1.2.3", "azN2OQ=="), ("P-17", "1", "1", "(withheld)", None)
+    assert objects(FACTS["received"]) == [study, patient]
+    assert objects(TrailLine(NOW, "case.receiving", {}, None, "1.2.3")) == [(*study[:4], None)]
+    assert objects(FACTS["dropped"]) == [("(unknown)", *patient[1:])]
+    assert objects(FACTS["started"]) == []
+
+
+@pytest.mark.parametrize("event", ["delivery.begun", "delivery.sent", "delivery.refused"])
+@pytest.mark.parametrize("destination", ["elsewhere", "email", "operators", ""])
+def test_a_delivery_to_no_archive_has_no_message_of_a_transfer(event: str, destination: str) -> None:
+    assert audit_message(TrailLine(NOW, event, {"destination": destination}, "k3v9", "1.2.3"), SITE) is None
+
+
+@pytest.mark.parametrize("destination", ["folder", "webhook", "webhook-notices"])
+def test_what_leaves_by_a_folder_or_a_webhook_is_an_export(destination: str) -> None:
+    xml = audit_message(TrailLine(NOW, "delivery.sent", {"destination": destination}, "k3v9", "1.2.3"), SITE)
+    assert xml is not None
+    assert b"110106" in xml
+    assert audit_message(TrailLine(NOW, "delivery.begun", {"destination": destination}, "k3v9", "1.2.3"), SITE) is None
+
+
+def test_a_refused_mail_is_an_export_that_failed() -> None:
+    root = ET.fromstring(audit_message(TrailLine(NOW, "letter.refused", {"to": ["a@x.example"]}, "k3v9", "1.2.3"), SITE) or b"")
+    assert root[0].attrib["EventOutcomeIndicator"] == "4"
+    assert root[0][0].attrib["csd-code"] == "110106"
+
+
+def test_a_program_without_a_name_is_corewatch() -> None:
+    root = ET.fromstring(audit_message(TrailLine(NOW, "program.started", {}), SITE) or b"")
+    assert [p.attrib["UserID"] for p in root.findall("ActiveParticipant")] == ["corewatch"]
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [("cw 01", "cw01"), ("", "-"), ("\x7f\u00e4 ", "-"), ("!~", "!~"), ("h" * 300, "h" * 255), ("h" * 255, "h" * 255)],
+)
+def test_a_host_name_is_printable_ascii(host: str, name: str) -> None:
+    """RFC 5424 6: PRINTUSASCII, at most 255 characters, a hyphen where there is none."""
+    assert syslog_frame(1, NOW, host, "9", b"").split(b" ")[3] == name.encode()

@@ -95,3 +95,31 @@ def test_what_is_no_pattern_is_told_when_the_settings_are_read(pattern: str, wor
         fields_of(pattern)
     with pytest.raises(ValidationError, match=words):
         FolderSettings(pattern=pattern)
+
+
+def test_a_long_value_is_cut_to_what_a_windows_share_takes() -> None:
+    assert safe("a" * 41) == "a" * 40
+    assert safe("_" + "a" * 41) == "a" * 40
+    assert safe("a" * 39 + "-b") == "a" * 39, "cut, and not left with a mark at its end"
+
+
+@pytest.mark.parametrize("name", ["con", "CON", "prn", "aux", "nul", "com1", "LPT9", "con.txt", "COM3.a.b"])
+def test_names_that_windows_keeps_for_devices(name: str) -> None:
+    assert folder_name("{patient_id}/{case_id}", {"patient_id": name, "case_id": "k3v9"}) == f"_{name}/k3v9"
+
+
+@pytest.mark.parametrize("name", ["cons", "com", "com10", "lpt", "xcon", "con-1"])
+def test_names_that_only_look_like_devices(name: str) -> None:
+    assert folder_name("{patient_id}/{case_id}", {"patient_id": name, "case_id": "k3v9"}) == f"{name}/k3v9"
+
+
+@pytest.mark.parametrize("pattern", ["a./{case_id}", "a /{case_id}", " a/{case_id}", "./{case_id}", "a/ b-{case_id}"])
+def test_no_part_begins_or_ends_with_what_a_share_would_drop(pattern: str) -> None:
+    with pytest.raises(ValueError, match="dot or a space"):
+        fields_of(pattern)
+
+
+def test_the_fields_of_a_pattern_in_its_order() -> None:
+    assert fields_of("{side}/{date}-{side}-{case_id}") == ("side", "date", "side", "case_id")
+    assert fields_of("{case_id}") == ("case_id",)
+    assert set(FIELDS) == {"case_id", "date", "side", "alert", "revision", "patient_id", "accession_number", "study_date"}

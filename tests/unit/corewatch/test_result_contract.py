@@ -108,3 +108,60 @@ def test_no_clear_side_is_an_answer() -> None:
     unclear = Finding(3.0, None, Side.NONE, 0.4, False, 20.0, False, FINDING.model)
 
     assert as_read(Result("abc", CaseState.DELIVERED, None, finding=unclear))["side"] == "none"
+
+
+def test_the_whole_of_a_result() -> None:
+    """Every value where it belongs, in its unit, rounded as the readers know it."""
+    matrix = np.diag([2.0, -1.0, 1.0, 1.0])
+    found = Result(
+        "abc",
+        CaseState.DELIVERED,
+        "1.2.3",
+        revision=2,
+        notes=("a note",),
+        finding=FINDING,
+        lps_to_voxel=matrix,
+        quality=AlignmentQuality(0.934567, 0.123456, 0.56789),
+        timings=Timings(0.12345, 1.0, 2.0, 3.0, 4.0, 5.55555),
+        files={"summary": "summary.png"},
+    )
+    said = as_read(found)
+    assert (said["case_id"], said["state"], said["series_uid"], said["revision"]) == ("abc", "delivered", "1.2.3", 2)
+    assert (said["reason"], said["reason_text"], said["remedy"], said["notes"]) == (None, None, None, ["a note"])
+    assert said["alignment"] == {
+        "matrix_lps_mm_to_voxel": matrix.tolist(),
+        "matrix_voxel_to_lps_mm": np.diag([0.5, -1.0, 1.0, 1.0]).tolist(),
+        "score": 0.9346,
+        "midline_mm": 0.123,
+        "midline_degrees": 0.568,
+    }
+    assert said["timings_s"] == {
+        "convert": 0.123,
+        "align": 1.0,
+        "detect": 2.0,
+        "render": 3.0,
+        "deliver": 4.0,
+        "last_image_to_alert": 5.556,
+    }
+    assert said["files"] == {"summary": "summary.png"}
+    assert found.dumps().startswith('{\n  "case_id"')
+
+
+def test_a_head_that_came_aligned_has_no_quality_and_a_case_without_a_head_no_alignment() -> None:
+    aligned = as_read(Result("abc", CaseState.DELIVERED, None, lps_to_voxel=np.eye(4)))["alignment"]
+    assert [aligned[name] for name in ("score", "midline_mm", "midline_degrees")] == [None] * 3
+    for result in (REFUSED, FAILED, Result("abc", CaseState.FAILED, None, quality=AlignmentQuality(0.1, 0.2, 0.3))):
+        assert as_read(result)["alignment"] is None
+    assert Result("abc", CaseState.FAILED, None).revision == 1
+
+
+def test_a_reason_comes_with_its_sentence_its_detail_and_its_remedy() -> None:
+    said = as_read(REFUSED)
+    assert said["reason_text"] == "Slices are missing from the series. Between 3 and 9 mm."
+    assert said["remedy"] == Reason.MISSING_SLICES.remedy
+
+
+def test_without_a_spread_there_is_no_interval() -> None:
+    plain = Finding(3.0004, None, Side.NONE, 0.4, False, 20.0, False, FINDING.model)
+    said = as_read(Result("abc", CaseState.DELIVERED, None, finding=plain))
+    assert (said["core_ml"], said["core_ml_interval"], said["perturbations"], said["alert"]) == (3.0, None, [], False)
