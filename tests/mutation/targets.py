@@ -126,7 +126,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "dicom_listener/policy.py": ("tests/unit/dicom_listener/test_policy.py",),
     "dicom_listener/negotiation.py": (
         "tests/contract/test_listener_negotiation.py",
-        "tests/unit/dicom_listener/test_session.py",
+        "tests/unit/dicom_listener/test_storage_scp.py",
     ),
 }
 """Source file or folder -> the tests that answer for it."""
