@@ -8,7 +8,9 @@ delivery:  pending -> sending -> sent;  pending|sending -> refused (an operator 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from corewatch.errors import IllegalTransition
 
@@ -67,12 +69,28 @@ class Stage(StrEnum):
     DELIVER = "deliver"
 
 
-STAGE_OF: dict[CaseState, Stage] = {
-    _S.QUEUED: Stage.PREPARE,
-    _S.PREPARED: Stage.DETECT,
-    _S.DETECTED: Stage.RENDER,
-    _S.DELIVERING: Stage.DELIVER,
-}
+@dataclass(frozen=True, slots=True)
+class PipelineStep:
+    """One row of `PIPELINE`: a case in `before` is due for `stage`, which runs on `queue` and leaves it in `after`."""
+
+    stage: Stage
+    before: CaseState
+    after: CaseState
+    queue: str
+
+
+PIPELINE: Final = (
+    PipelineStep(Stage.PREPARE, _S.QUEUED, _S.PREPARED, queue="prepare"),  # CPU
+    PipelineStep(Stage.DETECT, _S.PREPARED, _S.DETECTED, queue="detect"),  # one process per GPU
+    PipelineStep(Stage.RENDER, _S.DETECTED, _S.DELIVERING, queue="deliver"),  # CPU, light
+    PipelineStep(Stage.DELIVER, _S.DELIVERING, _S.DELIVERED, queue="deliver"),  # waits for the network
+)
+"""The stages in order; `worker.stages.bodies` has the code of each.
+
+A queue name that has been used stays: messages of an older version may still be in the broker.
+"""
+
+STAGE_OF: Final[dict[CaseState, Stage]] = {step.before: step.stage for step in PIPELINE}
 """The stage that takes a case out of this state."""
 
 

@@ -46,7 +46,7 @@ def make_app(broker_url: str, limits: StageLimits | None = None) -> Celery:
             "health_check_interval": 15,
         },
         task_queues=[Queue(name) for name in QUEUES],
-        task_default_queue="prepare",
+        task_default_queue=QUEUES[0],
         task_create_missing_queues=False,
         task_routes={task_name(stage): {"queue": queue} for stage, queue in QUEUE_OF.items()},
         task_annotations={

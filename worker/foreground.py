@@ -1,4 +1,4 @@
-"""One case in the foreground: no broker, no ledger, no delivery; what `corewatch run` does."""
+"""`corewatch run`: one case in the foreground, through the same stages as in the workers; no broker, no ledger, no delivery."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tempfile
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -20,29 +20,27 @@ from corewatch.errors import ConfigurationError, NotAnalysed
 from corewatch.identity import case_key, new_case_id
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
-from corewatch.result import Result, Timings
+from corewatch.result import Result
 from corewatch.selection import Rejected, Selected, select
-from corewatch.states import CaseState
+from corewatch.states import CaseState, Stage
 from corewatch.volumes import AlignedHead
 from outputs.case import ReportedCase
 from outputs.dicom.object_manifest import ObjectManifest
-from worker.delivery.destinations import naming_of
+from worker.models.detector import Detector
 from worker.models.detectors import load
-from worker.progress import Progress, silent
-from worker.stages.case_files import Found, Prepared
-from worker.stages.detect import detect
-from worker.stages.inspection import alignment_view, write_alignment_page
-from worker.stages.prepare import AlignedSource, DicomSource, prepare
-from worker.stages.render import render
+from worker.stages.bodies import STAGE_BODIES, run_render
+from worker.stages.case_files import Found, Prepared, result_of
+from worker.stages.prepare import AlignedSource, DicomSource, HeadObserver, Progress, Source, no_observer, no_progress
+from worker.stages.render import alignment_view, write_alignment_page
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
-    """What is to be analysed, its key, and the model that a rule of the settings asks for."""
+class SelectedSeries:
+    """The series to analyse, the case key made from it, and the model that a rule of the settings names for it."""
 
-    source: DicomSource | AlignedSource
+    source: Source
     key: str
     series_uid: str | None
     model: str | None
@@ -56,7 +54,7 @@ def run_case(
     aligned: bool = False,
     model: str | None = None,
     qc: bool = False,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     clock: Clock = utc_now,
 ) -> Result:
     """Analyse one case and leave all its files in `out`.
@@ -64,16 +62,16 @@ def run_case(
     Parameters
     ----------
     given
-        A folder of DICOM files or one file, a zip of them, or an aligned NIfTI file. Of several series the one that the rules of
-        the settings take as a CTA head is analysed, of several such the one with the most images.
+        A folder of DICOM files, one DICOM file, a zip of them, or an aligned NIfTI file. Of several series the largest is analysed
+        that the rules of the settings select as a CTA of the head.
     out
-        Made if need be; files of an earlier run are replaced.
+        Folder for the results, made if it does not exist; files of an earlier run are replaced.
     aligned
-        `given` must be an aligned NIfTI file, whatever its name.
+        `given` is an aligned NIfTI file, whatever its name.
     model
-        Name of the model; None: that of the rule or of the settings.
+        Name of the model; None: the one of the rule or of the settings.
     qc
-        Draw `qc.png` too, which shows how the head was aligned, also where its alignment is not trusted.
+        Also draw `qc.png`, which shows the alignment, also where its score is too low.
 
     Returns
     -------
@@ -82,66 +80,75 @@ def run_case(
     Raises
     ------
     ConfigurationError
-        `given` does not exist, the model or the device is not there, or `out` holds DICOM files that the results would replace.
+        `given` does not exist, the model or the device is not available, or `out` holds DICOM files that the results would replace.
     """
     if not given.exists():
-        raise ConfigurationError(f"{given} does not exist")
-    case = _Case(new_case_id(), CaseFolder(out), settings, clock, clock())
-    _clear(case.folder, given)
-    minimum_score = settings.work.min_alignment_score
+        raise ConfigurationError(f"{given} does not exist", "name a folder, a DICOM file, a zip or an aligned NIfTI file")
+    received_at, folder = clock(), CaseFolder(out)
+    heads: list[AlignedHead] = []
+    case = ForegroundCase(new_case_id(), folder, settings, clock, received_at, progress, heads.append if qc else no_observer)
+    _clear(folder, given)
     with tempfile.TemporaryDirectory(prefix="corewatch-") as scratch:
         try:
-            chosen = _input(given, Path(scratch), settings, aligned=aligned)
-            case.key, case.series_uid = chosen.key, chosen.series_uid
-            detector = load(model or chosen.model or settings.model.name, settings)
-            case.prepared = prepare(
-                chosen.source, case.folder, minimum_score=minimum_score, progress=progress, look=case.heads.append
-            )
-            progress("estimating the core")
-            case.found = detect(case.folder, detector, alert_ml=settings.model.alert_ml, clock=clock)
+            case.select(_select_input(given, Path(scratch), settings, aligned=aligned), model)
+            for stage in (Stage.PREPARE, Stage.DETECT):
+                STAGE_BODIES[stage](case)
         except NotAnalysed as error:
             case.error = error
-        progress("drawing the pages")
-        for head in case.heads if qc else ():
-            view = alignment_view(head.hu, head.quality, minimum_score)
-            write_alignment_page(case.folder, case.case_id, view, None if case.error is None else str(case.error))
-        return render(case.reported(), naming_of(settings)).result
+        for head in heads:
+            view = alignment_view(head.hu, head.quality, settings.work.min_alignment_score)
+            write_alignment_page(folder, case.case_id, view, None if case.error is None else str(case.error))
+        return run_render(case).result
 
 
 @dataclass(slots=True)
-class _Case:
-    """What is known of the case so far."""
+class ForegroundCase:
+    """A case of `corewatch run` as the input of a stage (`worker.stages.bodies.StageInput`)."""
 
     case_id: str
     folder: CaseFolder
     settings: Settings
     clock: Clock
     received_at: datetime
+    progress: Progress
+    on_aligned: HeadObserver
     key: str = ""
     series_uid: str | None = None
-    prepared: Prepared | None = None
-    found: Found | None = None
     error: NotAnalysed | None = None
-    heads: list[AlignedHead] = field(default_factory=list)
+    _source: Source | None = None
+    _detector: Detector | None = None
+
+    def select(self, selected: SelectedSeries, model: str | None) -> None:
+        """Take the series and load its model, before anything is written."""
+        self.key, self.series_uid, self._source = selected.key, selected.series_uid, selected.source
+        self._detector = load(model or selected.model or self.settings.model.name, self.settings)
+
+    @property
+    def source(self) -> Source:
+        """The selected series."""
+        if self._source is None:
+            raise RuntimeError("no series is selected")
+        return self._source
+
+    @property
+    def detector(self) -> Detector:
+        """The loaded model."""
+        if self._detector is None:
+            raise RuntimeError("no model is loaded")
+        return self._detector
 
     def reported(self) -> ReportedCase:
-        """The case as its pages show it."""
-        prepared, found, error = self.prepared, self.found, self.error
-        result = Result(
+        """The case with what the stages left in its folder."""
+        prepared = Prepared.read(self.folder) if self.folder.prepared.exists() else None
+        found = Found.read(self.folder)
+        result = result_of(
+            prepared,
+            found,
             case_id=self.case_id,
-            state=CaseState.DELIVERED if error is None else CaseState.NOT_ANALYSED,
+            state=CaseState.DELIVERED if self.error is None else CaseState.NOT_ANALYSED,
             series_uid=self.series_uid,
-            reason=None if error is None else error.reason,
-            detail="" if error is None else error.detail,
-            notes=() if prepared is None else prepared.notes,
-            finding=None if found is None else found.finding,
-            lps_to_voxel=None if prepared is None else prepared.lps_to_voxel,
-            quality=None if prepared is None else prepared.quality,
-            timings=Timings(
-                convert=None if prepared is None else prepared.convert_s,
-                align=None if prepared is None else prepared.align_s,
-                detect=None if found is None else found.detect_s,
-            ),
+            reason=None if self.error is None else self.error.reason,
+            detail="" if self.error is None else self.error.detail,
         )
         has_source = prepared is not None and self.series_uid is not None
         return ReportedCase(
@@ -158,8 +165,10 @@ class _Case:
 
 
 def _clear(folder: CaseFolder, given: Path) -> None:
-    """Remove what an earlier run left, so that no file of another case stands beside this one's, also where this one fails; never
-    what is to be analysed."""
+    """Remove the files of an earlier run, so that none of another case is left beside this one's, even where this one fails.
+
+    `given` is never removed.
+    """
     volumes = (folder.aligned, folder.aligned_sidecar, folder.core_map, folder.core_map_native)
     shown = (folder.result, folder.summary, folder.qc, *_earlier_objects(folder, given))
     for path in (*shown, *volumes, folder.prepared, folder.finding, folder.source_header):
@@ -168,29 +177,29 @@ def _clear(folder: CaseFolder, given: Path) -> None:
 
 
 def _earlier_objects(folder: CaseFolder, given: Path) -> list[Path]:
-    """The DICOM objects of an earlier run; images of anybody else's in their place would be lost.
+    """The DICOM objects of an earlier run.
 
     Raises
     ------
     ConfigurationError
-        There are such images, or `given` is among the objects.
+        The folder holds other DICOM files, which the results would replace, or `given` is in it.
     """
-    there = sorted(folder.dicom.glob("*.dcm"))
+    present = sorted(folder.dicom.glob("*.dcm"))
     try:
         manifest = ObjectManifest.read(folder.dicom)
     except (ValueError, KeyError):
         manifest = None
     ours = set() if manifest is None else {name for names in manifest.made.values() for name in names}
-    if any(path.name not in ours for path in there) or given.resolve().is_relative_to(folder.dicom.resolve()):
+    if any(path.name not in ours for path in present) or given.resolve().is_relative_to(folder.dicom.resolve()):
         raise ConfigurationError(
             f"{folder.dicom} holds DICOM files that the results would replace", "choose another folder for them (--out)"
         )
-    return there
+    return present
 
 
-def _input(given: Path, scratch: Path, settings: Settings, *, aligned: bool) -> Input:
+def _select_input(given: Path, scratch: Path, settings: Settings, *, aligned: bool) -> SelectedSeries:
     if aligned or given.name.lower().endswith(NIFTI_SUFFIXES):
-        return Input(AlignedSource(given), hashlib.sha256(given.read_bytes()).hexdigest(), None, None)
+        return SelectedSeries(AlignedSource(given), hashlib.sha256(given.read_bytes()).hexdigest(), None, None)
     files = unpack(given, scratch) if given.is_file() and zipfile.is_zipfile(given) else find_files(given)
     if not files:
         raise NotAnalysed(Reason.UNREADABLE, "There is no DICOM file in what was given.")
@@ -198,10 +207,10 @@ def _input(given: Path, scratch: Path, settings: Settings, *, aligned: bool) -> 
     for path in files:
         instance = read_instance(path)
         series[instance.series_uid][path] = instance
-    return _choose(series, settings)
+    return _select_series(series, settings)
 
 
-def _choose(series: dict[str, dict[Path, Instance]], settings: Settings) -> Input:
+def _select_series(series: dict[str, dict[Path, Instance]], settings: Settings) -> SelectedSeries:
     rules = [rule.to_rule() for rule in settings.series.rules]
     largest_first = sorted(series.items(), key=lambda item: (-len(item[1]), item[0]))
     rejected: list[Rejected] = []
@@ -209,7 +218,7 @@ def _choose(series: dict[str, dict[Path, Instance]], settings: Settings) -> Inpu
         answer = select(list(files.values()), rules)
         if isinstance(answer, Selected):
             key = case_key(series_uid, (i.sop_instance_uid for i in files.values()))
-            return Input(DicomSource(_ordered(files)), key, series_uid, answer.model)
+            return SelectedSeries(DicomSource(_ordered(files)), key, series_uid, answer.model)
         rejected.append(answer)
     raise NotAnalysed(rejected[0].reason, rejected[0].detail)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 from celery import signals
+from celery.concurrency import prefork
 
 from config.logging import configure_logging
 from config.settings import Settings
@@ -19,7 +20,6 @@ from ledger.store import Ledger
 from outputs.mail.operator_notice import OneNoticePerOutage, no_model_notice, send_notice
 from worker.context import WorkerContext, holder_is_gone
 from worker.models.readiness import ModelKeeper, ModelStatus, gated
-from worker.pool import TaskPool
 from worker.tasks import register
 
 log = structlog.get_logger()
@@ -111,3 +111,15 @@ def _release_orphans(settings: Settings, queues: Sequence[str]) -> None:
                 log.warning("taken back from a worker that ended", case=held.case_id, destination=held.destination)
     finally:
         ledger.close()
+
+
+class TaskPool(prefork.TaskPool):  # type: ignore[misc]  # Celery has no types
+    """A process that ends before the worker has its broker is replaced, as one that ends later is.
+
+    It ends where the model does not fit into the memory, or half a minute after a model could not be loaded; the broker may be
+    away for longer. Celery would end the worker with "Could not start worker processes" and say nothing of the model.
+    """
+
+    def did_start_ok(self) -> bool:
+        """Whether the worker may begin: always."""
+        return True

@@ -1,126 +1,154 @@
-"""The four Celery tasks: each does its stage if it is due and moves the case on; what a stage does is in `stages`."""
+"""Celery tasks: one per stage of `corewatch.states.PIPELINE`; each runs its stage where it is due and moves the case on."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from celery import Celery, Task
 from celery.exceptions import Reject
 
+from config.settings import Settings
+from corewatch.casefolder import CaseFolder
+from corewatch.clock import Clock, utc_now
 from corewatch.destinations import gets_results
-from corewatch.errors import CorewatchError
-from corewatch.states import CaseState, DeliveryState, Stage
+from corewatch.messages import Work
+from corewatch.states import PIPELINE, STAGE_OF, CaseState, DeliveryState, PipelineStep, Stage
 from jobs.names import task_name
 from ledger.cases import Case
+from outputs.case import ReportedCase
 from worker.context import WorkerContext
-from worker.delivery.destinations import naming_of
 from worker.delivery.ending import write_last_result
 from worker.delivery.running import run_delivery
-from worker.stages.detect import detect
-from worker.stages.prepare import AlignedSource, DicomSource, prepare
-from worker.stages.render import render
-from worker.stages.running import Facts, next_work, run_stage
+from worker.models.detector import Detector
+from worker.stages.attempts import Facts, run_stage
+from worker.stages.bodies import STAGE_BODIES
+from worker.stages.case_files import Found
+from worker.stages.prepare import AlignedSource, DicomSource, HeadObserver, Progress, Source, no_observer, no_progress
+
+REQUEUE_DELAY_S: Final = 1.0
+"""Wait before a message is given back to the queue while there is no model, in seconds; without it the message would circle."""
 
 
 def register(app: Celery, context: Callable[[], WorkerContext]) -> None:
-    """Register the bodies of the tasks with `app`; `context` gives what this process holds."""
+    """Register the task of each stage with `app`; `context` returns what this process holds."""
+    for step in PIPELINE:
+        task = _delivery_task(context) if step.stage is Stage.DELIVER else _stage_task(step, context)
+        app.task(task, name=task_name(step.stage), bind=True, shared=False)
 
-    def prepare_case(self: Task, case_id: str) -> None:
-        held = context()
-        run_stage(held, case_id, CaseState.QUEUED, _prepare, _to(held, CaseState.PREPARED), redelivered=again(self))
 
-    def detect_case(self: Task, case_id: str) -> None:
+def _stage_task(step: PipelineStep, context: Callable[[], WorkerContext]) -> Callable[[Task, str], None]:
+    def run(self: Task, case_id: str) -> None:
         held = context()
-        if held.keeper is not None and not held.keeper.has_model:  # taken before the queue was closed
-            time.sleep(GIVE_BACK_S)
+        keeper = held.keeper if step.stage is Stage.DETECT else None
+        if keeper is not None and not keeper.has_model:  # received before the queue was closed
+            time.sleep(REQUEUE_DELAY_S)
             raise Reject("there is no model", requeue=True)
-        run_stage(held, case_id, CaseState.PREPARED, _detect, _to(held, CaseState.DETECTED), redelivered=again(self))
-        if held.keeper is not None:
-            held.keeper.settle()
+        unknown_error = run_stage(held, case_id, step, _body_of(step), advance, redelivered=is_redelivered(self))
+        if keeper is not None and unknown_error:
+            keeper.revalidate()
 
-    def render_case(self: Task, case_id: str) -> None:
-        held = context()
-        run_stage(held, case_id, CaseState.DETECTED, _render, _to_delivery(held), redelivered=again(self))
-
-    def deliver_case(self: Task, case_id: str, destination: str) -> None:
-        run_delivery(context(), case_id, destination, redelivered=again(self))
-
-    bodies = {Stage.PREPARE: prepare_case, Stage.DETECT: detect_case, Stage.RENDER: render_case, Stage.DELIVER: deliver_case}
-    for stage, body in bodies.items():
-        app.task(body, name=task_name(stage), bind=True)
+    return run
 
 
-GIVE_BACK_S = 1.0
-"""A message that comes while there is no model is given back after this wait, so that it does not fly round and round."""
+def _delivery_task(context: Callable[[], WorkerContext]) -> Callable[[Task, str, str], None]:
+    def run(self: Task, case_id: str, destination: str) -> None:
+        run_delivery(context(), case_id, destination, redelivered=is_redelivered(self))
+
+    return run
 
 
-def again(task: Task) -> bool:
-    """Whether the broker gives this message out a second time because its first worker is gone."""
+def is_redelivered(task: Task) -> bool:
+    """Whether the broker delivers this message again because its first worker is gone."""
     info: dict[str, Any] = task.request.delivery_info or {}
     return bool(info.get("redelivered"))
 
 
-def _prepare(context: WorkerContext, case: Case) -> Facts:
-    received = context.settings.received_dir
-    source: DicomSource | AlignedSource
-    if case.aligned_path is not None:
-        source = AlignedSource(received / case.aligned_path)
-    else:
-        source = DicomSource(tuple(received / p for p in context.ledger.cases.instance_paths(case)))
-    folder = context.folder(case.case_id)
+@dataclass(frozen=True, slots=True)
+class LedgerCase:
+    """A case of the ledger as the input of a stage (`worker.stages.bodies.StageInput`)."""
+
+    context: WorkerContext
+    case: Case
+    clock: Clock = utc_now
+    progress: Progress = no_progress
+    on_aligned: HeadObserver = no_observer
+
+    @property
+    def folder(self) -> CaseFolder:
+        """Folder of the case."""
+        return self.context.folder(self.case.case_id)
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of this worker."""
+        return self.context.settings
+
+    @property
+    def source(self) -> Source:
+        """The received files of the case."""
+        received = self.settings.received_dir
+        if self.case.aligned_path is not None:
+            return AlignedSource(received / self.case.aligned_path)
+        return DicomSource(tuple(received / path for path in self.context.ledger.cases.instance_paths(self.case)))
+
+    @property
+    def detector(self) -> Detector:
+        """The model that the rule of the series names, or the settings."""
+        return self.context.detectors.get(self.case.model)
+
+    def reported(self) -> ReportedCase:
+        """The case as the ledger and its folder have it."""
+        return self.context.reported(self.case)
+
+
+def _body_of(step: PipelineStep) -> Callable[[WorkerContext, Case], Facts]:
+    def body(context: WorkerContext, case: Case) -> Facts:
+        if step.stage is Stage.PREPARE:
+            _keep_settings(context.settings, context.folder(case.case_id))
+        output = STAGE_BODIES[step.stage](LedgerCase(context, case))
+        if not isinstance(output, Found):
+            return {}
+        finding = asdict(output.finding)
+        context.ledger.note("case.analysed", case.case_id, **finding["model"], core_ml=finding["core_ml"], alert=finding["alert"])
+        return {"core_ml": finding["core_ml"], "side": str(finding["side"]), "alert": finding["alert"]}
+
+    return body
+
+
+def _keep_settings(settings: Settings, folder: CaseFolder) -> None:
     folder.path.mkdir(parents=True, exist_ok=True)
-    folder.settings.write_text(context.settings.model_dump_json(indent=1))  # secrets are masked by their type
-    prepare(source, folder, minimum_score=context.settings.work.min_alignment_score)
-    return {}
+    folder.settings.write_text(settings.model_dump_json(indent=1))  # pydantic masks secrets
 
 
-def _detect(context: WorkerContext, case: Case) -> Facts:
-    detector = context.detectors.get(case.model)
-    try:
-        found = detect(context.folder(case.case_id), detector, alert_ml=context.settings.model.alert_ml)
-    except CorewatchError:
-        raise
-    except Exception:
-        if context.keeper is not None:
-            context.keeper.doubt()
-        raise
-    finding = asdict(found.finding)
-    context.ledger.note("case.analysed", case.case_id, **finding["model"], core_ml=finding["core_ml"], alert=finding["alert"])
-    return {"core_ml": finding["core_ml"], "side": str(finding["side"]), "alert": finding["alert"]}
+def advance(context: WorkerContext, step: PipelineStep, case: Case, facts: Facts) -> bool:
+    """Move a case to the state after the stage, with the message for the next one; whether it was still before that stage."""
+    if step.after is CaseState.DELIVERING:
+        return plan_deliveries(context, case, facts)
+    work = [Work(STAGE_OF[step.after], case.case_id)]
+    return context.ledger.cases.advance(case.case_id, step.before, step.after, work=work, **facts)
 
 
-def _render(context: WorkerContext, case: Case) -> Facts:
-    render(context.reported(case), naming_of(context.settings))
-    return {}
+def plan_deliveries(context: WorkerContext, case: Case, facts: Facts) -> bool:
+    """Plan a delivery to each destination that gets results, and the escalation of an alert; moves the case to `delivering`.
 
-
-def _to(context: WorkerContext, after: CaseState) -> Callable[[Case, Facts], bool]:
-    def advance(case: Case, facts: Facts) -> bool:
-        return context.ledger.cases.advance(case.case_id, case.state, after, work=next_work(case, after), **facts)
-
-    return advance
-
-
-def _to_delivery(context: WorkerContext) -> Callable[[Case, Facts], bool]:
-    def advance(case: Case, facts: Facts) -> bool:
-        reported = context.reported(case)
-        planned = {name: d.skip_reason(reported) for name, d in context.destinations.items() if gets_results(name)}
-        for refused in context.ledger.deliveries.of(case.case_id):  # an operator has started the case anew
-            if refused.state is DeliveryState.REFUSED and refused.destination not in planned:
-                gone = context.destinations.get(refused.destination)
-                planned[refused.destination] = "no longer in the settings" if gone is None else gone.skip_reason(reported)
-        finding = reported.result.finding
-        levels = [timedelta(minutes=level.after_min) for level in context.settings.deliver.escalation]
-        alert = finding is not None and finding.alert
-        moved = context.ledger.deliveries.plan(
-            case.case_id, case.state, CaseState.DELIVERING, planned, escalation=levels if alert else None, **facts
-        )
-        if moved and all(skip is not None for skip in planned.values()):
-            write_last_result(context, case.case_id)
-        return moved
-
-    return advance
+    Where every destination skips the case, that ends it.
+    """
+    reported = context.reported(case)
+    planned = {name: d.skip_reason(reported) for name, d in context.destinations.items() if gets_results(name)}
+    for refused in context.ledger.deliveries.of(case.case_id):  # an operator has started the case again
+        if refused.state is DeliveryState.REFUSED and refused.destination not in planned:
+            destination = context.destinations.get(refused.destination)
+            planned[refused.destination] = "no longer in the settings" if destination is None else destination.skip_reason(reported)
+    finding = reported.result.finding
+    levels = [timedelta(minutes=level.after_min) for level in context.settings.deliver.escalation]
+    alert = finding is not None and finding.alert
+    moved = context.ledger.deliveries.plan(
+        case.case_id, case.state, CaseState.DELIVERING, planned, escalation=levels if alert else None, **facts
+    )
+    if moved and all(skip is not None for skip in planned.values()):
+        write_last_result(context, case.case_id)
+    return moved

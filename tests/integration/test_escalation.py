@@ -16,7 +16,7 @@ from outputs.links import Links
 from tests.support.ledger import Clock
 from tests.support.office import Office, open_office
 from tests.support.smtp import Mailbox, smtp_server
-from worker.tasks import _to_delivery
+from worker.tasks import plan_deliveries
 
 TEAM, NEXT, CHIEF = "stroke@clinic.example", "oncall@clinic.example", "chief@clinic.example"
 URL = "https://corewatch.clinic.example"
@@ -91,7 +91,7 @@ def test_a_case_started_anew_is_not_held_up_by_a_destination_that_is_gone(office
     assert office.ledger.cases.retry(case_id) is Stage.RENDER
     case = office.ledger.cases.get(case_id)
     assert case is not None
-    assert _to_delivery(office.context)(case, {})
+    assert plan_deliveries(office.context, case, {})
     office.work()
     case = office.ledger.cases.get(case_id)
     assert case is not None

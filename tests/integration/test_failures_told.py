@@ -12,7 +12,7 @@ from tests.integration.test_outputs_webhook import receiver
 from tests.support.ledger import Clock
 from tests.support.office import Office, open_office
 from tests.support.smtp import smtp_server
-from worker.tasks import _to_delivery
+from worker.tasks import plan_deliveries
 
 TEAM, OPERATORS = "stroke@clinic.example", "it@clinic.example"
 
@@ -22,7 +22,7 @@ def again(office: Office, case_id: str) -> None:
     assert office.ledger.cases.retry(case_id) is Stage.RENDER
     case = office.ledger.cases.get(case_id)
     assert case is not None
-    assert _to_delivery(office.context)(case, {})
+    assert plan_deliveries(office.context, case, {})
     office.work()
 
 
@@ -76,7 +76,7 @@ def test_an_alert_after_a_failure(tmp_path: Path) -> None:
         office.find(case_id, 40.0)
         case = office.ledger.cases.get(case_id)
         assert case is not None
-        assert _to_delivery(office.context)(case, {})
+        assert plan_deliveries(office.context, case, {})
         office.work()
         office.ledger.close()
     assert [json.loads(body)["type"] for _, body in hook.got] == ["case.failed", "case.result"]

@@ -18,7 +18,7 @@ from tests.support.office import Office, open_office
 from tests.support.results import PATIENT_ID
 from tests.support.smtp import Mailbox, smtp_server
 from worker.context import WorkerContext
-from worker.tasks import _to_delivery
+from worker.tasks import plan_deliveries
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def again(office: Office, case_id: str) -> None:
     assert office.ledger.cases.retry(case_id) is Stage.RENDER
     case = office.ledger.cases.get(case_id)
     assert case is not None
-    assert _to_delivery(office.context)(case, {})
+    assert plan_deliveries(office.context, case, {})
 
 
 def test_a_refused_mailbox_holds_up_only_what_it_was_to_hear_of(office: Office, mailbox: Mailbox) -> None:

@@ -110,7 +110,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
         "tests/integration/test_daemon_revisions.py",
     ),
     "ledger/outbox.py": ("tests/contract/test_ledger_cases.py", "tests/unit/daemon/test_parts.py"),
-    "worker/stages/running.py": (
+    "worker/stages/attempts.py": (
         "tests/unit/worker/test_poison_case.py",
         "tests/unit/worker/test_frames.py",
         "tests/unit/worker/test_foreground.py",

@@ -13,6 +13,7 @@ from corewatch.errors import OperatorNeeded, RetryLater
 from corewatch.letters import LetterKind
 from corewatch.mail_throttle import MailLimits, SendMode, is_urgent
 from corewatch.states import CaseState, DeliveryState
+from foundation.safe_errors import describe_error, error_frames
 from ledger.cases import Case
 from ledger.deliveries import Delivery
 from outputs.case import ReportedCase
@@ -21,7 +22,6 @@ from outputs.destinations.email import MailDestination
 from worker.context import WorkerContext, holder_name
 from worker.delivery.circuit_breaker import asking
 from worker.delivery.ending import SUPERSEDED, end, waiting_time
-from worker.stages.running import describe, frames
 
 log = structlog.get_logger()
 
@@ -127,8 +127,8 @@ def _members(context: WorkerContext, delivery: Delivery, digest: str, destinatio
             continue
         except Exception as error:
             again = ledger.clock() + waiting_time(context.settings.deliver, ledger.clock() - delivery.planned_at)
-            log.warning("left out of the digest", left_out=case_id, why=describe(error), trace=frames(error))
-            ledger.deliveries.release(case_id, delivery.destination, why=describe(error), not_before=again, counts=True)
+            log.warning("left out of the digest", left_out=case_id, why=describe_error(error), trace=error_frames(error))
+            ledger.deliveries.release(case_id, delivery.destination, why=describe_error(error), not_before=again, counts=True)
             continue
         if why is not None:
             end(context, case_id, delivery.destination, DeliveryState.SKIPPED, why)
@@ -139,12 +139,12 @@ def _members(context: WorkerContext, delivery: Delivery, digest: str, destinatio
 
 def _later(context: WorkerContext, leader: Case, delivery: Delivery, digest: str, error: Exception) -> None:
     """Give what is still open of the digest back."""
-    ledger, why = context.ledger, describe(error)
+    ledger, why = context.ledger, describe_error(error)
     now = ledger.clock()
     if isinstance(error, RetryLater):
         _give_up_oldest(context, digest, delivery.destination, why)
     wait = waiting_time(context.settings.deliver, now - delivery.planned_at)
-    log.warning("digest failed, will be tried again", why=why, wait_s=wait.total_seconds(), trace=frames(error))
+    log.warning("digest failed, will be tried again", why=why, wait_s=wait.total_seconds(), trace=error_frames(error))
     counts = not isinstance(error, RetryLater)
     ledger.digests.release(digest, leader.case_id, delivery.destination, why=why, not_before=now + wait, counts=counts)
 

@@ -7,12 +7,11 @@ from datetime import datetime
 from corewatch.casefolder import CaseFolder
 from corewatch.destinations import FOLDER
 from corewatch.errors import OperatorNeeded
-from corewatch.result import Result, Timings
 from corewatch.states import WITHOUT_RESULT, CaseState, DeliveryState, Stage
 from ledger.cases import Case, HistoryLine
 from ledger.deliveries import Delivery
 from outputs.case import ReportedCase
-from worker.stages.case_files import Found, Prepared
+from worker.stages.case_files import Found, Prepared, result_of
 
 _WITH_FINDING = frozenset({CaseState.DETECTED, CaseState.DELIVERING, CaseState.DELIVERED})
 
@@ -41,25 +40,18 @@ def reported_case(case: Case, history: list[HistoryLine], deliveries: list[Deliv
         prepared = found = None
     if found is None and case.state in _WITH_FINDING:
         raise _damaged(case, "has lost its finding")
-    result = Result(
+    result = result_of(
+        prepared,
+        found,
         case_id=case.case_id,
         state=case.state,
         series_uid=case.series_uid,
         revision=case.revision,
         reason=case.reason,
         detail=case.detail,
-        notes=() if prepared is None else prepared.notes,
-        finding=None if found is None else found.finding,
-        lps_to_voxel=None if prepared is None else prepared.lps_to_voxel,
-        quality=None if prepared is None else prepared.quality,
-        timings=Timings(
-            convert=None if prepared is None else prepared.convert_s,
-            align=None if prepared is None else prepared.align_s,
-            detect=None if found is None else found.detect_s,
-            render=_seconds_between(history, f"stage.{Stage.RENDER}.begun", f"case.{CaseState.DELIVERING}"),
-            deliver=_deliver_seconds(history, deliveries),
-            last_image_to_alert=_alert_seconds(case, deliveries),
-        ),
+        render_s=_seconds_between(history, f"stage.{Stage.RENDER}.begun", f"case.{CaseState.DELIVERING}"),
+        deliver_s=_deliver_seconds(history, deliveries),
+        last_image_to_alert_s=_alert_seconds(case, deliveries),
     )
     return ReportedCase(
         case_id=case.case_id,

@@ -9,6 +9,7 @@ import structlog
 from corewatch.errors import OperatorNeeded, RetryLater
 from corewatch.stage_limits import VISIBILITY_MARGIN_S
 from corewatch.states import CaseState, DeliveryState, Stage
+from foundation.safe_errors import describe_error, error_frames
 from ledger.cases import Case
 from ledger.deliveries import Delivery
 from outputs.case import ReportedCase
@@ -20,7 +21,6 @@ from worker.delivery.commitment import deliver_committed
 from worker.delivery.deliver import deliver
 from worker.delivery.digests import held_back
 from worker.delivery.ending import SUPERSEDED, end, rendered, waiting_time
-from worker.stages.running import describe, frames
 
 log = structlog.get_logger()
 
@@ -88,7 +88,7 @@ def _lives_here(holder: str) -> bool:
 def _again_or_refuse(context: WorkerContext, case: Case, delivery: Delivery, error: Exception) -> None:
     """A destination that is away is waited for by the clock; a fault of ours, by the number of attempts."""
     settings = context.settings.deliver
-    why, now = describe(error), context.ledger.clock()
+    why, now = describe_error(error), context.ledger.clock()
     put_off = isinstance(error, RetryLater)
     tried = now - delivery.planned_at
     used_up = tried >= timedelta(hours=settings.give_up_h) if put_off else delivery.attempts >= settings.attempts
@@ -97,5 +97,5 @@ def _again_or_refuse(context: WorkerContext, case: Case, delivery: Delivery, err
         end(context, case.case_id, delivery.destination, DeliveryState.REFUSED, f"{why} (given up after {tried})")
         return
     wait = waiting_time(settings, tried)
-    log.warning("delivery failed, will be tried again", why=why, wait_s=wait.total_seconds(), trace=frames(error))
+    log.warning("delivery failed, will be tried again", why=why, wait_s=wait.total_seconds(), trace=error_frames(error))
     context.ledger.deliveries.release(case.case_id, delivery.destination, why=why, not_before=now + wait, counts=not put_off)

@@ -94,7 +94,6 @@ class ModelKeeper:
         self._status = status
         self._warm_up = warm_up
         self._end = end
-        self._in_doubt = False
         self._at_work = threading.Lock()  # a process may be in the middle of a task when its time comes
         signals.task_prerun.connect(self._begin_task)
         signals.task_postrun.connect(self._end_task)
@@ -104,15 +103,12 @@ class ModelKeeper:
         """Whether the model is loaded and works."""
         return self._status.readiness is Readiness.READY
 
-    def doubt(self) -> None:
-        """A case failed in a way that nobody foresaw: it may be the device. Whoever calls this calls `settle` after the case."""
-        self._in_doubt = True
+    def revalidate(self) -> None:
+        """Run the loaded model on an empty head after a task that failed by an unknown error, which may be the device's.
 
-    def settle(self) -> None:
-        """Try the model again where it is in doubt, so that a broken device fails one case, not every one that comes after it."""
-        if self._in_doubt:
-            self._in_doubt = False
-            self.load()
+        So a broken device fails one case, not each that follows.
+        """
+        self.load()
 
     def load(self) -> bool:
         """Load the model, or try the one that is loaded; whether that went well. Where it did not, this process ends after

@@ -1,4 +1,4 @@
-"""What one stage leaves for the next in the case folder, as typed values with their JSON."""
+"""Files of a case folder that one stage writes for the next: `prepared.json`, `finding.json`; and the `Result` made from them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ import numpy as np
 from corewatch.casefolder import CaseFolder
 from corewatch.findings import Finding, ModelIdentity, Side
 from corewatch.geometry import Matrix
+from corewatch.reasons import Reason
+from corewatch.result import Result, Timings
 from corewatch.source_images import SourceImages, SourceSlice
+from corewatch.states import CaseState
 from corewatch.volumes import AlignmentQuality
 from foundation.durable import GROUP, write_durably
 
@@ -120,6 +123,43 @@ class Found:
             at=datetime.fromisoformat(data["at"]),
             detect_s=data["detect_s"],
         )
+
+
+def result_of(
+    prepared: Prepared | None,
+    found: Found | None,
+    *,
+    case_id: str,
+    state: CaseState,
+    series_uid: str | None,
+    reason: Reason | None,
+    detail: str,
+    revision: int = 1,
+    render_s: float | None = None,
+    deliver_s: float | None = None,
+    last_image_to_alert_s: float | None = None,
+) -> Result:
+    """The result of a case from what its stages have left; None for a stage that was not reached. Times in seconds."""
+    return Result(
+        case_id=case_id,
+        state=state,
+        series_uid=series_uid,
+        revision=revision,
+        reason=reason,
+        detail=detail,
+        notes=() if prepared is None else prepared.notes,
+        finding=None if found is None else found.finding,
+        lps_to_voxel=None if prepared is None else prepared.lps_to_voxel,
+        quality=None if prepared is None else prepared.quality,
+        timings=Timings(
+            convert=None if prepared is None else prepared.convert_s,
+            align=None if prepared is None else prepared.align_s,
+            detect=None if found is None else found.detect_s,
+            render=render_s,
+            deliver=deliver_s,
+            last_image_to_alert=last_image_to_alert_s,
+        ),
+    )
 
 
 def _source_images(data: dict[str, Any] | None) -> SourceImages | None:

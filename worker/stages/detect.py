@@ -1,4 +1,4 @@
-"""From the aligned head to the finding and its map."""
+"""Stage `detect`: run the model on the aligned head; finding and core map."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.stages.case_files import Found, Prepared
 
 
 def detect(folder: CaseFolder, detector: Detector, *, alert_ml: float, clock: Clock = utc_now) -> Found:
-    """Run the model; leaves `core_map.nii.gz`, `core_map_native.nii.gz` (where the scanner's grid is known) and `finding.json`.
+    """Run the model; writes `core_map.nii.gz`, `core_map_native.nii.gz` (where the scanner's grid is known) and `finding.json`.
 
     Parameters
     ----------
@@ -24,6 +24,8 @@ def detect(folder: CaseFolder, detector: Detector, *, alert_ml: float, clock: Cl
     ------
     NotAnalysed
         The aligned head is not on the network's grid.
+    OperatorNeeded
+        The model's output is not a number.
     """
     started = time.perf_counter()
     prepared = Prepared.read(folder)

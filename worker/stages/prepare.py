@@ -1,4 +1,4 @@
-"""From the series as it came to the head on the network's grid."""
+"""Stage `prepare`: convert a CT series to HU and align the head to the network's grid."""
 
 from __future__ import annotations
 
@@ -16,48 +16,58 @@ from conversion.sidecar import write_aligned_sidecar
 from corewatch.casefolder import PARTIAL_SUFFIX, CaseFolder
 from corewatch.errors import NotAnalysed
 from corewatch.volumes import AlignedHead
-from worker.progress import Progress, silent
 from worker.stages.case_files import Prepared, ScannerGrid
 
-Look = Callable[[AlignedHead], None]
-"""Is shown the aligned head before its quality is judged."""
+Progress = Callable[[str], None]
+"""Is called with what a stage does at the moment, for a person at a terminal."""
+
+HeadObserver = Callable[[AlignedHead], None]
+"""Is called with the aligned head before its quality is checked."""
 
 
-def _look_away(_: AlignedHead) -> None:
-    """Nobody asked to see it."""
+def no_progress(_message: str) -> None:
+    """Show nothing: a worker has no terminal."""
+
+
+def no_observer(_head: AlignedHead) -> None:
+    """Look at nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class DicomSource:
-    """The files of one series."""
+    """The files of one series, in the order of its instances."""
 
     paths: tuple[Path, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AlignedSource:
-    """A NIfTI file that is already on the network's grid."""
+    """A NIfTI file that is already on the network's grid (146 x 182 x 133 voxels of 1 mm, L-A-S)."""
 
     path: Path
 
 
+Source = DicomSource | AlignedSource
+
+
 def prepare(
-    source: DicomSource | AlignedSource,
+    source: Source,
     folder: CaseFolder,
     *,
     minimum_score: float | None,
-    progress: Progress = silent,
-    look: Look = _look_away,
+    progress: Progress = no_progress,
+    on_aligned: HeadObserver = no_observer,
 ) -> Prepared:
-    """Convert and align; leaves `aligned.nii.gz` with its sidecar, `prepared.json` and, for DICOM, `source_header.dcm` (also where
-    it raises).
+    """Convert and align a series; writes `aligned.nii.gz` with its sidecar, `prepared.json` and, for DICOM, `source_header.dcm`.
+
+    `source_header.dcm` is written also where this raises: the page that says why goes into the study.
 
     Parameters
     ----------
     minimum_score
-        Below this alignment score the head is not analysed; None: the threshold that comes with the alignment.
-    look
-        Is shown the aligned head, also where its quality is then found wanting.
+        Alignment score below which the head is not analysed; None: the threshold of the alignment itself.
+    on_aligned
+        Is called with the aligned head, also where its quality is then found insufficient.
 
     Raises
     ------
@@ -65,34 +75,34 @@ def prepare(
         The series cannot be analysed, with the reason.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
-    for left_over in folder.path.rglob(f"*{PARTIAL_SUFFIX}"):  # of a worker that was killed while it wrote
-        left_over.unlink(missing_ok=True)
-    done = (
-        _take_aligned(source, folder, look)
-        if isinstance(source, AlignedSource)
-        else _align(source.paths, folder, minimum_score, progress, look)
-    )
-    done.write(folder)
-    return done
+    for partial in folder.path.rglob(f"*{PARTIAL_SUFFIX}"):  # of a worker that was killed while it wrote
+        partial.unlink(missing_ok=True)
+    if isinstance(source, AlignedSource):
+        prepared = _copy_aligned(source.path, folder, on_aligned)
+    else:
+        prepared = _convert_and_align(source.paths, folder, minimum_score, progress, on_aligned)
+    prepared.write(folder)
+    return prepared
 
 
-def _take_aligned(source: AlignedSource, folder: CaseFolder, look: Look) -> Prepared:
+def _copy_aligned(path: Path, folder: CaseFolder, on_aligned: HeadObserver) -> Prepared:
     started = time.perf_counter()
-    head = read_aligned(source.path)
-    look(head)
+    head = read_aligned(path)
+    on_aligned(head)
     write_aligned(folder.aligned, head)
     write_aligned_sidecar(folder.aligned_sidecar, head, None)
-    took = time.perf_counter() - started
-    return Prepared(None, (), None, None, None, convert_s=took, align_s=None)
+    return Prepared(None, (), None, None, None, convert_s=time.perf_counter() - started, align_s=None)
 
 
-def _align(paths: Sequence[Path], folder: CaseFolder, minimum_score: float | None, progress: Progress, look: Look) -> Prepared:
+def _convert_and_align(
+    paths: Sequence[Path], folder: CaseFolder, minimum_score: float | None, progress: Progress, on_aligned: HeadObserver
+) -> Prepared:
     started = time.perf_counter()
-    progress(f"reading {len(paths)} images")
+    progress(f"reading {len(paths)} files")
     try:
         volume, reference = convert_with_reference(paths, demands=A_HEAD)
     except NotAnalysed:
-        # the page that says so belongs into the study
+        # the page that says why goes into the study
         if (file := file_of_one_study(paths)) is not None:
             write_source_header(file, folder.source_header)
         raise
@@ -103,11 +113,11 @@ def _align(paths: Sequence[Path], folder: CaseFolder, minimum_score: float | Non
     progress("aligning the head to the network's grid")
     try:
         head = align(volume)
-        look(head)
+        on_aligned(head)
         if head.quality is not None:
             check_quality(head.quality) if minimum_score is None else check_quality(head.quality, minimum_score)
     except NotAnalysed as error:
-        # what was done to the series may be why
+        # what the conversion changed may be why
         raise NotAnalysed(error.reason, " ".join(filter(None, [error.detail, *reference.notes]))) from error
     write_aligned(folder.aligned, head)
     write_aligned_sidecar(folder.aligned_sidecar, head, volume)

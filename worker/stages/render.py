@@ -1,4 +1,4 @@
-"""From the finding (or the reason why there is none) to pages, DICOM objects and `result.json`."""
+"""Stage `render`: pages, DICOM objects and `result.json` from the finding, or from the reason why there is none."""
 
 from __future__ import annotations
 
@@ -6,29 +6,33 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from conversion.alignment import MINIMUM_SCORE, brain_region, component_scores, template_edge
 from conversion.nifti import read_aligned, read_core_map
 from corewatch.casefolder import CaseFolder
 from corewatch.result import Result
+from corewatch.volumes import AlignmentQuality
 from foundation.durable import GROUP, write_durably
 from outputs.case import ReportedCase
 from outputs.dicom.object_kinds import SeriesNaming
-from outputs.pages.alignment_page import alignment_panel
+from outputs.pages.alignment_page import AlignmentView, alignment_panel, render_alignment_page
 from outputs.pages.summary_page import PANEL_WIDTH
-from outputs.rendering import render_case
-from worker.stages.inspection import alignment_view
+from outputs.rendering import png, render_case
 
 
 def render(case: ReportedCase, naming: SeriesNaming | None = None) -> ReportedCase:
-    """Draw and encode everything; leaves `summary.png`, `dicom/` and `result.json`. Doing it again gives the same files.
+    """Draw and encode all outputs; writes `summary.png`, `dicom/` and `result.json`. Idempotent.
 
     Parameters
     ----------
     naming
-        How the series of DICOM objects stand in the study; None: as without settings.
+        Number, description and manufacturer of the series of DICOM objects; None: the defaults of the settings.
 
     Returns
     -------
-    The case with its files and the time of rendering filled in.
+    The case with its files and the time of rendering.
     """
     started = time.perf_counter()
     folder = case.folder
@@ -41,9 +45,9 @@ def render(case: ReportedCase, naming: SeriesNaming | None = None) -> ReportedCa
     files |= {name: path.name for name, path in _volumes(folder).items() if path.exists()}
     files["result"] = folder.result.name
     timings = replace(case.result.timings, render=time.perf_counter() - started)
-    done = replace(case, result=replace(case.result, files=files, timings=timings))
-    write_result(done.result, folder)
-    return done
+    rendered = replace(case, result=replace(case.result, files=files, timings=timings))
+    write_result(rendered.result, folder)
+    return rendered
 
 
 def write_result(result: Result, folder: CaseFolder) -> None:
@@ -59,3 +63,26 @@ def _volumes(folder: CaseFolder) -> dict[str, Path]:
         "core_map_native": folder.core_map_native,
         "qc": folder.qc,
     }
+
+
+def alignment_view(hu: NDArray[np.uint8], quality: AlignmentQuality | None, minimum_score: float | None = None) -> AlignmentView:
+    """What an alignment is drawn from: the head, the template's edge, and how good the alignment is.
+
+    Parameters
+    ----------
+    hu
+        Aligned head, uint8, shape (146, 182, 133), network voxels (L-A-S), HU 0-100.
+    quality
+        None where the input was already aligned.
+    minimum_score
+        Score below which the head is not analysed; None: the threshold of the alignment itself.
+    """
+    minimum = MINIMUM_SCORE if minimum_score is None else minimum_score
+    if quality is None:
+        return AlignmentView(hu, template_edge(), minimum=minimum)
+    return AlignmentView(hu, template_edge(), brain_region(quality), quality, component_scores(quality), minimum)
+
+
+def write_alignment_page(folder: CaseFolder, case_id: str, view: AlignmentView, problem: str | None) -> None:
+    """Write `qc.png`; `problem` says why the case was not analysed."""
+    write_durably(folder.qc, png(render_alignment_page(case_id, view, problem)))

@@ -56,7 +56,7 @@ def test_nothing_of_an_earlier_case_stays_beside_one_that_fails(
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("worker.foreground._input", fail)
+    monkeypatch.setattr("worker.foreground._select_input", fail)
     (tmp_path / "in").mkdir()
 
     with pytest.raises(MemoryError):
@@ -95,7 +95,7 @@ def test_a_list_of_objects_that_cannot_be_read_protects_them(out: CaseFolder, tm
 
 
 def test_without_its_model_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.foreground.prepare", lambda *_, **__: pytest.fail("converted in vain"))
+    monkeypatch.setattr("worker.stages.bodies.prepare", lambda *_, **__: pytest.fail("converted in vain"))
     head = tmp_path / "head.nii.gz"
     head.write_bytes(b"any")
 

@@ -24,7 +24,8 @@ from corewatch.findings import Finding, ModelIdentity, Side
 from corewatch.instance import Instance
 from corewatch.messages import Work
 from corewatch.reasons import Reason
-from corewatch.states import CaseState, DeliveryState, Stage
+from corewatch.states import PIPELINE, CaseState, DeliveryState, Stage
+from foundation.safe_errors import describe_error
 from ledger.cases import Case
 from ledger.intake import IndexedFile
 from ledger.store import Ledger
@@ -33,8 +34,11 @@ from outputs.destinations.base import Delivered
 from worker.context import WorkerContext, holder_is_gone, holder_name
 from worker.delivery.running import run_delivery
 from worker.models.detectors import Detectors
+from worker.stages.attempts import Facts, run_stage
 from worker.stages.case_files import Found, Prepared
-from worker.stages.running import Facts, describe, run_stage
+from worker.tasks import advance
+
+PREPARE = PIPELINE[0]
 
 T0 = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 
@@ -119,11 +123,9 @@ def run(context: WorkerContext, case_id: str, body: Callable[[], Facts], *, rede
     run_stage(
         context,
         case_id,
-        CaseState.QUEUED,
+        PREPARE,
         lambda _context, _case: body(),
-        lambda c, facts: context.ledger.cases.advance(
-            c.case_id, CaseState.QUEUED, CaseState.PREPARED, work=[Work(Stage.DETECT, c.case_id)], **facts
-        ),
+        advance,
         redelivered=redelivered,
     )
 
@@ -365,11 +367,11 @@ def test_a_notice_gets_its_page(context: WorkerContext) -> None:
 def test_foreign_errors_are_described_without_their_words() -> None:
     with pytest.raises(ValueError, match="Doe") as caught:
         fails_with(ValueError("PatientName Doe^Jane"))()
-    text = describe(caught.value)
+    text = describe_error(caught.value)
     assert text.startswith("ValueError at ")
     assert "test_frames.py" in text
     assert "Doe" not in text
-    assert describe(RetryLater("say this")) == "say this"
+    assert describe_error(RetryLater("say this")) == "say this"
     assert isinstance(RetryLater(), CorewatchError)
 
 

@@ -13,14 +13,14 @@ from click.testing import CliRunner
 
 from cli.main import corewatch
 from config.settings import Settings, WorkSettings
-from corewatch.states import CaseState, Stage
+from corewatch.states import PIPELINE, CaseState, Stage
 from daemon.upkeep.reconciler import Reconciler
 from ledger.cases import Case
 from ledger.store import Ledger
 from tests.support.ledger import Clock, queued
 from worker.context import WorkerContext
 from worker.models.detectors import Detectors
-from worker.stages.running import Facts, run_stage
+from worker.stages.attempts import Facts, run_stage
 
 ATTEMPTS = 3
 
@@ -62,7 +62,7 @@ class Plant:
             raise Killed
 
         try:
-            run_stage(self.context, self.case_id, CaseState.QUEUED, body, lambda *_: True, redelivered=redelivered)
+            run_stage(self.context, self.case_id, PIPELINE[0], body, lambda *_: True, redelivered=redelivered)
         except Killed:
             return
 

@@ -179,26 +179,15 @@ def test_a_child_without_its_model_makes_room_for_the_next(monkeypatch: pytest.M
     assert ended.wait(30)
 
 
-def test_a_model_in_doubt_is_tried_after_the_case_and_only_then() -> None:
+def test_a_loaded_model_that_fails_revalidation_is_missing() -> None:
     answers: list[str | None] = [None, None, "the device is broken"]
-    tried = 0
-
-    def warm_up() -> str | None:
-        nonlocal tried
-        tried += 1
-        return answers[tried - 1]
-
-    keeper = ModelKeeper(ModelStatus(), warm_up, end=lambda _code: None)
+    keeper = ModelKeeper(ModelStatus(), lambda: answers.pop(0), end=lambda _code: None)
     assert keeper.load()
-    keeper.settle()
-    assert tried == 1, "nothing is in doubt"
-    keeper.doubt()
     assert keeper.has_model
-    keeper.settle()
-    assert (tried, keeper.has_model) == (2, True), "it was the case"
-    keeper.doubt()
-    keeper.settle()
-    assert (tried, keeper.has_model) == (3, False), "it was the device"
+    keeper.revalidate()
+    assert keeper.has_model, "it was the case"
+    keeper.revalidate()
+    assert not keeper.has_model, "it was the device"
 
 
 def test_a_process_without_its_model_ends_between_two_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
