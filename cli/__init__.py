@@ -1,1 +1,1 @@
-"""The one command `corewatch`. It imports the programs only when they are asked for, so that its help is instant."""
+"""The one command `corewatch`. Programs are imported when a command runs, so that the help is instant."""

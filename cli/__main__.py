@@ -1,4 +1,4 @@
-"""`python -m cli`: the same as the command `corewatch`. The supervisor starts its children this way."""
+"""`python -m cli`: the same as `corewatch`. The supervisor starts its subprocesses this way."""
 
 from cli.main import main
 

@@ -1,7 +1,7 @@
 """Flower, the web monitor of the queue, in this process.
 
-It is for looking only: what an operator does to a case goes through `corewatch cases`, where it is written down. Neither the
-broker's URL nor the password stand on a command line, where every user of the machine could read them.
+It is read-only: an operator changes a case with `corewatch cases`, which records it in the audit trail. Neither the broker's
+URL nor the password is on a command line, which every user of the machine could read.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ from corewatch.errors import ConfigurationError
 _log = logging.getLogger(__name__)
 
 MAX_TASKS = 10_000
-"""Tasks that are kept in memory for the pages."""
-
+"""Tasks kept in memory for the pages."""
 
 SAVE_INTERVAL_MS = 300_000
-"""The history is written down so often, so that a restart does not empty the pages."""
+"""Interval at which the history is saved, so that a restart does not empty the pages."""
 
 
 def serve(app: Celery, settings: FlowerSettings, password: str, history: Path) -> None:
@@ -36,13 +35,13 @@ def serve(app: Celery, settings: FlowerSettings, password: str, history: Path) -
     Parameters
     ----------
     app
-        The application whose broker is watched.
+        Celery application of the broker.
     settings
         Address and user.
     password
         The user's password.
     history
-        File in which the shown tasks outlive a restart.
+        File that keeps the shown tasks over a restart.
 
     Raises
     ------
@@ -57,9 +56,9 @@ def serve(app: Celery, settings: FlowerSettings, password: str, history: Path) -
     default_options.persistent = True
     default_options.db = str(history)
     default_options.state_save_interval = SAVE_INTERVAL_MS
-    default_options.purge_offline_workers = 60  # restarted workers do not pile up as dead ones
+    default_options.purge_offline_workers = 60  # so that restarted workers do not remain as dead ones
     apply_env_options()  # FLOWER_* as Flower's manual describes them, for example single sign-on or a URL prefix
-    # a worker that is starting does not answer, and what a reader of the pages does wrong is no concern of the operator
+    # a worker that is starting does not answer, and a reader's wrong request is nothing for the operator
     for name in ("flower.inspector", "tornado.general", "tornado.access"):
         logging.getLogger(name).setLevel(logging.ERROR)
     flower = Flower(capp=app, options=default_options, **web_settings)
@@ -68,7 +67,7 @@ def serve(app: Celery, settings: FlowerSettings, password: str, history: Path) -
     except OSError as error:
         raise ConfigurationError(
             f"flower.host, flower.port: cannot listen at {settings.host}:{settings.port} ({error.strerror})",
-            "choose a free port or stop the program that has it",
+            "choose a free port, or stop the program that uses it",
         ) from error
 
     def stop(_number: int, _frame: Any) -> None:

@@ -1,4 +1,4 @@
-"""Options that commands share, and the loading of settings for them."""
+"""Options that commands share (`--config`, `--json`), and the settings that `--config` names."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def json_option(function: _F) -> _F:
 
 
 def chosen_file(config_file: Path | None) -> Path | None:
-    """The settings file in use, absolute: named after the command, or before it, else a default one that exists, else None.
+    """Absolute path of the settings file: `--config` after the command or before it, else an existing default, else None.
 
     Raises
     ------
     ConfigurationError
-        The file that was named does not exist.
+        The named file does not exist.
     """
     from config.loading import find_file
 
@@ -49,7 +49,7 @@ def settings_of(config_file: Path | None) -> Settings:
     Raises
     ------
     ConfigurationError
-        They cannot work.
+        The settings cannot work.
     """
     from config.loading import load_settings
 

@@ -1,7 +1,7 @@
-"""The web application: GET shows a case, POST acknowledges its alert.
+"""Web application of the portal (Starlette): GET shows a case, POST acknowledges its alert.
 
-Programs that look into mails follow every link in them, so that a GET must change nothing. The link is what allows the POST; there
-are no cookies, so that no other site can make a reader's browser do it. Works without JavaScript.
+Mail scanners follow every link in a mail, so a GET changes nothing. The token in the link authorises the POST; there are no
+cookies, so no other site can make a reader's browser send one. Works without JavaScript.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class _Answer:
 
 
 class Portal:
-    """The routes, over one ledger.
+    """The routes, on one ledger.
 
     Parameters
     ----------
     good_for
-        How long a link is good.
+        How long a link is valid.
     alert_ml
         Threshold of the alert.
     clock_s
@@ -94,12 +94,13 @@ class Portal:
         async for chunk in request.stream():
             body += chunk
             if len(body) > LONGEST_BODY:
-                return self._html(_Answer(self._pages.message("That is too long."), 413))
+                return self._html(_Answer(self._pages.message("The request is too large."), 413))
         if Headers(scope=request.scope).get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
             return self._html(_Answer(self._pages.message("Please use the form of this page."), 415))
-        answer = await run_in_threadpool(self._write_down, token, parse_qs(body.decode("utf-8", "replace")).get("name", [""])[0])
-        # the page is asked for anew, so that reloading it sends nothing again (RFC 9110, 15.4.4); the address is relative, for a
-        # proxy may serve us below a path of its own
+        name = parse_qs(body.decode("utf-8", "replace")).get("name", [""])[0]
+        answer = await run_in_threadpool(self._acknowledge_as, token, name)
+        # a redirect, so that reloading the page sends nothing again (RFC 9110, 15.4.4); the address is relative: a proxy may
+        # serve us below another path
         return self._html(answer) if answer is not None else RedirectResponse(token, 303, headers=self._headers())
 
     async def _health(self, _request: Request) -> Response:
@@ -122,8 +123,8 @@ class Portal:
         body = self._pages.case(case, self._ledger.alerts.get(holder.case_id), self._ledger.clock(), problem)
         return _Answer(body, 422 if problem else 200)
 
-    def _write_down(self, token: str, name: str) -> _Answer | None:
-        """None: written down."""
+    def _acknowledge_as(self, token: str, name: str) -> _Answer | None:
+        """Record the acknowledgement; returns None when that is done, else the page to show."""
         holder = self._links.read(token, self._good_for)
         if holder is None:
             return self._unknown()
@@ -138,7 +139,7 @@ class Portal:
 
     def _unknown(self) -> _Answer:
         return _Answer(
-            self._pages.message("This link is not valid, or no longer. Please take the newest mail about the case."), 404
+            self._pages.message("This link is not valid, or has expired. Please use the newest mail about the case."), 404
         )
 
     def _allowed(self, request: Request) -> bool:

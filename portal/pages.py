@@ -1,4 +1,4 @@
-"""What the pages say."""
+"""HTML pages of the portal, from templates."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from outputs.wording import moment, number_ml, side_words
 _WORDS = {
     CaseState.NOT_ANALYSED: "Not analysed",
     CaseState.FAILED: "Failed",
-    CaseState.SUPERSEDED: "A later revision took this case's place",
+    CaseState.SUPERSEDED: "Replaced by a later revision",
 }
 
 
 class Pages:
-    """Templates, escaped; the style is in the page, named by its hash.
+    """Renders pages from escaped templates; the style is inline, and `style_hash` allows it in the content security policy.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class Pages:
         self.style_hash = "sha256-" + base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode()
 
     def case(self, case: Case, alert: Alert | None, now: datetime, problem: str = "") -> str:
-        """One case: its verdict, and the form while its alert is not acknowledged. Free of patient data."""
+        """Page of one case: its finding, and the form while its alert is not acknowledged. Without patient data."""
         acknowledged = None
         if alert is not None and alert.acknowledged_at is not None:
             acknowledged = (alert.acknowledged_by or "", moment(alert.acknowledged_at.astimezone()))
@@ -67,9 +67,9 @@ class Pages:
             problem=problem,
         )
 
-    def message(self, words: str) -> str:
-        """A page of one sentence."""
-        return self._render("message.html", title="corewatch", words=words)
+    def message(self, text: str) -> str:
+        """Page with one sentence."""
+        return self._render("message.html", title="corewatch", text=text)
 
     def _render(self, template: str, **values: object) -> str:
         return self._templates.get_template(template).render(style=self._style, label=RESEARCH_LABEL, **values)
@@ -77,9 +77,9 @@ class Pages:
 
 def _verdict(case: Case, alert: bool) -> str:
     if case.state in _WORDS and not (alert and case.state is CaseState.FAILED):
-        return _WORDS[case.state]  # an alert stands, even if a destination refused the result
+        return _WORDS[case.state]  # an alert remains, even if a destination refused the result
     if case.core_ml is None:
-        return "In work"
+        return "Being analysed"
     return "ALERT: ischemic core" if alert or case.alert else "No alert"
 
 

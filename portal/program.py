@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 
 class _Server(uvicorn.Server):
-    """Ends with 0 when it is told to stop; uvicorn's own would raise the signal once more."""
+    """Server that exits with 0 on SIGTERM; uvicorn's own raises the signal again."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -40,12 +40,12 @@ def serve(settings: Settings) -> None:
     """
     portal = settings.portal
     if portal is None:
-        raise ConfigurationError("portal: there is none in the settings", "`portal: {url: https://...}` makes one")
+        raise ConfigurationError("portal: the settings have no such section", "add `portal: {url: https://...}`")
     if (portal.certificate is None) != (portal.certificate_key is None):
-        raise ConfigurationError("portal.certificate and portal.certificate_key belong together")
+        raise ConfigurationError("portal: only one of certificate and certificate_key is set", "set both, or neither")
     for file in (portal.certificate, portal.certificate_key):
         if file is not None and not file.is_file():
-            raise ConfigurationError(f"portal: {file} does not exist")
+            raise ConfigurationError(f"portal: {file} does not exist", "correct portal.certificate or portal.certificate_key")
     ledger = Ledger(settings.database_url)
     try:
         app = Portal(
@@ -61,7 +61,7 @@ def serve(settings: Settings) -> None:
             proxy_headers=bool(portal.proxies),
             forwarded_allow_ips=list(portal.proxies),
             server_header=False,
-            access_log=False,  # the addresses hold the links' secrets
+            access_log=False,  # the paths hold the tokens of the links
             log_config=None,
             limit_concurrency=100,
             timeout_keep_alive=10,

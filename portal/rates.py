@@ -1,4 +1,4 @@
-"""How often one address may ask. Pure: the clock is passed in."""
+"""Rate limit per client address. Pure: the clock is passed in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MOST_ADDRESSES: Final = 10_000
-"""Addresses that are remembered; the one that was quiet for longest is forgotten first."""
+"""Addresses that are remembered; the least recent one is forgotten first."""
 
 
 @dataclass(slots=True)
@@ -22,9 +22,9 @@ class RateLimit:
     Parameters
     ----------
     burst
-        Requests that may come at once.
+        Requests that are allowed at once.
     per_second
-        How fast the bucket fills again.
+        Tokens that are added per second.
     """
 
     def __init__(self, burst: int, per_second: float) -> None:
@@ -32,7 +32,7 @@ class RateLimit:
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def allows(self, address: str, now: float) -> bool:
-        """Whether a request may be answered now (seconds of a clock that never goes back)."""
+        """Whether a request may be answered now (monotonic seconds)."""
         bucket = self._buckets.pop(address, None) or _Bucket(self._burst, now)
         bucket.tokens = min(self._burst, bucket.tokens + max(0.0, now - bucket.at) * self._per_second)
         bucket.at = now

@@ -14,7 +14,7 @@ _LIMIT_S = 5.0
 
 
 def model(settings: Settings) -> Iterator[Check]:
-    """Every model that the settings name is there, unchanged and sound; TensorFlow is not loaded for that."""
+    """Every model of the settings is installed and its weights are unchanged; TensorFlow is not loaded for this."""
     from worker.models.registry import verify_model
 
     for name in settings.model_names:
@@ -22,21 +22,21 @@ def model(settings: Settings) -> Iterator[Check]:
         try:
             manifest = verify_model(name, settings.models_dir)
         except ConfigurationError as error:
-            yield Check.of_error(subject, error, "`corewatch model list` shows those there are, `model install` brings others")
+            yield Check.of_error(subject, error, "see `corewatch model list` and `corewatch model install`")
             continue
         known = f"{manifest.name} {manifest.version}, SHA-256 {manifest.sha256[:12]}"
         if manifest.identity.demonstration:
             yield Check.warning(
                 subject,
-                f"{known}: it has learned from synthetic heads only",
-                "install a model with `corewatch model install`, set model.name",
+                f"{known}: trained on synthetic heads only",
+                "install a model with `corewatch model install`, and set model.name",
             )
         else:
             yield Check.ok(subject, f"{known}; {manifest.intended_use}")
 
 
 def device(settings: Settings) -> Iterator[Check]:
-    """What computes is installed and works: a model is loaded on the device that the settings ask for."""
+    """TensorFlow is installed and loads a model on the device of the settings."""
     from cli.children import own_environment
     from worker.models.device_probe import problem_of
 
@@ -49,7 +49,7 @@ def device(settings: Settings) -> Iterator[Check]:
         yield Check.ok(subject, f"{gpus()} GPU" if wanted == "gpu" else "computes on the processor")
         return
     if wanted == "cpu":
-        yield Check.error(subject, problem, "see that TensorFlow suits this processor; install corewatch[cpu] anew")
+        yield Check.error(subject, problem, "check that TensorFlow supports this processor; reinstall corewatch[cpu]")
         return
     remedy = "install the NVIDIA driver and corewatch[cuda], pass the GPU to the container, or set model.device: cpu"
     if settings.model.cpu_fallback and problem_of("cpu", environment) is None:
@@ -59,7 +59,7 @@ def device(settings: Settings) -> Iterator[Check]:
 
 
 def gpus() -> int:
-    """How many GPUs the driver shows; TensorFlow is not asked, for it would stay in this process."""
+    """Number of GPUs that the driver shows; TensorFlow is not asked, because it would stay in this process."""
     import ctypes
 
     count = ctypes.c_int(0)
@@ -71,7 +71,7 @@ def gpus() -> int:
 
 
 def workers(settings: Settings) -> Iterator[Check]:
-    """No worker of the detect queue is without its model; nothing where none runs."""
+    """Every running worker of the detect queue has its model."""
     from cli.data_folder import broker_url
     from cli.program_health import worker_queues
     from jobs.app import make_app
@@ -82,7 +82,7 @@ def workers(settings: Settings) -> Iterator[Check]:
         url = broker_url(settings)
     except ConfigurationError:  # no private Redis runs, so no worker does
         return
-    if not answers(url, _LIMIT_S):  # the check of the broker says so
+    if not answers(url, _LIMIT_S):  # the check of the broker reports it
         return
     with make_app(url) as app:
         queues = worker_queues(app)
@@ -91,8 +91,6 @@ def workers(settings: Settings) -> Iterator[Check]:
         if detect not in worker.split(".")[0].split("-"):
             continue
         if detect in consumed:
-            yield Check.ok("detect worker", f"{worker} has its model and takes work")
+            yield Check.ok("detect worker", f"{worker} has its model and takes tasks")
         else:
-            yield Check.error(
-                "detect worker", f"{worker} has no model and takes no work, or is still loading it", "its log says what is wrong"
-            )
+            yield Check.error("detect worker", f"{worker} has no model and takes no work, or is still loading it", "see its log")

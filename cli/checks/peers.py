@@ -11,7 +11,7 @@ from corewatch.errors import CorewatchError
 
 
 def sources(settings: Settings) -> Iterator[Check]:
-    """Every source answers, and takes queries and retrieval from us."""
+    """Every source answers, and accepts our queries and retrievals."""
     from dicom_listener.query import peer_of
     from dicom_listener.retrieve import check
 
@@ -23,8 +23,8 @@ def sources(settings: Settings) -> Iterator[Check]:
             yield Check.of_error(subject, error, f"correct {source.name} in sources")
             continue
         ours = settings.listener
-        node = f"; it must know us as {ours.ae_title}, port {ours.port}, to send" if source.retrieve == "move" else ""
-        yield Check.ok(subject, f"answers, and takes C-FIND and C-{source.retrieve.upper()}{node}")
+        node = f"; to send, it needs a DICOM node {ours.ae_title} with port {ours.port}" if source.retrieve == "move" else ""
+        yield Check.ok(subject, f"answers, and accepts C-FIND and C-{source.retrieve.upper()}{node}")
 
 
 def destinations(settings: Settings) -> Iterator[Check]:
@@ -34,7 +34,7 @@ def destinations(settings: Settings) -> Iterator[Check]:
     known = destinations_of(settings)
     if not known:
         yield Check.error(
-            "destinations", "there are none: results would go nowhere", "set deliver.pacs, deliver.folder or deliver.email"
+            "destinations", "none is set: results are sent nowhere", "set deliver.pacs, deliver.folder or deliver.email"
         )
     for name, destination in known.items():
         if name in ONLY_NOTICES:  # the same server as `email` and `webhook`
@@ -47,31 +47,31 @@ def destinations(settings: Settings) -> Iterator[Check]:
         else:
             yield Check.ok(subject, "answers")
     if settings.deliver.email is None:
-        yield Check.warning("to e-mail", "no mail server is set: nobody is alerted", "set deliver.email")
+        yield Check.warning("to e-mail", "no mail server is set: nobody gets alerts", "set deliver.email")
 
 
 def commitment(settings: Settings) -> Iterator[Check]:
-    """Whoever is to answer us may open an association, and whoever asks us can be answered."""
+    """A PACS that confirms results (storage commitment) may open an association to us."""
     peers = {peer.ae_title for peer in settings.listener.peers}
     for pacs in settings.deliver.pacs:
         if pacs.commitment and pacs.ae_title not in peers:
             yield Check.warning(
                 "commitment",
-                f"{pacs.name} may not bring its answers: listener.peers does not name {pacs.ae_title}",
-                f"put {{ae_title: {pacs.ae_title}, host: {pacs.host}}} into listener.peers, or let it answer on our association",
+                f"{pacs.name} cannot send its confirmations: {pacs.ae_title} is not in listener.peers",
+                f"add {{ae_title: {pacs.ae_title}, host: {pacs.host}}} to listener.peers, or have it answer on our association",
             )
 
 
 def audit(settings: Settings) -> Iterator[Check]:
-    """The audit record repository answers over TLS that can be trusted."""
-    to = settings.audit.syslog
-    if to is None:
+    """The audit record repository answers, and its TLS certificate is trusted."""
+    repository = settings.audit.syslog
+    if repository is None:
         return
     from daemon.upkeep.syslog import send
 
     try:
-        send(to, ())
+        send(repository, ())
     except CorewatchError as error:
         yield Check.of_error("audit", error, "correct audit.syslog")
     else:
-        yield Check.ok("audit", f"the audit repository at {to.host}:{to.port} answers")
+        yield Check.ok("audit", f"the audit repository at {repository.host}:{repository.port} answers")

@@ -9,25 +9,25 @@ from corewatch.errors import CorewatchError
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """Severity."""
 
     OK = "ok"
     WARNING = "warning"
-    """It works, but not as well or as long as it should."""
+    """It works, with a restriction."""
     ERROR = "error"
-    """Cases will not get through."""
+    """Cases are not analysed or delivered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What one check found.
+    """Result of one check.
 
     Attributes
     ----------
     subject
-        What was looked at.
+        What was checked.
     found
-        The state it is in.
+        What was found.
     remedy
         What to do; empty where the level is `OK`.
     """
@@ -39,17 +39,17 @@ class Check:
 
     @classmethod
     def ok(cls, subject: str, found: str) -> Check:
-        """All is well."""
+        """Level `OK`."""
         return cls(Level.OK, subject, found)
 
     @classmethod
     def warning(cls, subject: str, found: str, remedy: str) -> Check:
-        """Something to look at."""
+        """Level `WARNING`."""
         return cls(Level.WARNING, subject, found, remedy)
 
     @classmethod
     def error(cls, subject: str, found: str, remedy: str) -> Check:
-        """Something to put right."""
+        """Level `ERROR`."""
         return cls(Level.ERROR, subject, found, remedy)
 
     @classmethod

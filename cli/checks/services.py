@@ -14,7 +14,7 @@ _LIMIT_S = 5.0
 
 
 def listener(settings: Settings) -> Iterator[Check]:
-    """The port is free, or it is our listener that has it."""
+    """The listener's port is free, or our listener answers there."""
     subject, ours = "listener", settings.listener
     where = f"{ours.ae_title} at {ours.host}:{ours.port}"
     if not ours.peers:
@@ -26,7 +26,7 @@ def listener(settings: Settings) -> Iterator[Check]:
     if ours.tls is not None:
         missing = [str(f) for f in (ours.tls.certificate, ours.tls.key, ours.tls.authority) if not f.is_file()]
         if missing:
-            yield Check.error(subject, f"TLS files are missing: {', '.join(missing)}", "put them there or correct listener.tls")
+            yield Check.error(subject, f"TLS files are missing: {', '.join(missing)}", "copy them there, or correct listener.tls")
     if _can_bind(ours.host, ours.port):
         yield Check.ok(subject, f"{where}: the port is free, the listener does not run")
         return
@@ -39,19 +39,19 @@ def listener(settings: Settings) -> Iterator[Check]:
     try:
         echo(host=host, port=ours.port, called_ae=ours.ae_title, calling_ae=calling, timeout_s=_LIMIT_S, tls=tls)
     except AssociationRejected:
-        yield Check.ok(subject, f"{where}: runs; this machine is none of its senders")
+        yield Check.ok(subject, f"{where}: runs; it does not accept this machine as a sender")
     except CorewatchError as error:
         yield Check.error(
             subject,
-            f"{where}: the port is taken, and no DICOM listener answers there: {error}",
-            "stop the program that has the port, or choose another one in listener.port",
+            f"{where}: the port is in use, and no DICOM listener answers there: {error}",
+            "stop the program that uses the port, or choose another one in listener.port",
         )
     else:
         yield Check.ok(subject, f"{where}: runs and answers C-ECHO")
 
 
 def broker(settings: Settings) -> Iterator[Check]:
-    """The queue's transport answers."""
+    """The broker answers."""
     from cli.data_folder import broker_url
     from jobs.embedded import answers, redis_server
 
@@ -72,7 +72,7 @@ def broker(settings: Settings) -> Iterator[Check]:
     elif private:
         yield Check.warning(subject, f"{name} was started and does not answer", "start `corewatch up` again")
     else:
-        yield Check.error(subject, f"{name} does not answer, or refuses the password", "start it, or correct broker.url")
+        yield Check.error(subject, f"{name} does not answer, or rejects the password", "start it, or correct broker.url")
 
 
 def ledger(settings: Settings) -> Iterator[Check]:
@@ -86,7 +86,7 @@ def ledger(settings: Settings) -> Iterator[Check]:
 
     subject = "ledger"
     if settings.database.url is None and not (settings.data_dir / "ledger.sqlite").exists():
-        yield Check.ok(subject, "SQLite in the data folder; will be made")
+        yield Check.ok(subject, "SQLite in the data folder, not created yet")
         return
     try:
         database = Database(settings.database_url, prepare=False)
@@ -118,18 +118,20 @@ def ledger(settings: Settings) -> Iterator[Check]:
     except (SQLAlchemyError, OSError) as error:
         what = str(getattr(error, "orig", None) or error).splitlines()[0]
         yield Check.error(
-            subject, f"the database does not open: {what}", "see that it runs, and correct database.url or the access rights"
+            subject, f"the database cannot be opened: {what}", "check that it runs, and correct database.url or the access rights"
         )
         return
     yield Check.ok(subject, "the database opens, and its tables are those of this version")
     if failed:
         yield Check.warning(
-            "cases", f"{len(failed)} failed and wait for an operator", "see `corewatch cases list --state failed`, then retry"
+            "cases",
+            f"{len(failed)} failed and need an operator",
+            "see `corewatch cases list --state failed`, then retry",
         )
 
 
 def monitor(settings: Settings) -> Iterator[Check]:
-    """The web monitor's port is free, or a web server has it."""
+    """The queue monitor's port is free, or the monitor answers there."""
     subject, flower = "queue monitor", settings.flower
     where = f"http://{flower.host}:{flower.port}"
     if _can_bind(flower.host, flower.port):
@@ -148,25 +150,25 @@ def monitor(settings: Settings) -> Iterator[Check]:
     if answer == b"OK":
         yield Check.ok(subject, f"{where}: runs")
     else:
-        yield Check.error(subject, f"{where}: another program has the port", "stop it, or choose another one in flower.port")
+        yield Check.error(subject, f"{where}: another program uses the port", "stop it, or choose another one in flower.port")
 
 
 def portal(settings: Settings) -> Iterator[Check]:
-    """Links in mails lead somewhere, and over TLS; escalation can be ended."""
+    """The portal is reachable over TLS, so that links in mails open and escalations can be acknowledged."""
     subject, ours = "portal", settings.portal
     if ours is None or ours.url is None:
         if settings.deliver.escalation:
-            remedy = "set portal.url and run `corewatch portal`, or tell everybody of `corewatch cases acknowledge`"
-            yield Check.warning(subject, "alerts are escalated, and mails hold no link to acknowledge them", remedy)
+            remedy = "set portal.url and run `corewatch portal`, or have everybody use `corewatch cases acknowledge`"
+            yield Check.warning(subject, "alerts are escalated, and mails have no link to acknowledge them", remedy)
         return
     if not ours.url.startswith("https://"):
         yield Check.warning(
-            subject, f"{ours.url} is not encrypted", "put a reverse proxy with TLS in front, or set portal.certificate"
+            subject, f"{ours.url} is not encrypted", "put a reverse proxy with TLS in front of it, or set portal.certificate"
         )
     if _can_bind(ours.host, ours.port):
         yield Check.warning(subject, f"nothing listens at {ours.host}:{ours.port}", "run `corewatch up` or `corewatch portal`")
     else:
-        yield Check.ok(subject, f"{ours.host}:{ours.port} is served; readers of mails come by {ours.url}")
+        yield Check.ok(subject, f"{ours.host}:{ours.port} is served; links in mails open {ours.url}")
 
 
 def _can_bind(host: str, port: int) -> bool:

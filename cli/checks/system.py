@@ -31,10 +31,10 @@ IMPORT_NAMES: Final = (
     "portal",
     "worker",
 )
-"""Our packages; some names are common (python-daemon, too, owns `daemon`)."""
+"""Our packages. Some names are common: python-daemon also has a `daemon`."""
 
 RELEASED: Final = datetime(2026, 1, 1, tzinfo=UTC)
-"""No clock of a working machine shows a time before this."""
+"""A clock that shows an earlier time is wrong."""
 
 MIN_INOTIFY_WATCHES: Final = 8192
 MIN_INOTIFY_INSTANCES: Final = 16
@@ -45,57 +45,55 @@ _TIMEX_BYTES: Final = 512  # struct timex has 208 on 64-bit Linux
 
 
 def data_folder(settings: Settings) -> Check:
-    """The data folder can be written, and not by everyone read."""
+    """The data folder is writable, and closed to other users."""
     folder = settings.data_dir
     problem = write_problem(folder)
     if problem is not None:
-        return Check.error("data folder", problem, "give the user that runs corewatch the folder, or set data_dir to another one")
+        return Check.error("data folder", problem, "give corewatch's user write access, or set another data_dir")
     if not folder.exists():
-        return Check.ok("data folder", f"{folder} will be made")
+        return Check.ok("data folder", f"{folder} is made at the first start")
     if folder.stat().st_mode & (stat.S_IWGRP | stat.S_IRWXO):
-        return Check.warning(
-            "data folder", f"{folder} is open to other users, and it holds patients' images", f"chmod 750 {folder}"
-        )
-    return Check.ok("data folder", f"{folder} can be written")
+        return Check.warning("data folder", f"{folder} holds patients' images and is open to other users", f"chmod 750 {folder}")
+    return Check.ok("data folder", f"{folder} is writable")
 
 
 def free_space(settings: Settings) -> Check:
-    """There is room for images: the listener refuses them below its reserve."""
+    """Free disk is above the listener's reserve and the retention threshold."""
     free = shutil.disk_usage(existing_parent(settings.data_dir)).free / _GIB
     reserve, wanted = settings.listener.reserve_gib, settings.retention.free_gib
     if free <= reserve:
         return Check.error(
             "free disk",
-            f"{free:.1f} GiB free, and the listener refuses images below {reserve:g} GiB (0xA700)",
-            "make room, move data_dir to a larger disk, or lower listener.reserve_gib",
+            f"{free:.1f} GiB free; the listener refuses images below {reserve:g} GiB (0xA700)",
+            "free disk space, move data_dir to a larger disk, or lower listener.reserve_gib",
         )
     if free <= wanted:
         return Check.warning(
             "free disk",
-            f"{free:.1f} GiB free; below {wanted:g} GiB delivered cases are removed before retention.delivered_days are over",
-            "make room, or lower retention.free_gib",
+            f"{free:.1f} GiB free; below {wanted:g} GiB delivered cases are removed earlier than retention.delivered_days",
+            "free disk space, or lower retention.free_gib",
         )
     return Check.ok("free disk", f"{free:.1f} GiB")
 
 
 def watch_folders(settings: Settings) -> list[Check]:
-    """Each watched folder can be written: files are moved away once they are taken in."""
+    """Every watched folder is writable, because ingested files are moved out of it."""
     checks = []
     for watched in settings.watch.folders:
         problem = write_problem(watched.path)
         if problem is not None:
             checks.append(
-                Check.error("watch folder", problem, "give the user that runs corewatch read and write access, or take it out")
+                Check.error("watch folder", problem, "give corewatch's user read and write access, or remove it from watch.folders")
             )
         elif watched.path.exists():
-            checks.append(Check.ok("watch folder", f"{watched.path} can be written"))
+            checks.append(Check.ok("watch folder", f"{watched.path} is writable"))
         else:
-            checks.append(Check.ok("watch folder", f"{watched.path} will be made"))
+            checks.append(Check.ok("watch folder", f"{watched.path} is made at the first start"))
     return checks
 
 
 def inotify_limits(settings: Settings, limits: Path = _INOTIFY) -> Check:
-    """The kernel allows enough file watches; what is missed is still found by the rescan, only later."""
+    """The kernel allows enough inotify watches; a missed file is found later, by the rescan."""
     subject = "file events"
     if settings.watch.polling == "always":
         return Check.ok(subject, "not used: watch.polling is always")
@@ -103,11 +101,11 @@ def inotify_limits(settings: Settings, limits: Path = _INOTIFY) -> Check:
         watches = int((limits / "max_user_watches").read_text())
         instances = int((limits / "max_user_instances").read_text())
     except (OSError, ValueError):
-        return Check.ok(subject, f"no inotify here; folders are read anew every {settings.watch.rescan_s:g} s")
+        return Check.ok(subject, f"no inotify on this system; folders are scanned every {settings.watch.rescan_s:g} s")
     if watches < MIN_INOTIFY_WATCHES or instances < MIN_INOTIFY_INSTANCES:
         return Check.warning(
             subject,
-            f"the kernel allows {watches} watches and {instances} watchers for each user, which may not be enough",
+            f"the kernel allows {watches} inotify watches and {instances} instances per user, which may not be enough",
             f"sysctl fs.inotify.max_user_watches={8 * MIN_INOTIFY_WATCHES} "
             f"fs.inotify.max_user_instances={8 * MIN_INOTIFY_INSTANCES}",
         )
@@ -115,29 +113,29 @@ def inotify_limits(settings: Settings, limits: Path = _INOTIFY) -> Check:
 
 
 def clock(now: datetime, newest_file: datetime | None = None, synchronised: bool | None = None) -> Check:
-    """The clock is plausible: times stand in results, and idle time decides when a series is complete.
+    """The clock is plausible: results hold times, and idle time decides when a series is complete.
 
     Parameters
     ----------
     now
-        The machine's clock.
+        Time of the machine's clock.
     newest_file
-        Time of the newest file that was written before.
+        Time of the newest file in the data folder.
     synchronised
-        What the kernel says, see `kernel_clock_synchronised`.
+        See `kernel_clock_synchronised`.
     """
-    subject, remedy = "clock", "set the clock and let a time service (chrony, systemd-timesyncd) keep it"
+    subject, remedy = "clock", "set the clock, and run a time service (chrony, systemd-timesyncd)"
     if now < RELEASED:
-        return Check.error(subject, f"it shows {now:%Y-%m-%d %H:%M} UTC, before this program was made", remedy)
+        return Check.error(subject, f"it shows {now:%Y-%m-%d %H:%M} UTC, which is too early", remedy)
     if newest_file is not None and newest_file > now + timedelta(minutes=5):
-        return Check.error(subject, f"there are files from the future ({newest_file:%Y-%m-%d %H:%M} UTC): it was set back", remedy)
+        return Check.error(subject, f"a file is newer ({newest_file:%Y-%m-%d %H:%M} UTC): the clock was set back", remedy)
     if synchronised is False:
-        return Check.warning(subject, "the kernel says that no time service keeps it", remedy)
-    return Check.ok(subject, f"{now:%Y-%m-%d %H:%M} UTC" + (", kept by a time service" if synchronised else ""))
+        return Check.warning(subject, "no time service synchronises it", remedy)
+    return Check.ok(subject, f"{now:%Y-%m-%d %H:%M} UTC" + (", synchronised by a time service" if synchronised else ""))
 
 
 def kernel_clock_synchronised() -> bool | None:
-    """Whether a time service keeps the clock (adjtimex(2), read only); None where the kernel does not say."""
+    """Whether a time service synchronises the clock (adjtimex(2), read only); None where the kernel does not say."""
     try:
         state = int(ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES)))
     except (OSError, AttributeError):
@@ -155,7 +153,7 @@ def newest_file_time(folder: Path) -> datetime | None:
 
 
 def import_names(names: Iterable[str] = IMPORT_NAMES) -> Check:
-    """Our packages are the ones that are imported, not another distribution's of the same name."""
+    """The imported packages are corewatch's, not another distribution's of the same name."""
     ours = Path(__file__).resolve().parents[2]
     foreign = []
     for name in names:
@@ -169,13 +167,13 @@ def import_names(names: Iterable[str] = IMPORT_NAMES) -> Check:
         return Check.error(
             "packages",
             "; ".join(foreign),
-            "install corewatch into a virtual environment or image of its own, without other distributions (such as python-daemon)",
+            "install corewatch into a separate virtual environment or image, without other distributions such as python-daemon",
         )
     return Check.ok("packages", "all are corewatch's own")
 
 
 def write_problem(folder: Path) -> str | None:
-    """Why `folder` cannot be made or written; None if it can. Leaves nothing behind."""
+    """Why `folder` cannot be made or written; None if it can. Leaves no file."""
     parent = existing_parent(folder)
     if not parent.is_dir():
         return f"{parent} is not a folder"

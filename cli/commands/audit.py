@@ -1,4 +1,4 @@
-"""`corewatch audit`: who sent what, what was analysed with which model, what went where, and who has seen it."""
+"""`corewatch audit`: shows and exports the audit trail (who sent, which model, which destination, who acknowledged)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import click
 from cli.command_group import UsageProblem
 from cli.options import config_option, settings_of
 
-_MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
+_TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
 
 
 @click.group()
 @config_option
 def audit(config_file: Path | None) -> None:
-    """Read the audit trail. It names cases, systems and staff, no patients; nothing in it can be changed or removed."""
+    """Read the audit trail. It names cases, systems and staff, not patients; entries cannot be changed or removed."""
 
 
 @audit.command()
-@click.option("--since", type=_MOMENT, help="From this moment on (UTC).")
-@click.option("--until", type=_MOMENT, help="Up to this moment (UTC).")
+@click.option("--since", type=_TIME, help="From this time (UTC).")
+@click.option("--until", type=_TIME, help="Up to this time (UTC).")
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="A file that does not exist yet; else standard output."
 )
@@ -33,7 +33,7 @@ def export(config_file: Path | None, since: datetime | None, until: datetime | N
 
     settings = settings_of(config_file)
     if out is not None and out.exists():
-        raise UsageProblem(f"{out} exists already; give another name")
+        raise UsageProblem(f"--out: {out} exists already; give another name")
     ledger = Ledger(settings.database_url)
     try:
         with click.open_file("-" if out is None else str(out), "w") as file:
@@ -47,7 +47,7 @@ def export(config_file: Path | None, since: datetime | None, until: datetime | N
 @click.argument("case_id", metavar="CASE_ID")
 @config_option
 def show(config_file: Path | None, case_id: str) -> None:
-    """Show everything that happened to one case."""
+    """Show the audit trail of one case."""
     from ledger.store import Ledger
 
     ledger = Ledger(settings_of(config_file).database_url)
@@ -56,11 +56,11 @@ def show(config_file: Path | None, case_id: str) -> None:
     finally:
         ledger.close()
     if not history:
-        raise UsageProblem(f"there is no case {case_id}")
+        raise UsageProblem(f"there is no case {case_id}; `corewatch cases list` shows the cases")
     for line in history:
-        words = "  ".join(f"{name}={value}" for name, value in line.detail.items())
-        click.echo(f"{line.at:%Y-%m-%d %H:%M:%S}Z  {line.event:<28} {words}".rstrip())
+        fields = "  ".join(f"{name}={value}" for name, value in line.detail.items())
+        click.echo(f"{line.at:%Y-%m-%d %H:%M:%S}Z  {line.event:<28} {fields}".rstrip())
 
 
-def _utc(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.replace(tzinfo=UTC)
+def _utc(time: datetime | None) -> datetime | None:
+    return None if time is None else time.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""`corewatch cases`: what the operator sees of the ledger, and the two things he may do to a case."""
+"""`corewatch cases`: lists and shows cases of the ledger; retry, cancel and acknowledge."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ledger.store import Ledger
 
 CANCELLABLE = (CaseState.RECEIVING, CaseState.QUEUED, CaseState.PREPARED, CaseState.DETECTED)
-"""States from which the table leads to `not_analysed`; a case that is being delivered has its result already."""
+"""States that may change to `not_analysed`; a case that is being delivered has its result already."""
 
 
 @click.group(help="List, show, retry or cancel cases.")
@@ -35,7 +35,7 @@ def cases(config_file: Path | None) -> None:
 @click.option(
     "--state", "states", multiple=True, type=click.Choice([str(s) for s in CaseState]), help="Only these; may be repeated."
 )
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="The newest so many.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many, newest first.")
 @config_option
 @json_option
 def list_cases(config_file: Path | None, states: tuple[str, ...], limit: int, as_json: bool) -> None:
@@ -73,7 +73,7 @@ def show(config_file: Path | None, case_id: str, as_json: bool) -> None:
 @config_option
 @json_option
 def retry(config_file: Path | None, case_ids: tuple[str, ...], as_json: bool) -> None:
-    """Start cases anew at the stage where they ended."""
+    """Restart cases at the stage where they ended."""
     from cli.case_tables import print_json
 
     answers: dict[str, str] = {}
@@ -81,22 +81,22 @@ def retry(config_file: Path | None, case_ids: tuple[str, ...], as_json: bool) ->
         for case in [_known(ledger, case_id) for case_id in case_ids]:
             stage = ledger.cases.retry(case.case_id)
             if stage is None:
-                raise UsageProblem(f"case {case.case_id} is {case.state}: there is nothing to start anew")
+                raise UsageProblem(f"case {case.case_id} is {case.state}: there is nothing to retry")
             ledger.note("operator.retried", case.case_id, by=_operator(), stage=str(stage))
             answers[case.case_id] = str(stage)
             if not as_json:
-                click.echo(f"{case.case_id}: starts anew at {stage}")
+                click.echo(f"{case.case_id}: starts again at {stage}")
     if as_json:
         print_json(answers)
 
 
 @cases.command()
 @click.argument("case_id", metavar="CASE_ID")
-@click.option("--by", metavar="NAME", default=None, help="Who has seen it; the user of this machine where none is given.")
+@click.option("--by", metavar="NAME", default=None, help="Who has seen the alert; default: the user of this machine.")
 @config_option
 @json_option
 def acknowledge(config_file: Path | None, case_id: str, by: str | None, as_json: bool) -> None:
-    """Note that somebody has seen a positive alert: it is not escalated any more."""
+    """Record who has seen an alert, which ends its escalation."""
     from cli.case_tables import print_json
 
     with _ledger(config_file) as ledger:
@@ -129,7 +129,7 @@ def cancel(config_file: Path | None, case_ids: tuple[str, ...], as_json: bool) -
 
 
 def _cancel(ledger: Ledger, case_id: str) -> None:
-    # the case may move on between looking and cancelling, at most once per stage
+    # a worker may change the state between reading and cancelling, at most once per stage
     for _ in CANCELLABLE:
         case = _known(ledger, case_id)
         if case.state not in CANCELLABLE:
@@ -137,26 +137,26 @@ def _cancel(ledger: Ledger, case_id: str) -> None:
         if ledger.cases.advance(case_id, case.state, CaseState.NOT_ANALYSED, reason=Reason.CANCELLED):
             ledger.note("operator.cancelled", case_id, by=_operator())
             return
-    raise UsageProblem(f"case {case_id} is {_known(ledger, case_id).state}: it cannot be cancelled any more")
+    raise UsageProblem(f"case {case_id} is {_known(ledger, case_id).state}: it can no longer be cancelled")
 
 
 def _known(ledger: Ledger, case_id: str) -> Case:
     case = ledger.cases.get(case_id)
     if case is None:
-        raise UsageProblem(f"there is no case {case_id}; `corewatch cases list` shows those there are")
+        raise UsageProblem(f"there is no case {case_id}; `corewatch cases list` shows the cases")
     return case
 
 
 def _operator() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
+    except (KeyError, OSError):  # a container's user may have no name
         return "unknown"
 
 
 @contextmanager
 def _ledger(config_file: Path | None) -> Iterator[Ledger]:
-    """The ledger, which must exist: a listing makes no empty database in the wrong place."""
+    """The ledger, which must exist: no empty database is made in the wrong place."""
     from ledger.store import Ledger
 
     settings = settings_of(config_file)

@@ -1,4 +1,4 @@
-"""`corewatch config`: the settings as they are in effect."""
+"""`corewatch config`: shows the settings in effect and checks a settings file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def show(config_file: Path | None, as_json: bool) -> None:
     from config.loading import load_settings
 
     file = chosen_file(config_file)
-    values = load_settings(file).model_dump(mode="json", by_alias=True)  # secrets come out as asterisks
+    values = load_settings(file).model_dump(mode="json", by_alias=True)  # secrets become asterisks
     if as_json:
         sys.stdout.write(json.dumps(values, indent=2) + "\n")
         return

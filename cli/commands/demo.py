@@ -1,4 +1,4 @@
-"""`corewatch demo`: the whole path on a synthetic head, with stand-ins for what a hospital has around it."""
+"""`corewatch demo`: the whole path on a synthetic head, with a PACS and a mail server that stand in for the hospital's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 START_LIMIT_S = 300.0
-"""Loading TensorFlow on a slow machine takes its time."""
+"""Longest start: TensorFlow loads slowly on a slow machine."""
 
 SLICES = 320
 
@@ -33,7 +33,7 @@ SEED = 20_000_007
 @click.command()
 @click.option(
     "--dir", "folder", type=click.Path(file_okay=False, path_type=Path), default=Path("demo"), show_default=True, metavar="DIR",
-    help="Each run makes a folder of its own in it (about 0.5 GB).",
+    help="Each run makes a new folder in it (about 0.5 GB).",
 )  # fmt: skip
 @click.option("--core-ml", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Core of the synthetic head in mL.")
 @click.option("--side", type=click.Choice(["left", "right"]), default="left", show_default=True, help="Side of its core.")
@@ -45,7 +45,7 @@ SEED = 20_000_007
 def demo(
     folder: Path, core_ml: float, side: str, seed: int, model: str, timeout_s: float, config_file: Path | None, as_json: bool
 ) -> None:
-    """Show the whole path: a synthetic head goes in by C-STORE, its result comes out in a PACS, a folder and an e-mail.
+    """Show the whole path: a synthetic head is sent by C-STORE, its result arrives in a PACS, a folder and an e-mail.
 
     Everything runs on this machine, on free ports, in DIR; of the hospital's settings only the installed models are used.
     Exit code 0 only if the result really arrived everywhere.
@@ -62,7 +62,7 @@ def demo(
     console = Console(stderr=as_json, highlight=False, width=None if sys.stdout.isatty() else 132)
     run = _new_folder(folder)
     _log_to(run / "demo.log")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops everything on the way out, as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM stops everything, as Ctrl-C does
     console.print(f"corewatch demo: a synthetic head through the whole path. {RESEARCH_LABEL}.", style="bold")
     console.print(f"Model {model}: {intended_use}", soft_wrap=True)
     console.print(f"Everything of this run is in {run}", soft_wrap=True)
@@ -86,12 +86,12 @@ def demo(
 
 
 def _model(name: str, config_file: Path | None) -> tuple[Path | None, str]:
-    """Folder of an installed model, None for a built-in one, and what it is made for.
+    """Folder of an installed model (None: built in), and its intended use.
 
     Raises
     ------
     ConfigurationError
-        There is none of that name.
+        There is no model of this name.
     """
     from worker.models.registry import BUILTIN_DIR, find_model
 
@@ -153,7 +153,7 @@ def _send(files: tuple[Path, ...], ae_title: str, port: int, progress: ProgressP
 
 
 def _new_folder(parent: Path) -> Path:
-    """A folder named by the time, made now; a second run in the same second gets a number."""
+    """Make a folder that is named by the time; a second run in the same second gets a number."""
     parent.mkdir(parents=True, exist_ok=True)
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     for number in range(1000):
@@ -167,7 +167,7 @@ def _new_folder(parent: Path) -> Path:
 
 
 def _log_to(path: Path) -> None:
-    """What libraries say in this process goes into a file; the terminal belongs to the demonstration."""
+    """Log of this process into a file, so that the terminal shows the demonstration only."""
     logging.basicConfig(filename=path, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
     for name in ("pynetdicom", "mail.log"):
         logging.getLogger(name).setLevel(logging.WARNING)

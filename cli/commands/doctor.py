@@ -1,4 +1,4 @@
-"""`corewatch doctor`: one look tells everything that keeps cases from getting through."""
+"""`corewatch doctor`: checks the installation and names the remedy of each problem."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 def doctor(config_file: Path | None, as_json: bool) -> None:
     """Check this installation: folders, ports, broker, ledger, model and every destination.
 
-    Connects to the PACS and the mail server without sending anything. Exit code 4 when something must be put right.
+    Connects to the PACS and the mail server without sending anything. Exit code 4: at least one check found an error.
     """
     import logging
 
     from cli.checks import Level, all_checks
 
     settings = settings_of(config_file)
-    logging.disable(logging.CRITICAL)  # what the network libraries say about a refused connection is in the report
+    logging.disable(logging.CRITICAL)  # the report holds what the network libraries would log
     try:
         checks = list(all_checks(settings, utc_now()))
     finally:
@@ -57,10 +57,10 @@ def _print(checks: Sequence[Check], file: Path | None) -> None:
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
     for check in checks:
-        words = Text(check.found)
+        text = Text(check.found)
         if check.remedy:
-            words.append(f"\n-> {check.remedy}", style=styles[check.level])
-        table.add_row(Text(check.level, style=styles[check.level]), check.subject, words)
+            text.append(f"\n-> {check.remedy}", style=styles[check.level])
+        table.add_row(Text(check.level, style=styles[check.level]), check.subject, text)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
     console.print(f"Settings: {file or 'built-in values (there is no settings file)'}", style="dim")
     console.print(table)

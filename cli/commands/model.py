@@ -1,4 +1,4 @@
-"""`corewatch model`: the models that estimate the core."""
+"""`corewatch model`: installs, lists and verifies models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def model(config_file: Path | None) -> None:
 @config_option
 @json_option
 def list_(config_file: Path | None, as_json: bool) -> None:
-    """List the models there are."""
+    """List built-in and installed models."""
     from worker.models.registry import ModelEntry, list_models
 
     def line(entry: ModelEntry) -> dict[str, Any]:
@@ -68,12 +68,12 @@ def _print_table(lines: list[dict[str, Any]]) -> None:
 @click.option("--name", metavar="NAME", help="Name to use in model.name; default: the file's name.")
 @click.option("--version", "version", default="1", show_default=True, help="Version that results name.")
 @click.option("--sha256", metavar="HEX", help="Digest that the file must have.")
-@click.option("--adapter", default="deepsymnet", show_default=True, help="What reads the file.")
+@click.option("--adapter", default="deepsymnet", show_default=True, help="Adapter that reads the file.")
 @click.option(
     "--asymmetry-sd-hu",
     type=click.FloatRange(min=0, min_open=True),
     metavar="HU",
-    help="The sides' natural difference, measured with this model; a side's confidence rests on it. Default: 3, assumed.",
+    help="Standard deviation of the normal left-right difference with this model, for the side's confidence. Default: 3, assumed.",
 )
 @click.option("--intended-use", metavar="TEXT", help="What the model is for. Default: research use only, not for diagnosis.")
 @click.option("--citation", default="", help="Publication of the model.")
@@ -93,7 +93,7 @@ def install(
     config_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Check a weights file and install it; workers take it with their next start."""
+    """Check a weights file and install it; workers load it when they are started next."""
     from worker.models.install import RESEARCH_USE, install_model
     from worker.models.manifest import Thresholds
 
@@ -116,7 +116,7 @@ def install(
         return
     click.echo(f"installed {manifest.name} {manifest.version}, SHA-256 {manifest.sha256}")
     if manifest.name in settings.model_names:
-        click.echo("a detect worker that has loaded this model before takes the new one when it is started anew")
+        click.echo("a detect worker that has loaded this model uses the new one after a restart")
     else:
         click.echo(f"to use it, write `model: {{name: {manifest.name}}}` into the settings")
 
@@ -147,8 +147,9 @@ def verify(names: tuple[str, ...], config_file: Path | None, as_json: bool) -> N
         except ConfigurationError as error:
             problems[name] = str(error)
     if as_json:
-        click.echo(json.dumps([{"name": name, "sound": why is None, "problem": why} for name, why in problems.items()], indent=2))
+        answer = [{"name": name, "sound": problem is None, "problem": problem} for name, problem in problems.items()]
+        click.echo(json.dumps(answer, indent=2))
     else:
-        for name, why in problems.items():
-            click.echo(f"{name}: {why or 'sound'}")
+        for name, problem in problems.items():
+            click.echo(f"{name}: {problem or 'sound'}")
     click.get_current_context().exit(ExitCode.FAILED if any(problems.values()) else ExitCode.DONE)

@@ -1,4 +1,4 @@
-"""The programs one by one, as systemd, Compose or `corewatch up` start them."""
+"""`corewatch listen`, `watch`, `work`, `flower`, `portal`: one program each, as systemd, Compose or `corewatch up` start them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cli.options import config_option, settings_of
 @click.command()
 @config_option
 def listen(config_file: Path | None) -> None:
-    """Run the DICOM listener: takes series by C-STORE, answers C-ECHO."""
+    """Run the DICOM listener: receives series by C-STORE, answers C-ECHO."""
     from cli.data_folder import make_private
     from config.logging import configure_logging
     from dicom_listener.program import serve
@@ -29,7 +29,7 @@ def listen(config_file: Path | None) -> None:
 def watch(config_file: Path | None) -> None:
     """Run the watch folders, the assembler and the scheduler.
 
-    Turns what has arrived into cases, and hands their work to the queue.
+    Makes cases of what has arrived, and publishes their tasks to the queue.
     """
     from cli.data_folder import broker_url, make_private
     from config.logging import configure_logging
@@ -42,7 +42,7 @@ def watch(config_file: Path | None) -> None:
 
     configure_logging(settings.log, "watch")
     make_private(settings.data_dir)
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what it has to say is in our own messages
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # our own messages hold its facts
     publisher = Publisher(make_app(broker_url(settings), settings.work.limits))
     serve(settings, publisher, ask_count=ask_count(settings))
 
@@ -69,9 +69,9 @@ def work(config_file: Path | None, queues: str) -> None:
 @click.command()
 @config_option
 def flower(config_file: Path | None) -> None:
-    """Run the queue's web monitor (Flower), for looking only.
+    """Run the queue's web monitor (Flower), read-only.
 
-    User and password are `flower.user` and `flower.password`; without a password one is made and kept in the data folder.
+    User and password are `flower.user` and `flower.password`; without a password one is generated and kept in the data folder.
     """
     from cli.data_folder import broker_url, flower_password, make_private
     from cli.flower_monitor import serve
@@ -92,7 +92,7 @@ def flower(config_file: Path | None) -> None:
 @click.command()
 @config_option
 def portal(config_file: Path | None) -> None:
-    """Run the pages that links in mails lead to: a case's state, and the acknowledgement of its alert."""
+    """Run the portal: the pages that links in mails open, with a case's state and the acknowledgement of its alert."""
     from cli.data_folder import make_private
     from config.logging import configure_logging
     from portal.program import serve

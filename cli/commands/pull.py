@@ -1,4 +1,4 @@
-"""`corewatch pull`: fetches a study that was never sent to us."""
+"""`corewatch pull`: fetches a study from a PACS (C-FIND, C-MOVE, C-GET)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WANTED = "CT"
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """One series, and how many of its images came."""
+    """One fetched series, and how many of its instances arrived."""
 
     study_uid: str
     series_uid: str
@@ -45,8 +45,8 @@ class Pulled:
 def pull(study_uid: str, accession: str, name: str | None, config_file: Path | None, as_json: bool) -> None:
     """Fetch the CT series of a study from a PACS.
 
-    The PACS sends them to the running listener (C-MOVE), or to this command (C-GET); what is a CTA head is then analysed like
-    everything that arrives.
+    The PACS sends them to the running listener (C-MOVE), or to this command (C-GET); a CTA head is then analysed like any other
+    that arrives.
     """
     from config.logging import configure_logging
 
@@ -55,7 +55,7 @@ def pull(study_uid: str, accession: str, name: str | None, config_file: Path | N
     settings = settings_of(config_file)
     source = _source(settings, name)
     configure_logging(settings.log, "pull")
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what it has to say is in our own message
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # our own message holds its facts
     series = _series(settings, source, study_uid, accession)
     wanted = [one for one in series if one.modality == WANTED]
     if not as_json:

@@ -1,4 +1,4 @@
-"""`corewatch run`: one case in the foreground, without broker and ledger."""
+"""`corewatch run`: analyses one case in the foreground, without broker and ledger."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _log = logging.getLogger(__name__)
 
 @click.command()
 @click.argument("source", metavar="INPUT", type=click.Path(exists=True, path_type=Path))
-@click.option("--out", required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where the results go.")
+@click.option("--out", required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Results folder.")
 @click.option("--aligned", is_flag=True, help="INPUT is a NIfTI on the network's grid already.")
 @click.option("--model", metavar="NAME", help="Model to use; default: model.name of the settings.")
-@click.option("--qc", is_flag=True, help="Draw qc.png too: how the head was aligned, to look at.")
-@click.option("--json", "as_json", is_flag=True, help="Always so: the result is printed as one JSON object.")
+@click.option("--qc", is_flag=True, help="Also draw qc.png, which shows how the head was aligned.")
+@click.option("--json", "as_json", is_flag=True, help="Accepted for uniformity: the result is always one JSON object.")
 @config_option
 def run(source: Path, out: Path, aligned: bool, model: str | None, qc: bool, as_json: bool, config_file: Path | None) -> None:
     """Analyse one case here and now. INPUT is a folder with DICOM files, a zip of them, or a NIfTI.
 
-    Prints one JSON object; progress goes to standard error. Exit code 3: not analysed, the object says why. Exit code 2:
-    nothing was begun, for example because there is no such model.
+    Prints one JSON object; progress goes to standard error. Exit code 3: not analysed, the object gives the reason. Exit code 2:
+    nothing was started, for example because there is no such model.
     """
     from config.logging import configure_logging
     from corewatch.casefolder import CaseFolder
@@ -42,27 +42,27 @@ def run(source: Path, out: Path, aligned: bool, model: str | None, qc: bool, as_
 
     settings = settings_of(config_file)
     configure_logging(settings.log, "run")
-    with _stdout_kept_clean() as answer:
+    with _stdout_for_the_answer() as answer:
         try:
-            result = run_case(source, out, settings, aligned=aligned, model=model, qc=qc, progress=_say)
+            result = run_case(source, out, settings, aligned=aligned, model=model, qc=qc, progress=_print_progress)
         except ConfigurationError:
             raise
         except Exception as error:
             _log.exception("the case failed")
             result = Result(new_case_id(), CaseState.FAILED, None, detail=f"{type(error).__name__}: {error}")
-            with suppress(OSError):  # the disk may be what failed
+            with suppress(OSError):  # the disk may be the cause
                 write_result(result, CaseFolder(out))
         os.write(answer, (result.dumps() + "\n").encode())
     click.get_current_context().exit(ExitCode.of(result.state))
 
 
-def _say(message: str) -> None:
+def _print_progress(message: str) -> None:
     click.echo(message, err=True)
 
 
 @contextmanager
-def _stdout_kept_clean() -> Iterator[int]:
-    """Send everything that libraries write to standard output to standard error; gives the descriptor of the real one."""
+def _stdout_for_the_answer() -> Iterator[int]:
+    """Redirect what libraries write to standard output to standard error; yields a descriptor of the real standard output."""
     sys.stdout.flush()
     real = os.dup(1)
     os.dup2(2, 1)

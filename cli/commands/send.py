@@ -1,4 +1,4 @@
-"""`corewatch send`: a Storage SCU for tests of the whole way, and for sending a series again."""
+"""`corewatch send`: Storage SCU that sends a folder of DICOM files, for tests and for sending a series again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PREAMBLE = 128
 
 
 def parse_peer(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, int]:
-    """Split `HOST:PORT`; an IPv6 address stands in brackets."""
+    """Split `HOST:PORT`; an IPv6 address is in brackets."""
     host, _, port = value.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise click.BadParameter(f"{value!r} is not HOST:PORT, for example 192.0.2.7:11112")
@@ -28,7 +28,7 @@ def parse_peer(_ctx: click.Context, _param: click.Parameter, value: str) -> tupl
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, path_type=Path))
 @click.argument("peer", metavar="HOST:PORT", callback=parse_peer)
 @click.option("--called", default="COREWATCH", show_default=True, metavar="AE", help="AE title of the receiver.")
-@click.option("--calling", default="CWSEND", show_default=True, metavar="AE", help="AE title that we call ourselves.")
+@click.option("--calling", default="CWSEND", show_default=True, metavar="AE", help="Calling AE title.")
 @click.option("--timeout", "timeout_s", default=30.0, show_default=True, help="Longest wait for an answer, in seconds.")
 @config_option
 @json_option
@@ -43,7 +43,7 @@ def send(
     from foundation.dicom_client.storage import StoreOutcome, StoreResult, send_files
 
     configure_logging(settings_of(config_file).log, "send")
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what it has to say is in our own message
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # our own message holds its facts
     files, left_out = dicom_files(folder)
     if not files:
         raise click.UsageError(f"there is no DICOM file in {folder}")
@@ -80,7 +80,7 @@ def send(
 
 
 def dicom_files(folder: Path) -> tuple[list[Path], int]:
-    """DICOM Part 10 files (PS3.10 7.1) in `folder`, or `folder` itself if it is one, by name; and how many others there are."""
+    """DICOM files (PS3.10 7.1) in `folder`, or `folder` itself if it is one, sorted by name; and how many other files there are."""
     candidates = [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.is_file())
     chosen = [p for p in candidates if p.name != "DICOMDIR" and _is_part_10(p)]
     return chosen, len(candidates) - len(chosen)

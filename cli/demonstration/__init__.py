@@ -1,1 +1,1 @@
-"""The demonstration: everything a hospital has around corewatch, in one process, and a synthetic patient who is nobody."""
+"""`corewatch demo`: a PACS and a mail server as stand-ins, a separate corewatch, and a synthetic head."""

@@ -1,4 +1,4 @@
-"""What the demonstration shows at its end: what was found, what is true, and where everything lies."""
+"""Report of the demonstration: found and true core, files, and what is missing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ledger.deliveries import Delivery
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What the synthetic head was made to be."""
+    """True core of the synthetic head."""
 
     core_ml: float
     side: str
@@ -29,14 +29,14 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of the demonstration.
+    """Result of the demonstration.
 
     Attributes
     ----------
     problems
-        What is missing; empty where everything arrived everywhere.
+        What is missing; empty where every destination has everything.
     last_image_to_mail_s
-        Seconds from the last stored image to the mail server's acceptance.
+        Seconds from the last stored image until the mail server accepted the mail.
     """
 
     case_id: str
@@ -61,7 +61,7 @@ class Outcome:
 def outcome_of(
     case: Case, deliveries: list[Delivery], truth: Truth, folder: Path, pacs_objects: list[Path], mails: list[Path]
 ) -> Outcome:
-    """Compare what arrived at the stand-ins with what the case says it sent.
+    """Compare what the stand-ins received with what the case sent.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def outcome_of(
 def problems_of(
     case: Case, deliveries: list[Delivery], results: CaseFolder, pacs_objects: list[Path], mails: list[Path]
 ) -> list[str]:
-    """Everything that speaks against "it was delivered to the PACS, the folder and by mail"."""
+    """What is missing of a delivery to PACS, folder and mail; empty where nothing is."""
     problems = []
     if case.state is not CaseState.DELIVERED:
         problems.append(f"the case ended as {case.state}" + (f": {case.detail}" if case.detail else ""))
@@ -102,8 +102,8 @@ def problems_of(
     for name in ("pacs", "folder", "email"):
         delivery = states.get(name)
         if delivery is None or delivery.state is not DeliveryState.SENT:
-            why = "" if delivery is None or not delivery.detail else f" ({delivery.detail})"
-            problems.append(f"{name}: {'not planned' if delivery is None else delivery.state}{why}")
+            detail = "" if delivery is None or not delivery.detail else f" ({delivery.detail})"
+            problems.append(f"{name}: {'not planned' if delivery is None else delivery.state}{detail}")
     missing = [f.name for f in (results.aligned, results.core_map, results.summary, results.result) if not f.is_file()]
     if missing:
         problems.append(f"the results folder lacks {', '.join(missing)}")
@@ -116,7 +116,7 @@ def problems_of(
 
 
 def print_outcome(outcome: Outcome, console: Console) -> None:
-    """Print it for people."""
+    """Print the outcome as a table."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -147,7 +147,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
 
 
 def outcome_json(outcome: Outcome) -> str:
-    """As JSON."""
+    """The outcome as JSON."""
     return json.dumps(asdict(outcome) | {"at": datetime.now(UTC).isoformat(timespec="seconds")}, indent=2)
 
 

@@ -1,4 +1,4 @@
-"""A whole corewatch of its own for the demonstration: settings, and `corewatch up` as a subprocess."""
+"""Separate corewatch for the demonstration: a settings file, and `corewatch up` as a subprocess."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ from config.loading import PREFIX
 from corewatch.errors import OperatorNeeded
 
 STOP_LIMIT_S = 120.0
-"""Longer than `corewatch up` takes in the worst case."""
+"""Longer than `corewatch up` takes to stop in the worst case."""
 
 _POLL_S = 0.1
 
-
 OBJECTS: Final = ["sc", "seg", "pmap", "sr", "kos"]
-"""A demonstration shows every kind of object."""
+"""Every kind of DICOM object."""
 
 
 def write_settings(folder: Path, *, pacs_port: int, mail_port: int, model: str) -> Path:
-    """Write the settings file: everything in `folder`, everything on loopback, free ports."""
+    """Write a settings file: all paths in `folder`, all addresses on loopback with free ports."""
     settings: dict[str, Any] = {
         "data_dir": "./data",
         "listener": {"ae_title": "COREWATCH", "host": LOOPBACK, "port": free_port()},
@@ -61,7 +60,7 @@ class Service:
     Parameters
     ----------
     settings_file
-        Its folder also gets `corewatch.log`, what all programs say, and `addresses.json`.
+        Its folder also gets `corewatch.log`, the log of all programs, and `addresses.json`.
     """
 
     def __init__(self, settings_file: Path) -> None:
@@ -72,7 +71,7 @@ class Service:
 
     def __enter__(self) -> Self:
         command = own_command(self._settings_file, ["up", "--json"])
-        environment = {k: v for k, v in own_environment({}).items() if not k.startswith(PREFIX)}  # not the hospital's own
+        environment = {k: v for k, v in own_environment({}).items() if not k.startswith(PREFIX)}  # without the hospital's settings
         with self._addresses.open("wb") as out, self.log.open("wb") as log:
             self._process = spawn(command, environment, stdout=out, stderr=log)
         return self
@@ -89,7 +88,7 @@ class Service:
             process.wait()
 
     def wait_until_ready(self, limit_s: float) -> dict[str, Any]:
-        """Wait until all programs are at work; returns the addresses that `corewatch up` tells.
+        """Wait until all programs are ready; returns the addresses that `corewatch up` prints.
 
         Raises
         ------

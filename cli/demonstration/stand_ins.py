@@ -1,4 +1,4 @@
-"""Stand-ins for what stands around corewatch in a hospital: a PACS that takes results, and a mail server."""
+"""Stand-ins for the hospital's systems: a PACS (Storage SCP) and a mail server that keep what they receive as files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OUT_OF_RESOURCES = 0xA700  # PS3.4 Table B.2-1
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody has at this moment."""
+    """TCP port of the loopback interface that is free now."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
@@ -26,7 +26,7 @@ def free_port() -> int:
 
 
 class PacsStandIn:
-    """A Storage and Verification SCP that keeps every object it gets as a file in `folder`. Use it in a `with` statement."""
+    """Storage and Verification SCP that keeps every received object as a file in `folder`. Use it in a `with` statement."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -36,12 +36,12 @@ class PacsStandIn:
 
     @property
     def port(self) -> int:
-        """Port that it listens at."""
+        """Port that it listens on."""
         return int(self._server.server_address[1])
 
     @property
     def received(self) -> list[Path]:
-        """Files of the objects so far, each once."""
+        """Files of the objects received, each once."""
         with self._lock:
             return list(self._received)
 
@@ -69,7 +69,7 @@ class PacsStandIn:
 
 
 class MailSink:
-    """A mail server that keeps every message as a file in `folder`. Use it in a `with` statement."""
+    """Mail server that keeps every message as a file in `folder`. Use it in a `with` statement."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -79,7 +79,7 @@ class MailSink:
 
     @property
     def received(self) -> list[Path]:
-        """Files of the messages so far."""
+        """Files of the messages received."""
         return list(self._received)
 
     def __enter__(self) -> Self:
@@ -91,7 +91,7 @@ class MailSink:
         self._controller.stop()
 
     async def handle_DATA(self, _server: object, _session: object, envelope: Any) -> str:  # noqa: N802
-        """Called by aiosmtpd with a whole message; the answer goes to the sender (RFC 5321 4.2)."""
+        """Called by aiosmtpd with a whole message; returns the reply to the sender (RFC 5321 4.2)."""
         path = self.folder / f"{len(self._received) + 1:03d}.eml"
         try:
             path.write_bytes(envelope.original_content)

@@ -114,7 +114,7 @@ def test_show_tells_deliveries_and_history(run: Run, ledger: Ledger) -> None:
 def test_an_unknown_case_is_a_usage_error_in_one_line(run: Run, ledger: Ledger, command: str) -> None:
     result = run(command, "nosuchcase")
     assert result.exit_code == 2
-    assert result.output == "Error: there is no case nosuchcase; `corewatch cases list` shows those there are\n"
+    assert result.output == "Error: there is no case nosuchcase; `corewatch cases list` shows the cases\n"
 
 
 def test_without_a_ledger_none_is_made(run: Run, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_without_a_ledger_none_is_made(run: Run, tmp_path: Path) -> None:
 def test_retry_starts_at_the_stage_that_failed_and_posts_its_work(run: Run, ledger: Ledger) -> None:
     case_id = moved(ledger, new_case(ledger, 1), CaseState.QUEUED, CaseState.PREPARED, CaseState.FAILED, failed_stage=Stage.DETECT)
     result = run("retry", case_id)
-    assert (result.exit_code, result.output) == (0, f"{case_id}: starts anew at detect\n")
+    assert (result.exit_code, result.output) == (0, f"{case_id}: starts again at detect\n")
     case = ledger.cases.get(case_id)
     assert case is not None
     assert case.state is CaseState.PREPARED
@@ -156,7 +156,7 @@ def test_a_case_that_is_being_delivered_or_has_ended_cannot_be_cancelled(run: Ru
     case_id = moved(ledger, new_case(ledger, 1), CaseState.FAILED)
     result = run("cancel", case_id)
     assert result.exit_code == 2
-    assert "cannot be cancelled" in result.output
+    assert "can no longer be cancelled" in result.output
 
 
 def test_one_wrong_id_leaves_the_others_untouched(run: Run, ledger: Ledger) -> None:

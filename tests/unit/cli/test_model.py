@@ -64,7 +64,7 @@ def test_it_says_how_to_use_a_model_that_is_not_in_use(invoke: Invoke) -> None:
     for name in ("mine", "lvo"):
         output = invoke("install", WEIGHTS, "--name", name).output
         assert "model: {" not in output
-        assert "when it is started anew" in output
+        assert "after a restart" in output
 
 
 def test_the_list_shows_what_is_in_use_and_what_is_broken(invoke: Invoke, installed: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_model_that_is_not_there_does_not_verify(invoke: Invoke) -> None:
         (("http://127.0.0.1:1/x.h5",), "needs its SHA-256"),
     ],
 )
-def test_what_cannot_be_installed_is_told_in_one_line(invoke: Invoke, words: tuple[str, ...], message: str, tmp_path: Path) -> None:
+def test_one_line_says_what_cannot_be_installed(invoke: Invoke, words: tuple[str, ...], message: str, tmp_path: Path) -> None:
     result = invoke("install", *words)
 
     assert result.exit_code == ExitCode.USAGE

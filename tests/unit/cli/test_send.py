@@ -80,7 +80,7 @@ def test_the_same_object_twice_is_one_file(folder: Path, tmp_path: Path) -> None
     assert len(pacs.received) == 1
 
 
-def test_what_the_peer_does_not_store_is_told_and_fails(folder: Path, tmp_path: Path) -> None:
+def test_what_the_peer_does_not_store_is_printed_and_fails(folder: Path, tmp_path: Path) -> None:
     with PacsStandIn(tmp_path / "pacs") as pacs:
         (pacs.folder / "2.25.2.dcm").mkdir()
         result = CliRunner().invoke(corewatch, ["send", str(folder), f"127.0.0.1:{pacs.port}", "--called", PACS_AE_TITLE])

@@ -74,22 +74,22 @@ def test_the_page_of_a_refusal_says_what_to_do_and_holds_long_reasons(tmp_path: 
 
 
 @pytest.mark.parametrize("notes", [(), NOTES[:1], NOTES])
-def test_the_summary_page_tells_the_first_note(tmp_path: Path, drawn: list, notes: tuple[str, ...]) -> None:
+def test_the_summary_page_shows_the_first_note(tmp_path: Path, drawn: list, notes: tuple[str, ...]) -> None:
     case = make_case(tmp_path)
     case = dataclasses.replace(case, result=dataclasses.replace(case.result, notes=notes))
     render_summary(case, *volumes())
-    told = [(text, box) for text, box in drawn if text.startswith("Set aside")]
-    assert [text for text, _ in told] == ([] if not notes else [notes[0] + (" (1 more in result.json)" if len(notes) > 1 else "")])
+    shown = [(text, box) for text, box in drawn if text.startswith("Set aside")]
+    assert [text for text, _ in shown] == ([] if not notes else [notes[0] + (" (1 more in result.json)" if len(notes) > 1 else "")])
     label = max(box[1] for text, box in drawn if text.startswith("RESEARCH"))
     facts_of_case = [box for text, box in drawn if text in ("Model", "Alignment", "Received", "Analysed", "Note")]
     assert len(facts_of_case) == (5 if notes else 4)
-    assert all(box[3] - box[1] > 14 for _, box in told), "large enough to be read"
+    assert all(box[3] - box[1] > 14 for _, box in shown), "large enough to be read"
     boxes = sorted(facts_of_case, key=lambda box: box[1])
     assert all(upper[3] <= lower[1] for upper, lower in itertools.pairwise(boxes))
     assert boxes[-1][3] < label
 
 
-def test_a_mail_tells_both(tmp_path: Path) -> None:
+def test_a_mail_has_both(tmp_path: Path) -> None:
     case = not_analysed(make_case(tmp_path))
     case = dataclasses.replace(case, result=dataclasses.replace(case.result, notes=NOTES))
     rows = facts(case)
@@ -127,15 +127,15 @@ def aligned(_: ScannerVolume) -> AlignedHead:
 
 def test_what_was_set_aside_reaches_the_prepared_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "align", aligned)
-    told: list[str] = []
+    progress: list[str] = []
     source = stage.DicomSource(tuple(with_scout(tmp_path / "in")))
-    done = stage.prepare(source, CaseFolder(tmp_path / "out"), minimum_score=None, progress=told.append)
+    done = stage.prepare(source, CaseFolder(tmp_path / "out"), minimum_score=None, progress=progress.append)
     assert done.notes == NOTES[:1]
     assert Prepared.read(CaseFolder(tmp_path / "out")).notes == NOTES[:1]
-    assert NOTES[0] in told
+    assert NOTES[0] in progress
 
 
-def test_a_head_that_is_not_aligned_tells_what_was_done_to_it(tmp_path: Path) -> None:
+def test_a_head_that_is_not_aligned_lists_what_was_done_to_it(tmp_path: Path) -> None:
     source = stage.DicomSource(tuple(with_scout(tmp_path / "in")))
     with pytest.raises(NotAnalysed) as caught:
         stage.prepare(source, CaseFolder(tmp_path / "out"), minimum_score=None)
