@@ -124,10 +124,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "outputs/dicom/segmentation.py": ("tests/unit/outputs/test_segmentation.py",),
     "outputs/dicom/structured_report.py": ("tests/unit/outputs/test_structured_report.py",),
     "dicom_listener/policy.py": ("tests/unit/dicom_listener/test_policy.py",),
-    "dicom_listener/negotiation.py": (
-        "tests/contract/test_listener_negotiation.py",
-        "tests/unit/dicom_listener/test_storage_scp.py",
-    ),
+    "dicom_listener/negotiation.py": ("tests/unit/dicom_listener/test_negotiation.py",),
 }
 """Source file or folder -> the tests that answer for it."""
 

@@ -136,11 +136,64 @@ def test_names_are_resolved_for_known_titles_only() -> None:
     assert asked == []
 
 
+CODES = {
+    Rejection.PROTOCOL_VERSION: (1, 2, 2),
+    Rejection.APPLICATION_CONTEXT: (1, 1, 2),
+    Rejection.CALLED_AE_TITLE: (1, 1, 7),
+    Rejection.NO_CALLING_AE_TITLE: (1, 1, 3),
+    Rejection.CALLING_AE_TITLE: (1, 1, 3),
+    Rejection.HOST: (1, 1, 3),
+    Rejection.NOT_LOOPBACK: (1, 1, 3),
+    Rejection.TOO_MANY: (2, 3, 2),
+    Rejection.TOO_MANY_OF_PEER: (2, 3, 2),
+    Rejection.STOPPING: (2, 3, 1),
+}
+"""Result, source and reason of PS3.8 Table 9-21; result 2 (transient) is for what passes by itself."""
+
+
 @pytest.mark.parametrize("rejection", Rejection)
 def test_codes_are_those_of_the_standard(rejection: Rejection) -> None:
-    result, source, diagnostic = rejection.codes
-    known = {1: {1, 2, 3, 7}, 2: {1, 2}, 3: {1, 2}}  # PS3.8 Table 9-21
-    assert result in (1, 2)
-    assert diagnostic in known[source]
-    passing = (Rejection.TOO_MANY, Rejection.TOO_MANY_OF_PEER, Rejection.STOPPING)
-    assert (result == 2) == (rejection in passing), "transient is what passes by itself"
+    assert rejection.codes == CODES[rejection]
+    assert rejection.by_provider == (CODES[rejection][1] in (2, 3))
+    assert rejection.explanation
+
+
+def test_the_first_rule_that_speaks_against_a_request_is_the_answer() -> None:
+    """One fault after the other is removed; what is left is still the worst of all."""
+    rules = AssociationPolicy("COREWATCH", [Peer(ae_title="PACS", host="10.0.0.7")], 4, 2)
+    steps: list[tuple[AssociateRequest, str, int, int]] = [
+        (ask("", "OTHER", "1.2.3", version_supported=False), "10.0.0.8", 4, 2),
+        (ask("", "OTHER", "1.2.3"), "10.0.0.8", 4, 2),
+        (ask("", "OTHER"), "10.0.0.8", 4, 2),
+        (ask(""), "10.0.0.8", 4, 2),
+        (ask("CT"), "10.0.0.8", 4, 2),
+        (ask("PACS"), "10.0.0.8", 4, 2),
+        (ask("PACS"), "10.0.0.7", 4, 2),
+        (ask("PACS"), "10.0.0.7", 3, 2),
+        (ask("PACS"), "10.0.0.7", 3, 1),
+    ]
+    assert [decide(rules, *step) for step in steps] == [
+        Rejection.PROTOCOL_VERSION,
+        Rejection.APPLICATION_CONTEXT,
+        Rejection.CALLED_AE_TITLE,
+        Rejection.NO_CALLING_AE_TITLE,
+        Rejection.CALLING_AE_TITLE,
+        Rejection.HOST,
+        Rejection.TOO_MANY,
+        Rejection.TOO_MANY_OF_PEER,
+        None,
+    ]
+
+
+@pytest.mark.parametrize("calling", ["", "   "])
+def test_an_empty_title_is_rejected_on_this_machine_too(calling: str) -> None:
+    assert decide(policy(), ask(calling), "127.0.0.1") is Rejection.NO_CALLING_AE_TITLE
+
+
+def test_a_listed_title_may_have_several_hosts() -> None:
+    rules = policy(("PACS", "10.0.0.6"), ("CT", "10.0.0.8"), ("PACS", "10.0.0.7"))
+    assert [decide(rules, address=f"10.0.0.{n}") for n in (6, 7, 8)] == [None, None, Rejection.HOST]
+
+
+def test_without_a_limit_one_peer_may_have_all() -> None:
+    assert decide(policy(limit=100), address="127.0.0.1", count=99, of_peer=99) is None
