@@ -99,7 +99,7 @@ def _run_in_child(tree: Path, tests: Sequence[str]) -> None:
         os.chdir(tree)
         os.environ["PYTHONPATH"] = str(tree)
         sys.path[:] = [str(tree), *(entry for entry in sys.path if entry not in ("", str(ROOT)))]
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-profile=mutation"]
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-n", "0", "--hypothesis-profile=mutation"]
         code = int(pytest.main([*options, *tests]))
     finally:
         os._exit(code)
