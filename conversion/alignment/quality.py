@@ -118,21 +118,21 @@ def check_quality(quality: AlignmentQuality, minimum: float = MINIMUM_SCORE) -> 
     """
     if quality.score >= minimum:
         return
-    rates = component_scores(quality)
-    shape = min(rates.get(name, 1.0) for name in ("enclosed", "soft", "inliers"))
-    inside = max(rates.get("correlation", 1.0), rates.get("turned_degrees", 1.0))
+    rates = dict.fromkeys(_RANGES, 1.0) | component_scores(quality)
+    shape = min(rates["enclosed"], rates["soft"], rates["inliers"])
+    inside = max(rates["correlation"], rates["turned_degrees"])
     if shape < _NO_HEAD or inside < _NO_HEAD:
         raise NotAnalysed(Reason.NOT_A_HEAD, "No brain inside a skull was found in the slices.")
-    if rates.get("coverage", 1.0) < 1 and rates["coverage"] == min(rates.values()):
+    if rates["coverage"] < 1 and rates["coverage"] == min(rates.values()):
         share = 100 * quality.parts["coverage"]
         raise NotAnalysed(Reason.TOO_LITTLE_COVERAGE, f"Only {share:.0f} % of the brain lies within the slices.")
-    if rates.get("turned_degrees", 1.0) < 0.5:
+    if rates["turned_degrees"] < 0.5:
         raise NotAnalysed(
             Reason.ALIGNMENT_NOT_TRUSTED,
             f"The head lies turned by {quality.parts['turned_degrees']:.0f} degrees from upright: the patient position that was "
             "entered at the scanner is probably wrong.",
         )
-    if min(rates.get("scale", 1.0), rates.get("shape", 1.0)) < 0.5:
+    if min(rates["scale"], rates["shape"]) < 0.5:
         raise NotAnalysed(
             Reason.ALIGNMENT_NOT_TRUSTED,
             f"No head has these sizes: {_sizes(quality)} of the reference head's; the header's pixel spacing or slice "

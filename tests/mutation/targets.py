@@ -15,6 +15,7 @@ _SELECTION: Final = (
     "tests/unit/config/test_series.py",
 )
 _STACK: Final = (
+    "tests/unit/conversion/test_volume_grid.py",
     "tests/unit/conversion/test_grid.py",
     "tests/unit/conversion/test_checks.py",
     "tests/unit/conversion/test_values.py",
@@ -93,12 +94,17 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "corewatch/volumes.py": ("tests/unit/corewatch/test_values.py",),
     "conversion/series_checks.py": (
+        "tests/unit/conversion/test_check_limits.py",
         "tests/unit/conversion/test_checks.py",
         "tests/unit/conversion/test_grid.py",
         "tests/unit/conversion/test_convert.py",
     ),
     "conversion/volume_grid.py": _STACK,
-    "conversion/hounsfield.py": ("tests/unit/conversion/test_values.py", "tests/unit/conversion/test_convert.py"),
+    "conversion/hounsfield.py": (
+        "tests/unit/conversion/test_hounsfield.py",
+        "tests/unit/conversion/test_values.py",
+        "tests/unit/conversion/test_convert.py",
+    ),
     "conversion/alignment/quality.py": ("tests/unit/conversion/test_quality.py",),
     "ledger/cases.py": _LEDGER_CASES,
     "ledger/deliveries.py": _LEDGER_DELIVERIES,

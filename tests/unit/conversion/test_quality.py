@@ -129,12 +129,12 @@ def test_one_bad_figure_is_enough(parts: dict[str, float]) -> None:
         ({"coverage": 0.6, "symmetry": 0.2}, Reason.ALIGNMENT_NOT_TRUSTED, "too little"),
         ({"coverage": 0.6, "symmetry": 0.3}, Reason.TOO_LITTLE_COVERAGE, "Only 60 %"),
         ({"turned_degrees": 61.0}, Reason.ALIGNMENT_NOT_TRUSTED, "turned by 61 degrees"),
-        ({"turned_degrees": 59.0}, Reason.ALIGNMENT_NOT_TRUSTED, "too little"),
+        ({"turned_degrees": 60.0}, Reason.ALIGNMENT_NOT_TRUSTED, "too little"),
         ({"turned_degrees": 61.0, "scale": 0.7}, Reason.ALIGNMENT_NOT_TRUSTED, "turned by 61 degrees"),
         ({"scale": 0.8}, Reason.ALIGNMENT_NOT_TRUSTED, "94 % as wide, 95 % as long, 96 % as high"),
         ({"scale": 0.81}, Reason.ALIGNMENT_NOT_TRUSTED, "too little"),
         ({"shape": 1.31}, Reason.ALIGNMENT_NOT_TRUSTED, "94 % as wide"),
-        ({"shape": 1.29}, Reason.ALIGNMENT_NOT_TRUSTED, "too little"),
+        ({"shape": 1.3}, Reason.ALIGNMENT_NOT_TRUSTED, "too little"),
     ],
 )
 def test_a_refusal_names_the_first_cause_that_explains_it(parts: dict[str, float], reason: Reason, words: str) -> None:

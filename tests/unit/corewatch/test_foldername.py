@@ -74,6 +74,7 @@ def test_any_name_of_a_case_is_found() -> None:
     [
         ("{date}", "ends with"),
         ("{case_id}-{side}", "ends with"),
+        ("{case_id}-x", "ends with"),
         ("{case_id}/{case_id}", "ends with"),
         ("{patient_name}-{case_id}", "knows the fields"),
         ("{date!r}-{case_id}", "knows the fields"),
