@@ -21,8 +21,8 @@ from jobs.names import task_name
 from ledger.cases import Case
 from outputs.case import ReportedCase
 from worker.context import WorkerContext
-from worker.delivery.ending import write_last_result
-from worker.delivery.running import run_delivery
+from worker.delivery.reporting import report_case, write_last_result
+from worker.delivery.sending import run_delivery
 from worker.models.detector import Detector
 from worker.stages.attempts import Facts, run_stage
 from worker.stages.bodies import STAGE_BODIES
@@ -102,7 +102,7 @@ class LedgerCase:
 
     def reported(self) -> ReportedCase:
         """The case as the ledger and its folder have it."""
-        return self.context.reported(self.case)
+        return report_case(self.context, self.case)
 
 
 def _body_of(step: PipelineStep) -> Callable[[WorkerContext, Case], Facts]:
@@ -137,7 +137,7 @@ def plan_deliveries(context: WorkerContext, case: Case, facts: Facts) -> bool:
 
     Where every destination skips the case, that ends it.
     """
-    reported = context.reported(case)
+    reported = report_case(context, case)
     planned = {name: d.skip_reason(reported) for name, d in context.destinations.items() if gets_results(name)}
     for refused in context.ledger.deliveries.of(case.case_id):  # an operator has started the case again
         if refused.state is DeliveryState.REFUSED and refused.destination not in planned:

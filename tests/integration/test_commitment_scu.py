@@ -36,7 +36,7 @@ from tests.support.results import make_case, write_pages
 from tests.support.site import Crash, crash_at
 from worker.context import WorkerContext
 from worker.delivery.destinations import destinations_of
-from worker.delivery.running import run_delivery
+from worker.delivery.sending import run_delivery
 from worker.models.detectors import Detectors
 from worker.stages.case_files import Found, Prepared
 

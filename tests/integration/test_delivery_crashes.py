@@ -40,6 +40,7 @@ from tests.support.proxy import Cut, Passage, proxy
 from tests.support.results import write_header, write_pages
 from tests.support.smtp import Mailbox, smtp_server
 from worker.context import WorkerContext
+from worker.delivery.reporting import report_case
 from worker.models.detectors import Detectors
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -220,7 +221,7 @@ def case_with_objects(office: Office, number: int, core_ml: float) -> str:
     case = office.ledger.cases.get(case_id)
     assert case is not None
     pages = [Page(np.full((16, 16, 3), 9 * k, np.uint8), f"page-{k}") for k in range(3)]
-    write_pages(office.context.reported(case), pages)
+    write_pages(report_case(office.context, case), pages)
     folder.summary.write_bytes(b"\x89PNG-page")
     return case_id
 

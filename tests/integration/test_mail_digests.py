@@ -18,6 +18,7 @@ from tests.support.office import Office, open_office
 from tests.support.results import PATIENT_ID
 from tests.support.smtp import Mailbox, smtp_server
 from worker.context import WorkerContext
+from worker.delivery import digests, reporting
 from worker.tasks import plan_deliveries
 
 
@@ -245,14 +246,15 @@ def test_a_case_that_cannot_be_told_of_holds_up_no_digest(
 ) -> None:
     """A fault of our own, with one case alone: the others go out, and after the usual attempts it is an operator's."""
     ids = [office.found(3.0, "email") for _ in range(9)]
-    real = WorkerContext.reported
+    real = reporting.report_case
 
     def reported(context: WorkerContext, case: Case) -> ReportedCase:
         if case.case_id == ids[4] and case.state is CaseState.DELIVERING:
             raise RuntimeError
         return real(context, case)
 
-    monkeypatch.setattr(WorkerContext, "reported", reported)
+    monkeypatch.setattr(reporting, "report_case", reported)
+    monkeypatch.setattr(digests, "report_case", reported)
     office.work_for(0.2, step_s=60)
     others = [name for name in ids if name != ids[4]]
     assert sent(office, others, "email") == [DeliveryState.SENT] * 8

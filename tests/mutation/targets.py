@@ -121,7 +121,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
         "tests/unit/worker/test_frames.py",
         "tests/unit/worker/test_foreground.py",
     ),
-    "worker/delivery/running.py": (
+    "worker/delivery/sending.py": (
         "tests/unit/worker/test_frames.py",
         "tests/unit/worker/test_destinations.py",
         "tests/integration/test_commitment_scu.py",

@@ -20,7 +20,7 @@ from ledger.store import Ledger
 from tests.support.ledger import Clock
 from worker.context import WorkerContext
 from worker.delivery.destinations import destinations_of
-from worker.delivery.running import run_delivery
+from worker.delivery.sending import run_delivery
 from worker.models.detectors import Detectors
 from worker.stages.case_files import Found, Prepared
 

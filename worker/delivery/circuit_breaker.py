@@ -1,9 +1,10 @@
-"""Servers that do not answer: what hangs must not hold the processes that everything else is delivered by.
+"""Circuit breaker per server: a server that does not answer must not occupy every process of the worker.
 
-An attempt at a server that is switched off behind a firewall, or that has accepted the connection and says no more, lasts as long
-as its timeout. After one such attempt the server is a suspect: for a while nobody tries it, then one delivery does, and so on until
-one comes through. Of several suspects only so many are tried at once that one process at least stays free; mail need not wait for
-that, since it tells people. The workers of one host know of each other through a file; it holds nothing that would be missed.
+An attempt at a server that is switched off behind a firewall, or that accepts the connection and then stays silent, lasts as long
+as its timeout. After one such attempt the circuit of the server is open: no delivery is attempted for a while. Then it is half
+open: one delivery is attempted, and its outcome closes or reopens the circuit. Of the worker's processes all but one may make half-open
+attempts at once, so that one stays free; mail has no such limit, since it alerts people. The processes of one host share the state
+in a file of the data folder. Nothing else depends on that file.
 """
 
 from __future__ import annotations
@@ -28,44 +29,54 @@ from worker.context import WorkerContext
 log = structlog.get_logger()
 
 SLOW_S: Final = 2.0
-"""An attempt that fails sooner holds nobody up."""
+"""An attempt without an answer opens the circuit only if it took this long: one that fails sooner occupies no process."""
 
-SHORTEST_PAUSE_S: Final = 5.0
-LONGEST_PAUSE_S: Final = 60.0
-"""A suspect is left alone for as long as it has been one, between these."""
+MIN_OPEN_S: Final = 5.0
+MAX_OPEN_S: Final = 60.0
+"""The circuit stays open as long again as the server has not answered, within these bounds."""
 
-TRIAL_S: Final = 120.0
-"""So long a trial is waited for at most: its worker may have been killed."""
+HALF_OPEN_LIMIT_S: Final = 120.0
+"""A half-open attempt is waited for at most this long: its worker may have been killed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
-    """A server that did not answer: since when, until when it is left alone (seconds since 1970), whether it is being tried."""
+class Circuit:
+    """State of a server that did not answer. Times in seconds since 1970.
+
+    Attributes
+    ----------
+    since
+        When it was first found not to answer.
+    until
+        Until when no other attempt is made.
+    trying
+        Half open: one attempt is being made.
+    """
 
     since: float
     until: float
     trying: bool = False
 
-    def holds(self, now: float) -> bool:
-        """Whether to leave it alone; a clock that was set back must not make that longer."""
-        return now < self.until <= now + TRIAL_S
+    def is_open(self, now: float) -> bool:
+        """Whether no attempt may be made now; a clock that was set back does not prolong that."""
+        return now < self.until <= now + HALF_OPEN_LIMIT_S
 
 
 @contextmanager
-def asking(context: WorkerContext, destination: Destination) -> Iterator[None]:
-    """One attempt at a destination. Where its server does not answer, and that took long, the next ones leave it alone for a while.
+def guarded_attempt(context: WorkerContext, destination: Destination) -> Iterator[None]:
+    """Make one attempt at a destination; opens the circuit of its server where that does not answer in `SLOW_S`.
 
     Raises
     ------
     RetryLater
-        The attempt is not to be made now.
+        The circuit is open: no attempt is made.
     """
     server, clock = destination.server, context.ledger.clock
     if server is None:
         yield
         return
-    suspects = Suspects(context.settings.data_dir, context.settings.work.deliver_processes)
-    suspects.begin(server, clock(), first=isinstance(destination, MailDestination))
+    breaker = CircuitBreaker(context.settings.data_dir, context.settings.work.deliver_processes)
+    breaker.before_attempt(server, clock(), unlimited=isinstance(destination, MailDestination))
     began, hung = time.monotonic(), False
     try:
         yield
@@ -73,89 +84,89 @@ def asking(context: WorkerContext, destination: Destination) -> Iterator[None]:
         hung = time.monotonic() - began >= SLOW_S
         raise
     finally:
-        suspects.end(server, clock(), hung=hung)
+        breaker.after_attempt(server, clock(), hung=hung)
 
 
-class Suspects:
-    """What the processes of this host know.
+class CircuitBreaker:
+    """The circuits of all servers, shared by the processes of one host.
 
     Parameters
     ----------
     folder
         The data folder.
     processes
-        Of the worker that delivers.
+        Number of processes that deliver.
     """
 
     def __init__(self, folder: Path, processes: int) -> None:
         self._file = folder / "servers-away.json"
-        self._most_trials = max(1, processes - 1)
+        self._max_half_open = max(1, processes - 1)
 
-    def begin(self, name: str, now: datetime, *, first: bool = False) -> None:
-        """Before an attempt.
+    def before_attempt(self, server: str, now: datetime, *, unlimited: bool = False) -> None:
+        """Claim an attempt.
 
         Parameters
         ----------
-        first
-            It comes first, however many others are being tried.
+        unlimited
+            The number of half-open attempts at other servers does not matter.
 
         Raises
         ------
         RetryLater
-            It is not to be made now.
+            The circuit is open, or too many half-open attempts are being made.
         """
         if not self._file.exists():
             return
         moment = now.timestamp()
-        with self._state() as state:
-            suspect = state.get(name)
-            if suspect is None:
+        with self._circuits() as circuits:
+            circuit = circuits.get(server)
+            if circuit is None:
                 return
-            trials = sum(other.trying and other.holds(moment) for key, other in state.items() if key != name)
-            if suspect.holds(moment) or (trials >= self._most_trials and not first):
+            half_open = sum(other.trying and other.is_open(moment) for name, other in circuits.items() if name != server)
+            if circuit.is_open(moment) or (half_open >= self._max_half_open and not unlimited):
                 raise RetryLater(
-                    f"{name} did not answer other deliveries, so this one was not tried", "look at its log and the network"
+                    f"{server} did not answer other deliveries, so this one was not tried", "look at its log and the network"
                 )
-            state[name] = replace(suspect, until=moment + TRIAL_S, trying=True)
+            circuits[server] = replace(circuit, until=moment + HALF_OPEN_LIMIT_S, trying=True)
 
-    def end(self, name: str, now: datetime, *, hung: bool) -> None:
-        """After an attempt; `hung`: it got no answer, and took long to see that."""
+    def after_attempt(self, server: str, now: datetime, *, hung: bool) -> None:
+        """Record an attempt; `hung`: there was no answer, and it took at least `SLOW_S` to see that."""
         if not hung and not self._file.exists():
             return
         moment = now.timestamp()
-        with self._state() as state:
-            before = state.pop(name, None)
+        with self._circuits() as circuits:
+            before = circuits.pop(server, None)
             if hung:
                 since = moment if before is None else min(before.since, moment)
-                pause = min(max(SHORTEST_PAUSE_S, moment - since), LONGEST_PAUSE_S)
-                state[name] = Suspect(since, moment + pause)
+                pause = min(max(MIN_OPEN_S, moment - since), MAX_OPEN_S)
+                circuits[server] = Circuit(since, moment + pause)
 
     @contextmanager
-    def _state(self) -> Iterator[dict[str, Suspect]]:
-        """The file's content, to be changed; where the disk does not let us, everything is tried as if there were no suspects."""
+    def _circuits(self) -> Iterator[dict[str, Circuit]]:
+        """The content of the file, to be changed. Where the file cannot be opened, every circuit counts as closed."""
         try:
             file = self._file.open("a+b", buffering=0)
         except OSError as error:
-            log.warning("servers that do not answer cannot be written down", why=error.strerror)
+            log.warning("circuit_breaker_file_unusable", file=str(self._file), why=error.strerror)
             yield {}
             return
         with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
             text = file.read()
-            state = _read(text)
+            circuits = _read(text)
             try:
-                yield state
+                yield circuits
             finally:
-                new = json.dumps({name: asdict(one) for name, one in state.items()}).encode()
+                new = json.dumps({name: asdict(one) for name, one in circuits.items()}).encode()
                 if new != text:
-                    with suppress(OSError):  # a full disk: what is torn counts as empty
+                    with suppress(OSError):  # a full disk: a torn file counts as empty
                         file.truncate(0)
                         file.write(new)
 
 
-def _read(text: bytes) -> dict[str, Suspect]:
+def _read(text: bytes) -> dict[str, Circuit]:
     try:
-        return {name: Suspect(**one) for name, one in json.loads(text).items()}
+        return {name: Circuit(**one) for name, one in json.loads(text).items()}
     except (ValueError, TypeError, AttributeError):
-        return {}  # new, or torn
+        return {}  # a new or torn file

@@ -1,36 +1,44 @@
-"""A case of the ledger as its readers get it."""
+"""From a case of the ledger to what its readers get: `ReportedCase`, its pages, and the last `result.json` when it ends."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
 
-from corewatch.casefolder import CaseFolder
+import structlog
+
+from config.delivery import DeliverSettings
 from corewatch.destinations import FOLDER
-from corewatch.errors import OperatorNeeded
-from corewatch.states import WITHOUT_RESULT, CaseState, DeliveryState, Stage
+from corewatch.errors import OperatorNeeded, RetryLater
+from corewatch.states import ENDS, WITHOUT_RESULT, CaseState, DeliveryState, Stage
 from ledger.cases import Case, HistoryLine
 from ledger.deliveries import Delivery
 from outputs.case import ReportedCase
+from worker.context import WorkerContext
+from worker.delivery.destinations import naming_of
 from worker.stages.case_files import Found, Prepared, result_of
+from worker.stages.render import render, write_result
+
+log = structlog.get_logger()
+
+SUPERSEDED: Final = "a later revision took this result's place"
+"""Why a delivery of an earlier revision is skipped."""
 
 _WITH_FINDING = frozenset({CaseState.DETECTED, CaseState.DELIVERING, CaseState.DELIVERED})
 
 
-def reported_case(case: Case, history: list[HistoryLine], deliveries: list[Delivery], folder: CaseFolder) -> ReportedCase:
-    """Put together what the ledger and the case folder know.
-
-    Parameters
-    ----------
-    case, history, deliveries
-        The case's rows.
-    folder
-        Its folder; files of stages that were not reached are absent.
+def report_case(context: WorkerContext, case: Case) -> ReportedCase:
+    """The case for pages, DICOM objects and mails, from the ledger and the files in its folder.
 
     Raises
     ------
     OperatorNeeded
-        What the stages left there is damaged or gone. A case that has ended without a result is told of all the same.
+        The files of a stage are damaged or lost. A case that ended without a result is reported without them.
     """
+    history, deliveries = context.ledger.cases.history(case.case_id), context.ledger.deliveries.of(case.case_id)
+    alert, folder = context.ledger.alerts.get(case.case_id), context.folder(case.case_id)
     try:
         prepared = Prepared.read(folder) if folder.prepared.exists() else None
         found = Found.read(folder) if case.state not in WITHOUT_RESULT or case.reason is None else None
@@ -65,8 +73,19 @@ def reported_case(case: Case, history: list[HistoryLine], deliveries: list[Deliv
         source_images=None if prepared is None else prepared.source_images,
         extra_recipients=case.email,
         study_uid=case.study_uid,
+        superseded_report=_superseded_report(context, case),
+        acknowledged=alert is not None and alert.acknowledged_at is not None,
         ended_at=_ended_at(case, history) if case.state in WITHOUT_RESULT else None,
     )
+
+
+def _superseded_report(context: WorkerContext, case: Case) -> Path | None:
+    """The structured report of the latest earlier revision that has one."""
+    if case.revision == 1 or case.series_uid is None:
+        return None
+    earlier = [other for other in context.ledger.cases.find(series_uid=case.series_uid) if other.revision < case.revision]
+    reports = (context.folder(other.case_id).report for other in sorted(earlier, key=lambda other: -other.revision))
+    return next((path for path in reports if path.is_file()), None)
 
 
 def _damaged(case: Case, what: str) -> OperatorNeeded:
@@ -100,3 +119,44 @@ def _alert_seconds(case: Case, deliveries: list[Delivery]) -> float | None:
     """From the last image to the first person: a result that is in the folder alone has reached nobody."""
     ends = [d.sent_at for d in _sent(deliveries) if d.destination != FOLDER and d.sent_at is not None]
     return None if not ends else max(0.0, (min(ends) - case.last_stored_at).total_seconds())
+
+
+def ensure_rendered(context: WorkerContext, case: Case) -> ReportedCase:
+    """The case with its pages. A case that ended without a finding has none until its first notice: they are made here."""
+    reported = report_case(context, case)
+    if case.state in ENDS and not reported.folder.result.exists():
+        return render(reported, naming_of(context.settings))
+    return reported
+
+
+def retry_delay(settings: DeliverSettings, tried: timedelta) -> timedelta:
+    """Wait before the next attempt of a delivery that has been retried for `tried`: as long again, within the bounds."""
+    return timedelta(seconds=min(max(settings.backoff_s, tried.total_seconds()), settings.backoff_max_s))
+
+
+def finish_delivery(context: WorkerContext, case_id: str, destination: str, state: DeliveryState, detail: str) -> None:
+    """End a delivery as `sent`, `skipped` or `refused`; the last delivery of a case ends the case."""
+    ended = context.ledger.deliveries.end(case_id, destination, state, detail=detail, notices=context.settings.deliver.notices)
+    if ended:
+        write_last_result(context, case_id)
+
+
+def write_last_result(context: WorkerContext, case_id: str) -> None:
+    """Write `result.json` of a case that has ended, with its final state and times, to its folder and to the results folder."""
+    case = context.ledger.cases.get(case_id)
+    if case is None:
+        return
+    reported = report_case(context, case)
+    files = {p.stem.split(".")[0]: p.name for p in reported.folder.path.glob("*.nii.gz")}
+    files |= {"summary": reported.folder.summary.name, "result": reported.folder.result.name}
+    if reported.folder.dicom.is_dir():
+        files["dicom"] = reported.folder.dicom.name
+    reported = replace(reported, result=replace(reported.result, files=files))
+    write_result(reported.result, reported.folder)
+    folder = context.destinations.get(FOLDER)
+    if folder is None or folder.skip_reason(reported) is not None:
+        return
+    try:
+        folder.deliver(reported)
+    except RetryLater as error:  # the result is in the results folder; only its final state and times are not
+        log.warning("last_result_not_in_results_folder", why=str(error))

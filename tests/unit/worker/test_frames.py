@@ -32,7 +32,7 @@ from ledger.store import Ledger
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered
 from worker.context import WorkerContext, holder_is_gone, holder_name
-from worker.delivery.running import run_delivery
+from worker.delivery.sending import run_delivery
 from worker.models.detectors import Detectors
 from worker.stages.attempts import Facts, run_stage
 from worker.stages.case_files import Found, Prepared
