@@ -2,9 +2,9 @@
 
 An attempt at a server that is switched off behind a firewall, or that accepts the connection and then stays silent, lasts as long
 as its timeout. After one such attempt the circuit of the server is open: no delivery is attempted for a while. Then it is half
-open: one delivery is attempted, and its outcome closes or reopens the circuit. Of the worker's processes all but one may make half-open
-attempts at once, so that one stays free; mail has no such limit, since it alerts people. The processes of one host share the state
-in a file of the data folder. Nothing else depends on that file.
+open: one delivery is attempted, and its outcome closes or reopens the circuit. Of the worker's processes all but one may make
+half-open attempts at once, so that one stays free; mail has no such limit, since it alerts people. The processes of one host
+share the state in a file of the data folder. Nothing else depends on that file.
 """
 
 from __future__ import annotations
