@@ -20,6 +20,7 @@ from typing import Final
 from conversion.elements import looks_like_dicom
 from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
+from corewatch.units import MIB
 
 _MEDIA_DIRECTORY: Final = b"1.2.840.10008.1.3.10"
 """Media Storage Directory Storage (PS3.10 8.6): a DICOMDIR, whatever its name."""
@@ -56,7 +57,7 @@ class ArchiveLimits:
     files: int = 50_000
     total_bytes: int = 16 << 30
     ratio: float = 200.0
-    ratio_free_bytes: int = 64 << 20
+    ratio_free_bytes: int = 64 * MIB
 
 
 ARCHIVE_LIMITS: Final = ArchiveLimits()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-MIB: Final = 1024**2
+from corewatch.units import MIB
 
 NEARLY: Final = 16 * MIB
 """The listener asks for room for the next part of an image, at most half of this: free space comes to rest just above the reserve,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -10,16 +9,13 @@ from pathlib import Path
 
 import structlog
 
+from corewatch.units import GIB
+from foundation.disk import FreeBytes, free_bytes
+
 log = structlog.get_logger()
 
-GIB = 1024**3
 SAY_AGAIN_S = 600.0
 """A shortage that comes back sooner is not logged again: around the limit one image finds room and the next does not."""
-
-
-def free_bytes(folder: Path) -> int:
-    """Bytes that are free for us on the file system of `folder`."""
-    return shutil.disk_usage(folder).free
 
 
 class DiskGuard:
@@ -29,7 +25,7 @@ class DiskGuard:
         self,
         folder: Path,
         reserve_gib: float,
-        free: Callable[[Path], int] = free_bytes,
+        free: FreeBytes = free_bytes,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = folder

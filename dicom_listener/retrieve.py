@@ -21,6 +21,7 @@ from corewatch.arrival import ArrivalOutcome
 from corewatch.clock import utc_now
 from corewatch.dicom_uids import CT_SOP_CLASSES
 from corewatch.errors import OperatorNeeded, RetryLater
+from corewatch.units import MIB
 from dicom_listener.contexts import DECODABLE
 from dicom_listener.disk_guard import DiskGuard
 from dicom_listener.part10 import StoreRequest
@@ -31,7 +32,6 @@ from foundation.dicom_client.association import PeerAddress, associated
 from foundation.durable import make_folders
 
 _MOVE, _GET = StudyRootQueryRetrieveInformationModelMove, StudyRootQueryRetrieveInformationModelGet
-_MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def get_series(peer: PeerAddress, series: FoundSeries, settings: Settings, progr
     """
     listener, received = settings.listener, settings.received_dir
     make_folders(received)
-    spool = SpoolTarget(received, DiskGuard(received, listener.reserve_gib), utc_now, listener.max_instance_mib * _MIB)
+    spool = SpoolTarget(received, DiskGuard(received, listener.reserve_gib), utc_now, listener.max_instance_mib * MIB)
     session = StorageSession(spool, Sender(peer.called_ae, peer.host))
     classes = sorted(CT_SOP_CLASSES)
     # one transfer syntax in each context: the PACS can send every image as it has it

@@ -14,6 +14,7 @@ import structlog
 from config.settings import Settings
 from corewatch.clock import Clock, utc_now
 from corewatch.errors import ConfigurationError
+from corewatch.units import MIB
 from dicom_listener.association import NEGOTIATION_TIMEOUT_S, Association, ListenerProfile
 from dicom_listener.commitment_scp import StorageCommitment
 from dicom_listener.connection import Connection
@@ -24,11 +25,11 @@ from dicom_listener.policy import AssociationPolicy, Rejection
 from dicom_listener.port import bind
 from dicom_listener.services import Service, Verification
 from dicom_listener.storage_scp import SpoolTarget, Storage
-from dicom_listener.throttle import LogThrottle, TokenBucket
 from dicom_listener.tls import ServerTls
 from foundation.addresses import RememberedNames, Resolver
 from foundation.durable import make_folders
 from foundation.stopping import StopRequest
+from foundation.throttle import LogThrottle, TokenBucket
 from ledger.commitment_inbox import CommitmentInbox
 
 log = structlog.get_logger()
@@ -48,8 +49,6 @@ MOST_WAITING_OF_HOST = 24
 
 DEAF_AFTER_S = 10.0
 """The accepting thread that has not come round for so long hangs; it does several times a second."""
-
-MIB = 2**20
 
 
 class StorageListener:
@@ -267,12 +266,12 @@ class StorageListener:
         if self._paced is None:
             return
         with self._lock:
-            seconds = self._paced.wait_s(host, time.monotonic())
+            seconds = self._paced.reserve(host, time.monotonic())
         self._stopping.wait(seconds)
 
     def _say(self, event: str, reason: str, host: str, **details: Any) -> None:
         with self._lock:
-            held_back = self._log_throttle.says(time.monotonic(), event, reason, host)
+            held_back = self._log_throttle.held_back(time.monotonic(), event, reason, host)
         if held_back is not None:
             log.warning(event, reason=reason, peer_host=host, not_logged_before=held_back, **details)
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from pydicom import uid
 
 from corewatch.arrival import ArrivalOutcome
+from corewatch.units import MIB
 from dicom_listener.dimse import Command, CommandField, Value
 from dicom_listener.negotiation import Context, Offer
 
@@ -109,7 +110,7 @@ class Service(Protocol):
 class BufferedRequest:
     """A data set that is small enough to be held in memory: collects it and asks `answer`, which gets the request and the bytes."""
 
-    def __init__(self, request: DimseRequest, answer: Callable[[DimseRequest, bytes], Response], longest: int = 16 * 2**20) -> None:
+    def __init__(self, request: DimseRequest, answer: Callable[[DimseRequest, bytes], Response], longest: int = 16 * MIB) -> None:
         self._request = request
         self._answer = answer
         self._longest = longest

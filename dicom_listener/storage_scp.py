@@ -11,6 +11,7 @@ import structlog
 
 from corewatch.arrival import ArrivalOutcome, ArrivalSource
 from corewatch.clock import Clock
+from corewatch.units import MIB
 from dicom_listener.contexts import storage_offers
 from dicom_listener.dimse import CommandField, Tag
 from dicom_listener.disk_guard import DiskGuard
@@ -22,7 +23,7 @@ from ledger.spool import ArrivalWriter, IncomingInstance
 
 log = structlog.get_logger()
 
-LOOK_EVERY = 8 * 2**20
+LOOK_EVERY = 8 * MIB
 """Bytes of one image between two looks at the free disk."""
 
 Pacer = Callable[[str], None]

@@ -21,10 +21,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from foundation.throttle import TokenBucket
 from ledger.store import Ledger
 from outputs.links import PATH, Holder, Links
 from portal.pages import Pages
-from portal.rates import RateLimit
 
 log = structlog.get_logger()
 
@@ -67,7 +67,7 @@ class Portal:
     ) -> None:
         self._ledger, self._links, self._good_for, self._clock_s = ledger, links, good_for, clock_s
         self._pages = Pages(alert_ml)
-        self._rates = RateLimit(burst=30, per_second=0.5)
+        self._rates = TokenBucket(per_s=0.5, burst=30, max_peers=10_000)
 
     def application(self) -> Starlette:
         """The ASGI application."""
@@ -143,7 +143,7 @@ class Portal:
         )
 
     def _allowed(self, request: Request) -> bool:
-        return self._rates.allows(request.client.host if request.client else "", self._clock_s())
+        return self._rates.take(request.client.host if request.client else "", self._clock_s())
 
     def _too_many(self) -> Response:
         answer = self._html(_Answer(self._pages.message("Too many requests. Please wait a minute."), 429))

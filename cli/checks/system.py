@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterable
@@ -15,6 +14,8 @@ from typing import Final
 
 from cli.checks.report import Check
 from config.settings import Settings
+from corewatch.units import GIB
+from foundation.disk import free_bytes
 
 IMPORT_NAMES: Final = (
     "cli",
@@ -38,7 +39,6 @@ RELEASED: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 MIN_INOTIFY_WATCHES: Final = 8192
 MIN_INOTIFY_INSTANCES: Final = 16
-_GIB: Final = 1024**3
 _INOTIFY: Final = Path("/proc/sys/fs/inotify")
 _TIME_ERROR: Final = 5  # adjtimex(2): the clock is not synchronised
 _TIMEX_BYTES: Final = 512  # struct timex has 208 on 64-bit Linux
@@ -59,7 +59,7 @@ def data_folder(settings: Settings) -> Check:
 
 def free_space(settings: Settings) -> Check:
     """Free disk is above the listener's reserve and the retention threshold."""
-    free = shutil.disk_usage(existing_parent(settings.data_dir)).free / _GIB
+    free = free_bytes(existing_parent(settings.data_dir)) / GIB
     reserve, wanted = settings.listener.reserve_gib, settings.retention.free_gib
     if free <= reserve:
         return Check.error(

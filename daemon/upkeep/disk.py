@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 
 import structlog
 
 from config.settings import Settings
 from corewatch.shortage import Shortage
+from corewatch.units import GIB
+from foundation.disk import FreeBytes, free_bytes
 
 log = structlog.get_logger()
 
 LOOK_EVERY_S: Final = 10.0
 MAIL_RETRY_S: Final = 60.0
 """Pause after the mail server took no mail."""
-GIB: Final = 1024**3
 
 MailOperators = Callable[[str], bool]
 """Mails a problem to the operators; returns whether the mail was sent."""
-
-
-def free_bytes(folder: Path) -> int:
-    """Bytes that are free for us on the file system of `folder`."""
-    return shutil.disk_usage(folder).free
 
 
 class DiskWatch:
@@ -37,7 +31,7 @@ class DiskWatch:
         self,
         settings: Settings,
         mail_operators: MailOperators | None = None,
-        free: Callable[[Path], int] = free_bytes,
+        free: FreeBytes = free_bytes,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = settings.received_dir

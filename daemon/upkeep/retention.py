@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
@@ -19,13 +19,14 @@ import structlog
 
 from config.settings import RetentionSettings, Settings
 from corewatch.states import ENDS, CaseState
+from corewatch.units import GIB
+from foundation.disk import FreeBytes, free_bytes
 from foundation.durable import sync_folder
 from ledger.cases import Case
 from ledger.store import Ledger
 
 log = structlog.get_logger()
 
-GIB = 1024**3
 
 SPARE = frozenset({CaseState.DELIVERED, CaseState.SUPERSEDED, CaseState.NOT_ANALYSED})
 """States whose cases may go before their days are over."""
@@ -114,15 +115,15 @@ class Retention:
 
     Parameters
     ----------
-    free_bytes
+    free
         Free space of the data folder's disk.
     """
 
-    def __init__(self, ledger: Ledger, settings: Settings, free_bytes: Callable[[Path], int] | None = None) -> None:
+    def __init__(self, ledger: Ledger, settings: Settings, free: FreeBytes = free_bytes) -> None:
         self._ledger = ledger
         self._settings = settings.retention
         self._data, self._received, self._cases = settings.data_dir, settings.received_dir, settings.cases_dir
-        self._free_bytes = free_bytes or (lambda path: shutil.disk_usage(path).free)
+        self._free_bytes = free
         self._said_full = False
         self._arrivals_of: dict[str, frozenset[str]] = {}  # of ended cases, which change no more
 

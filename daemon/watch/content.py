@@ -23,6 +23,7 @@ from conversion.elements import FewReads, deflated_from
 from conversion.nifti import check_aligned
 from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
+from corewatch.units import MIB
 from daemon.watch.scan import DropLimits
 
 HEAD_BYTES = 132
@@ -80,7 +81,7 @@ def size_problem(name: str, size: int, limits: DropLimits) -> str | None:
     largest = limits.aligned_bytes if is_aligned else limits.instance_bytes
     if size <= largest:
         return None
-    return f"The file is too large: it has {size / 1024**2:,.0f} MB, and {largest / 1024**2:,.0f} MB are allowed."
+    return f"The file is too large: it has {size / MIB:,.0f} MB, and {largest / MIB:,.0f} MB are allowed."
 
 
 def not_dicom_reason(name: str, head: bytes) -> str:

@@ -8,9 +8,10 @@ from io import BytesIO
 from pydicom import dcmread
 
 from conversion.elements import deflated_from
+from corewatch.units import MIB
 
 INDEX_NAME = "DICOMDIR"
-MAX_INDEX_BYTES = 64 * 1024**2
+MAX_INDEX_BYTES = 64 * MIB
 """A study of ten thousand instances has an index of 5 MB."""
 
 _RECORDS = 0x00041220

@@ -19,6 +19,7 @@ from config.intake import WatchedFolder
 from config.settings import Settings
 from corewatch.arrival import ArrivalSource
 from corewatch.clock import Clock
+from corewatch.units import GIB
 from daemon.watch.content import LeftOut
 from daemon.watch.ingest import IngestRules, IngestSummary, ingest
 from daemon.watch.members import PERMISSIONS_REMEDY, DropChanged, DropIncomplete, DropRejected, unpacked_bytes
@@ -26,7 +27,8 @@ from daemon.watch.recipients import allowed_domains, is_recipients
 from daemon.watch.rejection import RejectedDrop, drop_id, occurrence_of
 from daemon.watch.scan import PROCESSED, REJECTED, Drop, DropLimits, scan
 from daemon.watch.settling import DropGroup, Observation, StabilityTracker, group_settled
-from daemon.watch.share_errors import ShareErrors, free_bytes
+from daemon.watch.share_errors import ShareErrors
+from foundation.disk import FreeBytes, free_bytes
 from foundation.durable import create_durably, make_folders
 from ledger.spool import ArrivalWriter
 
@@ -65,13 +67,13 @@ class Inbox:
         settings: Settings,
         on_rejected: Callable[[RejectedDrop], None],
         clock: Clock,
-        free: Callable[[Path], int] = free_bytes,
+        free: FreeBytes = free_bytes,
     ) -> None:
         self._folder = folder
         self._settle_s, self._incomplete_s = settings.watch.settle_s, settings.watch.incomplete_s
         self._rules = IngestRules(DropLimits.from_settings(settings.watch), allowed_domains(settings))
         self._received_dir = settings.received_dir
-        self._reserve = int(settings.listener.reserve_gib * 1024**3)
+        self._reserve = int(settings.listener.reserve_gib * GIB)
         self._on_rejected = on_rejected
         self._clock = clock
         self._free = free

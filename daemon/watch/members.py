@@ -13,6 +13,7 @@ from typing import IO
 
 from conversion.media import DAMAGED, ZIP_ERRORS, ArchiveLimits, check_entries, is_link
 from corewatch.errors import CorewatchError, NotAnalysed, RetryLater
+from corewatch.units import GIB
 from daemon.watch.content import HEAD_BYTES, LeftOut
 from daemon.watch.dicomdir import is_index
 from daemon.watch.recipients import is_recipients
@@ -171,7 +172,7 @@ def zip_members(entry: DropEntry, limits: DropLimits = DEFAULT_LIMITS) -> Iterat
         It looks damaged because somebody is writing it again.
     """
     if entry.size > limits.archive.total_bytes:
-        raise DropRejected(f"The zip is too large: {limits.archive.total_bytes / 1024**3:g} GiB are allowed (watch.max_zip_gib).")
+        raise DropRejected(f"The zip is too large: {limits.archive.total_bytes / GIB:g} GiB are allowed (watch.max_zip_gib).")
     with open_entry(entry) as stream:
         if not has_end(stream):
             raise DropIncomplete(UNFINISHED_ZIP)

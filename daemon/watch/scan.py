@@ -15,6 +15,7 @@ from pathlib import Path
 
 from config.intake import WatchSettings
 from conversion.media import ArchiveLimits
+from corewatch.units import GIB, MIB
 
 PROCESSED = "processed"
 REJECTED = "rejected"
@@ -22,7 +23,6 @@ PARTIAL_SUFFIXES = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownl
 """Suffixes that copying programs use until a file is complete (WinSCP, rsync, browsers, editors)."""
 MAX_LISTED = 1_000_000
 """Entries read of one folder: a listing must not use up the memory."""
-MIB = 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class DropLimits:
             depth=watch.max_depth,
             archive=ArchiveLimits(
                 files=watch.max_files,
-                total_bytes=int(watch.max_zip_gib * 1024 * MIB),
+                total_bytes=int(watch.max_zip_gib * GIB),
                 ratio=watch.max_zip_ratio,
             ),
         )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import structlog
 
 log = structlog.get_logger()
@@ -33,8 +30,3 @@ class ShareErrors:
         for event in self._known - self._seen:
             log.info("share_error_over", folder=self._folder, error=event)
         self._known = frozenset(self._seen)
-
-
-def free_bytes(folder: Path) -> int:
-    """Free bytes of the file system of `folder`."""
-    return shutil.disk_usage(folder).free

@@ -14,9 +14,10 @@ import requests
 from requests.auth import HTTPBasicAuth
 
 from corewatch.errors import NoAnswer, OperatorNeeded, RetryLater
+from corewatch.units import MIB
 from foundation.dicom_client.storage import StoreOutcome, StoreResult, classify_status, file_identity
 
-MOST_BYTES: Final = 64 * 2**20
+MOST_BYTES: Final = 64 * MIB
 """Objects of one request together, unless one alone is larger; web servers limit what they take at once."""
 
 _JSON: Final = "application/dicom+json"

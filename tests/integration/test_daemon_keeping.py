@@ -17,10 +17,11 @@ from corewatch.errors import RetryLater
 from corewatch.messages import Work
 from corewatch.states import CaseState, DeliveryState, Stage
 from corewatch.storage_commitment import InstanceReference
+from corewatch.units import GIB
 from daemon.intake.assembler import SINGLES_AFTER, Assembler
 from daemon.upkeep.dispatcher import Dispatcher
 from daemon.upkeep.reconciler import Reconciler
-from daemon.upkeep.retention import GIB, Retention
+from daemon.upkeep.retention import Retention
 from daemon.watch.rejection import RejectedDrop, RejectionRecorder
 from ledger.cases import Case
 from ledger.database import QUEUE_LEASE_S

@@ -12,8 +12,8 @@ import dicom_listener.policy
 import dicom_listener.server
 from config.intake import Peer
 from dicom_listener.server import StorageListener
-from dicom_listener.throttle import TokenBucket
 from foundation.stopping import StopRequest
+from foundation.throttle import TokenBucket
 from tests.support.listener import associate, captured_logs, listener_settings, running, send
 from tests.support.net import wait_for
 
@@ -100,8 +100,8 @@ def test_a_fast_sender_is_slowed_not_refused(tmp_path: Path, monkeypatch: pytest
         waited.append((peer, seconds))
         return min(seconds, 0.001)
 
-    real = TokenBucket.wait_s
-    monkeypatch.setattr(TokenBucket, "wait_s", wait)
+    real = TokenBucket.reserve
+    monkeypatch.setattr(TokenBucket, "reserve", wait)
     with running(listener_settings(tmp_path, max_instances_per_s_per_peer=2)) as listener:
         association = associate(listener.port)
         assert send(association, 1, 2, 3, 4) == [0, 0, 0, 0]

@@ -23,7 +23,6 @@ from corewatch.states import CaseState, DeliveryState
 from ledger.alerts import EscalationState
 from ledger.store import Ledger
 from outputs.links import Links
-from portal.rates import RateLimit
 from tests.support.ledger import queued
 from tests.support.net import answers, free_port, wait_for
 from tests.support.programs import COMMAND
@@ -208,12 +207,3 @@ def test_one_address_cannot_ask_without_end(portal: Running) -> None:
     assert seen == {404, 429}
     assert requests.get(f"{portal.url}/a/x", headers={"X-Forwarded-For": "203.0.113.10"}, timeout=10).status_code == 404
     assert requests.get(f"{portal.url}/healthz", timeout=10).text == "OK"
-
-
-def test_the_bucket_fills_again() -> None:
-    limit = RateLimit(burst=3, per_second=0.5)
-    assert [limit.allows("a", 0.0) for _ in range(4)] == [True, True, True, False]
-    assert not limit.allows("a", 1.0)
-    assert limit.allows("a", 3.0)
-    assert limit.allows("b", 3.0)
-    assert not limit.allows("a", 2.0), "a clock that goes back fills nothing"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import numpy as np
 
+from corewatch.units import GIB, MIB
 from worker.models.core_map import core_map
 from worker.models.detector import Head, Network, Reading
 from worker.models.hemispheres import HEMISPHERE_SHAPE, split
@@ -76,7 +77,7 @@ def _leave_gpus_alone() -> None:
 class DeepSymNetNetwork:
     """`Network` around `DeepSymNet`."""
 
-    BATCH_BYTES: Final = {"cpu": 256 * 1024**2, "gpu": 2 * 1024**3}
+    BATCH_BYTES: Final = {"cpu": 256 * MIB, "gpu": 2 * GIB}
     """What a batch may take for its activations. A processor wins nothing by more than one head at a time (docs/models.md)."""
 
     def __init__(self, network: DeepSymNet, device: Device = "cpu") -> None:

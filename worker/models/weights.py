@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corewatch.errors import ConfigurationError
+from corewatch.units import MIB
 
 NORM_EPSILON: Final = 1e-3
 """Keras' default epsilon of batch normalisation, which the published network uses."""
@@ -24,7 +25,7 @@ NORM_EPSILON: Final = 1e-3
 FINAL_NORM: Final = "sync_batch_normalization_9"
 """Name of the normalisation before the global average."""
 
-MAX_FILE_BYTES: Final = 64 * 1024**2
+MAX_FILE_BYTES: Final = 64 * MIB
 MAX_FILTERS: Final = 64
 MAX_UNITS: Final = 256
 _MAX_OBJECTS: Final = 1000

@@ -84,7 +84,7 @@ class TestFolders:
     def test_free_space_against_reserve_and_retention(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_gib: int, expected: Level
     ) -> None:
-        monkeypatch.setattr("cli.checks.system.shutil.disk_usage", lambda _: Usage(0, 0, free_gib * 1024**3))
+        monkeypatch.setattr("foundation.disk.shutil.disk_usage", lambda _: Usage(0, 0, free_gib * 1024**3))
         assert level(system.free_space(settings_in(tmp_path))) is expected
 
     def test_every_watched_folder_is_looked_at(self, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from corewatch.completeness import Complete, Transfer, TransferSummary, Wait, de
 from corewatch.instance import Instance
 from corewatch.letters import LetterKind, LetterState, Next, Receipt, what_next
 from corewatch.mail_throttle import HOUR, MailLimits, SendMode, SentMail, ThrottleDecision, is_urgent, throttle
-from corewatch.shortage import MIB, Shortage, enough_from, short_below
+from corewatch.shortage import Shortage, enough_from, short_below
 from corewatch.storage_commitment import (
     FAILURE_REASONS,
     MAXIMUM_ROUNDS,
@@ -22,6 +22,7 @@ from corewatch.storage_commitment import (
     describe_failure,
     next_commitment_step,
 )
+from corewatch.units import MIB
 from tests.support.instances import ENHANCED_CT, one, stack
 
 T0 = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from config.settings import Settings
 from corewatch.clock import utc_now
-from corewatch.shortage import CALM_S, MIB, NEARLY, Shortage, enough_from, short_below
-from daemon.upkeep.disk import GIB, MAIL_RETRY_S, DiskWatch
+from corewatch.shortage import CALM_S, NEARLY, Shortage, enough_from, short_below
+from corewatch.units import GIB, MIB
+from daemon.upkeep.disk import MAIL_RETRY_S, DiskWatch
 
 RESERVE = 2 * GIB
 LITTLE, BETWEEN, ENOUGH = short_below(RESERVE) - 1, short_below(RESERVE), enough_from(RESERVE)

@@ -12,10 +12,11 @@ from pydicom import dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from corewatch.arrival import ArrivalOutcome, Closing
+from corewatch.units import GIB
 from dicom_listener import disk_guard as disk_module
 from dicom_listener import storage_scp as storage_module
 from dicom_listener.dimse import Command, Tag
-from dicom_listener.disk_guard import GIB, SAY_AGAIN_S, DiskGuard
+from dicom_listener.disk_guard import SAY_AGAIN_S, DiskGuard
 from dicom_listener.negotiation import Context
 from dicom_listener.part10 import HEAD_BYTES
 from dicom_listener.services import DimseRequest, Sender
