@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# a virtual environment knows its own place: one that came with a copied or moved folder would run the code of the old place
+# a virtual environment holds absolute paths: one in a copied or moved folder would run the code of the old place
 MOVED := $(if $(wildcard $(BIN)/corewatch),$(if $(shell grep -F '$(CURDIR)/$(BIN)/python' $(BIN)/corewatch),,moved))
 
 .PHONY: help setup demo test check lock clean moved
@@ -22,7 +22,7 @@ setup: .venv/ready
 	@touch .venv/ready
 
 moved:
-	@echo "the environment in .venv is not of this folder: it is made anew"
+	@echo "the environment in .venv belongs to another folder: making it again"
 
 demo: setup
 	@$(BIN)/corewatch demo
@@ -37,7 +37,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# renew the locked requirements (needs uv): what is tested, and, in the same versions, what the images hold
+# update the locked requirements (needs uv): those of the tests, and the same versions for the images
 LOCK := uv pip compile pyproject.toml --extra postgres --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-header -q
 lock:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Says in one line what is missing before `make setup` would fail in the middle.
+# Checks in advance what `make setup` needs, and names in one line what is missing.
 python=$1
 command -v "$python" >/dev/null 2>&1 || { echo "corewatch needs $python; on Debian: apt-get install python3 python3-venv" >&2; exit 1; }
 "$python" - <<'PY' || exit 1

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the real servers and DICOM tools that the tests use. As root on Debian it installs what is missing; elsewhere it says what
+# Installs the real servers and DICOM tools that the tests use. As root on Debian it installs what is missing; otherwise it lists what
 # is missing, and the tests that need it skip (or fail, when COREWATCH_TESTS_REQUIRE_SERVERS=1).
 set -u
 

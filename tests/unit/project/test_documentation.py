@@ -25,7 +25,7 @@ FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.na
 
 
 def quoted(page: Path) -> list[str]:
-    """What stands in backticks within the lines."""
+    """Words in backticks, outside of code blocks."""
     return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL))
 
 
@@ -81,6 +81,30 @@ def test_commands_that_are_named_exist(page: Path) -> None:
     assert named <= commands
 
 
-def test_every_reason_stands_in_the_table_with_its_sentence_and_its_remedy() -> None:
+def glossary() -> list[tuple[str, str, str]]:
+    """Word, file and name of each row of the glossary; the name is empty where a row names a file alone."""
+    rows = re.findall(
+        r"^\| ([^|]+) \|.*\| `([^`]+)`(?:: `(\w+)`)? \|$", (ROOT / "docs" / "glossary.md").read_text(), flags=re.MULTILINE
+    )
+    return [(word.strip(), file, name) for word, file, name in rows]
+
+
+def test_every_row_of_the_glossary_names_its_code() -> None:
+    rows = re.findall(r"^\| .*", (ROOT / "docs" / "glossary.md").read_text(), flags=re.MULTILINE)
+    heads = [row for row in rows if row.startswith("| word ")]
+    assert len(glossary()) == len(rows) - len(heads)
+    words = [word for word, _, _ in glossary()]
+    assert len(words) == len(set(words))
+
+
+@pytest.mark.parametrize(("word", "file", "name"), glossary(), ids=[word for word, _, _ in glossary()])
+def test_words_of_the_glossary_are_in_the_code(word: str, file: str, name: str) -> None:
+    assert (ROOT / file).exists(), word
+    if name:
+        defined = rf"^\s*(?:(?:class|def) {name}\b|{name}\b.*=)"
+        assert re.search(defined, (ROOT / file).read_text(), flags=re.MULTILINE), f"{file} defines no {name}"
+
+
+def test_every_reason_is_in_the_table_with_its_sentence_and_its_remedy() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", (ROOT / "docs" / "operation.md").read_text(), flags=re.MULTILINE))
     assert rows == {str(reason): f"{reason.sentence} | {reason.remedy}" for reason in Reason}
