@@ -110,14 +110,22 @@ class DeliveryState(StrEnum):
 
 _D = DeliveryState
 DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
-    _D.PENDING: frozenset({_D.SENDING, _D.SKIPPED, _D.REFUSED}),
+    _D.PENDING: frozenset({_D.SENDING, _D.SKIPPED, _D.PENDING}),
     _D.SENDING: frozenset({_D.SENT, _D.AWAITING, _D.PENDING, _D.REFUSED, _D.SKIPPED, _D.SENDING}),
     _D.AWAITING: frozenset({_D.PENDING}),
     _D.SENT: frozenset(),
     _D.REFUSED: frozenset({_D.PENDING, _D.SKIPPED}),
     _D.SKIPPED: frozenset(),
 }
-"""SENDING -> SENDING: the worker died while sending and another one took over after the lease."""
+"""From each state, the states it may go to.
+
+PENDING -> PENDING: its message was lost and is posted again, or the case is planned again.
+SENDING -> SENDING: the worker died while sending and another one took over.
+REFUSED -> PENDING, SKIPPED: an operator retried the case, and it is planned again.
+"""
+
+DELIVERY_STARTS = frozenset({_D.PENDING, _D.SKIPPED})
+"""States in which a delivery is planned."""
 
 DELIVERY_ENDS = frozenset({_D.SENT, _D.REFUSED, _D.SKIPPED})
 
@@ -132,3 +140,9 @@ def check_delivery_transition(before: DeliveryState, after: DeliveryState) -> No
     """Raise `IllegalTransition` unless the table allows `before` -> `after`."""
     if after not in DELIVERY_TRANSITIONS[before]:
         raise IllegalTransition(f"a delivery cannot go from {before} to {after}")
+
+
+def check_delivery_start(state: DeliveryState) -> None:
+    """Raise `IllegalTransition` unless a delivery may be planned in this state."""
+    if state not in DELIVERY_STARTS:
+        raise IllegalTransition(f"a delivery cannot start as {state}")

@@ -17,7 +17,8 @@ from corewatch.destinations import escalation
 from corewatch.messages import Work
 from corewatch.states import CaseState, DeliveryState, Stage
 from ledger.database import Database, post, record
-from ledger.tables import alerts, cases, deliveries, escalations
+from ledger.delivery_states import insert_delivery
+from ledger.tables import alerts, cases, escalations
 
 
 class EscalationState(StrEnum):
@@ -128,17 +129,8 @@ class Alerts:
             if not connection.execute(update(escalations).where(mine, waiting).values(posted)).rowcount:
                 return False
             name = escalation(level)
-            connection.execute(
-                insert(deliveries).values(
-                    case_id=case_id,
-                    destination=name,
-                    state=DeliveryState.PENDING,
-                    planned_at=now,
-                    attempts=0,
-                    detail="",
-                    lease_until=now + self._database.queue_lease,
-                )
-            )
+            lease_until = now + self._database.queue_lease
+            insert_delivery(connection, case_id, name, DeliveryState.PENDING, planned_at=now, lease_until=lease_until)
             record(connection, now, "alert.escalated", case_id, level=level)
             post(connection, now, Work(Stage.DELIVER, case_id, name))
             return True

@@ -9,9 +9,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from corewatch.messages import Work
-from corewatch.states import DeliveryState, Stage, check_delivery_transition
+from corewatch.states import DeliveryState, Stage
 from corewatch.storage_commitment import CommitmentReport, CommitmentRequest
 from ledger.database import Database, post, record
+from ledger.delivery_states import is_delivery, move_deliveries
 from ledger.tables import commitments_asked, deliveries
 
 _D = DeliveryState
@@ -27,7 +28,7 @@ class CommitmentsAsked:
         """Transactions of a delivery since it was planned (or an operator started it anew), oldest first."""
         asked = commitments_asked.c
         with self._database.reading() as connection:
-            planned_at = connection.scalar(select(deliveries.c.planned_at).where(_delivery(case_id, destination)))
+            planned_at = connection.scalar(select(deliveries.c.planned_at).where(is_delivery(case_id, destination)))
             rows = connection.execute(
                 select(commitments_asked)
                 .where(asked.case_id == case_id, asked.destination == destination, asked.asked_at >= planned_at)
@@ -53,21 +54,19 @@ class CommitmentsAsked:
 
     def wait(self, transaction_uid: str, detail: str) -> bool:
         """Let the delivery, which is `sending`, wait for the answer; False where it need not: the answer is here already."""
-        check_delivery_transition(_D.SENDING, _D.AWAITING)
         now = self._database.clock()
         with self._database.transaction() as connection:
             row = connection.execute(_by_uid(transaction_uid)).one()
-            moved = connection.execute(
-                update(deliveries)
-                .where(_delivery(row.case_id, row.destination) & (deliveries.c.state == _D.SENDING))
-                .values(
-                    state=_D.AWAITING,
-                    attempts=deliveries.c.attempts - 1,  # it has not failed
-                    detail=detail,
-                    holder=None,
-                    lease_until=row.deadline,
-                )
-            ).rowcount
+            moved = move_deliveries(
+                connection,
+                is_delivery(row.case_id, row.destination),
+                {_D.SENDING},
+                _D.AWAITING,
+                attempts=deliveries.c.attempts - 1,  # it has not failed
+                detail=detail,
+                holder=None,
+                lease_until=row.deadline,
+            )
             if not moved:
                 return False
             record(connection, now, "delivery.awaiting", row.case_id, destination=row.destination, detail=detail)
@@ -108,7 +107,6 @@ class CommitmentsAsked:
 
     def expire(self, now: datetime) -> int:
         """Look again at deliveries whose answer did not come in time; returns how many."""
-        check_delivery_transition(_D.AWAITING, _D.PENDING)
         with self._database.reading() as connection:
             late = connection.execute(
                 select(deliveries.c.case_id, deliveries.c.destination).where(
@@ -121,22 +119,13 @@ class CommitmentsAsked:
         return len(late)
 
     def _wake(self, connection: Connection, case_id: str, destination: str, now: datetime) -> None:
-        check_delivery_transition(_D.AWAITING, _D.PENDING)
-        moved = connection.execute(
-            update(deliveries)
-            .where(_delivery(case_id, destination) & (deliveries.c.state == _D.AWAITING))
-            .values(state=_D.PENDING, lease_until=now + self._database.queue_lease)
-        ).rowcount
-        if moved:
+        lease_until = now + self._database.queue_lease
+        if move_deliveries(connection, is_delivery(case_id, destination), {_D.AWAITING}, _D.PENDING, lease_until=lease_until):
             post(connection, now, Work(Stage.DELIVER, case_id, destination))
 
 
 def _by_uid(transaction_uid: str) -> Any:
     return select(commitments_asked).where(commitments_asked.c.transaction_uid == transaction_uid)
-
-
-def _delivery(case_id: str, destination: str) -> Any:
-    return (deliveries.c.case_id == case_id) & (deliveries.c.destination == destination)
 
 
 def _asked(row: Row[Any]) -> CommitmentRequest:

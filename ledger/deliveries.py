@@ -7,16 +7,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, or_, select, update
+from sqlalchemy import Connection, Row, or_, select
 
 from corewatch.messages import Work
-from corewatch.states import DELIVERY_ENDS, CaseState, DeliveryState, Stage, check_delivery_transition
+from corewatch.states import DELIVERY_ENDS, CaseState, DeliveryState, Stage
 from ledger.alerts import raise_alert
 from ledger.cases import Cases
 from ledger.database import Database, post, record
+from ledger.delivery_states import insert_delivery, is_delivery, move_deliveries
 from ledger.tables import cases, deliveries
 
 _D = DeliveryState
+
+_WITH_WORKERS = frozenset({_D.PENDING, _D.SENDING})
+"""States that end by a worker's attempt; a delivery that stays in one of them for too long is posted again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class Deliveries:
         ----------
         destinations
             Name of each destination -> None, or the reason why it does not apply to this case (it is then `skipped`).
-            A destination that has a row already keeps it when it was sent, and is tried anew when it was refused.
+            A destination that has a row already keeps it when it was sent or is being sent, and starts again when it was refused.
         escalation
             For an alert: when each level of its escalation is due, from now; None: no alert.
         """
@@ -87,28 +91,16 @@ class Deliveries:
         rows = connection.execute(select(deliveries).where(deliveries.c.case_id == case_id))
         known = {row.destination: _D(row.state) for row in rows}
         for name, skip in destinations.items():
-            if known.get(name) in {_D.SENT, _D.SKIPPED}:
-                continue
+            if known.get(name) not in {None, _D.PENDING, _D.REFUSED}:
+                continue  # it has its end, or a worker or the destination has it
+            state, detail = (_D.PENDING, "") if skip is None else (_D.SKIPPED, skip)
+            waiting = now + self._database.queue_lease
             if name in known:
-                mine = (deliveries.c.case_id == case_id) & (deliveries.c.destination == name)
-                waiting = now + self._database.queue_lease
-                state = _D.PENDING if skip is None else _D.SKIPPED
-                # a digest that it was a part of is over: whoever has heard of the case by it is known by its letters
-                renewed = {"state": state, "attempts": 0, "detail": skip or "", "planned_at": now, "lease_until": waiting}
-                renewed["digest"] = None
-                connection.execute(update(deliveries).where(mine).values(renewed))
+                # its digest is over: the recipients who know of the case by it are in the mail receipts
+                columns = {"attempts": 0, "detail": detail, "planned_at": now, "lease_until": waiting, "digest": None}
+                move_deliveries(connection, is_delivery(case_id, name), {known[name]}, state, **columns)
             else:
-                connection.execute(
-                    insert(deliveries).values(
-                        case_id=case_id,
-                        destination=name,
-                        state=_D.PENDING if skip is None else _D.SKIPPED,
-                        planned_at=now,
-                        attempts=0,
-                        detail=skip or "",
-                        lease_until=now + self._database.queue_lease,
-                    )
-                )
+                insert_delivery(connection, case_id, name, state, planned_at=now, lease_until=waiting, detail=detail)
             if skip is None:
                 post(connection, now, Work(Stage.DELIVER, case_id, name))
             else:
@@ -128,22 +120,19 @@ class Deliveries:
         """
         now = self._database.clock()
         with self._database.transaction() as connection:
-            mine = (deliveries.c.case_id == case_id) & (deliveries.c.destination == destination)
+            mine = is_delivery(case_id, destination)
             free = deliveries.c.state == _D.PENDING
-            held = deliveries.c.state == _D.SENDING
-            if not takeover:
-                held &= or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now)
-            moved = connection.execute(
-                update(deliveries)
-                .where(mine & (free | held))
-                .values(
-                    state=_D.SENDING,
-                    attempts=deliveries.c.attempts + 1,
-                    lease_until=now + timedelta(seconds=lease_s),
-                    next_attempt_at=None,
-                    holder=holder,
-                )
-            ).rowcount
+            expired = or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now)
+            moved = move_deliveries(
+                connection,
+                mine if takeover else mine & (free | expired),
+                _WITH_WORKERS,
+                _D.SENDING,
+                attempts=deliveries.c.attempts + 1,
+                lease_until=now + timedelta(seconds=lease_s),
+                next_attempt_at=None,
+                holder=holder,
+            )
             if not moved:
                 return None
             delivery = _delivery(connection.execute(select(deliveries).where(mine)).one())
@@ -162,16 +151,10 @@ class Deliveries:
         -------
         Whether this was the delivery that ended the case.
         """
-        check_delivery_transition(_D.SENDING, state)
         now = self._database.clock()
         with self._database.transaction() as connection:
-            mine = (deliveries.c.case_id == case_id) & (deliveries.c.destination == destination)
-            moved = connection.execute(
-                update(deliveries)
-                .where(mine & (deliveries.c.state == _D.SENDING))
-                .values(state=state, detail=detail, lease_until=None, holder=None, sent_at=now if state is _D.SENT else None)
-            ).rowcount
-            if not moved:
+            columns = {"detail": detail, "lease_until": None, "holder": None, "sent_at": now if state is _D.SENT else None}
+            if not move_deliveries(connection, is_delivery(case_id, destination), {_D.SENDING}, state, **columns):
                 return False
             record(connection, now, f"delivery.{state}", case_id, destination=destination, detail=detail)
             return self._end_case(connection, case_id, notices)
@@ -210,18 +193,17 @@ class Deliveries:
         """
         now = self._database.clock()
         with self._database.transaction() as connection:
-            moved = connection.execute(
-                update(deliveries)
-                .where(deliveries.c.case_id == case_id, deliveries.c.destination == destination, deliveries.c.state == _D.SENDING)
-                .values(
-                    state=_D.PENDING,
-                    attempts=deliveries.c.attempts - (0 if counts else 1),
-                    detail=why,
-                    holder=None,
-                    next_attempt_at=not_before,
-                    lease_until=not_before + self._database.queue_lease,
-                )
-            ).rowcount
+            moved = move_deliveries(
+                connection,
+                is_delivery(case_id, destination),
+                {_D.SENDING},
+                _D.PENDING,
+                attempts=deliveries.c.attempts - (0 if counts else 1),
+                detail=why,
+                holder=None,
+                next_attempt_at=not_before,
+                lease_until=not_before + self._database.queue_lease,
+            )
             if moved:
                 record(connection, now, event, case_id, destination=destination, why=why)
                 post(connection, now, Work(Stage.DELIVER, case_id, destination), not_before)
@@ -235,11 +217,10 @@ class Deliveries:
 
     def overdue(self, now: datetime) -> list[Delivery]:
         """Deliveries that nobody has taken up, or whose worker has vanished."""
-        waiting = [str(_D.PENDING), str(_D.SENDING)]
         with self._database.reading() as connection:
             rows = connection.execute(
                 select(deliveries).where(
-                    deliveries.c.state.in_(waiting),
+                    deliveries.c.state.in_([str(state) for state in _WITH_WORKERS]),
                     or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now),
                 )
             )
@@ -253,17 +234,10 @@ class Deliveries:
         now = self._database.clock()
         wait = max(self._database.queue_lease, now - delivery.planned_at)
         with self._database.transaction() as connection:
-            moved = connection.execute(
-                update(deliveries)
-                .where(
-                    deliveries.c.case_id == delivery.case_id,
-                    deliveries.c.destination == delivery.destination,
-                    deliveries.c.state == delivery.state,
-                    or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now),
-                )
-                .values(state=_D.PENDING, holder=None, lease_until=now + wait)
-            ).rowcount
-            if not moved:
+            overdue = or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now)
+            mine = is_delivery(delivery.case_id, delivery.destination) & overdue
+            before = _WITH_WORKERS & {delivery.state}
+            if not move_deliveries(connection, mine, before, _D.PENDING, holder=None, lease_until=now + wait):
                 return
             record(connection, now, "work.posted_again", delivery.case_id, stage="deliver", destination=delivery.destination)
             post(connection, now, Work(Stage.DELIVER, delivery.case_id, delivery.destination))

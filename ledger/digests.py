@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, not_, or_, select
 
 from corewatch.identity import new_case_id
 from corewatch.letters import LetterState
@@ -14,6 +14,7 @@ from corewatch.mail_throttle import HOUR, MailLimits, SendMode, SentMail, Thrott
 from corewatch.messages import Work
 from corewatch.states import DeliveryState, Stage
 from ledger.database import Database, post, record
+from ledger.delivery_states import move_deliveries
 from ledger.tables import cases, deliveries, letters, mail_places
 
 _D = DeliveryState
@@ -128,18 +129,17 @@ class Digests:
             )
             mine = and_(deliveries.c.digest == digest, deliveries.c.destination == destination, deliveries.c.state == _D.SENDING)
             still_open = connection.scalars(select(deliveries.c.case_id).where(mine).order_by(deliveries.c.planned_at)).all()
-            connection.execute(
-                update(deliveries)
-                .where(mine)
-                .values(
-                    state=_D.PENDING,
-                    attempts=deliveries.c.attempts - (0 if counts else 1),
-                    detail=why,
-                    holder=None,
-                    digest=digest if kept else None,
-                    next_attempt_at=not_before,
-                    lease_until=not_before + self._database.queue_lease,
-                )
+            move_deliveries(
+                connection,
+                mine,
+                {_D.SENDING},
+                _D.PENDING,
+                attempts=deliveries.c.attempts - (0 if counts else 1),
+                detail=why,
+                holder=None,
+                digest=digest if kept else None,
+                next_attempt_at=not_before,
+                lease_until=not_before + self._database.queue_lease,
             )
             if not kept:  # it has told nobody anything: its place is free again
                 connection.execute(delete(mail_places).where(mail_places.c.about == digest))
@@ -182,8 +182,7 @@ def _waiting(destination: str, alerts_since: datetime | None) -> ColumnElement[b
 def _claim(
     connection: Connection, members: list[str], destination: str, digest: str, lease_until: datetime, holder: str | None
 ) -> None:
-    mine = deliveries.c.case_id.in_(members), deliveries.c.destination == destination
-    pending = deliveries.c.state == _D.PENDING
-    connection.execute(update(deliveries).where(*mine, pending).values(attempts=deliveries.c.attempts + 1))
-    values = {"state": _D.SENDING, "digest": digest, "lease_until": lease_until, "next_attempt_at": None, "holder": holder}
-    connection.execute(update(deliveries).where(*mine).values(values))
+    mine = and_(deliveries.c.case_id.in_(members), deliveries.c.destination == destination)
+    columns = {"digest": digest, "lease_until": lease_until, "next_attempt_at": None, "holder": holder}
+    move_deliveries(connection, mine, {_D.SENDING}, _D.SENDING, **columns)
+    move_deliveries(connection, mine, {_D.PENDING}, _D.SENDING, attempts=deliveries.c.attempts + 1, **columns)

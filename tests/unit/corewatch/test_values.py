@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 from corewatch import clock
 from corewatch.casefolder import CaseFolder
 from corewatch.destinations import EMAIL, FOLDER, OPERATORS, WEBHOOK, WEBHOOK_NOTICES, escalation, gets_results, is_reserved
-from corewatch.errors import IllegalTransition
 from corewatch.findings import CORE_MAP_THRESHOLD, ModelIdentity, decide_alert
 from corewatch.geometry import LPS_TO_RAS, NETWORK_SHAPE, NETWORK_TO_RAS
 from corewatch.instance import Instance
@@ -22,16 +20,7 @@ from corewatch.messages import Work
 from corewatch.source_images import SourceImages, SourceSlice
 from corewatch.stage_limits import StageLimits
 from corewatch.states import (
-    DELIVERY_ENDS,
-    DELIVERY_TRANSITIONS,
-    ENDS,
-    STAGE_OF,
-    TRANSITIONS,
-    CaseState,
-    DeliveryState,
     Stage,
-    check_delivery_transition,
-    check_transition,
 )
 from corewatch.volumes import AlignedHead, ScannerVolume
 from tests.support.instances import one
@@ -89,48 +78,6 @@ def test_only_a_delivery_names_a_destination(stage: Stage, destination: str) -> 
         Work(stage, "k3v9", destination)
     with pytest.raises(ValueError, match="destination"):
         Work(Stage.DELIVER, "k3v9")
-
-
-# states ---------------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("before", list(CaseState))
-@pytest.mark.parametrize("after", list(CaseState))
-def test_a_case_moves_as_the_table_allows(before: CaseState, after: CaseState) -> None:
-    if after in TRANSITIONS[before]:
-        check_transition(before, after)
-    else:
-        with pytest.raises(IllegalTransition, match=f"from {before} to {after}"):
-            check_transition(before, after)
-
-
-@pytest.mark.parametrize("before", list(DeliveryState))
-@pytest.mark.parametrize("after", list(DeliveryState))
-def test_a_delivery_moves_as_the_table_allows(before: DeliveryState, after: DeliveryState) -> None:
-    if after in DELIVERY_TRANSITIONS[before]:
-        check_delivery_transition(before, after)
-    else:
-        with pytest.raises(IllegalTransition, match=f"from {before} to {after}"):
-            check_delivery_transition(before, after)
-
-
-def test_the_way_of_a_case() -> None:
-    way = [CaseState.RECEIVING, CaseState.QUEUED, CaseState.PREPARED, CaseState.DETECTED, CaseState.DELIVERING, CaseState.DELIVERED]
-    for before, after in pairwise(way):
-        check_transition(before, after)
-        assert before not in ENDS
-        assert before in STAGE_OF or before is CaseState.RECEIVING
-        with pytest.raises(IllegalTransition):
-            check_transition(after, CaseState.RECEIVING)
-    assert TRANSITIONS[CaseState.SUPERSEDED] == frozenset(), "a later revision has taken its place for good"
-    assert all(CaseState.SUPERSEDED in TRANSITIONS[state] for state in CaseState if state is not CaseState.SUPERSEDED)
-    assert set(CaseState) - set(STAGE_OF) - {CaseState.RECEIVING} == ENDS
-
-
-def test_what_was_sent_is_never_sent_again() -> None:
-    assert DELIVERY_TRANSITIONS[DeliveryState.SENT] == DELIVERY_TRANSITIONS[DeliveryState.SKIPPED] == frozenset()
-    assert {DeliveryState.SENT, DeliveryState.REFUSED, DeliveryState.SKIPPED} == DELIVERY_ENDS
-    assert DELIVERY_TRANSITIONS[DeliveryState.PENDING] == {DeliveryState.SENDING, DeliveryState.SKIPPED, DeliveryState.REFUSED}
 
 
 # volumes --------------------------------------------------------------------------------------------------------------------------
