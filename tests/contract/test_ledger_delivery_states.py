@@ -1,4 +1,4 @@
-"""Everything that moves a delivery, from every state, against a written-out expectation; and it asks the table. On both databases."""
+"""Whatever moves a delivery, from every state, against a written-out expectation and through the table, on both databases."""
 
 from __future__ import annotations
 
