@@ -225,3 +225,26 @@ def test_a_ledger_of_another_version_is_refused_with_words(url: str, ledger: Led
     database.close()
     with pytest.raises(ConfigurationError, match="layout 99"):
         Ledger(url)
+
+
+def test_a_purge_of_the_outbox_goes_by_publication_and_keeps_what_waits(ledger: Ledger, clock: Clock) -> None:
+    first, second = queued(ledger, "1.2"), queued(ledger, "3.4")
+    waiting = queued(ledger, "5.6")
+    [one, two, _] = ledger.outbox.due(clock.now)
+    ledger.outbox.mark_published(one)
+    clock.forward(100)
+    border = clock.now
+    ledger.outbox.mark_published(two)
+    clock.forward(86400)
+    assert ledger.outbox.purge(border) == 1, "the second was posted as early, and published at the border"
+    assert [p.work.case_id for p in ledger.outbox.due(clock.now)] == [waiting]
+    assert ledger.outbox.purge(clock.now + timedelta(days=1)) == 1
+    assert [p.work.case_id for p in ledger.outbox.due(clock.now)] == [waiting], "however old it is"
+    assert {first, second, waiting} == {case.case_id for case in ledger.cases.find()}
+
+
+def test_the_outbox_gives_its_work_in_order_and_a_batch_at_a_time(ledger: Ledger, clock: Clock) -> None:
+    ids = [queued(ledger, f"{n}.2") for n in range(3, 8)]
+    assert [p.work.case_id for p in ledger.outbox.due(clock.now)] == ids
+    assert [p.work.case_id for p in ledger.outbox.due(clock.now, limit=2)] == ids[:2]
+    assert ledger.outbox.due(clock.now - timedelta(seconds=1)) == []

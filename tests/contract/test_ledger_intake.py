@@ -124,3 +124,27 @@ def test_arrivals_finish(ledger: Ledger) -> None:
     assert ledger.intake.finished_arrivals() == frozenset()
     ledger.intake.finish(ARRIVAL.arrival_id, Closing(T0, ArrivalOutcome.RELEASED, 3))
     assert ledger.intake.finished_arrivals() == {ARRIVAL.arrival_id}
+
+
+def test_the_recipients_of_every_arrival_of_a_series_are_kept(ledger: Ledger) -> None:
+    arrivals = [
+        replace(ARRIVAL, arrival_id="a", email=("first@x", "both@x")),
+        replace(ARRIVAL, arrival_id="b", email=("both@x", "second@x")),
+        replace(ARRIVAL, arrival_id="c"),
+    ]
+    for number, arrival in enumerate(arrivals):
+        ledger.intake.register(arrival)
+        ledger.intake.take(arrival, files("1.2", range(number, number + 1), arrival=arrival.arrival_id))
+    [case] = ledger.cases.find()
+    assert case.email == ("first@x", "both@x", "second@x")
+    [series] = ledger.intake.receiving()
+    assert sorted(series.arrivals) == ["a", "b", "c"]
+    assert (case.last_stored_at, len(series.instances)) == (T0 + timedelta(milliseconds=2), 3)
+
+
+def test_an_older_file_that_comes_later_sets_no_clock_back(ledger: Ledger) -> None:
+    ledger.intake.register(ARRIVAL)
+    ledger.intake.take(ARRIVAL, files("1.2", range(5, 6)))
+    ledger.intake.take(ARRIVAL, files("1.2", range(1)))
+    [case] = ledger.cases.find()
+    assert (case.created_at, case.last_stored_at) == (T0 + timedelta(milliseconds=5), T0 + timedelta(milliseconds=5))
