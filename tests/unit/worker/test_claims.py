@@ -16,7 +16,7 @@ from corewatch.states import PIPELINE, CaseState, DeliveryState, Stage
 from ledger.store import Ledger
 from tests.support.ledger import Clock, delivering, queued
 from worker.context import WorkerContext, holder_name
-from worker.delivery.running import _claim
+from worker.delivery.sending import _claim
 from worker.models.detectors import Detectors
 from worker.stages.attempts import Facts, run_stage
 from worker.tasks import advance
