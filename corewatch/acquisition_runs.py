@@ -1,7 +1,7 @@
-"""In how many sweeps along the table a stack of slices was numbered.
+"""Acquisition runs of a series from its Instance Numbers (0020,0013), and whether they are interleaved.
 
-Two acquisitions that were stored as one series may lie between each other's slices and look like one stack of half the step; their
-Instance Numbers (0020,0013) then go along the head twice.
+The slices of two acquisitions in one series may alternate and look like one stack of half the step. Their Instance Numbers then run
+along the head twice.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Final
 
 MINIMUM_RUN: Final = 5
-"""Shorter runs of numbers are chance, or numbers that mean nothing."""
+"""Fewest slices of a run: shorter ones occur by chance, or where numbers have no meaning."""
 
 
 def acquisition_runs(numbers: Sequence[int | None]) -> list[tuple[int, ...]]:
-    """The runs of slices whose numbers count along the stack, up or down.
+    """Runs of slices whose numbers ascend or descend along the stack.
 
     Parameters
     ----------
@@ -23,7 +23,10 @@ def acquisition_runs(numbers: Sequence[int | None]) -> list[tuple[int, ...]]:
 
     Returns
     -------
-    For each sweep the indices into `numbers`, in order of number; empty where numbers are missing or not unique.
+    For each run the indices into `numbers`, in order of number; empty where numbers are missing or not unique.
+
+    >>> acquisition_runs([1, 4, 2, 5, 3, 6])
+    [(0, 2, 4), (1, 3, 5)]
     """
     known = [number for number in numbers if number is not None]
     if len(known) < len(numbers) or len(set(known)) < len(known):
@@ -39,9 +42,9 @@ def acquisition_runs(numbers: Sequence[int | None]) -> list[tuple[int, ...]]:
 
 
 def interleaved(numbers: Sequence[int | None]) -> bool:
-    """Whether the numbers show several sweeps over the same part of the stack, each with slices of its own.
+    """Whether several runs cover the same part of the stack, each with different slices.
 
-    One sweep, sweeps one behind the other, and numbers in no order are no sign of it.
+    False for one run, for runs one behind the other, and for numbers in no order.
     """
     runs = acquisition_runs(numbers)
     if len(runs) < 2 or any(len(run) < MINIMUM_RUN for run in runs):

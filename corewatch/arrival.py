@@ -1,4 +1,4 @@
-"""How images come in: one arrival is one DICOM association, or one drop into a watched folder."""
+"""Arrivals: one DICOM association, or one drop into a watched folder, that brings instances."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from enum import StrEnum
 
 
 class ArrivalSource(StrEnum):
-    """The door it came through."""
+    """How the instances were received."""
 
     C_STORE = "c-store"
     FOLDER = "folder"
 
 
 class ArrivalOutcome(StrEnum):
-    """How it ended."""
+    """How an arrival ended."""
 
     RELEASED = "released"
-    """The sender released the association, or the drop was taken in whole: no more images come this way."""
+    """The sender released the association, or the whole drop was ingested: this arrival brings no further instances."""
     ABORTED = "aborted"
-    """The association was aborted or timed out: more may come over another one."""
+    """The association was aborted or timed out: the sender may open another one and send the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Who sent, and which way.
+    """Sender, source and start of an arrival.
 
     Attributes
     ----------

@@ -1,8 +1,8 @@
-"""Audit messages as DICOM wants them (PS3.15 A.5), and the frames that carry them (RFC 5424, RFC 5425). Pure.
+"""DICOM audit messages (PS3.15 A.5) from lines of the audit trail, and their syslog frames (RFC 5424, RFC 5425). Pure.
 
-Lines of the audit trail that DICOM has a message for become one each; the others stay in the trail alone. The schema is that of
-A.5.1; the messages are Application Activity (A.5.3.1), Begin Transferring DICOM Instances (A.5.3.3), Data Export (A.5.3.4), DICOM
-Instances Accessed (A.5.3.6) and DICOM Instances Transferred (A.5.3.7). All but the first name the study and the patient.
+A line becomes a message where DICOM defines one for its event. The schema is that of A.5.1; the messages are Application Activity
+(A.5.3.1), Begin Transferring DICOM Instances (A.5.3.3), Data Export (A.5.3.4), DICOM Instances Accessed (A.5.3.6) and DICOM
+Instances Transferred (A.5.3.7). All but the first name the study and the patient.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MESSAGE_ID: Final = "DICOM+RFC3881"
 
 @dataclass(frozen=True, slots=True)
 class ArchivePeer:
-    """A system that results go to, as the settings name it."""
+    """An archive that results are sent to: AE title and host, or the address of a DICOMweb service."""
 
     user: str
     address: str
@@ -51,7 +51,7 @@ class ArchivePeer:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Who we are, and whom the names of destinations stand for."""
+    """This installation, and the archive behind each destination's name."""
 
     source_id: str
     ae_title: str
@@ -61,7 +61,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class TrailLine:
-    """A line of the trail with what belongs to it."""
+    """One line of the audit trail, with study, senders and patient of its case."""
 
     at: datetime
     event: str
@@ -81,55 +81,55 @@ class _Participant:
     address: str = ""
     ae_title: str = ""
     kind: str = ""
-    """NetworkAccessPointTypeCode; empty: as the address looks."""
+    """NetworkAccessPointTypeCode; empty: derived from the address."""
     media: str = ""
 
 
-def audit_message(fact: TrailLine, site: Site) -> bytes | None:
-    """The XML of the message for a line, UTF-8; None where DICOM has none for it."""
-    us = site.ae_title
-    destination = str(fact.detail.get("destination", ""))
+def audit_message(line: TrailLine, site: Site) -> bytes | None:
+    """The audit message for a line, XML in UTF-8; None where DICOM defines no message for its event."""
+    ae_title = site.ae_title
+    destination = str(line.detail.get("destination", ""))
     peer = site.pacs.get(destination)
-    match fact.event:
+    match line.event:
         case "program.started" | "program.stopped":
-            kind = _START if fact.event.endswith("started") else _STOP
-            application = _Participant(str(fact.detail.get("program", "corewatch")), False, _APPLICATION, site.host)
-            return _xml(fact, site, _ACTIVITY, "E", [application], kind=kind)
+            kind = _START if line.event.endswith("started") else _STOP
+            application = _Participant(str(line.detail.get("program", "corewatch")), False, _APPLICATION, site.host)
+            return _xml(line, site, _ACTIVITY, "E", [application], kind=kind)
         case "case.receiving":
-            senders = [_Participant(ae or "(dropped file)", True, _SOURCE, host, ae) for ae, host in fact.senders]
-            return _xml(fact, site, _TRANSFERRED, "C", [*senders, _Participant(us, False, _DESTINATION, site.host, us)])
+            senders = [_Participant(ae or "(dropped file)", True, _SOURCE, host, ae) for ae, host in line.senders]
+            return _xml(line, site, _TRANSFERRED, "C", [*senders, _Participant(ae_title, False, _DESTINATION, site.host, ae_title)])
         case "delivery.begun" if peer is not None:
-            return _xml(fact, site, _BEGIN, "E", _to_peer(site, peer))
+            return _xml(line, site, _BEGIN, "E", _to_peer(site, peer))
         case "delivery.sent" | "delivery.refused" if peer is not None:
-            outcome = _SUCCESS if fact.event == "delivery.sent" else _MINOR_FAILURE
-            return _xml(fact, site, _TRANSFERRED, "R", _to_peer(site, peer), outcome=outcome)
+            outcome = _SUCCESS if line.event == "delivery.sent" else _MINOR_FAILURE
+            return _xml(line, site, _TRANSFERRED, "R", _to_peer(site, peer), outcome=outcome)
         case "letter.accepted" | "letter.refused":
-            to = [str(one) for one in fact.detail.get("to", ())]
-            outcome = _SUCCESS if fact.event == "letter.accepted" else _MINOR_FAILURE
-            return _xml(fact, site, _EXPORT, "R", _export(site, to, _EMAIL), outcome=outcome)
+            to = [str(one) for one in line.detail.get("to", ())]
+            outcome = _SUCCESS if line.event == "letter.accepted" else _MINOR_FAILURE
+            return _xml(line, site, _EXPORT, "R", _export(site, to, _EMAIL), outcome=outcome)
         case "delivery.sent" if destination in (FOLDER, WEBHOOK, WEBHOOK_NOTICES):
-            return _xml(fact, site, _EXPORT, "R", _export(site, [destination], _URI))
+            return _xml(line, site, _EXPORT, "R", _export(site, [destination], _URI))
         case "alert.acknowledged":
-            person = _Participant(str(fact.detail.get("by", "")), True, _DESTINATION)
-            return _xml(fact, site, _ACCESSED, "R", [person, _Participant(us, False, _SOURCE, site.host)])
+            person = _Participant(str(line.detail.get("by", "")), True, _DESTINATION)
+            return _xml(line, site, _ACCESSED, "R", [person, _Participant(ae_title, False, _SOURCE, site.host)])
     return None
 
 
 def _to_peer(site: Site, peer: ArchivePeer) -> list[_Participant]:
     web = _kind(peer.address) == _URI  # a DICOMweb service has no AE title
-    ours = _Participant(site.ae_title, True, _SOURCE, site.host, "" if web else site.ae_title)
-    return [ours, _Participant(peer.user, False, _DESTINATION, peer.address, "" if web else peer.user)]
+    sender = _Participant(site.ae_title, True, _SOURCE, site.host, "" if web else site.ae_title)
+    return [sender, _Participant(peer.user, False, _DESTINATION, peer.address, "" if web else peer.user)]
 
 
 def _export(site: Site, to: Sequence[str], kind: str) -> list[_Participant]:
     media = "110037" if kind == _URI else "110031"  # PS3.16 CID 405: URI, e-mail
-    ours = _Participant(site.ae_title, True, _SOURCE, site.host)
+    sender = _Participant(site.ae_title, True, _SOURCE, site.host)
     scheme = "mailto:" if kind == _EMAIL else ""  # A.5.2.1 b)
-    return [ours, *(_Participant(scheme + one, False, _DESTINATION_MEDIA, one, kind=kind, media=media) for one in to)]
+    return [sender, *(_Participant(scheme + one, False, _DESTINATION_MEDIA, one, kind=kind, media=media) for one in to)]
 
 
 def _xml(
-    fact: TrailLine,
+    line: TrailLine,
     site: Site,
     event: tuple[str, str],
     action: str,
@@ -139,7 +139,7 @@ def _xml(
     outcome: str = _SUCCESS,
 ) -> bytes:
     root = ET.Element("AuditMessage")  # the order is the schema's
-    moment = fact.at.astimezone(UTC).isoformat(timespec="milliseconds")
+    moment = line.at.astimezone(UTC).isoformat(timespec="milliseconds")
     identification = ET.SubElement(
         root, "EventIdentification", EventActionCode=action, EventDateTime=moment, EventOutcomeIndicator=outcome
     )
@@ -149,24 +149,24 @@ def _xml(
     for one in participants:
         _participant(root, one)
     ET.SubElement(root, "AuditSourceIdentification", AuditSourceID=site.source_id)
-    if fact.study_uid:
+    if line.study_uid:
         study = ET.SubElement(
             root,
             "ParticipantObjectIdentification",
-            ParticipantObjectID=_clean(fact.study_uid),
+            ParticipantObjectID=_clean(line.study_uid),
             ParticipantObjectTypeCode="2",  # system object
             ParticipantObjectTypeCodeRole="3",  # report
         )
         _code(study, "ParticipantObjectIDTypeCode", _STUDY)
         # the schema wants a name or a query of every object
-        ET.SubElement(study, "ParticipantObjectName").text = _clean(fact.study_uid)
-        if fact.case_id:
-            ET.SubElement(study, "ParticipantObjectDetail", type="corewatch case", value=_base64(fact.case_id))
-    if fact.case_id:
+        ET.SubElement(study, "ParticipantObjectName").text = _clean(line.study_uid)
+        if line.case_id:
+            ET.SubElement(study, "ParticipantObjectDetail", type="corewatch case", value=_base64(line.case_id))
+    if line.case_id:
         patient = ET.SubElement(
             root,
             "ParticipantObjectIdentification",
-            ParticipantObjectID=_clean(fact.patient) or "(unknown)",
+            ParticipantObjectID=_clean(line.patient) or "(unknown)",
             ParticipantObjectTypeCode="1",  # person
             ParticipantObjectTypeCodeRole="1",  # patient
         )
@@ -211,14 +211,14 @@ def _base64(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """Without what XML cannot carry."""
+    """Remove characters that XML cannot represent."""
     return "".join(letter for letter in text if letter.isprintable())
 
 
 def syslog_frame(line_id: int, at: datetime, host: str, process: str, xml: bytes) -> bytes:
     """An RFC 5424 message in the frame of RFC 5425 (octet counting).
 
-    `line_id` is the number of the line in the trail, so that a receiver can tell a copy (32473: RFC 5612).
+    `line_id` is the number of the line in the trail: a receiver recognises a repeated message by it (32473: RFC 5612).
     """
     moment = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
     name = "".join(letter for letter in host if 33 <= ord(letter) <= 126)[:255] or "-"

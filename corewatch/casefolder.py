@@ -1,4 +1,4 @@
-"""Names of the files in a case's folder. Only names: reading and writing is done by the stages."""
+"""File names in a case's folder. The stages read and write the files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 PARTIAL_SUFFIX: Final = ".partial"
-"""Suffix of a file that is still being written, by whatever stage; what bears it after a crash can be deleted."""
+"""Suffix of a file that a stage is still writing. After a crash such a file can be deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class CaseFolder:
 
     @property
     def aligned_sidecar(self) -> Path:
-        """What `aligned` is and how to get from it to the scanner and back (JSON)."""
+        """Description of `aligned` and the matrices between it and the scanner (JSON)."""
         return self.path / "aligned.json"
 
     @property
@@ -38,12 +38,12 @@ class CaseFolder:
 
     @property
     def summary(self) -> Path:
-        """The page that is looked at first."""
+        """Summary page."""
         return self.path / "summary.png"
 
     @property
     def qc(self) -> Path:
-        """How the head was aligned, for people to look at; only where it was asked for."""
+        """Alignment page for visual quality control; written only on request (`--qc`)."""
         return self.path / "qc.png"
 
     @property
@@ -53,7 +53,7 @@ class CaseFolder:
 
     @property
     def dicom(self) -> Path:
-        """Folder of the DICOM objects that go to the PACS."""
+        """Folder of the DICOM objects that are sent to the PACS."""
         return self.path / "dicom"
 
     @property
@@ -63,7 +63,7 @@ class CaseFolder:
 
     @property
     def prepared(self) -> Path:
-        """What `prepare` found, for the later stages (JSON)."""
+        """Output of `prepare` for the later stages (JSON)."""
         return self.path / "prepared.json"
 
     @property
@@ -73,7 +73,7 @@ class CaseFolder:
 
     @property
     def finding(self) -> Path:
-        """What `detect` found, for the later stages (JSON)."""
+        """Output of `detect` for the later stages (JSON)."""
         return self.path / "finding.json"
 
     @property

@@ -1,4 +1,4 @@
-"""The type of clocks that are passed inwards, so that tests need no sleeping."""
+"""Type of the clocks that programs pass to decisions, so that tests need not sleep."""
 
 from __future__ import annotations
 

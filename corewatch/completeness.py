@@ -1,18 +1,18 @@
-"""When is a series complete? DICOM has no mark for its end, so this weighs what can be seen.
+"""Series completeness: decides when a series that is being received is complete. DICOM marks no end of a series.
 
 Signs, strongest first:
 
-1. Nothing new for `idle_s`: complete, whatever it looks like, unless fewer instances are here than were promised and an association
-   that may bring the rest goes on; then it is complete after `short_wait_s`. A series never waits for ever, and what comes later
-   makes a new revision.
-2. As many instances as promised, forming a regular stack: complete after `grace_s`, even while the association goes on with other
-   series. The promise is Number of Series Related Instances (0020,1209) in the images, or what the sending PACS answered to a
-   C-FIND; the larger number counts, since a PACS that is still receiving the series itself knows of too few.
-3. All associations released and the stack regular, without a gap: complete after `grace_s`. Not so where the sender aborted an
-   association (it will try again), has another one open (the rest may be on it), or brought this series over several
-   associations one after another (it may open the next): then only 1 and 2 count.
+1. Nothing new for `idle_s`: complete, whatever the stack looks like. Only while instances are missing that were announced, and an
+   association is open that may bring them, the limit is `short_wait_s`. So every series completes; instances that arrive later make
+   a new revision.
+2. As many instances as announced, in a gapless stack: complete after `grace_s`, even while the association continues with other
+   series. The announced number is Number of Series Related Instances (0020,1209) in the headers, or the sending PACS's answer to a
+   C-FIND; the larger one counts, because a PACS that is still receiving the series itself announces too few.
+3. All associations released and the stack gapless: complete after `grace_s`. Where the sender aborted an association (it will try
+   again), has another one open (the rest may follow on it), or sent this series over several associations one after another (it may
+   open the next), only 1 and 2 apply.
 
-The caller passes the clock and asks again whenever an instance arrives, an association ends, or `Wait.until` is reached.
+The caller passes the clock and calls `decide` again whenever an instance arrives, an association ends, or `Wait.until` is reached.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Complete:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """More may come: ask again at `until` at the latest, sooner when anything has changed."""
+    """More instances may follow: decide again at `until` at the latest, sooner when anything has changed."""
 
     until: datetime
     why: str
@@ -42,7 +42,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """One association that brought instances of the series, or one of the same sender that may still bring some.
+    """One association that carried instances of the series, or an open one of the same sender that may still carry some.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Transfer:
     aborted
         It ended without a release.
     carried
-        It brought at least one instance of the series.
+        It carried at least one instance of the series.
     """
 
     opened_at: datetime
@@ -62,7 +62,7 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class TransferSummary:
-    """What the associations of a series say, taken together (see `summarise`)."""
+    """State of all associations of a series together (see `summarise`)."""
 
     open_arrivals: bool
     aborted: bool
@@ -70,11 +70,11 @@ class TransferSummary:
 
 
 def summarise(transfers: Iterable[Transfer]) -> TransferSummary:
-    """Sum up the associations of a series.
+    """Summarise the associations of a series.
 
-    An abort is made good by an association that began after it, brought instances and was released. Two associations that both
-    brought instances and were released count as one after another unless they overlapped: a sender with parallel associations opens
-    them all at the beginning, one with an association per image or per batch does not.
+    An association that began after an abort, carried instances and was released makes up for the abort. Two released associations
+    that carried instances count as one after another unless they overlapped: a sender with parallel associations opens all of them
+    at the beginning, a sender with one association per instance or batch does not.
     """
     known = list(transfers)
     released = [p for p in known if p.carried and p.closed_at is not None and not p.aborted]
@@ -106,67 +106,67 @@ def decide(
     Parameters
     ----------
     instances
-        What has arrived, each SOP instance once, in any order.
+        The instances received so far, each SOP instance once, in any order.
     last_stored_at
-        When the last file of this series was stored, repeated ones included: a sender that repeats is at work.
+        When the last file of this series was stored. A repeated instance counts: its sender is still sending.
     open_arrivals
-        An association that brought this series, or any from the same sender, is still open.
+        An association that carried this series, or any other of the same sender, is still open.
     aborted
-        An association that brought this series was aborted, and no later one has made up for it.
+        An association that carried this series was aborted, and no later one has made up for it.
     now
         The present moment.
     idle_s, grace_s
-        Quiet time after which a series counts as complete in any case, and when nothing speaks against it.
+        Quiet time after which a series is complete in any case, and where nothing speaks against it; seconds.
     one_after_another
-        The series came over several associations in sequence.
+        The series was sent over several associations in sequence.
     expected
-        How many instances the series has according to its sender, asked by C-FIND; None where nobody was asked or knows.
+        Number of instances that the sender answered to a C-FIND; None where there was no C-FIND or no answer.
     short_wait_s
-        Quiet time that stands in the place of `idle_s` while instances are missing that were promised and `open_arrivals` holds;
-        without effect where it is shorter.
+        Quiet time that replaces `idle_s` while announced instances are missing and `open_arrivals` is true; seconds. Without effect
+        where it is shorter.
     """
     quiet = now - last_stored_at
     idle, grace = timedelta(seconds=idle_s), timedelta(seconds=min(grace_s, idle_s))
-    promised = _promised(instances, expected)
-    short = promised is not None and len(instances) < promised
+    announced = _announced(instances, expected)
+    short = announced is not None and len(instances) < announced
     longest = max(idle, timedelta(seconds=short_wait_s)) if short and open_arrivals else idle
     if quiet >= longest:
         return Complete(f"nothing new for {longest.total_seconds():g} s")
     if short:
-        return Wait(last_stored_at + longest, f"{len(instances)} of {promised} instances are here")
-    regular = looks_whole(instances)
-    everything_promised = regular and promised is not None
-    if not everything_promised:
-        objection = _objection(regular, open_arrivals, aborted, one_after_another)
+        return Wait(last_stored_at + longest, f"{len(instances)} of {announced} instances are here")
+    whole = looks_whole(instances)
+    all_announced = whole and announced is not None
+    if not all_announced:
+        objection = _objection(whole, open_arrivals, aborted, one_after_another)
         if objection is not None:
             return Wait(last_stored_at + idle, objection)
     if quiet < grace:
         return Wait(last_stored_at + grace, "it looks complete; a moment's grace")
-    return Complete(f"all {promised} instances are here" if everything_promised else "released, and the stack has no gap")
+    return Complete(f"all {announced} instances are here" if all_announced else "released, and the stack has no gap")
 
 
-def _promised(instances: Sequence[Instance], expected: int | None) -> int | None:
-    """The largest number of instances that the images or the sender speak of; None where neither does."""
-    promises = [i.instances_in_series for i in instances if i.instances_in_series is not None]
-    return max([*promises, *([] if expected is None else [expected])], default=None)
+def _announced(instances: Sequence[Instance], expected: int | None) -> int | None:
+    """The largest number of instances that a header or the sender gives; None where neither gives one."""
+    numbers = [i.instances_in_series for i in instances if i.instances_in_series is not None]
+    return max([*numbers, *([] if expected is None else [expected])], default=None)
 
 
 def looks_whole(instances: Sequence[Instance]) -> bool:
-    """Whether nothing in the headers says that a slice is missing: a regular stack, or multi-frame objects, whole by themselves."""
+    """Whether no header says that a slice is missing: a gapless stack, or only multi-frame instances, each whole by itself."""
     if instances and all(i.frames > 1 for i in instances):
         return True
     stack = find_stack(instances)
     return stack is not None and stack.gapless
 
 
-def _objection(regular: bool, open_arrivals: bool, aborted: bool, one_after_another: bool) -> str | None:
-    """The first sign that more may come."""
+def _objection(whole: bool, open_arrivals: bool, aborted: bool, one_after_another: bool) -> str | None:
+    """The first sign that more instances may follow."""
     if open_arrivals:
         return "the sender still has an association open"
     if aborted:
         return "the sender's association was aborted; it may try again"
     if one_after_another:
-        return "the sender brings the series in parts, one association after another"
-    if not regular:
+        return "the sender sends the series in parts, one association after another"
+    if not whole:
         return "the slices do not form a stack without gaps"
     return None

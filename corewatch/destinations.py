@@ -1,4 +1,4 @@
-"""Names of the destinations that corewatch itself names, and which of them hears of what; archives are named by the settings."""
+"""Reserved names of destinations, and which of them receive results or notices. The settings name the archives."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ WEBHOOK_NOTICES: Final = "webhook-notices"
 _ESCALATION: Final = "escalation-"
 
 ONLY_NOTICES: Final = frozenset({OPERATORS, WEBHOOK_NOTICES})
-"""They hear of cases that end without a finding, and of those alone, over the same server as `EMAIL` and `WEBHOOK`."""
+"""Destinations that receive only notices of cases without a finding, over the same servers as `EMAIL` and `WEBHOOK`."""
 
 NOTICES: Final = ONLY_NOTICES | {FOLDER}
-"""Destinations that hear of a case that ends without a finding; the folder also gets results."""
+"""Destinations that receive a notice of a case without a finding; the folder receives results as well."""
 
 
 def escalation(level: int) -> str:
-    """The destination of one level of escalation, counted from 1."""
+    """Name of the destination of one escalation level, counted from 1."""
     return f"{_ESCALATION}{level}"
 
 
 def gets_results(name: str) -> bool:
-    """Whether a result is brought there as soon as there is one: not where only notices go, nor before an alert's time has come."""
+    """Whether a result is delivered there at once: neither to destinations of notices, nor to escalation levels, which wait."""
     return name not in ONLY_NOTICES and not name.startswith(_ESCALATION)
 
 
 def is_reserved(name: str) -> bool:
-    """Whether no archive may bear this name."""
+    """Whether the name is reserved, so that no archive may have it."""
     return name in {FOLDER, EMAIL, OPERATORS, WEBHOOK, WEBHOOK_NOTICES} or name.startswith(_ESCALATION)

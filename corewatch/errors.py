@@ -46,7 +46,7 @@ class CorewatchError(Exception):
 class NotAnalysed(CorewatchError):
     """The series cannot or must not be analysed: the case ends `not_analysed`, and nothing is tried again.
 
-    Its text is the problem alone; pages and mails show the remedy in a place of its own.
+    Its text is the problem alone; pages and mails show the remedy separately.
 
     Parameters
     ----------

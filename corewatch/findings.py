@@ -1,4 +1,4 @@
-"""What the detector found, as values that are shown, sent and stored."""
+"""Findings of the detector: core volume, side, alert, and the model behind them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Side(StrEnum):
 
 
 DEMONSTRATION_MODELS = frozenset({"phantom-demo"})
-"""Models that come with corewatch to show that everything works."""
+"""Models shipped with corewatch for demonstration."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """Which model spoke: goes into every result."""
+    """Name, version and weights digest of the model, part of every result."""
 
     name: str
     version: str
@@ -34,13 +34,13 @@ class ModelIdentity:
 
     @property
     def demonstration(self) -> bool:
-        """A model that was never trained on patients; whatever it says is marked so."""
+        """Whether the model was never trained on patients; its results are marked as a demonstration."""
         return self.name in DEMONSTRATION_MODELS
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One case's answer.
+    """Finding of one case.
 
     Attributes
     ----------
@@ -53,10 +53,10 @@ class Finding:
     alert
         `core_ml` is at or above the threshold `alert_ml`.
     unstable
-        Another placement of the same head could have decided otherwise: the interval reaches over the threshold, or lies on the
-        other side of it than `core_ml`.
+        Another alignment of the same head could change the alert: the interval crosses the threshold, or lies on the other side of
+        it than `core_ml`.
     perturbations
-        The displacements behind the interval, in words that name each one; empty where the spread was switched off.
+        Names of the displacements behind the interval; empty where the spread was switched off.
     """
 
     core_ml: float
@@ -79,11 +79,15 @@ class Detection:
 
 
 CORE_MAP_THRESHOLD: Final = 50
-"""Voxels of a core map above this count as core when drawn or segmented (published code)."""
+"""Voxels of a core map above this value are drawn and segmented as core (published code)."""
 
 
 def decide_alert(core_ml: float, interval: tuple[float, float] | None, alert_ml: float) -> tuple[bool, bool]:
-    """Return (alert, unstable) for a volume in mL, its 10-90 % interval and the alert threshold."""
+    """Return (alert, unstable) for a volume in mL, its 10-90 % interval and the alert threshold.
+
+    >>> decide_alert(25.0, (18.0, 31.0), alert_ml=20.0)
+    (True, True)
+    """
     alert = core_ml >= alert_ml
     unstable = interval is not None and any((end >= alert_ml) != alert for end in interval)
     return alert, unstable

@@ -1,7 +1,7 @@
-"""Names of the folders that results are delivered into, after a pattern of the settings. Pure.
+"""Names of result folders from a pattern of the settings. Pure.
 
-A pattern ends with ``{case_id}``: ids have a fixed length and are given once, so two cases never share a folder, whatever the rest
-of the name says. What comes from a DICOM header is reduced to characters that every file system and every share takes.
+A pattern ends with ``{case_id}``: ids have a fixed length and are unique, so two cases never share a folder, whatever the rest of
+the name is. Values from a DICOM header are reduced to characters that every file system and share accepts.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from typing import Final
 CASE_ID: Final = "case_id"
 
 PLAIN_FIELDS: Final = (CASE_ID, "date", "side", "alert", "revision")
-"""What may stand in a pattern and says nothing of the patient: id; date of arrival; left, right or none; alert, no-alert or
-not-analysed; number of the revision."""
+"""Fields of a pattern without patient data: id; date of arrival; left, right or none; alert, no-alert or not-analysed; revision."""
 
 PATIENT_FIELDS: Final = ("patient_id", "accession_number", "study_date")
-"""What may stand in a pattern too, and names the patient to whoever can list the folder."""
+"""Fields of a pattern that identify the patient to everybody who can list the folder."""
 
 _LITERAL: Final = re.compile(r"[A-Za-z0-9 ._/-]*")
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
-_RESERVED: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows takes no such names
+_RESERVED: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # device names of Windows
 _LONGEST: Final = 40  # of one field: a path on a Windows share has 260 characters in all
 
 
@@ -32,7 +31,7 @@ def fields_of(pattern: str) -> tuple[str, ...]:
     Raises
     ------
     ValueError
-        If the pattern is none, in words for whoever wrote it.
+        The pattern is invalid; the message is for its author.
     """
     try:
         parts = list(string.Formatter().parse(pattern))
@@ -63,7 +62,10 @@ def folder_name(pattern: str, values: Mapping[str, str]) -> str:
     pattern
         Checked by `fields_of`.
     values
-        The value of each field that it names; empty where it is not known.
+        The value of each field that it names; empty where unknown.
+
+    >>> folder_name("{date}/{side}-{case_id}", {"date": "2026-11-20", "side": "left", "case_id": "k3v9x2mqpt"})
+    '2026-11-20/left-k3v9x2mqpt'
     """
     filled = pattern.format_map({field: safe(values[field]) for field in fields_of(pattern)})
     parts = [f"_{part}" if _RESERVED.fullmatch(part) else part for part in filled.split("/")]
@@ -71,10 +73,14 @@ def folder_name(pattern: str, values: Mapping[str, str]) -> str:
 
 
 def any_name_of(pattern: str, case_id: str) -> str:
-    """A glob of every name that `pattern` can give the case: results move when a case that failed is analysed after all."""
+    """Glob of every name that `pattern` can give the case: the name changes when a failed case is analysed later."""
     return pattern.format_map({field: case_id if field == CASE_ID else "*" for field in fields_of(pattern)})
 
 
 def safe(value: str) -> str:
-    """A value as a part of a file name: ASCII letters, digits, ``. _ -``, never empty, never hidden."""
+    """A value as part of a file name: ASCII letters, digits, ``. _ -``, never empty, never hidden.
+
+    >>> safe("../Doe^Jane")
+    'Doe_Jane'
+    """
     return _UNSAFE.sub("_", value).strip("._-")[:_LONGEST].strip("._-") or "unknown"

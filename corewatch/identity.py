@@ -1,7 +1,7 @@
-"""Names that are derived, so that the same input always gets the same name.
+"""Derived identifiers: case keys and DICOM UIDs that depend on their input alone.
 
-A case's key says what was analysed, a derived UID which object of which result it is: sending a result again sends the same
-objects.
+The key of a case identifies the analysed instances, a derived UID an object of a result. So a result that is sent again consists of
+the same objects.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from corewatch.findings import ModelIdentity
 
 RESULT_SERIES = "corewatch ischemic core"
-"""Series Description (0008,103E) of our results begins so; they are known by it when a PACS forwards them back to us."""
+"""Beginning of the Series Description (0008,103E) of our results; it identifies them when a PACS sends them back."""
 
 _ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"  # no look-alikes: case ids are read out over the telephone
 
@@ -30,7 +30,7 @@ def case_key(series_uid: str, sop_instance_uids: Iterable[str]) -> str:
 
 
 def derived_uid(key: str, model: ModelIdentity | None, role: str) -> str:
-    """A DICOM UID under 2.25 (PS3.5 B.2) that depends on nothing but its arguments.
+    """A DICOM UID under 2.25 (PS3.5 B.2) that depends on its arguments alone.
 
     Parameters
     ----------

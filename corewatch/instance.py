@@ -1,6 +1,6 @@
-"""The few attributes of one DICOM instance that decide whether its series is complete and which series it is.
+"""Header index of one DICOM instance: the attributes that decide about its series.
 
-Free of patient data by construction: what is not listed here never reaches the ledger.
+Free of patient data by construction: no other attribute is stored in the ledger.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Instance:
     frames
         Number of Frames (0028,0008), 1 for a single-frame object.
     instances_in_series
-        Number of Series Related Instances (0020,1209), which some PACS put into what they send; None where absent.
+        Number of Series Related Instances (0020,1209), which some PACS add to instances they send; None where absent.
     """
 
     sop_instance_uid: str

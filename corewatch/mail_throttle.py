@@ -1,5 +1,4 @@
-"""How many mails an outage may end in: a recent alert goes out alone at once, the rest within a bound, and what is too much in one
-digest. Pure."""
+"""Mail throttle: a recent alert is sent alone at once, other mails up to a number per hour, and the excess in one digest. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +12,14 @@ HOUR = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class MailLimits:
-    """The bound on the mails of one destination.
+    """Limits on the mails of one destination.
 
     Attributes
     ----------
     per_hour
-        Mails in any hour, digests among them; recent alerts are neither bounded nor counted. At least 2.
+        Mails in any hour, digests included; recent alerts are neither limited nor counted. At least 2.
     digest_every
-        After a digest nothing but recent alerts is sent for so long.
+        Time after a digest in which only recent alerts are sent.
     alert_alone_for
         An alert whose last image is older than this is no longer urgent.
     """
@@ -31,17 +30,17 @@ class MailLimits:
 
 
 class SendMode(StrEnum):
-    """What to do with one mail."""
+    """How one mail is sent."""
 
     ALONE = "alone"
     DIGEST = "digest"
-    """Together with everything of this destination that waits."""
+    """Together with all waiting mails of this destination."""
     WAIT = "wait"
 
 
 @dataclass(frozen=True, slots=True)
 class SentMail:
-    """One mail that took a place in the hour."""
+    """One sent mail that counts against the hourly limit."""
 
     at: datetime
     digest: bool
@@ -49,33 +48,33 @@ class SentMail:
 
 @dataclass(frozen=True, slots=True)
 class ThrottleDecision:
-    """What to do, and for `WAIT` until when."""
+    """How a mail is sent, and for `WAIT` until when it waits."""
 
     mode: SendMode
     until: datetime | None = None
 
 
 def is_urgent(alert: bool, last_image_at: datetime, limits: MailLimits, now: datetime) -> bool:
-    """Whether a finding must reach its readers at once: an alert, and recent."""
+    """Whether a mail is sent at once and alone: that of a recent alert."""
     return alert and now - last_image_at < limits.alert_alone_for
 
 
 def throttle(waiting: int, sent: Sequence[SentMail], limits: MailLimits, now: datetime) -> ThrottleDecision:
-    """Decide about a mail that is not urgent.
+    """Decide how a mail is sent that is not urgent.
 
     Parameters
     ----------
     waiting
-        How many of the destination's mails wait, this one among them, the urgent ones not.
+        Number of waiting mails of the destination, this one included, urgent ones excluded.
     sent
-        What took a place lately, in any order.
+        Mails of the last hour that count against the limit, in any order.
     """
     within = [one.at for one in sent if now - one.at < HOUR]
     digests = [one.at for one in sent if one.digest and now - one.at < limits.digest_every]
     if digests:
         return ThrottleDecision(SendMode.WAIT, max(digests) + limits.digest_every)
     places = limits.per_hour - len(within)
-    if places > waiting:  # one place stays free for a digest of whatever comes next
+    if places > waiting:  # one place stays free for a digest of the next mails
         return ThrottleDecision(SendMode.ALONE)
     if places > 0:
         return ThrottleDecision(SendMode.DIGEST if waiting > 1 else SendMode.ALONE)

@@ -1,6 +1,6 @@
-"""What travels through the broker: typed, JSON only, free of patient data, apart from the code that acts on it.
+"""Queue messages: typed, JSON only, free of patient data, independent of the code of the tasks.
 
-Flower and the broker show these arguments in clear, so they hold a case id and nothing else that could name a person.
+Flower and the broker show these arguments in clear text, so they hold a case id and nothing that identifies a person.
 """
 
 from __future__ import annotations

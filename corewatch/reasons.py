@@ -1,6 +1,6 @@
-"""Why a series was not analysed, as a radiographer would put it.
+"""Reasons why a series is not analysed, in a radiographer's words.
 
-The code (the enum's value) is stable and goes into the ledger, `result.json` and metrics; sentence and remedy are for people.
+The code (the enum's value) is stable: ledger, `result.json` and metrics contain it. Sentence and remedy are for people.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Reason(StrEnum):
 
     @property
     def remedy(self) -> str:
-        """What a radiographer or the PACS's administrator can do, so that the series is analysed or comes no more."""
+        """What a radiographer or PACS administrator can do, so that the series is analysed or no longer sent."""
         return _REMEDIES[self]
 
 
@@ -81,9 +81,9 @@ _REMEDIES = {
     Reason.TOO_FEW_SLICES: f"{_AGAIN}.",
     Reason.TOO_LITTLE_COVERAGE: "Send a series from the skull base to the vertex.",
     Reason.SLICES_TOO_THICK: "Send the thinnest reconstruction; 1 mm or less is best.",
-    Reason.MISSING_SLICES: f"{_AGAIN}; if slices are missing at the scanner too, reconstruct it anew.",
+    Reason.MISSING_SLICES: f"{_AGAIN}; if slices are missing at the scanner too, reconstruct it again.",
     Reason.IRREGULAR_GEOMETRY: "Send the scanner's own reconstruction, as it was before any software changed it.",
-    Reason.MIXED_SERIES: "Send each acquisition and phase as a series of its own.",
+    Reason.MIXED_SERIES: "Send each acquisition and phase as a separate series.",
     Reason.UNREADABLE: f"{_AGAIN}, without compression if that is what fails.",
     Reason.UNSUPPORTED_ENCODING: "Let the PACS send it without compression, or as JPEG, JPEG-LS, JPEG 2000 or RLE.",
     Reason.IMPLAUSIBLE_VALUES: f"{_AGAIN}; if that does not help, send the scanner's own reconstruction.",
@@ -91,5 +91,5 @@ _REMEDIES = {
     Reason.WRONG_GRID: "Send the DICOM series instead of the NIfTI file.",
     Reason.MODEL_MISSING: "Install the model with `corewatch model install`, or name another one in the settings.",
     Reason.CONFLICTING_COPY: "Look in the PACS which of the two is right, and send that series again under new UIDs.",
-    Reason.CANCELLED: "`corewatch cases retry` starts it anew.",
+    Reason.CANCELLED: "`corewatch cases retry` starts it again.",
 }

@@ -1,4 +1,4 @@
-"""`result.json`: what `corewatch run` prints and every case keeps. Other tools read it; its names are a contract."""
+"""`result.json`: the result that `corewatch run` prints and every case keeps. Other tools read it; its names are a contract."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Timings:
 class Result:
     """Everything a reader of a case needs, free of patient data except the series UID.
 
-    `notes` say what else is to be known of the series: what was set aside, came twice, was moved or interpolated.
+    `notes` describe changes to the series: dropped instances, copies, a sheared gantry tilt, interpolation.
     """
 
     case_id: str
@@ -53,7 +53,7 @@ class Result:
     files: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The object of the design: flat names, units in the names, LPS mm."""
+        """The JSON object: flat names with their units, matrices in LPS mm."""
         finding, quality = self.finding, self.quality
         return {
             "case_id": self.case_id,

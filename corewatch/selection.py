@@ -1,7 +1,7 @@
-"""Is this series a CTA of the head? Decided from headers alone, in a radiographer's terms.
+"""Series selection: decides from headers whether a series is a CTA of the head.
 
-What can never be a stack of CT slices is turned away first. Then the rules of the settings are tried in their order; the first one
-that matches decides. When none matches, the answer names the condition that failed in the rule that came closest.
+A series that is no stack of CT slices is rejected first. Then the rules of the settings are tried in order; the first one that
+matches decides. Where none matches, the answer names the condition that failed in the rule that came closest.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from corewatch.reasons import Reason
 from corewatch.slice_stack import SliceStack, degrees_from_axial, find_stack
 
 MAX_TEXT: Final = 256
-"""Characters of a description that are looked at. The patterns are the site's own; what they search comes from strangers."""
+"""Characters of a header text that are searched: senders are not trusted, and the site's patterns may be slow on long texts."""
 
 MAX_DEGREES_FROM_AXIAL: Final = 45.0
-"""Beyond this angle between normal and LPS z a stack is coronal, sagittal or a reformat. Gantry tilts stay below 30 degrees."""
+"""Largest angle between normal and LPS z of an axial stack, in degrees. Gantry tilts stay below 30 degrees."""
 
 _LENGTH_TOLERANCE: Final = 1e-3  # mm; 40 steps of 2.5 mm must count as 100 mm
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Which series count; see `config.settings.SeriesRule` for what each field means to a user.
+    """Which series are analysed; see `config.series.SeriesRule` for what each field means to a user.
 
-    Patterns are regular expressions; an empty one asks for nothing. Lengths in mm.
+    Patterns are regular expressions; an empty one matches everything, or excludes nothing. Lengths in mm.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Rejected:
 
 
 def select(instances: Sequence[Instance], rules: Iterable[Rule]) -> Selected | Rejected:
-    """Decide about a complete series.
+    """Decide whether a complete series is analysed.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def select(instances: Sequence[Instance], rules: Iterable[Rule]) -> Selected | R
     return Rejected(Reason.EXCLUDED_BY_RULE, "No rule includes it.") if closest is None else closest[1]
 
 
-# what can never be a stack of CT slices -------------------------------------------------------------------------------------------
+# series that are no stack of CT slices -------------------------------------------------------------------------------------------
 
 _NOT_IMAGES: Final = {
     "7": "It is a secondary capture.",
@@ -106,7 +106,7 @@ _NOT_IMAGES: Final = {
     "104": "It is a document.",
     "481": "It belongs to radiotherapy.",
 }
-"""Families of storage SOP classes that are no scanner images, by the first component after the common root."""
+"""Families of storage SOP classes without scanner images, by the first component after the common root."""
 
 _IMAGE_TYPES: Final = {
     "LOCALIZER": "It is a localizer.",
@@ -139,14 +139,14 @@ _IMAGE_TYPES: Final = {
     "BLACK IMAGE": "It is a page without an image.",
     "REPORT": "It is a report page.",
 }
-"""Words of Image Type (0008,0008), in its value 3 and after, that tell what an image is besides a slice (PS3.3 C.8.2.1.1.1,
-C.8.16.1 and the makers' conformance statements)."""
+"""Words of Image Type (0008,0008), from value 3 on, of instances that are no slices (PS3.3 C.8.2.1.1.1, C.8.16.1 and the
+manufacturers' conformance statements)."""
 
 _IMAGE_TYPE_WORDS: Final = re.compile(r"(?<![A-Z])(" + "|".join(_IMAGE_TYPES) + r")(?![A-Z])")
 
 
 def _unfit(instances: Sequence[Instance]) -> Rejected | None:
-    """Why the series is no stack of CT slices. Decided by its majority: one localizer among the slices does not matter."""
+    """Why the series is no stack of CT slices. The majority decides: one localizer among the slices does not matter."""
     if not instances:
         return Rejected(Reason.NOT_A_VOLUME, "It has no images.")
     problems = Counter(problem for i in instances if (problem := not_a_slice(i)) is not None)
@@ -156,7 +156,7 @@ def _unfit(instances: Sequence[Instance]) -> Rejected | None:
 
 
 def not_a_slice(instance: Instance) -> Rejected | None:
-    """Why this one object is no slice of a CT stack; None where it can be one."""
+    """Why this instance is no slice of a CT stack; None where it can be one."""
     family = instance.sop_class_uid.removeprefix(STORAGE_ROOT).split(".")[0]
     if instance.sop_class_uid not in CT_SOP_CLASSES and instance.series_description.startswith(RESULT_SERIES):
         return Rejected(Reason.OWN_RESULT, "")
@@ -168,12 +168,12 @@ def not_a_slice(instance: Instance) -> Rejected | None:
     return None if kind is None else Rejected(Reason.NOT_A_VOLUME, _IMAGE_TYPES[kind.group(1)])
 
 
-# what a rule asks -----------------------------------------------------------------------------------------------------------------
+# conditions of a rule -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What the rules look at. Texts are those that most instances bear."""
+    """Facts of a series that the rules check. Each text is the one that most instances have."""
 
     body_part: str
     study: str
@@ -271,7 +271,7 @@ def _covers(rule: Rule, facts: _Facts) -> Rejected | None:
 
 
 _CONDITIONS: Final = (_head, _wanted, _contrast, _axial, _fine, _enough_slices, _covers)
-"""In the order in which a person would ask. How many of them a rule passes is how close it came."""
+"""In the order in which a person would ask. The number of conditions that a rule passes is how close it came."""
 
 
 def _try(rule: Rule, facts: _Facts) -> tuple[int, Rejected | None]:
@@ -283,7 +283,7 @@ def _try(rule: Rule, facts: _Facts) -> tuple[int, Rejected | None]:
 
 
 def _found(pattern: str, *texts: str) -> bool:
-    """Whether the pattern is found in one of the texts; an empty pattern always is."""
+    """Whether one of the texts matches the pattern; an empty pattern always matches."""
     compiled = _compiled(pattern)
     return any(compiled.search(t) for t in texts)
 
@@ -294,5 +294,5 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _plain(text: str) -> str:
-    """At most `MAX_TEXT` characters, composed (NFC), underscores and carets as spaces so that a word is a word."""
+    """At most `MAX_TEXT` characters, composed (NFC), with spaces for `_` and `^` so that word boundaries match."""
     return unicodedata.normalize("NFC", text[:MAX_TEXT]).replace("_", " ").replace("^", " ")

@@ -1,4 +1,4 @@
-"""When a shortage of disk is one shortage: told once, and again only after it was over and has come back."""
+"""Disk shortage with hysteresis: reported once, and again only after it was over."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Final
 from corewatch.units import MIB
 
 NEARLY: Final = 16 * MIB
-"""The listener asks for room for the next part of an image, at most half of this: free space comes to rest just above the reserve,
-not below it. This much above it counts as short already."""
+"""Bytes above the reserve that count as short already. The listener requests space for the next part of an instance, at most half
+of this, and refuses where the reserve would be touched: so free space stays just above the reserve."""
 
 LEAST_GAP: Final = 64 * MIB
 PART_OF_RESERVE: Final = 10
-"""Between short and enough lies a tenth of the reserve, at least `LEAST_GAP`: one case removed ends no shortage."""
+"""A shortage ends a tenth of the reserve above its beginning, at least `LEAST_GAP`: removing one case does not end it."""
 
 CALM_S: Final = 600.0
-"""There must be enough for so long, without a break, before the shortage is over."""
+"""Seconds of enough free space, without interruption, after which a shortage is over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """What is known of the disk.
+    """State of the disk.
 
     Attributes
     ----------
     short
         A shortage has begun and is not over.
     told
-        Somebody knows of it.
+        Somebody has been notified.
     enough_since
-        Since when there has been enough again (seconds of the caller's clock); None: there is not.
+        Since when there has been enough free space again (seconds of the caller's clock); None where there is not.
     """
 
     short: bool = False
@@ -38,14 +38,14 @@ class Shortage:
     enough_since: float | None = None
 
     def observe(self, free: int, reserve: int, now: float) -> Shortage:
-        """What is known after one more look.
+        """State after one more measurement.
 
         Parameters
         ----------
         free, reserve
             Bytes.
         now
-            Seconds of a clock that is never set.
+            Seconds of a monotonic clock.
         """
         if free < short_below(reserve):
             return Shortage(short=True, told=self.told)
@@ -59,11 +59,11 @@ class Shortage:
 
     @property
     def must_tell(self) -> bool:
-        """Whether nobody knows yet."""
+        """Whether somebody must be notified."""
         return self.short and not self.told
 
     def after_telling(self) -> Shortage:
-        """Somebody was told."""
+        """State after somebody was notified."""
         return replace(self, told=True)
 
 
@@ -73,5 +73,5 @@ def short_below(reserve: int) -> int:
 
 
 def enough_from(reserve: int) -> int:
-    """Free bytes from which it may end."""
+    """Free bytes from which a shortage may end."""
     return short_below(reserve) + max(LEAST_GAP, reserve // PART_OF_RESERVE)

@@ -1,4 +1,4 @@
-"""The images a volume was made from, as values that results can refer to and be drawn on."""
+"""Source images of a volume: the slices that result objects refer to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from corewatch.geometry import Matrix, Orientation
 
 @dataclass(frozen=True, slots=True)
 class SourceSlice:
-    """One slice that a result can refer to. `frame` counts from 1 as in DICOM, 1 for a single-frame image."""
+    """One slice that a result refers to. `frame` counts from 1 as in DICOM, and is 1 for a single-frame image."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -21,7 +21,7 @@ class SourceSlice:
 
 @dataclass(frozen=True, slots=True)
 class SourceImages:
-    """The slices of one series as the modality made them: before any shear or interpolation onto a regular grid.
+    """The slices of one series as acquired: before any shear or interpolation onto a regular grid.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
-"""What the steps between slices tell: what the scanner was told to do, and what went missing.
+"""Blocks of equal slice steps, and gaps in instance numbers.
 
-A head is often scanned in blocks, thin slices through the posterior fossa and thicker ones above. Within a block the steps are
-equal; a lone wider step is a hole. Lengths in mm along the slice normal.
+A head is often scanned in blocks: thin slices through the posterior fossa and thicker ones above. Within a block the steps are
+equal; a single wider step is a gap. Lengths in mm along the slice normal.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHORTEST_BLOCK: Final = 3
-"""Equal steps in a row that nobody makes by accident: three holes of the same width would have to lie side by side."""
+"""Fewest equal steps in a row that are a block: three gaps of the same width side by side do not happen by chance."""
 
 EQUAL_STEPS_MM: Final = 0.2
-"""Steps of one block differ by no more: both ends of each may be rounded to one decimal."""
+"""Largest difference between steps of one block: both ends of each may be rounded to one decimal."""
 
 SMALL_SHARE: Final = 0.25
-"""Of all steps; a block with fewer does not decide how fine the whole stack is."""
+"""Share of all steps below which a block does not decide how fine the whole stack is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Block:
 
     @property
     def steps(self) -> int:
-        """How many."""
+        """Number of steps in the block."""
         return self.last - self.first
 
 
@@ -43,7 +43,7 @@ def blocks(along_mm: NDArray[np.float64]) -> tuple[Block, ...]:
     Parameters
     ----------
     along_mm
-        (n,) strictly ascending places of slices.
+        (n,) strictly ascending positions of slices.
     """
     steps = np.diff(along_mm)
     found, first = [], 0
@@ -64,22 +64,22 @@ def widest_block_mm(along_mm: NDArray[np.float64]) -> float:
 
 
 def finest_step_mm(along_mm: NDArray[np.float64]) -> float:
-    """Step of the finest block that is no small part of the stack; the median step where there is none."""
+    """Step of the finest block with at least `SMALL_SHARE` of the steps; the median step where there is none."""
     steps = len(along_mm) - 1
     fine = [block.step_mm for block in blocks(along_mm) if block.steps >= SMALL_SHARE * steps]
     return min(fine, default=float(np.median(np.diff(along_mm))))
 
 
 def jumps(numbers: Sequence[int | None]) -> NDArray[np.bool_]:
-    """Between which neighbours an instance number (0020,0013) was left out: (n - 1,).
+    """Between which neighbours an instance number (0020,0013) is missing: bool, (n - 1,).
 
     Parameters
     ----------
     numbers
-        Of slices in the order of their places. They say nothing, and nothing jumps, unless each slice has one, they ascend or
-        descend throughout, and most follow each other.
+        Instance numbers in the order of positions. No gap is found unless each slice has a number, the numbers ascend or descend
+        throughout, and most are consecutive.
     """
     known = np.array([number for number in numbers if number is not None], np.int64)
-    ways = np.diff(known)
-    silent = len(known) < max(len(numbers), 2) or not ((ways > 0).all() or (ways < 0).all()) or np.median(np.abs(ways)) > 1
-    return np.zeros(max(len(numbers) - 1, 0), np.bool_) if silent else np.abs(ways) > 1
+    steps = np.diff(known)
+    silent = len(known) < max(len(numbers), 2) or not ((steps > 0).all() or (steps < 0).all()) or np.median(np.abs(steps)) > 1
+    return np.zeros(max(len(numbers) - 1, 0), np.bool_) if silent else np.abs(steps) > 1

@@ -1,9 +1,9 @@
-"""The life of a case and of a delivery: each one table; what is not in it cannot happen.
+"""State machines of a case and of a delivery, each as one table of allowed transitions.
 
 case:      receiving -> queued -> prepared -> detected -> delivering -> delivered
 ends:      not_analysed, failed, superseded (besides delivered)
 delivery:  pending -> sending -> sent;  pending|sending -> refused (an operator must look), skipped (does not apply)
-           sending -> awaiting -> pending: stored, and to be confirmed; with the answer the delivery is looked at again
+           sending -> awaiting -> pending: stored, commitment requested; the answer makes the delivery due again
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from corewatch.errors import IllegalTransition
 
 
 class CaseState(StrEnum):
-    """Where a case is."""
+    """State of a case."""
 
     RECEIVING = "receiving"
     """Instances are still arriving."""
@@ -27,14 +27,14 @@ class CaseState(StrEnum):
     DETECTED = "detected"
     """Finding and core map are in the case folder; waits for, or is in, `render`."""
     DELIVERING = "delivering"
-    """Pages and DICOM objects are in the case folder; each destination is on its way."""
+    """Pages and DICOM objects are in the case folder; the deliveries are in progress."""
     DELIVERED = "delivered"
-    """Every destination has it, or does not apply."""
+    """Every delivery is sent or skipped."""
     NOT_ANALYSED = "not_analysed"
     FAILED = "failed"
-    """In front of an operator: `corewatch cases retry` starts the failed stage anew."""
+    """An operator must act: `corewatch cases retry` starts the failed stage again."""
     SUPERSEDED = "superseded"
-    """A later revision of the same series took its place."""
+    """A later revision of the same series replaces it."""
 
 
 _S = CaseState
@@ -44,24 +44,24 @@ TRANSITIONS: dict[CaseState, frozenset[CaseState]] = {
     _S.PREPARED: frozenset({_S.DETECTED, _S.NOT_ANALYSED, _S.FAILED, _S.SUPERSEDED}),
     _S.DETECTED: frozenset({_S.DELIVERING, _S.NOT_ANALYSED, _S.FAILED, _S.SUPERSEDED}),
     _S.DELIVERING: frozenset({_S.DELIVERED, _S.FAILED, _S.SUPERSEDED}),
-    # a mail of its escalation that is refused afterwards puts it in front of an operator
+    # an escalation mail that is refused afterwards needs an operator
     _S.DELIVERED: frozenset({_S.FAILED, _S.SUPERSEDED}),
-    # an operator's `cases retry` puts a case back before the stage that ended it
+    # `cases retry` puts a case back before the stage that ended it
     _S.NOT_ANALYSED: frozenset({_S.QUEUED, _S.PREPARED, _S.DETECTED, _S.SUPERSEDED}),
     _S.FAILED: frozenset({_S.QUEUED, _S.PREPARED, _S.DETECTED, _S.DELIVERING, _S.NOT_ANALYSED, _S.SUPERSEDED}),
     _S.SUPERSEDED: frozenset(),
 }
-"""From each state, the states it may go to."""
+"""From each state, the states that may follow."""
 
 ENDS = frozenset({_S.DELIVERED, _S.NOT_ANALYSED, _S.FAILED, _S.SUPERSEDED})
 """States in which nothing more happens by itself."""
 
 WITHOUT_RESULT = frozenset({_S.NOT_ANALYSED, _S.FAILED})
-"""Ends of cases whose images are analysed when they come once more."""
+"""Ends of cases whose series is analysed when it is received again."""
 
 
 class Stage(StrEnum):
-    """A step of the work; also the name of its task."""
+    """Stage of the pipeline; also the name of its task."""
 
     PREPARE = "prepare"
     DETECT = "detect"
@@ -95,17 +95,17 @@ STAGE_OF: Final[dict[CaseState, Stage]] = {step.before: step.stage for step in P
 
 
 class DeliveryState(StrEnum):
-    """Where one destination of a case is."""
+    """State of the delivery to one destination."""
 
     PENDING = "pending"
     SENDING = "sending"
     AWAITING = "awaiting"
-    """A PACS has stored it and was asked to confirm that it keeps it (storage commitment); its answer may take hours."""
+    """The PACS has stored the objects, and storage commitment is requested; its answer may take hours."""
     SENT = "sent"
     REFUSED = "refused"
-    """Attempts are used up or the destination said no for good: an operator must look."""
+    """Attempts are used up, or the destination refused for good: an operator must act."""
     SKIPPED = "skipped"
-    """Does not apply to this case, with the reason (for example: no DICOM source, so nothing for a PACS)."""
+    """The destination does not apply to this case, with the reason (for example no DICOM source, so nothing for a PACS)."""
 
 
 _D = DeliveryState

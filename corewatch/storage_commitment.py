@@ -1,7 +1,7 @@
-"""Storage commitment: a PACS confirms that it keeps what it has stored (PS3.4 Annex J). What was asked and answered, what follows.
+"""Storage commitment (PS3.4 Annex J): requests, reports, and the next step of a delivery that needs one.
 
-After an object is stored its sender may still not delete it: only a commitment makes the receiver answerable for it. A delivery to
-a PACS that is asked for one is `sent` only when every object is committed.
+A PACS that has stored an object takes responsibility for it only with a commitment. A delivery that requests commitment is `sent`
+when every object is committed.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from datetime import datetime
 from types import MappingProxyType
 
 MAXIMUM_ROUNDS = 3
-"""How often objects that a PACS could not commit are sent and asked for, before an operator must look."""
+"""Answered requests after which objects that the PACS still does not commit are left to an operator."""
 
 NO_SUCH_OBJECT = 0x0112
-"""The failure reason for an object that is not there (PS3.3 C.14.1.1)."""
+"""Failure Reason of an instance that the PACS does not have: no such object instance (PS3.3 C.14.1.1)."""
 
 FAILURE_REASONS = MappingProxyType(
     {
@@ -27,12 +27,12 @@ FAILURE_REASONS = MappingProxyType(
         0x0131: ("the transaction UID was used before", True),
     }
 )
-"""Failure Reason (0008,1197) -> words, and whether sending the object again may help (PS3.3 C.14.1.1)."""
+"""Failure Reason (0008,1197) -> description, and whether sending the instance again may help (PS3.3 C.14.1.1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceReference:
-    """One object that commitment is asked for."""
+    """SOP class and instance UID of one object in a request or report."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -40,7 +40,7 @@ class InstanceReference:
 
 @dataclass(frozen=True, slots=True)
 class CommitmentFailure:
-    """An object that is not committed, and the Failure Reason (0008,1197)."""
+    """An object that the PACS does not commit, and its Failure Reason (0008,1197)."""
 
     reference: InstanceReference
     reason: int
@@ -48,7 +48,7 @@ class CommitmentFailure:
 
 @dataclass(frozen=True, slots=True)
 class CommitmentReport:
-    """The answer to one transaction, as an N-EVENT-REPORT brings it."""
+    """Answer to one transaction, from its N-EVENT-REPORT."""
 
     transaction_uid: str
     committed: tuple[InstanceReference, ...] = ()
@@ -57,7 +57,7 @@ class CommitmentReport:
 
 @dataclass(frozen=True, slots=True)
 class CommitmentRequest:
-    """One transaction of ours.
+    """One N-ACTION request that we sent.
 
     Attributes
     ----------
@@ -76,63 +76,63 @@ class CommitmentRequest:
 
 @dataclass(frozen=True, slots=True)
 class SendAndRequest:
-    """Send the objects, except those that are committed already, and ask for them."""
+    """Send the objects that are not committed yet, and request commitment for them."""
 
     leave_out: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The PACS keeps them all."""
+    """The PACS has committed every object."""
 
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class NotCommitted:
-    """An operator must look."""
+    """The PACS does not commit every object; an operator must act."""
 
     why: str
 
 
-def next_commitment_step(asked: Sequence[CommitmentRequest], now: datetime) -> SendAndRequest | Committed | NotCommitted:
-    """What to do next for a delivery whose objects are to be committed.
+def next_commitment_step(requests: Sequence[CommitmentRequest], now: datetime) -> SendAndRequest | Committed | NotCommitted:
+    """Next step of a delivery that requests commitment.
 
     Parameters
     ----------
-    asked
-        Its transactions so far, oldest first. The first one named every object of the delivery.
+    requests
+        Its requests so far, oldest first. The first one names every object of the delivery.
     now
         The present moment.
     """
-    if not asked:
+    if not requests:
         return SendAndRequest()
-    committed = frozenset[str]().union(*(a.committed & set(a.instances) for a in asked if a.committed is not None))
-    missing = [uid for uid in asked[0].instances if uid not in committed]
-    last = asked[-1]
+    committed = frozenset[str]().union(*(a.committed & set(a.instances) for a in requests if a.committed is not None))
+    missing = [uid for uid in requests[0].instances if uid not in committed]
+    last = requests[-1]
     if not missing:
-        return Committed(len(asked[0].instances))
+        return Committed(len(requests[0].instances))
     if last.committed is None:
         if now < last.deadline:
             return SendAndRequest(committed)  # the request did not get through, or its worker died
         return NotCommitted(
-            f"it stored {len(asked[0].instances)} objects and did not say in time whether it keeps {len(missing)} of them; "
+            f"it stored {len(requests[0].instances)} objects and did not say in time whether it keeps {len(missing)} of them; "
             "see that it knows our AE title, host and port for storage commitment results, and that listener.peers names it"
         )
-    # an object that the report does not name counts as one that is not there
+    # an object that the report does not name counts as missing
     reasons = dict.fromkeys(missing, NO_SUCH_OBJECT) | {uid: reason for uid, reason in last.failed if uid in missing}
     worst = next((r for r in reasons.values() if not _may_help(r)), next(iter(reasons.values())))
-    words = f"it does not keep {len(missing)} of {len(asked[0].instances)} objects: {describe_failure(worst)}"
+    words = f"it does not keep {len(missing)} of {len(requests[0].instances)} objects: {describe_failure(worst)}"
     if not _may_help(worst):
         return NotCommitted(f"{words}; look at its log and its rules for these objects")
-    rounds = sum(a.committed is not None for a in asked)
+    rounds = sum(a.committed is not None for a in requests)
     if rounds >= MAXIMUM_ROUNDS:
         return NotCommitted(f"{words}, after they were sent {rounds} times; look at its log and its disk")
     return SendAndRequest(committed)
 
 
 def describe_failure(reason: int) -> str:
-    """A Failure Reason in words, with its number."""
+    """Description of a Failure Reason, with its code."""
     words, _ = FAILURE_REASONS.get(reason, ("unknown reason", False))
     return f"{words} (0x{reason:04X})"
 

@@ -1,4 +1,4 @@
-"""Image volumes as values: the scanner's stack, and the head on the network's grid."""
+"""Image volumes: the scanner's stack, and the aligned head on the network's grid."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ScannerVolume:
     voxel_to_lps
         Voxel index (i, j, k) -> LPS mm, centre of the voxel.
     sop_instance_uids
-        One per k: the instance the slice came from (the same UID for all frames of a multi-frame instance).
-        Empty where slices were interpolated or the volume came from a file without DICOM.
+        One per k: the source instance of the slice (the same UID for all frames of a multi-frame instance).
+        Empty where slices were interpolated or the source was not DICOM.
     """
 
     hu: NDArray[np.int16]
@@ -38,16 +38,16 @@ class ScannerVolume:
 
 @dataclass(frozen=True, slots=True)
 class AlignmentQuality:
-    """How far the alignment can be trusted.
+    """Quality of an alignment.
 
     Attributes
     ----------
     score
-        0 (no head here) to 1 (as good as the best heads seen); below the threshold the case ends `not_analysed`.
+        0 (no head found) to 1 (as good as the best heads measured); below the threshold the case ends `not_analysed`.
     midline_mm, midline_degrees
-        What is left between the head's own plane of symmetry and the grid's: offset in mm, angle in degrees.
+        Residual between the head's plane of symmetry and the grid's: offset in mm, angle in degrees.
     parts
-        The figures that the score was made from, by name, for the record.
+        The figures behind the score, by name.
     """
 
     score: float
@@ -65,10 +65,10 @@ class AlignedHead:
     hu
         uint8, shape (146, 182, 133), axes L-A-S, Hounsfield units clipped to 0-100, skull kept.
     lps_to_voxel
-        Scanner LPS mm -> network voxel: a rotation and a shift into L-A-S voxels of 1 mm. None where the file came aligned and its
-        scanner position is unknown.
+        Scanner LPS mm -> network voxel: a rotation and a shift into L-A-S voxels of 1 mm. None where the input was aligned already
+        and its scanner position is unknown.
     quality
-        None where the file came aligned.
+        None where the input was aligned already.
     """
 
     hu: NDArray[np.uint8]
@@ -78,7 +78,7 @@ class AlignedHead:
     def __post_init__(self) -> None:
         if self.hu.shape != NETWORK_SHAPE:
             raise ValueError(f"an aligned head has shape {NETWORK_SHAPE}, not {self.hu.shape}")
-        # L-A-S is left-handed, so the placement is looked at in RAS: there a mirrored or scaled head shows
+        # L-A-S is left-handed, so the placement is checked in RAS, where a mirrored or scaled head shows
         if self.lps_to_voxel is not None and not is_rigid(NETWORK_TO_RAS @ self.lps_to_voxel):
             raise ValueError("the placement of an aligned head is a rotation and a shift, nothing else")
 
@@ -90,7 +90,7 @@ class Surface:
     Attributes
     ----------
     depth_mm
-        float32, signed distance from the surface in mm, negative inside, on a coarse grid of its own.
+        float32, signed distance from the surface in mm, negative inside, on a coarse grid.
     network_to_index
         Network voxel -> index in `depth_mm`.
     """

@@ -78,7 +78,7 @@ def test_one_multi_frame_image_makes_the_single_slices_beside_it_no_whole_series
             {"one_after_another": True},
             stack(),
             1.0,
-            Wait(at(20), "the sender brings the series in parts, one association after another"),
+            Wait(at(20), "the sender sends the series in parts, one association after another"),
         ),
         ({}, stack()[1:], 1.0, Wait(at(20), "the slices do not form a stack without gaps")),
         ({"expected": 160}, [*stack(160)[1:], one(162)], 1.0, Wait(at(20), "the slices do not form a stack without gaps")),
