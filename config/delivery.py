@@ -1,21 +1,49 @@
-"""Settings of the way out: PACS, folder and mail."""
+"""Settings of the destinations: a section per kind, and `DeliverSettings` with them all.
+
+A new kind of destination needs a section here, a field of `DeliverSettings`, and a module in `outputs.destinations`. The section
+is here because every program checks and documents the settings, and only the workers load `outputs`.
+"""
 
 from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from config.section import AeTitle, Port, Section, TlsFiles
-from corewatch.destinations import FOLDER, OPERATORS, WEBHOOK_NOTICES, is_reserved
+from corewatch.destinations import FOLDER, OPERATORS, WEBHOOK_NOTICES, Turn, is_reserved
 from corewatch.foldername import fields_of
 
 
-class PacsSettings(Section):
+class DestinationSection(Section):
+    """Settings of a destination, with what the planning of deliveries must know of it."""
+
+    turn: ClassVar[Turn]
+    """When a result is delivered to it."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of its destinations, except those that `corewatch.destinations` reserves."""
+        return ()
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Names of its destinations that get a case which ends without a finding (`not_analysed` or `failed`)."""
+        return ()
+
+    @property
+    def not_analysed_notices(self) -> tuple[str, ...]:
+        """Names of those that further get a case which a stage ends `not_analysed`."""
+        return ()
+
+
+class PacsSettings(DestinationSection):
     """A PACS that gets the results."""
+
+    turn: ClassVar[Turn] = Turn.PACS
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
     ae_title: AeTitle
@@ -39,9 +67,21 @@ class PacsSettings(Section):
     """After so long without an answer an operator must look."""
     timeout_s: float = Field(30.0, gt=0)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its `name`."""
+        return (self.name,)
 
-class DicomwebSettings(Section):
+    @property
+    def not_analysed_notices(self) -> tuple[str, ...]:
+        """Itself, where it asks for the page that says why."""
+        return (self.name,) if self.not_analysed else ()
+
+
+class DicomwebSettings(DestinationSection):
     """An archive that gets the results over the web (STOW-RS)."""
+
+    turn: ClassVar[Turn] = Turn.DICOMWEB
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
     url: str = Field(pattern=r"^https?://[^\s?#]+$")
@@ -58,6 +98,16 @@ class DicomwebSettings(Section):
     not_analysed: bool = False
     """Also send the page that says why a series was not analysed, as for a PACS."""
     timeout_s: float = Field(30.0, gt=0)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its `name`."""
+        return (self.name,)
+
+    @property
+    def not_analysed_notices(self) -> tuple[str, ...]:
+        """Itself, where it asks for the page that says why."""
+        return (self.name,) if self.not_analysed else ()
 
 
 class ResultSeries(Section):
@@ -82,14 +132,21 @@ class ResultSeries(Section):
         return value
 
 
-class FolderSettings(Section):
+class FolderSettings(DestinationSection):
     """Where finished cases are copied to."""
+
+    turn: ClassVar[Turn] = Turn.FOLDER
 
     path: Path = Path("./results")
     pattern: str = Field("{case_id}", max_length=200)
     """Name of a case's folder, with `/` for folders within; it ends with `{case_id}`. Further fields: `{date}` of arrival, `{side}`
     (left, right, none), `{alert}` (alert, no-alert, not-analysed), `{revision}`; and, only where patient data may stand in names,
     `{patient_id}`, `{accession_number}`, `{study_date}`."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """The folder gets every case."""
+        return (FOLDER,)
 
     @field_validator("pattern")
     @classmethod
@@ -106,8 +163,10 @@ class MailList(Section):
     when: Literal["always", "positive", "never"] = "always"
 
 
-class EmailSettings(Section):
+class EmailSettings(DestinationSection):
     """The stroke team's and the operators' mail."""
+
+    turn: ClassVar[Turn] = Turn.MAIL
 
     host: str
     port: Port = 587
@@ -135,9 +194,21 @@ class EmailSettings(Section):
     """PEM of the authority of the server's certificate; None: the system's."""
     timeout_s: float = Field(20.0, gt=0)
 
+    @property
+    def server(self) -> str:
+        """The mail server as messages name it."""
+        return f"mail server {self.host}:{self.port}"
 
-class WebhookSettings(Section):
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """The operators' mail."""
+        return (OPERATORS,)
+
+
+class WebhookSettings(DestinationSection):
     """A program of the hospital's own that gets each result as a signed HTTP request (Standard Webhooks)."""
+
+    turn: ClassVar[Turn] = Turn.WEBHOOK
 
     url: str
     """`https://...`; plain `http://` on this machine only. Redirects are not followed."""
@@ -149,6 +220,17 @@ class WebhookSettings(Section):
     authority: Path | None = None
     """PEM of the authority of the server's certificate; None: the system's."""
     timeout_s: float = Field(10.0, gt=0)
+
+    @property
+    def server(self) -> str:
+        """The receiver as messages name it: without the path, which may hold a secret."""
+        parts = urlsplit(self.url)
+        return f"webhook {parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """The notices, where they are asked for."""
+        return (WEBHOOK_NOTICES,) if self.not_analysed else ()
 
     @field_validator("url")
     @classmethod
@@ -173,8 +255,10 @@ class WebhookSettings(Section):
         return value
 
 
-class EscalationLevel(Section):
+class EscalationLevel(DestinationSection):
     """Who is told next when nobody has acknowledged a positive alert."""
+
+    turn: ClassVar[Turn] = Turn.ESCALATION
 
     after_min: float = Field(gt=0)
     """Minutes after the finding."""
@@ -202,26 +286,25 @@ class DeliverSettings(Section):
     """The longest wait."""
 
     @property
-    def _archives(self) -> tuple[PacsSettings | DicomwebSettings, ...]:
-        return (*self.pacs, *self.dicomweb)
+    def destinations(self) -> tuple[DestinationSection, ...]:
+        """The sections of all destinations that are set, in the order in which a result is delivered to them."""
+        values = (getattr(self, name) for name in type(self).model_fields)
+        sections = (one for value in values for one in (value if isinstance(value, tuple) else (value,)))
+        return tuple(sorted((one for one in sections if isinstance(one, DestinationSection)), key=lambda one: one.turn))
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Destinations that hear of a case that ends without a finding (`not_analysed` or `failed`)."""
-        return (
-            ((OPERATORS,) if self.email else ())
-            + ((WEBHOOK_NOTICES,) if self.webhook and self.webhook.not_analysed else ())
-            + ((FOLDER,) if self.folder else ())
-        )
+        """Names of the destinations that get a case which ends without a finding (`not_analysed` or `failed`)."""
+        return tuple(name for one in self.destinations for name in one.notices)
 
     @property
     def not_analysed_notices(self) -> tuple[str, ...]:
-        """Those, and each PACS or archive that wants the page of a case that a stage ends `not_analysed`."""
-        return self.notices + tuple(archive.name for archive in self._archives if archive.not_analysed)
+        """Those, and each PACS or archive that wants the page of a case which a stage ends `not_analysed`."""
+        return self.notices + tuple(name for one in self.destinations for name in one.not_analysed_notices)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> DeliverSettings:
-        names = [archive.name for archive in self._archives]
+        names = [name for one in self.destinations for name in one.names]
         lists = [one.name for one in self.email.lists] if self.email else []
         if len(set(lists)) != len(lists) or {"team", "sender", "operators"} & set(lists):
             raise ValueError("each of email.lists needs a name of its own, other than team, sender and operators")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Final
 
 FOLDER: Final = "folder"
@@ -17,6 +18,17 @@ ONLY_NOTICES: Final = frozenset({OPERATORS, WEBHOOK_NOTICES})
 
 NOTICES: Final = ONLY_NOTICES | {FOLDER}
 """Destinations that receive a notice of a case without a finding; the folder receives results as well."""
+
+
+class Turn(IntEnum):
+    """The order in which a result is delivered to its destinations: what alerts people is first."""
+
+    MAIL = 1
+    ESCALATION = 2
+    WEBHOOK = 3
+    PACS = 4
+    DICOMWEB = 5
+    FOLDER = 6
 
 
 def escalation(level: int) -> str:

@@ -88,6 +88,10 @@ class OperatorNeeded(CorewatchError):
     """Trying again cannot help before a person has changed something: the case or delivery ends `failed`."""
 
 
+class DeliveryWithdrawn(CorewatchError):
+    """The delivery is no longer wanted, and ends `skipped`: an alert was acknowledged while its escalation was being sent."""
+
+
 class ConfigurationError(CorewatchError):
     """The settings cannot work. The message names the key and says what to write instead; the program exits with 2."""
 

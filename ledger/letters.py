@@ -32,7 +32,7 @@ class LetterRow:
 
 
 class Letters:
-    """Satisfies `outputs.destinations.receipts.Receipts`. Each method is one transaction."""
+    """Satisfies `outputs.mail.receipts.MailReceipts`. Each method is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from config.delivery import ResultSeries
 from foundation.durable import write_durably
 from outputs import wording
 from outputs.case import ReportedCase
-from outputs.dicom.object_kinds import SeriesNaming
 from outputs.dicom.secondary_capture import Page
 from outputs.dicom.writing import write_objects
 from outputs.pages.axial_slices import level_mm
@@ -24,7 +24,7 @@ def render_case(
     case: ReportedCase,
     hu: NDArray[np.uint8] | None,
     core_map: NDArray[np.uint8] | None,
-    naming: SeriesNaming | None = None,
+    series: ResultSeries | None = None,
     panel: Image.Image | None = None,
 ) -> dict[str, str]:
     """Draw `summary.png` and, where there is a DICOM source, the DICOM objects; may be repeated with the same outcome.
@@ -34,7 +34,7 @@ def render_case(
     hu, core_map
         Aligned head (HU 0-100) and core map (0-100), both uint8, shape (146, 182, 133), L-A-S. Not needed for a case without a
         finding, whose only page says why.
-    naming
+    series
         How the series of DICOM objects stand in the study; None: as without settings.
     panel
         Small picture of the alignment for the summary page, at most `outputs.pages.summary_page.PANEL_WIDTH` x 96 pixels.
@@ -58,7 +58,7 @@ def render_case(
     write_durably(case.folder.summary, png(summary))
     files = {"summary": case.folder.summary.name}
     if case.source_header is not None:
-        write_objects(case, _pages(case, summary, hu, core_map), core_map, naming)
+        write_objects(case, _pages(case, summary, hu, core_map), core_map, series)
         files["dicom"] = case.folder.dicom.name
     return files
 

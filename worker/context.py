@@ -11,7 +11,7 @@ import psutil
 from config.settings import Settings
 from corewatch.casefolder import CaseFolder
 from ledger.store import Ledger
-from outputs.destinations.base import Destination
+from outputs.destinations import Destination
 from worker.delivery.destinations import destinations_of
 from worker.models.detectors import Detectors
 from worker.models.readiness import ModelKeeper

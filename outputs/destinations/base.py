@@ -1,13 +1,15 @@
-"""What every destination is."""
+"""The interface of a destination, what destinations are built with, and how a module declares its kind."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Protocol
 
-from corewatch.errors import CorewatchError
+from config.delivery import DeliverSettings, DestinationSection
 from outputs.case import ReportedCase
+from outputs.mail.receipts import MailReceipts, MemoryMailReceipts
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +19,7 @@ class Delivered:
     Attributes
     ----------
     detail
-        For the audit trail: what went where, free of patient data.
+        For the audit trail: what was sent where, free of patient data.
     at
         When it was accepted, aware of its zone.
     """
@@ -26,14 +28,10 @@ class Delivered:
     at: datetime
 
 
-class NothingToDeliver(CorewatchError):
-    """The delivery is no longer wanted: an alert was acknowledged while its escalation was on the way."""
-
-
 class Destination(Protocol):
     """A place that results are delivered to.
 
-    Delivering the same case again must leave the destination as it was: a worker may die between the delivery and its record.
+    Delivering the same case again must leave the destination as it was: a worker may be killed between the delivery and its record.
     """
 
     @property
@@ -42,10 +40,10 @@ class Destination(Protocol):
 
     @property
     def server(self) -> str | None:
-        """The server that a delivery waits for, named as people are told of it; None: there is none."""
+        """The server that a delivery waits for, as messages name it; None: there is none."""
 
     def skip_reason(self, case: ReportedCase) -> str | None:
-        """None if the case is to be delivered here, else the reason to skip it."""
+        """Why the case is not delivered here; None: it is."""
 
     def deliver(self, case: ReportedCase) -> Delivered:
         """Deliver.
@@ -53,12 +51,12 @@ class Destination(Protocol):
         Raises
         ------
         NoAnswer
-            Its server is not there, or says no more.
+            Its server cannot be reached, or has stopped answering.
         RetryLater
             Another passing fault.
         OperatorNeeded
-            Trying again cannot help before a person has changed something.
-        NothingToDeliver
+            Retrying cannot help before a person has changed something.
+        DeliveryWithdrawn
             It is no longer wanted.
         """
 
@@ -70,3 +68,47 @@ class Destination(Protocol):
         CorewatchError
             What is wrong, and its remedy.
         """
+
+
+def utc_clock() -> datetime:
+    """The time now, in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationContext:
+    """What destinations are built with besides their own settings. The defaults serve connection tests.
+
+    Attributes
+    ----------
+    listener_ae_title
+        AE title of our own Storage SCP, by which a PACS knows us unless its settings give another.
+    receipts
+        Where it is recorded which recipient has which mail.
+    thread_key
+        Key of the hash that gathers the mails of a study (`outputs.mail.case_mail.thread_id`).
+    link
+        (case id, name of the recipients' list) -> address of the case's page in the portal.
+    """
+
+    listener_ae_title: str = "COREWATCH"
+    clock: Callable[[], datetime] = utc_clock
+    receipts: MailReceipts = field(default_factory=MemoryMailReceipts)
+    thread_key: bytes = b""
+    link: Callable[[str, str], str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationKind:
+    """One kind of destination. Its module has it under the name `KIND`, where `registry` finds it.
+
+    Attributes
+    ----------
+    section
+        Class of its settings; its `turn` says when a result is delivered to it.
+    build
+        Makes the destinations of this kind that the settings name.
+    """
+
+    section: type[DestinationSection]
+    build: Callable[[DeliverSettings, DestinationContext], Iterable[Destination]]

@@ -1,57 +1,42 @@
-"""Delivery to an archive by STOW-RS."""
+"""Delivery to a DICOMweb archive by STOW-RS."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
 
-from outputs.case import ReportedCase
-from outputs.destinations.base import Delivered
-from outputs.destinations.objects import judge, left_out, objects_of, warnings, why_not
-from outputs.destinations.stow import WebServer, check, store
-
-
-@dataclass(frozen=True, slots=True)
-class DicomwebParameters:
-    """One archive: its name here, its server, and what it gets; see `outputs.destinations.pacs.PacsParameters`."""
-
-    name: str
-    server: WebServer
-    objects: tuple[str, ...] = ("sc", "seg", "sr")
-    not_analysed: bool = False
+from config.delivery import DeliverSettings, DicomwebSettings
+from foundation.dicom_client.storage import StoreOutcome
+from outputs.destinations import stow
+from outputs.destinations.archive import ArchiveDestination
+from outputs.destinations.base import DestinationContext, DestinationKind, utc_clock
 
 
-class DicomwebDestination:
-    """Stores the case's DICOM objects over the web."""
+class DicomwebDestination(ArchiveDestination):
+    """Stores the case's DICOM instances over HTTP."""
 
-    def __init__(self, parameters: DicomwebParameters, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._to = parameters
-        self._clock = clock
+    def __init__(self, settings: DicomwebSettings, clock: Callable[[], datetime] = utc_clock) -> None:
+        super().__init__(settings, clock)
+        self._settings = settings
 
     @property
-    def name(self) -> str:
-        """The archive's own name."""
-        return self._to.name
+    def address(self) -> str:
+        """Its URL."""
+        return self._settings.url
 
-    @property
-    def server(self) -> str:
-        """Its name, too."""
-        return self._to.name
-
-    def skip_reason(self, case: ReportedCase) -> str | None:
-        """Skip what did not come as DICOM, what failed without a finding, and what was not analysed unless asked for."""
-        return why_not(case, self._to.objects, not_analysed=self._to.not_analysed)
-
-    def deliver(self, case: ReportedCase) -> Delivered:
-        """Store every object of the kinds asked for. The same objects again are the same instances, which an archive keeps once."""
-        outcomes = store(self._to.server, objects_of(case, self._to.objects))
-        judge(outcomes, str(self._to.server))
-        return Delivered(
-            f"{len(outcomes)} objects stored by {self._to.server}{warnings(outcomes)}{left_out(case, self._to.objects)}",
-            self._clock(),
-        )
+    def send(self, paths: Sequence[Path]) -> Sequence[StoreOutcome]:
+        """Send the files by STOW-RS."""
+        return stow.store(self._settings, paths)
 
     def check(self) -> None:
-        """A search for one study, with the same credentials."""
-        check(self._to.server)
+        """Search for one study (QIDO-RS), with the same credentials."""
+        stow.check(self._settings)
+
+
+def _build(deliver: DeliverSettings, context: DestinationContext) -> Iterator[DicomwebDestination]:
+    for section in deliver.dicomweb:
+        yield DicomwebDestination(section, context.clock)
+
+
+KIND = DestinationKind(DicomwebSettings, _build)

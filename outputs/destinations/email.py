@@ -1,179 +1,164 @@
-"""Delivery by mail: results to the stroke team, and what was not analysed or failed to the operators."""
+"""Delivery by mail: results to the stroke team, and cases that were not analysed or failed to the operators."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from email.message import EmailMessage
 from typing import Literal
 
+from config.delivery import DeliverSettings, EmailSettings
 from corewatch.destinations import EMAIL, OPERATORS
 from corewatch.errors import OperatorNeeded, RetryLater
 from corewatch.letters import Event, LetterKind, LetterState
 from outputs.case import ReportedCase
-from outputs.destinations.base import Delivered
-from outputs.destinations.receipts import MemoryReceipts, Receipts
+from outputs.destinations.base import Delivered, DestinationContext, DestinationKind
 from outputs.mail.case_mail import compose, digest_key, digest_message_id, event_key, message_id, thread_id
 from outputs.mail.digest_mail import compose_digest
-from outputs.mail.sender import Letter, Postman
-from outputs.mail.smtp import MailServer, Refusal, session
+from outputs.mail.sender import MailSender, OutgoingMail
+from outputs.mail.smtp import Refusal, session
 from outputs.source_header import named_fields, read_header
-
-When = Literal["always", "positive", "never"]
 
 
 @dataclass(frozen=True, slots=True)
-class MailList:
-    """Recipients who get one message together: they see each other's addresses."""
+class RecipientList:
+    """Recipients who get one message together: they see each other's addresses.
+
+    Attributes
+    ----------
+    when
+        Which findings they get: all, alerts only, or none.
+    """
 
     name: str
     to: tuple[str, ...]
-    when: When = "always"
-
-
-@dataclass(frozen=True, slots=True)
-class EmailParameters:
-    """The mail server and who gets what."""
-
-    server: MailServer
-    sender: str
-    to: tuple[str, ...] = ()
-    operators: tuple[str, ...] = ()
-    """Empty: the list `to` gets what was not analysed, too."""
-    when: When = "always"
-    lists: tuple[MailList, ...] = ()
-    """Lists besides `to`, each with a `when` of its own."""
-    patient_fields: tuple[str, ...] = ()
-    """DICOM keywords that may stand in the body, never in the subject."""
-    thread_key: bytes = b""
-    """Key of the hash that gathers the mails of a study."""
-    link: Callable[[str, str], str] | None = None
-    """(case id, name of the list) -> address of the case's page."""
+    when: Literal["always", "positive", "never"] = "always"
 
 
 class MailDestination(ABC):
-    """What all kinds of mail share: composing, sending, and remembering who has it."""
+    """Base of the destinations by mail: composes, sends, and records who has which mail."""
 
     name: str
-    paced = True
-    """Its mails count in the hour, and may go into a digest."""
-    alerts = False
-    """Brings alerts, which go out alone while they are recent."""
+    throttled = True
+    """Its mails count against `deliver.email.max_per_hour`, and may be put into a digest."""
+    carries_alerts = False
+    """It sends alerts; a recent one is never put into a digest."""
 
     lead = ""
-    """Begins subject and verdict."""
+    """First words of subject and verdict."""
     note = ""
     """Why the recipients get it, where that is not plain."""
 
-    def __init__(
-        self,
-        parameters: EmailParameters,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        receipts: Receipts | None = None,
-    ) -> None:
-        self._mail = parameters
-        self._clock = clock
-        self._receipts = MemoryReceipts() if receipts is None else receipts
-        self.server = str(parameters.server)
+    def __init__(self, settings: EmailSettings, context: DestinationContext) -> None:
+        self._settings = settings
+        self._context = context
+        self._sender = MailSender(settings, context.receipts)
+        self.server = settings.server
 
     @abstractmethod
     def skip_reason(self, case: ReportedCase) -> str | None:
-        """None if the case is to be told of, else the reason to skip it."""
+        """Why the case is not mailed; None: it is."""
 
     @abstractmethod
-    def lists(self, case: ReportedCase) -> tuple[MailList, ...]:
-        """Who hears of this case, each recipient once; one message for each of these lists."""
+    def recipient_lists(self, case: ReportedCase) -> tuple[RecipientList, ...]:
+        """The lists that get this case, a message each; no recipient is in two of them."""
 
     @abstractmethod
     def kind(self, case: ReportedCase) -> LetterKind:
         """What the mail is for."""
 
     def event(self, case: ReportedCase) -> Event:
-        """What the mail tells of."""
+        """The event that the mail reports."""
         return Event(event_key(case, self.name), case.case_id, self.name, self.kind(case))
 
     def deliver(self, case: ReportedCase) -> Delivered:
-        """Send one message per recipient list, to those who have not taken it yet."""
+        """Send one message per recipient list, to the recipients who lack it."""
         event = self.event(case)
-        letters = [self._letter(case, event, recipients) for recipients in self.lists(case)]
-        posted = Postman(self._mail.server, self._mail.sender, self._receipts).post(letters)
-        return Delivered(f"{self._mail.server}: {posted}", self._clock())
+        report = self._sender.send([self._case_mail(case, event, recipients) for recipients in self.recipient_lists(case)])
+        error = self._sender.refusal_error([refusal for refusals in report.refused.values() for refusal in refusals])
+        if error is not None:
+            raise error
+        return Delivered(f"{self.server}: {report}", self._context.clock())
 
     def deliver_together(self, digest: str, cases: Sequence[ReportedCase]) -> dict[str, Delivered | RetryLater | OperatorNeeded]:
-        """Send one mail about many cases to each list that hears of any of them.
+        """Send one mail about many cases to each list that gets any of them.
 
         Returns
         -------
-        By case id: delivered, or why one of those who are to hear of this case has not got the mail. One mailbox that is refused
-        holds up no case that it is not to be told of.
+        By case id: delivered, or why a recipient of this case has not got the mail. A mailbox that is refused holds up only the
+        cases that it is to get.
 
         Raises
         ------
         RetryLater, OperatorNeeded
-            The server is away, or wants nothing of us.
+            The server cannot be reached, or refuses us.
         """
-        groups: dict[MailList, list[ReportedCase]] = {}
+        groups: dict[RecipientList, list[ReportedCase]] = {}
         for case in cases:
-            for one in self._lacking(case, digest):
+            for one in self._lists_without_receipt(case, digest):
                 groups.setdefault(replace(one, when="always"), []).append(case)
-        letters = {self._digest_letter(digest, recipients, group): group for recipients, group in groups.items()}
-        postman = Postman(self._mail.server, self._mail.sender, self._receipts)
-        posting = postman.bring(list(letters))
+        mails = {self._digest_mail(digest, recipients, group): group for recipients, group in groups.items()}
+        report = self._sender.send(list(mails))
         refused: dict[str, list[Refusal]] = {case.case_id: [] for case in cases}
-        for letter, refusals in posting.refused.items():
-            for case in letters[letter]:
+        for mail, refusals in report.refused.items():
+            for case in mails[mail]:
                 refused[case.case_id] += refusals
-        told = Delivered(f"{self._mail.server}: in digest {digest}, {posting.posted}", self._clock())
-        return {case_id: postman.problem(refusals) or told for case_id, refusals in refused.items()}
+        delivered = Delivered(f"{self.server}: in digest {digest}, {report}", self._context.clock())
+        return {case_id: self._sender.refusal_error(refusals) or delivered for case_id, refusals in refused.items()}
 
-    def _lacking(self, case: ReportedCase, digest: str) -> tuple[MailList, ...]:
-        """Who hears of a case, without those who have heard of it by an earlier mail, be it another digest.
+    def check(self) -> None:
+        """Connect, secure, log in, NOOP."""
+        with session(self._settings) as connection:
+            connection.noop()
 
-        Those who have it by this same digest stay: by its recipients it is known when it is gone on with.
+    def _lists_without_receipt(self, case: ReportedCase, digest: str) -> tuple[RecipientList, ...]:
+        """The case's lists, without recipients who have the case by an earlier mail or by another digest.
+
+        Recipients who have it by this same digest stay, so that a digest that is continued keeps its recipients and its key.
         """
-        known = self._receipts.known(self.event(case))
+        known = self._context.receipts.known(self.event(case))
         has = {
             recipient
             for recipient, receipt in known.items()
             if receipt.state in (LetterState.ACCEPTED, LetterState.UNKNOWN) and not receipt.message_id.startswith(f"<{digest}.")
         }
-        lists = (replace(one, to=tuple(recipient for recipient in one.to if recipient not in has)) for one in self.lists(case))
+        lists = (replace(one, to=tuple(r for r in one.to if r not in has)) for one in self.recipient_lists(case))
         return tuple(one for one in lists if one.to)
 
-    def _digest_letter(self, digest: str, recipients: MailList, cases: Sequence[ReportedCase]) -> Letter:
+    def _digest_mail(self, digest: str, recipients: RecipientList, cases: Sequence[ReportedCase]) -> OutgoingMail:
         key = digest_key(digest, self.name, recipients.name, recipients.to)
-        identity = digest_message_id(digest, key, self._mail.sender)
-        link = self._mail.link
+        identity = digest_message_id(digest, key, self._settings.sender)
+        link = self._context.link
 
         def make(repeated: bool) -> EmailMessage:
             return compose_digest(
                 cases,
-                sender=self._mail.sender,
+                sender=self._settings.sender,
                 recipients=recipients.to,
                 message_id=identity,
-                sent_at=self._clock(),
+                sent_at=self._context.clock(),
                 repeated=repeated,
                 link=None if link is None else lambda case_id: link(case_id, recipients.name),
             )
 
         event, covers = Event(key, digest, self.name, LetterKind.DIGEST), tuple(self.event(case) for case in cases)
-        return Letter(event, identity, recipients.to, make, covers)
+        return OutgoingMail(event, identity, recipients.to, make, covers)
 
-    def _letter(self, case: ReportedCase, event: Event, recipients: MailList) -> Letter:
-        identity = message_id(event.key, recipients.name, self._mail.sender)
-        thread = None if case.study_uid is None else thread_id(case.study_uid, self._mail.thread_key, self._mail.sender)
-        link = None if self._mail.link is None else self._mail.link(case.case_id, recipients.name)
+    def _case_mail(self, case: ReportedCase, event: Event, recipients: RecipientList) -> OutgoingMail:
+        context, sender = self._context, self._settings.sender
+        identity = message_id(event.key, recipients.name, sender)
+        thread = None if case.study_uid is None else thread_id(case.study_uid, context.thread_key, sender)
+        link = None if context.link is None else context.link(case.case_id, recipients.name)
 
         def make(repeated: bool) -> EmailMessage:
             return compose(
                 case,
-                sender=self._mail.sender,
+                sender=sender,
                 recipients=recipients.to,
                 message_id=identity,
-                sent_at=self._clock(),
-                summary_png=_summary(case),
+                sent_at=context.clock(),
+                summary_png=_summary_page(case),
                 patient=self._patient(case),
                 thread=thread,
                 link=link,
@@ -182,76 +167,76 @@ class MailDestination(ABC):
                 note=self.note,
             )
 
-        return Letter(event, identity, recipients.to, make)
-
-    def check(self) -> None:
-        """Connect, secure, log in, NOOP."""
-        with session(self._mail.server) as connection:
-            connection.noop()
+        return OutgoingMail(event, identity, recipients.to, make)
 
     def _patient(self, case: ReportedCase) -> tuple[tuple[str, str], ...]:
-        if not self._mail.patient_fields or case.source_header is None:
+        if not self._settings.patient_fields or case.source_header is None:
             return ()
-        return named_fields(read_header(case.source_header), self._mail.patient_fields)
+        return named_fields(read_header(case.source_header), self._settings.patient_fields)
 
 
 class EmailDestination(MailDestination):
-    """Results to the stroke team, and to whoever belongs to where the case came in."""
+    """Results to the stroke team, and to the recipients that belong to the case's arrival."""
 
     name = EMAIL
-    alerts = True
+    carries_alerts = True
 
     def skip_reason(self, case: ReportedCase) -> str | None:
-        """Skip what has no finding, and what the settings do not want mailed."""
+        """Skip a case without a finding, and a finding that no list wants."""
         if case.result.finding is None or case.failed:
-            return "no finding: the operators' mail tells it"
-        if self.lists(case):
+            return "no finding: the operators' mail reports it"
+        if self.recipient_lists(case):
             return None
-        known = [one for one in self._all(case) if one.to]
+        known = [one for one in self._all_lists(case) if one.to]
         if not known:
             return "no recipients (deliver.email.to is empty)"
         if all(one.when == "never" for one in known):
             return "mail is switched off (deliver.email.when: never)"
         return "no alert, and only alerts are mailed (deliver.email.when: positive)"
 
-    def lists(self, case: ReportedCase) -> tuple[MailList, ...]:
-        """The stroke team's lists that want this finding."""
+    def recipient_lists(self, case: ReportedCase) -> tuple[RecipientList, ...]:
+        """The lists that want this finding."""
         alert = case.result.finding is not None and case.result.finding.alert
-        return disjoint(one for one in self._all(case) if one.when == "always" or (one.when == "positive" and alert))
-
-    def _all(self, case: ReportedCase) -> tuple[MailList, ...]:
-        mail = self._mail
-        return (MailList("team", mail.to, mail.when), *mail.lists, MailList("sender", case.extra_recipients, mail.when))
+        wanted = {"always", "positive"} if alert else {"always"}
+        return each_recipient_once(one for one in self._all_lists(case) if one.when in wanted)
 
     def kind(self, case: ReportedCase) -> LetterKind:
         """An alert, or a result without one."""
         finding = case.result.finding
         return LetterKind.ALERT if finding is not None and finding.alert else LetterKind.RESULT
 
+    def _all_lists(self, case: ReportedCase) -> tuple[RecipientList, ...]:
+        settings = self._settings
+        return (
+            RecipientList("team", settings.to, settings.when),
+            *(RecipientList(one.name, one.to, one.when) for one in settings.lists),
+            RecipientList("sender", case.extra_recipients, settings.when),
+        )
+
 
 class OperatorsDestination(MailDestination):
-    """What was not analysed and what failed, to the operators and to whoever belongs to where the case came in."""
+    """Cases that were not analysed or failed, to the operators and to the recipients that belong to the case's arrival."""
 
     name = OPERATORS
 
     def skip_reason(self, case: ReportedCase) -> str | None:
-        """Skip what was analysed."""
+        """Skip an analysed case."""
         if case.result.finding is not None and not case.failed:
             return "analysed: nothing for the operators"
-        return None if self.lists(case) else "no recipients (deliver.email.operators and .to are empty)"
+        return None if self.recipient_lists(case) else "no recipients (deliver.email.operators and .to are empty)"
 
-    def lists(self, case: ReportedCase) -> tuple[MailList, ...]:
-        """The operators, and who sent it."""
-        general = MailList("operators", self._mail.operators or self._mail.to)
-        return disjoint((general, MailList("sender", case.extra_recipients)))
+    def recipient_lists(self, case: ReportedCase) -> tuple[RecipientList, ...]:
+        """The operators, and the sender's recipients."""
+        operators = RecipientList("operators", self._settings.operators or self._settings.to)
+        return each_recipient_once((operators, RecipientList("sender", case.extra_recipients)))
 
     def kind(self, case: ReportedCase) -> LetterKind:
         """A notice."""
         return LetterKind.NOTICE
 
 
-def disjoint(lists: Iterable[MailList]) -> tuple[MailList, ...]:
-    """The same lists, each recipient in the first of them only; empty ones left out."""
+def each_recipient_once(lists: Iterable[RecipientList]) -> tuple[RecipientList, ...]:
+    """The same lists with each recipient in the first of them only (upper and lower case are the same); empty lists left out."""
     seen: set[str] = set()
     found = []
     for one in lists:
@@ -262,8 +247,17 @@ def disjoint(lists: Iterable[MailList]) -> tuple[MailList, ...]:
     return tuple(found)
 
 
-def _summary(case: ReportedCase) -> bytes | None:
-    """The summary page of a finding; operators get words alone."""
+def _summary_page(case: ReportedCase) -> bytes | None:
+    """PNG of the summary page of a finding; None for a case without one, whose mail has words only."""
     if case.result.finding is None or case.failed or not case.folder.summary.is_file():
         return None
     return case.folder.summary.read_bytes()
+
+
+def _build(deliver: DeliverSettings, context: DestinationContext) -> Iterator[MailDestination]:
+    if deliver.email is not None:
+        yield EmailDestination(deliver.email, context)
+        yield OperatorsDestination(deliver.email, context)
+
+
+KIND = DestinationKind(EmailSettings, _build)

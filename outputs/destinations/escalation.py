@@ -2,48 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
 
+from config.delivery import DeliverSettings, EmailSettings, EscalationLevel
 from corewatch.destinations import escalation
 from corewatch.letters import LetterKind
 from corewatch.states import CaseState
 from outputs.case import ReportedCase
-from outputs.destinations.base import Delivered
-from outputs.destinations.email import EmailParameters, MailDestination, MailList, disjoint
-from outputs.destinations.receipts import Receipts
+from outputs.destinations.base import Delivered, DestinationContext, DestinationKind
+from outputs.destinations.email import MailDestination, RecipientList, each_recipient_once
 
 
 class EscalationDestination(MailDestination):
-    """One level. The ledger starts it when its time has come (`ledger.alerts`)."""
+    """One level of escalation. The ledger starts it when its time has come (`ledger.alerts`).
 
-    paced = False
+    Parameters
+    ----------
+    level
+        Counted from 1.
+    to
+        The recipients of this level.
+    """
+
+    throttled = False
     lead = "NOT ACKNOWLEDGED: "
-    note = "Nobody of those who were told before has acknowledged this alert."
+    note = "Nobody who was alerted before has acknowledged this alert."
 
-    def __init__(
-        self, level: int, to: tuple[str, ...], parameters: EmailParameters, clock: Callable[[], datetime], receipts: Receipts | None
-    ) -> None:
-        super().__init__(parameters, clock, receipts)
+    def __init__(self, level: int, to: tuple[str, ...], settings: EmailSettings, context: DestinationContext) -> None:
+        super().__init__(settings, context)
         self.name = escalation(level)
         self._to = to
 
     def skip_reason(self, case: ReportedCase) -> str | None:
-        """Skip what was acknowledged meanwhile, and what is no alert (any more)."""
+        """Skip an alert that was acknowledged meanwhile, and a case that is not, or no longer, an alert."""
         if case.acknowledged:
             return "the alert was acknowledged"
         finding = case.result.finding
         return None if finding is not None and finding.alert else "no alert"
 
     def deliver(self, case: ReportedCase) -> Delivered:
-        """Send the alert. That another destination refused the result, and the case has failed thereby, takes nothing from it."""
+        """Send the alert, also where the case has failed since, because another destination refused the result."""
         return super().deliver(replace(case, result=replace(case.result, state=CaseState.DELIVERING)))
 
-    def lists(self, case: ReportedCase) -> tuple[MailList, ...]:
+    def recipient_lists(self, case: ReportedCase) -> tuple[RecipientList, ...]:
         """The level's list."""
-        return disjoint([MailList(self.name, self._to)])
+        return each_recipient_once([RecipientList(self.name, self._to)])
 
     def kind(self, case: ReportedCase) -> LetterKind:
         """An escalation."""
         return LetterKind.ESCALATION
+
+
+def _build(deliver: DeliverSettings, context: DestinationContext) -> Iterator[EscalationDestination]:
+    if deliver.email is not None:
+        for level, section in enumerate(deliver.escalation, start=1):
+            yield EscalationDestination(level, section.to, deliver.email, context)
+
+
+KIND = DestinationKind(EscalationLevel, _build)

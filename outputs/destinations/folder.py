@@ -11,17 +11,17 @@ import filecmp
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from config.delivery import DeliverSettings, FolderSettings
 from corewatch.destinations import FOLDER
 from corewatch.errors import RetryLater
 from corewatch.foldername import PATIENT_FIELDS, any_name_of, fields_of, folder_name
 from foundation.durable import sync_file, sync_folder, write_durably
 from outputs.case import ReportedCase
-from outputs.destinations.base import Delivered
+from outputs.destinations.base import Delivered, DestinationContext, DestinationKind, utc_clock
 from outputs.source_header import read_header
 
 COMPLETE: Final = "COMPLETE"
@@ -31,23 +31,15 @@ _COMING, _GOING = "part", "old"
 """Suffixes of a folder that is being filled, and of one that is being removed."""
 
 
-@dataclass(frozen=True, slots=True)
-class FolderParameters:
-    """Where finished cases are copied to, and under which names (`corewatch.foldername`)."""
-
-    path: Path
-    pattern: str = "{case_id}"
-
-
 class FolderDestination:
     """Copies a case's result, pages, volumes and DICOM objects. The source's header, which names the patient, stays behind."""
 
     name = FOLDER
     server = None
 
-    def __init__(self, parameters: FolderParameters, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._root = parameters.path
-        self._pattern = parameters.pattern
+    def __init__(self, settings: FolderSettings, clock: Callable[[], datetime] = utc_clock) -> None:
+        self._root = settings.path
+        self._pattern = settings.pattern
         self._clock = clock
 
     def skip_reason(self, case: ReportedCase) -> str | None:
@@ -174,3 +166,11 @@ def _different(target: Path, wanted: dict[str, Path]) -> set[str]:
     there = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()} - {COMPLETE}
     both = there & set(wanted)
     return (there ^ set(wanted)) | {name for name in both if not filecmp.cmp(wanted[name], target / name, shallow=False)}
+
+
+def _build(deliver: DeliverSettings, context: DestinationContext) -> Iterator[FolderDestination]:
+    if deliver.folder is not None:
+        yield FolderDestination(deliver.folder, context.clock)
+
+
+KIND = DestinationKind(FolderSettings, _build)

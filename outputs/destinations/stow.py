@@ -1,4 +1,4 @@
-"""STOW-RS: stores DICOM files in an archive over the web (PS3.18 10.5), bytes unchanged."""
+"""STOW-RS client: stores DICOM files in a DICOMweb archive (PS3.18 10.5), bytes unchanged."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any, Final
 import requests
 from requests.auth import HTTPBasicAuth
 
+from config.delivery import DicomwebSettings
 from corewatch.errors import NoAnswer, OperatorNeeded, RetryLater
 from corewatch.units import MIB
 from foundation.dicom_client.storage import StoreOutcome, StoreResult, classify_status, file_identity
@@ -38,33 +39,7 @@ _OTHER_FAILURES = "0008119A"
 _INSTANCE = "00081155"
 
 
-@dataclass(frozen=True, slots=True)
-class WebServer:
-    """A DICOMweb server.
-
-    Attributes
-    ----------
-    url
-        Up to, and without, `/studies`.
-    authority
-        PEM file of the authority of its certificate; None: those that come with certifi.
-    certificate, key
-        Our own certificate, for servers that ask for one.
-    """
-
-    url: str
-    user: str | None = None
-    password: str | None = None
-    authority: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-    timeout_s: float = 30.0
-
-    def __str__(self) -> str:
-        return self.url
-
-
-def store(server: WebServer, paths: Sequence[Path]) -> tuple[StoreOutcome, ...]:
+def store(archive: DicomwebSettings, paths: Sequence[Path]) -> tuple[StoreOutcome, ...]:
     """Store DICOM files.
 
     Returns
@@ -79,54 +54,57 @@ def store(server: WebServer, paths: Sequence[Path]) -> tuple[StoreOutcome, ...]:
         It refuses us or our requests for good, or its certificate is not to be trusted.
     """
     outcomes: list[StoreOutcome] = []
-    with _session(server) as session:
+    with _session(archive) as session:
         for batch in _batches(paths):
             body, content_type = _body(batch)
             headers = {"Content-Type": content_type, "Accept": _JSON}
-            answer = _ask(session, server, "POST", f"{server.url.rstrip('/')}/studies", data=body, headers=headers)
+            answer = _ask(session, archive, "POST", f"{archive.url.rstrip('/')}/studies", data=body, headers=headers)
             if answer.status_code not in {HTTPStatus.OK, HTTPStatus.ACCEPTED, HTTPStatus.CONFLICT}:
-                raise _refusal(answer, server)
-            outcomes += _outcomes(batch, _read(answer, server))
+                raise _refusal(answer, archive)
+            outcomes += _outcomes(batch, _read(answer, archive))
     return tuple(outcomes)
 
 
-def check(server: WebServer) -> None:
+def check(archive: DicomwebSettings) -> None:
     """Ask for one study (QIDO-RS), with the same address, credentials and certificates; returns if the server answers that."""
-    with _session(server) as session:
-        address = f"{server.url.rstrip('/')}/studies"
-        answer = _ask(session, server, "GET", address, params={"limit": "1"}, headers={"Accept": _JSON})
+    with _session(archive) as session:
+        address = f"{archive.url.rstrip('/')}/studies"
+        answer = _ask(session, archive, "GET", address, params={"limit": "1"}, headers={"Accept": _JSON})
     if answer.status_code not in {HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.PARTIAL_CONTENT}:
-        raise _refusal(answer, server)
+        raise _refusal(answer, archive)
 
 
-def _session(server: WebServer) -> requests.Session:
-    for path in (server.authority, server.certificate, server.key):
+def _session(archive: DicomwebSettings) -> requests.Session:
+    for path in (archive.authority, archive.certificate, archive.key):
         if path is not None and not path.is_file():
-            raise OperatorNeeded(f"{server}: there is no file {path}", "check authority, certificate and key")
+            raise OperatorNeeded(f"{archive.url}: there is no file {path}", "check authority, certificate and key")
     session = requests.Session()
     session.trust_env = False  # no proxy and no password of the environment's: what is not in the settings does not count
-    session.verify = True if server.authority is None else str(server.authority)
-    if server.certificate is not None:
-        session.cert = str(server.certificate) if server.key is None else (str(server.certificate), str(server.key))
-    if server.user is not None:
+    session.verify = True if archive.authority is None else str(archive.authority)
+    if archive.certificate is not None:
+        session.cert = str(archive.certificate) if archive.key is None else (str(archive.certificate), str(archive.key))
+    if archive.user is not None:
         # as bytes: requests itself would take Latin-1 for what everybody else takes for UTF-8 (RFC 7617)
-        session.auth = HTTPBasicAuth(server.user.encode(), (server.password or "").encode())
+        password = "" if archive.password is None else archive.password.get_secret_value()
+        session.auth = HTTPBasicAuth(archive.user.encode(), password.encode())
     return session
 
 
-def _ask(session: requests.Session, server: WebServer, method: str, address: str, **what: Any) -> requests.Response:
+def _ask(session: requests.Session, archive: DicomwebSettings, method: str, address: str, **what: Any) -> requests.Response:
     try:
-        return session.request(method, address, timeout=server.timeout_s, allow_redirects=False, **what)
+        return session.request(method, address, timeout=archive.timeout_s, allow_redirects=False, **what)
     except requests.exceptions.SSLError as error:
         raise OperatorNeeded(
-            f"{server}: no trust over TLS ({_tls_reason(error)})", "check its certificate, authority, and our certificate"
+            f"{archive.url}: no trust over TLS ({_tls_reason(error)})", "check its certificate, authority, and our certificate"
         ) from None
     except requests.exceptions.Timeout:
-        raise NoAnswer(f"{server} did not answer within {server.timeout_s:g} s", "look at its load, check the network") from None
+        raise NoAnswer(
+            f"{archive.url} did not answer within {archive.timeout_s:g} s", "look at its load, check the network"
+        ) from None
     except requests.exceptions.ConnectionError:
-        raise NoAnswer(f"{server} cannot be reached or broke off", "check host, port and firewall") from None
+        raise NoAnswer(f"{archive.url} cannot be reached or broke off", "check host, port and firewall") from None
     except (requests.exceptions.RequestException, OSError) as error:
-        raise OperatorNeeded(f"{server} cannot be asked ({type(error).__name__})", "check url, certificate and key") from None
+        raise OperatorNeeded(f"{archive.url} cannot be asked ({type(error).__name__})", "check url, certificate and key") from None
 
 
 def _tls_reason(error: Exception) -> str:
@@ -134,8 +112,8 @@ def _tls_reason(error: Exception) -> str:
     return found.group(1).strip() if found else "handshake failed"
 
 
-def _refusal(answer: requests.Response, server: WebServer) -> RetryLater | OperatorNeeded:
-    words = f"{server} answered {answer.status_code} {answer.reason}".strip()
+def _refusal(answer: requests.Response, archive: DicomwebSettings) -> RetryLater | OperatorNeeded:
+    words = f"{archive.url} answered {answer.status_code} {answer.reason}".strip()
     if answer.status_code in _TEMPORARY:
         return RetryLater(words, "look at its disk and load")
     if answer.is_redirect:
@@ -195,7 +173,7 @@ def _outcomes(paths: Sequence[Path], answer: _Answer) -> Iterator[StoreOutcome]:
             yield StoreOutcome(path, sop_class, uid, StoreResult.FAILED, None, words, temporary=True)
 
 
-def _read(answer: requests.Response, server: WebServer) -> _Answer:
+def _read(answer: requests.Response, archive: DicomwebSettings) -> _Answer:
     try:
         data = _items(answer.json())
         return _Answer(
@@ -205,7 +183,7 @@ def _read(answer: requests.Response, server: WebServer) -> _Answer:
         )
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         raise RetryLater(
-            f"{server} answered {answer.status_code} with something that is no Store Instances Response",
+            f"{archive.url} answered {answer.status_code} with something that is no Store Instances Response",
             "check that the URL is that of its DICOMweb service",
         ) from None
 

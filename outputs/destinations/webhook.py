@@ -11,24 +11,22 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import Any, Final
 
 import requests
 
+from config.delivery import DeliverSettings, WebhookSettings
 from corewatch import RESEARCH_LABEL
 from corewatch.destinations import WEBHOOK, WEBHOOK_NOTICES
 from corewatch.errors import NoAnswer, OperatorNeeded, RetryLater
 from outputs.case import ReportedCase
-from outputs.destinations.base import Delivered
+from outputs.destinations.base import Delivered, DestinationContext, DestinationKind, utc_clock
 from outputs.mail.case_mail import event_key
 
-_AGAIN: Final = frozenset({408, 425, 429})
+_RETRY_STATUSES: Final = frozenset({408, 425, 429})
 """Statuses below 500 that pass (RFC 9110, 15.5.9; RFC 8470; RFC 6585)."""
 
 _FIELDS: Final = (
@@ -38,37 +36,19 @@ _FIELDS: Final = (
 """What of `result.json` goes out: nothing that names patient, study or series."""
 
 
-@dataclass(frozen=True, slots=True)
-class WebhookParameters:
-    """Where to, and what."""
-
-    url: str
-    secret: bytes = field(repr=False)
-    when: Literal["always", "positive", "never"] = "positive"
-    not_analysed: bool = False
-    """Also tell of what was not analysed and what failed."""
-    authority: Path | None = None
-    """PEM of the authority of the server's certificate; None: the system's."""
-    timeout_s: float = 10.0
-
-    def __str__(self) -> str:
-        parts = urlsplit(self.url)
-        return f"webhook {parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
-
-
 class WebhookDestination:
     """POSTs each finding once as JSON; a repeat bears the same `webhook-id`."""
 
     name = WEBHOOK
 
-    def __init__(self, parameters: WebhookParameters, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._to = parameters
+    def __init__(self, settings: WebhookSettings, clock: Callable[[], datetime] = utc_clock) -> None:
+        self._settings = settings
         self._clock = clock
-        self.server = str(parameters)
+        self.server = settings.server
 
     def skip_reason(self, case: ReportedCase) -> str | None:
         """Skip what has no finding, and what the settings do not want sent."""
-        finding, when = case.result.finding, self._to.when
+        finding, when = case.result.finding, self._settings.when
         if finding is None or case.failed:
             return "no finding: webhook-notices tells it, where deliver.webhook.not_analysed is true"
         if when == "never":
@@ -79,11 +59,13 @@ class WebhookDestination:
         """Send; every 2xx counts as taken."""
         identity, now = f"msg_{event_key(case, self.name)}", self._clock()
         body = json.dumps(payload(case), separators=(",", ":")).encode()
-        status = self._request("POST", body, signed_headers(self._to.secret, identity, now, body))
+        status = self._request(
+            "POST", body, signed_headers(secret_bytes(self._settings.secret.get_secret_value()), identity, now, body)
+        )
         if 200 <= status < 300:
-            return Delivered(f"{self._to} answered {status} to {identity}", now)
-        said = f"{self._to} answered {status}"
-        if status >= 500 or status in _AGAIN:
+            return Delivered(f"{self.server} answered {status} to {identity}", now)
+        said = f"{self.server} answered {status}"
+        if status >= 500 or status in _RETRY_STATUSES:
             raise RetryLater(said, "look at its log")
         if 300 <= status < 400:
             raise OperatorNeeded(f"{said}, a redirect, which is not followed", "correct deliver.webhook.url")
@@ -94,12 +76,12 @@ class WebhookDestination:
         self._request("HEAD", b"", {})
 
     def _request(self, method: str, body: bytes, headers: dict[str, str]) -> int:
-        verify: bool | str = True if self._to.authority is None else str(self._to.authority)
+        verify: bool | str = True if self._settings.authority is None else str(self._settings.authority)
         with requests.Session() as session:
             session.trust_env = False  # neither proxies nor .netrc of the environment
             try:
                 with session.request(
-                    method, self._to.url, data=body, headers=headers, timeout=self._to.timeout_s, allow_redirects=False,
+                    method, self._settings.url, data=body, headers=headers, timeout=self._settings.timeout_s, allow_redirects=False,
                     verify=verify, stream=True,
                 ) as answer:  # fmt: skip
                     with suppress(requests.RequestException):
@@ -107,10 +89,10 @@ class WebhookDestination:
                     return answer.status_code
             except requests.exceptions.SSLError:
                 raise OperatorNeeded(
-                    f"the certificate of {self._to} cannot be trusted", "check deliver.webhook.authority and url"
+                    f"the certificate of {self.server} cannot be trusted", "check deliver.webhook.authority and url"
                 ) from None
             except (requests.RequestException, OSError) as error:
-                why = f"{self._to} cannot be reached or broke off ({type(error).__name__})"
+                why = f"{self.server} cannot be reached or broke off ({type(error).__name__})"
                 raise NoAnswer(why, "check deliver.webhook.url and the firewall") from None
 
 
@@ -123,7 +105,7 @@ class WebhookNotices(WebhookDestination):
         """Skip what was analysed, and everything unless the settings ask for it."""
         if case.result.finding is not None and not case.failed:
             return "analysed: nothing to notify of"
-        return None if self._to.not_analysed else "deliver.webhook.not_analysed is false"
+        return None if self._settings.not_analysed else "deliver.webhook.not_analysed is false"
 
 
 def payload(case: ReportedCase) -> dict[str, Any]:
@@ -160,3 +142,13 @@ def secret_bytes(text: str) -> bytes:
     if text.startswith("whsec_"):
         return base64.b64decode(text.removeprefix("whsec_"), validate=True)
     return text.encode()
+
+
+def _build(deliver: DeliverSettings, context: DestinationContext) -> Iterator[WebhookDestination]:
+    if deliver.webhook is not None:
+        yield WebhookDestination(deliver.webhook, context.clock)
+        if deliver.webhook.not_analysed:
+            yield WebhookNotices(deliver.webhook, context.clock)
+
+
+KIND = DestinationKind(WebhookSettings, _build)

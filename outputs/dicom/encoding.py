@@ -16,12 +16,13 @@ from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
+from config.delivery import ResultSeries
 from corewatch import __version__
 from corewatch.findings import ModelIdentity
 from corewatch.identity import derived_uid
 from outputs import wording
 from outputs.case import ReportedCase
-from outputs.dicom.object_kinds import ObjectKind, SeriesNaming, as_ascii
+from outputs.dicom.object_kinds import ObjectKind, as_ascii, series_description, series_number
 from outputs.source_header import copy_source, keep_bytes, read_header
 
 IMPLEMENTATION_UID: Final = UID(derived_uid("corewatch", None, "implementation-class"))
@@ -38,16 +39,16 @@ class Study:
         A case with a DICOM source.
     source
         Header of one of its source instances.
-    naming
+    series
         How the series stand in the study.
     """
 
     case: ReportedCase
     source: Dataset
-    naming: SeriesNaming
+    series: ResultSeries
 
     @classmethod
-    def of(cls, case: ReportedCase, naming: SeriesNaming | None = None) -> Study:
+    def of(cls, case: ReportedCase, series: ResultSeries | None = None) -> Study:
         """Read the source's header.
 
         Raises
@@ -59,7 +60,7 @@ class Study:
         """
         if case.source_header is None:
             raise ValueError("a case without a DICOM source has no study that its result could join")
-        return cls(case, read_header(case.source_header), naming or SeriesNaming())
+        return cls(case, read_header(case.source_header), series or ResultSeries())
 
     @property
     def model(self) -> ModelIdentity | None:
@@ -112,10 +113,10 @@ class Study:
                 delattr(ds, keyword)
         copy_source(self.source, ds, image=kind not in (ObjectKind.SR, ObjectKind.KOS))
         ds.SeriesInstanceUID = self.derived_uid(f"{kind}-series")
-        ds.SeriesNumber = self.naming.number_of(kind, revision)
-        ds.SeriesDescription = self.naming.description_of(kind, revision)
+        ds.SeriesNumber = series_number(self.series, kind, revision)
+        ds.SeriesDescription = series_description(self.series, kind, revision)
 
-        ds.Manufacturer = self.naming.manufacturer
+        ds.Manufacturer = self.series.manufacturer
         ds.SoftwareVersions = [__version__] if model is None else [__version__, as_ascii(wording.model(model))[:64]]
         if model is not None:
             ds.ManufacturerModelName = as_ascii(model.name)[:64]

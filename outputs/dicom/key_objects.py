@@ -31,7 +31,7 @@ def encode(study: Study, page: EncodedInstance) -> EncodedInstance:
         series_number=1,
         sop_instance_uid=study.derived_uid("kos"),
         instance_number=1,
-        manufacturer=study.naming.manufacturer,
+        manufacturer=study.series.manufacturer,
     )
     pages = ((page.sop_class_uid, page.sop_instance_uid),)
     ds.CurrentRequestedProcedureEvidenceSequence = [evidence(study.uid, [(study.derived_uid("sc-series"), pages)])]

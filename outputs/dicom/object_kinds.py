@@ -1,11 +1,11 @@
-"""The kinds of DICOM objects that a result is made of, and how their series stand in the study. Pure."""
+"""The kinds of DICOM objects that a result is made of, and number and description of their series. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from config.delivery import ResultSeries
 from corewatch.identity import RESULT_SERIES
 
 
@@ -24,8 +24,8 @@ class ObjectKind(StrEnum):
     """Key Object Selection: points at the summary page."""
 
 
-_PLACES: Final = {ObjectKind.SC: 0, ObjectKind.SEG: 20, ObjectKind.PMAP: 40, ObjectKind.SR: 60, ObjectKind.KOS: 80}
-"""Distance of each kind's Series Number from the first; the gaps are for revisions."""
+_NUMBER_OFFSETS: Final = {ObjectKind.SC: 0, ObjectKind.SEG: 20, ObjectKind.PMAP: 40, ObjectKind.SR: 60, ObjectKind.KOS: 80}
+"""Distance of each kind's Series Number from `ResultSeries.number`; the gaps are for revisions."""
 
 _NAMES: Final = {
     ObjectKind.SC: "summary",
@@ -35,53 +35,22 @@ _NAMES: Final = {
     ObjectKind.KOS: "key image",
 }
 
-SERIES_NUMBER: Final = 9700
-"""Far above what scanners use, so that the results stand at the end of the study."""
-
-DESCRIPTION: Final = "{object} (research only)"
-
 _LONG: Final = 64  # characters of a Long String (LO), PS3.5 6.2
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesNaming:
-    """How the series stand in the study.
+def series_number(series: ResultSeries, kind: ObjectKind, revision: int) -> int:
+    """Series Number (0020,0011) of a kind's series; each revision is 1 higher."""
+    return series.number + _NUMBER_OFFSETS[kind] + revision - 1
 
-    Attributes
-    ----------
-    number
-        Series Number of the Secondary Captures; the other kinds follow at 20, 40, 60 and 80 more, each revision at 1 more.
-    description
-        What follows "corewatch ischemic core" in the Series Description; ``{object}`` stands for the kind in a word or two. The
-        beginning is fixed: by it results are known when a PACS sends them back.
-    manufacturer
-        Manufacturer (0008,0070).
 
-    Raises
-    ------
-    ValueError
-        If `description` names another field than ``{object}``.
+def series_description(series: ResultSeries, kind: ObjectKind, revision: int) -> str:
+    """Series Description (0008,103E), at most 64 characters of ASCII; the revision is never cut off.
+
+    It begins with `RESULT_SERIES`, by which results are recognised when a PACS sends them back.
     """
-
-    number: int = SERIES_NUMBER
-    description: str = DESCRIPTION
-    manufacturer: str = "corewatch"
-
-    def __post_init__(self) -> None:
-        try:
-            self.description.format(object="")
-        except (KeyError, IndexError, ValueError, AttributeError):
-            raise ValueError("a series description knows the field {object} alone") from None
-
-    def number_of(self, kind: ObjectKind, revision: int) -> int:
-        """Series Number (0020,0011)."""
-        return self.number + _PLACES[kind] + revision - 1
-
-    def description_of(self, kind: ObjectKind, revision: int) -> str:
-        """Series Description (0008,103E), at most 64 characters of ASCII; the revision is never cut off."""
-        later = f", rev. {revision}" if revision > 1 else ""
-        text = as_ascii(f"{RESULT_SERIES} {self.description.format(object=_NAMES[kind])}".strip())
-        return text[: _LONG - len(later)] + later
+    later = f", rev. {revision}" if revision > 1 else ""
+    text = as_ascii(f"{RESULT_SERIES} {series.description.format(object=_NAMES[kind])}".strip())
+    return text[: _LONG - len(later)] + later
 
 
 def as_ascii(text: str) -> str:

@@ -68,7 +68,7 @@ def _dataset(study: Study, page: Page, number: int) -> Dataset:
     ds.InstanceNumber = number
     ds.PatientOrientation = list(page.orientation) if page.orientation else None
 
-    ds.SecondaryCaptureDeviceManufacturer = study.naming.manufacturer
+    ds.SecondaryCaptureDeviceManufacturer = study.series.manufacturer
     ds.SecondaryCaptureDeviceSoftwareVersions = __version__
     ds.DateOfSecondaryCapture, ds.TimeOfSecondaryCapture = study.analysed
 

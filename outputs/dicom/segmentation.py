@@ -48,7 +48,7 @@ def encode(study: Study, images: SourceImages, planes: OutlinedSlices, model: Mo
         series_number=1,
         sop_instance_uid=study.derived_uid("seg"),
         instance_number=1,
-        manufacturer=study.naming.manufacturer,
+        manufacturer=study.series.manufacturer,
         manufacturer_model_name=as_ascii(model.name)[:64],
         software_versions=__version__,
         device_serial_number=model.sha256[:16],

@@ -71,7 +71,7 @@ def encode(
         series_number=1,
         sop_instance_uid=study.derived_uid("sr"),
         instance_number=1,
-        manufacturer=study.naming.manufacturer,
+        manufacturer=study.series.manufacturer,
         is_complete=True,
         is_final=False,
         previous_versions=_superseded(study),
@@ -95,7 +95,7 @@ def observer(study: Study) -> ObserverContext:
         observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
             uid=derived_uid("corewatch", study.model, "device"),
             name="corewatch",
-            manufacturer_name=as_ascii(study.naming.manufacturer),
+            manufacturer_name=as_ascii(study.series.manufacturer),
             model_name="corewatch" if study.model is None else as_ascii(study.model.name),
             serial_number=__version__ if study.model is None else study.model.sha256[:16],
         ),

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from config.delivery import ResultSeries
 from corewatch.findings import Finding
 from foundation.durable import sync_folder, write_durably
 from outputs.case import ReportedCase
 from outputs.dicom import key_objects, parametric_map, secondary_capture, segmentation, structured_report
 from outputs.dicom.encoding import EncodedInstance, Study
-from outputs.dicom.object_kinds import ObjectKind, SeriesNaming
+from outputs.dicom.object_kinds import ObjectKind
 from outputs.dicom.object_manifest import MANIFEST, ObjectManifest
 from outputs.dicom.secondary_capture import Page
 from outputs.dicom.source_outline import OutlinedSlices, outline
@@ -29,7 +30,7 @@ NO_FRAME_OF_REFERENCE = "the source series has no Frame of Reference"
 
 
 def write_objects(
-    case: ReportedCase, pages: Iterable[Page], core_map: NDArray[np.uint8] | None, naming: SeriesNaming | None = None
+    case: ReportedCase, pages: Iterable[Page], core_map: NDArray[np.uint8] | None, series: ResultSeries | None = None
 ) -> ObjectManifest:
     """Encode everything that can be made of the case into its `dicom` folder, and only that; the manifest is written last.
 
@@ -47,7 +48,7 @@ def write_objects(
     OperatorNeeded
         If the source header cannot be read.
     """
-    study = Study.of(case, naming)
+    study = Study.of(case, series)
     folder = case.folder.dicom
     folder.mkdir(parents=True, exist_ok=True)
     left_out: dict[ObjectKind, str] = {}

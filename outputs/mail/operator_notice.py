@@ -19,7 +19,7 @@ from corewatch import RESEARCH_LABEL
 from corewatch.clock import utc_now
 from corewatch.errors import OperatorNeeded, RetryLater
 from outputs.mail.case_mail import domain_of, mark_automatic
-from outputs.mail.smtp import MailServer, session, submit
+from outputs.mail.smtp import session, submit
 
 log = structlog.get_logger()
 
@@ -88,7 +88,7 @@ def send_notice(settings: EmailSettings | None, notice: OperatorNotice) -> bool:
         return True
     message = compose_notice(notice, settings.sender, settings.operators)
     try:
-        with session(MailServer.from_settings(settings)) as connection:
+        with session(settings) as connection:
             refused = submit(connection, message, settings.sender, settings.operators)
     except (RetryLater, OperatorNeeded) as error:
         log.error("operator_notice_not_sent", topic=notice.topic, subject=message["Subject"], why=str(error))

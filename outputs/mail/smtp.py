@@ -1,4 +1,4 @@
-"""SMTP submission (RFC 6409) with the faults sorted by what happens next."""
+"""SMTP submission (RFC 6409); its errors are sorted by what happens next: retry, or ask an operator."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import smtplib
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
-from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final
 
 from config.delivery import EmailSettings
 from corewatch.errors import NoAnswer, OperatorNeeded, RetryLater
 
 END_OF_DATA_LIMIT_S: Final = 120.0
-"""How long the answer to a whole message is waited for at least: a server that is still busy with it would deliver it all the same
+"""Shortest wait for the answer to a whole message: a server that is still busy with the message would deliver it all the same
 (RFC 1047; RFC 5321, 4.5.3.2.6)."""
 
 _OK: Final = 250
@@ -28,38 +27,8 @@ _NOT_ALLOWED: Final = 553
 
 
 @dataclass(frozen=True, slots=True)
-class MailServer:
-    """A submission server and how to speak to it."""
-
-    host: str
-    port: int = 587
-    security: Literal["none", "starttls", "tls"] = "starttls"
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
-    timeout_s: float = 20.0
-    authority: Path | None = None
-    """PEM of the authority that the server's certificate must come from; None: the system's."""
-
-    @classmethod
-    def from_settings(cls, settings: EmailSettings) -> Self:
-        """The mail server that the settings name."""
-        return cls(
-            host=settings.host,
-            port=settings.port,
-            security=settings.security,
-            user=settings.user,
-            password=None if settings.password is None else settings.password.get_secret_value(),
-            timeout_s=settings.timeout_s,
-            authority=settings.authority,
-        )
-
-    def __str__(self) -> str:
-        return f"mail server {self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
 class Refusal:
-    """One recipient that the server did not take."""
+    """One recipient that the server refused."""
 
     recipient: str
     code: int
@@ -67,42 +36,42 @@ class Refusal:
 
     @property
     def temporary(self) -> bool:
-        """4yz, RFC 5321 4.2.1."""
+        """Whether a retry can succeed: a code 4yz (RFC 5321, 4.2.1)."""
         return 400 <= self.code < 500
 
 
 @contextmanager
-def session(server: MailServer) -> Iterator[smtplib.SMTP]:
-    """A connection, secured and logged in as asked for.
+def session(settings: EmailSettings) -> Iterator[smtplib.SMTP]:
+    """A connection to the mail server, secured and logged in as the settings say.
 
     Raises
     ------
     RetryLater, OperatorNeeded
-        For faults here and for SMTP faults in the body.
+        For errors here and for SMTP errors in the body.
     """
     connection: smtplib.SMTP | None = None
     try:
-        connection = _connect(server)
+        connection = _connect(settings)
         yield connection
     except smtplib.SMTPAuthenticationError as error:
-        raise _by_code(error.smtp_code, f"{server} did not accept our user and password", "check them") from None
+        raise _by_code(error.smtp_code, f"{settings.server} did not accept our user and password", "check them") from None
     except smtplib.SMTPNotSupportedError as error:
         raise OperatorNeeded(
-            f"{server} lacks what the mail needs ({error})", "change deliver.email (security, user or addresses)"
+            f"{settings.server} lacks what the mail needs ({error})", "change deliver.email (security, user or addresses)"
         ) from None
     except smtplib.SMTPResponseException as error:
         raise _by_code(
-            error.smtp_code, f"{server} answered {error.smtp_code} {_text(error.smtp_error)}", "look at its log"
+            error.smtp_code, f"{settings.server} answered {error.smtp_code} {_text(error.smtp_error)}", "look at its log"
         ) from None
     except ssl.SSLCertVerificationError as error:
         raise OperatorNeeded(
-            f"the certificate of {server} cannot be trusted ({error.verify_message})", "check its authority"
+            f"the certificate of {settings.server} cannot be trusted ({error.verify_message})", "check its authority"
         ) from None
     except ssl.SSLError as error:
-        raise OperatorNeeded(f"no TLS with {server} ({error.reason})", "check deliver.email.security and port") from None
+        raise OperatorNeeded(f"no TLS with {settings.server} ({error.reason})", "check deliver.email.security and port") from None
     except (smtplib.SMTPException, OSError) as error:
         raise NoAnswer(
-            f"{server} cannot be reached or broke off ({type(error).__name__})", "check host, port and firewall"
+            f"{settings.server} cannot be reached or broke off ({type(error).__name__})", "check host, port and firewall"
         ) from None
     finally:
         if connection is not None:
@@ -118,18 +87,18 @@ def submit(
     recipients: Sequence[str],
     begin: Callable[[tuple[str, ...]], None] = lambda _taken: None,
 ) -> tuple[Refusal, ...]:
-    """Submit one message; the recipients that were refused, all of them or some.
+    """Submit one message; returns the refused recipients, some or all.
 
     Parameters
     ----------
     begin
-        Called with the recipients that the server takes the message for, when it is ready for the content and before the first byte
-        of it goes out. Where it raises, the content is not sent.
+        Called with the accepted recipients when the server is ready for the content (354), before its first byte is sent. Where it
+        raises, the content is not sent.
 
     Raises
     ------
     smtplib.SMTPException, OSError
-        The connection broke off. After `begin` was called nobody knows whether the server has the message.
+        The connection broke off. After `begin` was called it is not known whether the server has the message.
     """
     connection.ehlo_or_helo_if_needed()
     refused, taken = list(_unreachable(connection, sender, recipients)), list[str]()
@@ -177,7 +146,7 @@ def _refused_all(connection: smtplib.SMTP, recipients: Sequence[str], code: int,
 
 
 def _reset(connection: smtplib.SMTP) -> None:
-    """Begin anew; a server that says no and hangs up has said no all the same."""
+    """Reset the session (RSET). A server that refuses and then hangs up has refused all the same."""
     try:
         connection.rset()
     except (smtplib.SMTPException, OSError):
@@ -190,7 +159,7 @@ def is_open(connection: smtplib.SMTP) -> bool:
 
 
 def _unreachable(connection: smtplib.SMTP, sender: str, recipients: Sequence[str]) -> Iterator[Refusal]:
-    """Recipients that this server has no way to: addresses beyond ASCII need SMTPUTF8 (RFC 6531)."""
+    """Recipients that this server cannot reach: addresses beyond ASCII need SMTPUTF8 (RFC 6531)."""
     if connection.has_extn("smtputf8"):
         return
     if not sender.isascii():
@@ -201,7 +170,7 @@ def _unreachable(connection: smtplib.SMTP, sender: str, recipients: Sequence[str
 
 
 def _flatten(message: EmailMessage, addresses: Sequence[str]) -> tuple[bytes, list[str]]:
-    """The message as it goes over the wire, its end included, and the options of MAIL."""
+    """The message as it is sent, its end included, and the options of MAIL."""
     international = not all(address.isascii() for address in addresses)
     content = message.as_bytes(policy=SMTPUTF8 if international else SMTP)
     content = re.sub(rb"(?m)^\.", b"..", content)  # RFC 5321, 4.5.2
@@ -209,25 +178,25 @@ def _flatten(message: EmailMessage, addresses: Sequence[str]) -> tuple[bytes, li
     return content + end, ["SMTPUTF8", "BODY=8BITMIME"] if international else []
 
 
-def _connect(server: MailServer) -> smtplib.SMTP:
+def _connect(settings: EmailSettings) -> smtplib.SMTP:
     connection: smtplib.SMTP
-    if server.security == "tls":
-        connection = smtplib.SMTP_SSL(server.host, server.port, timeout=server.timeout_s, context=_context(server))
+    if settings.security == "tls":
+        connection = smtplib.SMTP_SSL(settings.host, settings.port, timeout=settings.timeout_s, context=_context(settings))
     else:
-        connection = smtplib.SMTP(server.host, server.port, timeout=server.timeout_s)
+        connection = smtplib.SMTP(settings.host, settings.port, timeout=settings.timeout_s)
     try:
-        if server.security == "starttls":
-            connection.starttls(context=_context(server))
-        if server.user is not None:
-            connection.login(server.user, server.password or "")
+        if settings.security == "starttls":
+            connection.starttls(context=_context(settings))
+        if settings.user is not None:
+            connection.login(settings.user, "" if settings.password is None else settings.password.get_secret_value())
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _context(server: MailServer) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=None if server.authority is None else str(server.authority))
+def _context(settings: EmailSettings) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=None if settings.authority is None else str(settings.authority))
 
 
 def _by_code(code: int, words: str, remedy: str) -> RetryLater | OperatorNeeded:

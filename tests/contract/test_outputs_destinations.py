@@ -12,19 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+from config.delivery import DeliverSettings, PacsSettings
 from corewatch.errors import OperatorNeeded, RetryLater
 from corewatch.findings import Side
 from outputs.case import ReportedCase
-from outputs.destinations.base import Destination
-from outputs.destinations.dicomweb import DicomwebParameters
-from outputs.destinations.email import EmailParameters
-from outputs.destinations.folder import COMPLETE, FolderParameters
-from outputs.destinations.pacs import PacsDestination, PacsParameters
-from outputs.destinations.registry import DestinationParameters, build_destinations
-from outputs.destinations.stow import WebServer
+from outputs.destinations import Destination, DestinationContext, build_destinations
+from outputs.destinations.folder import COMPLETE
+from outputs.destinations.pacs import PacsDestination
 from outputs.dicom.secondary_capture import Page
-from outputs.mail.smtp import MailServer
 from tests.support.dicomweb import dicomweb_server
 from tests.support.results import PATIENT_ID, PATIENT_NAME, clock, failed, make_case, not_analysed, write_pages
 from tests.support.smtp import smtp_server
@@ -42,6 +39,10 @@ class Site:
     holds: dict[str, Callable[[], dict[str, str]]]
 
 
+def archive(**changes: Any) -> PacsSettings:
+    return PacsSettings.model_validate({"name": "archive", "ae_title": "PACS", "host": "h", "port": 104, **changes})
+
+
 def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -54,19 +55,21 @@ def files(folder: Path) -> dict[str, str]:
 def running_site(folder: Path, when: Any = "always", status: int = 0x0000, refusal: str | None = None) -> Iterator[Site]:
     with storage_scp(lambda number: status) as pacs, smtp_server() as mailbox, dicomweb_server(lambda number: status) as web:
         mailbox.data_reply = refusal
-        server = MailServer("127.0.0.1", mailbox.port, "none", timeout_s=5.0)
-        parameters = DestinationParameters(
-            pacs=(PacsParameters("archive", "PACS", "127.0.0.1", pacs.port, "COREWATCH", timeout_s=5.0),),
-            dicomweb=(DicomwebParameters("web", WebServer(web.url, timeout_s=5.0)),),
-            folder=FolderParameters(folder / "results"),
-            email=EmailParameters(server, "corewatch@x.example", to=("stroke@x.example",), operators=("it@x.example",), when=when),
+        email = {"host": "127.0.0.1", "port": mailbox.port, "security": "none", "timeout_s": 5.0, "when": when}
+        deliver = DeliverSettings.model_validate(
+            {
+                "pacs": [{"name": "archive", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port, "timeout_s": 5.0}],
+                "dicomweb": [{"name": "web", "url": web.url, "timeout_s": 5.0}],
+                "folder": {"path": folder / "results"},
+                "email": {**email, "from": "corewatch@x.example", "to": ["stroke@x.example"], "operators": ["it@x.example"]},
+            }
         )
 
         def mails() -> dict[str, str]:
             return {f"{number}": str(message["Message-ID"]) for number, (_, message) in enumerate(mailbox.mails)}
 
         yield Site(
-            build_destinations(parameters, clock),
+            build_destinations(deliver, DestinationContext(clock=clock)),
             {
                 "archive": lambda: {uid: digest(data) for uid, data in pacs.received.items()},
                 "web": lambda: {uid: digest(data) for uid, data in web.received.items()},
@@ -95,10 +98,12 @@ def test_the_registry_has_them_all(tmp_path: Path) -> None:
 
 
 def test_names_must_differ() -> None:
-    twice = (PacsParameters("a", "A", "h", 104, "C"), PacsParameters("a", "B", "h", 104, "C"))
+    twice = DeliverSettings.model_construct(pacs=(archive(), archive(ae_title="B")), folder=None)
     with pytest.raises(ValueError, match="same name"):
-        build_destinations(DestinationParameters(pacs=twice))
-    assert build_destinations(DestinationParameters()) == {}
+        build_destinations(twice)
+    with pytest.raises(ValidationError, match="name of its own"):
+        DeliverSettings(pacs=twice.pacs)
+    assert build_destinations(DeliverSettings(folder=None)) == {}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -174,13 +179,14 @@ CASES: dict[str, Callable[[Path], ReportedCase]] = {
     ],
 )
 def test_what_applies_to_what(kind: str, when: Any, applying: set[str], tmp_path: Path) -> None:
-    server = MailServer("127.0.0.1")
     built = build_destinations(
-        DestinationParameters(
-            pacs=(PacsParameters("archive", "PACS", "h", 104, "C"),),
-            dicomweb=(DicomwebParameters("web", WebServer("http://h")),),
-            folder=FolderParameters(tmp_path / "results"),
-            email=EmailParameters(server, "a@x.example", to=("b@x.example",), when=when),
+        DeliverSettings.model_validate(
+            {
+                "pacs": [archive()],
+                "dicomweb": [{"name": "web", "url": "http://h"}],
+                "folder": {"path": tmp_path / "results"},
+                "email": {"host": "127.0.0.1", "from": "a@x.example", "to": ["b@x.example"], "when": when},
+            }
         )
     )
     case = CASES[kind](tmp_path / "case")
@@ -188,7 +194,7 @@ def test_what_applies_to_what(kind: str, when: Any, applying: set[str], tmp_path
 
 
 def test_mail_without_recipients_is_skipped_unless_the_case_brings_some(tmp_path: Path) -> None:
-    built = build_destinations(DestinationParameters(email=EmailParameters(MailServer("h"), "a@x.example")))
+    built = build_destinations(DeliverSettings.model_validate({"email": {"host": "h", "from": "a@x.example"}}))
     assert "no recipients" in str(built["email"].skip_reason(make_case(tmp_path)))
     assert built["email"].skip_reason(make_case(tmp_path, recipients=("b@x.example",))) is None
     assert "no recipients" in str(built["operators"].skip_reason(not_analysed(make_case(tmp_path))))
@@ -255,32 +261,32 @@ def test_pacs_without_objects_is_for_the_operator(tmp_path: Path) -> None:
 def test_pacs_lasting_refusal_outweighs_a_passing_one(tmp_path: Path) -> None:
     case = rendered_case(tmp_path, "archive")
     with storage_scp({1: 0xA700, 2: 0xA900}.__getitem__) as pacs:
-        to = PacsDestination(PacsParameters("archive", "PACS", "127.0.0.1", pacs.port, "COREWATCH"), clock)
+        to = PacsDestination(archive(host="127.0.0.1", port=pacs.port), "COREWATCH", clock)
         with pytest.raises(OperatorNeeded, match="2 of 2 objects"):
             to.deliver(case)
 
 
 def test_pacs_takes_the_page_of_a_case_not_analysed_if_asked(tmp_path: Path) -> None:
     case = not_analysed(make_case(tmp_path))
-    plain = PacsParameters("archive", "PACS", "h", 104, "C")
-    assert PacsDestination(plain).skip_reason(case) is not None
-    assert PacsDestination(dataclasses.replace(plain, not_analysed=True)).skip_reason(case) is None
+    assert PacsDestination(archive(), "C").skip_reason(case) is not None
+    assert PacsDestination(archive(not_analysed=True), "C").skip_reason(case) is None
 
 
 def test_pacs_gets_nothing_of_a_case_that_failed_before_it_had_a_finding(tmp_path: Path) -> None:
-    asked = PacsParameters("archive", "PACS", "h", 104, "C", not_analysed=True)
     case = failed(make_case(tmp_path))
     without = dataclasses.replace(case, result=dataclasses.replace(case.result, finding=None))
-    assert PacsDestination(asked).skip_reason(without) is not None
+    assert PacsDestination(archive(not_analysed=True), "C").skip_reason(without) is not None
 
 
 def test_pacs_gets_the_kinds_of_objects_it_is_for(tmp_path: Path) -> None:
     case = rendered_case(tmp_path, "archive")
     (case.folder.dicom / "sr-001.dcm").write_bytes((case.folder.dicom / "sc-001.dcm").read_bytes())
     with storage_scp(lambda number: 0x0000) as pacs:
-        plain = PacsParameters("archive", "PACS", "127.0.0.1", pacs.port, "COREWATCH", objects=("sc",))
-        assert PacsDestination(plain, clock).deliver(case).detail.startswith("2 objects")
-        both = dataclasses.replace(plain, objects=("sc", "sr"))
-        assert PacsDestination(both, clock).deliver(case).detail.startswith("3 objects")
+
+        def to(*kinds: str) -> PacsDestination:
+            return PacsDestination(archive(host="127.0.0.1", port=pacs.port, objects=kinds), "COREWATCH", clock)
+
+        assert to("sc").deliver(case).detail.startswith("2 objects")
+        assert to("sc", "sr").deliver(case).detail.startswith("3 objects")
         with pytest.raises(OperatorNeeded, match="of the kinds asked for"):
-            PacsDestination(dataclasses.replace(plain, objects=("seg",)), clock).deliver(case)
+            to("seg").deliver(case)

@@ -8,20 +8,20 @@ import pytest
 
 from corewatch.letters import Event, LetterKind, LetterState, Receipt
 from ledger.store import Ledger
-from outputs.destinations.receipts import MemoryReceipts, Receipts
+from outputs.mail.receipts import MailReceipts, MemoryMailReceipts
 from tests.support.ledger import Clock, delivering
 
 
 @pytest.fixture(params=["memory", "ledger"])
-def receipts(request: Any, ledger: Ledger) -> Receipts:
-    return MemoryReceipts() if request.param == "memory" else ledger.letters
+def receipts(request: Any, ledger: Ledger) -> MailReceipts:
+    return MemoryMailReceipts() if request.param == "memory" else ledger.letters
 
 
 def event(about: str, key: str = "k1", kind: LetterKind = LetterKind.ALERT) -> Event:
     return Event(key, about, "email", kind)
 
 
-def test_states_of_recipients(receipts: Receipts, ledger: Ledger) -> None:
+def test_states_of_recipients(receipts: MailReceipts, ledger: Ledger) -> None:
     one = event(delivering(ledger, email=None))
     assert receipts.known(one) == {}
     assert receipts.begin(one, "<m>", ["a@x", "b@x"]) is None
@@ -38,7 +38,7 @@ def test_states_of_recipients(receipts: Receipts, ledger: Ledger) -> None:
     assert receipts.known(event(one.about, "k2")) == {}
 
 
-def test_who_has_a_digest_has_heard_of_what_it_covers(receipts: Receipts, ledger: Ledger) -> None:
+def test_who_has_a_digest_has_heard_of_what_it_covers(receipts: MailReceipts, ledger: Ledger) -> None:
     digest = event("d-1", "k9", LetterKind.DIGEST)
     cases = [event(delivering(ledger, series=f"1.{n}", email=None), f"k{n}") for n in range(2)]
     receipts.begin(cases[0], "<alone>", ["a@x"])
@@ -51,7 +51,7 @@ def test_who_has_a_digest_has_heard_of_what_it_covers(receipts: Receipts, ledger
     assert receipts.known(digest)["b@x"] == Receipt(LetterState.REFUSED, 0, "<d>")
 
 
-def test_a_copy_that_was_refused_is_none_and_an_earlier_one_is_not_forgotten(receipts: Receipts, ledger: Ledger) -> None:
+def test_a_copy_that_was_refused_is_none_and_an_earlier_one_is_not_forgotten(receipts: MailReceipts, ledger: Ledger) -> None:
     one = event(delivering(ledger, email=None))
     receipts.begin(one, "<m>", ["a@x", "b@x"])  # and nobody knows
     receipts.refuse(one, "a@x", "450 not now", offered=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from config.delivery import ResultSeries
 from conversion.headers import read_instance
 from corewatch.arrival import Arrival, ArrivalSource
 from corewatch.identity import case_key
@@ -21,7 +22,7 @@ from daemon.intake.arrivals import ABANDONED_AFTER
 from daemon.intake.assembler import DECIDE_ATTEMPTS, Assembler
 from daemon.intake.indexer import READ_ATTEMPTS
 from ledger.spool import ArrivalEnded
-from outputs.dicom.object_kinds import ObjectKind, SeriesNaming
+from outputs.dicom.object_kinds import ObjectKind, series_description
 from tests.support.site import Site, open_site
 from tests.support.spool import START, head, send_all
 
@@ -196,7 +197,7 @@ def test_a_series_that_was_sent_alone_gets_an_answer_whatever_the_reason(site: S
 
 def test_a_result_that_the_pacs_sends_back_is_recorded_and_tells_nobody(site: Site) -> None:
     ours = head(
-        slices=3, SOPClassUID=SecondaryCaptureImageStorage, SeriesDescription=SeriesNaming().description_of(ObjectKind.SC, 1)
+        slices=3, SOPClassUID=SecondaryCaptureImageStorage, SeriesDescription=series_description(ResultSeries(), ObjectKind.SC, 1)
     )
     send_all(site.received, site.clock, ours)
     site.step(25)

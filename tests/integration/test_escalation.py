@@ -81,7 +81,7 @@ def test_an_alert_stands_when_another_destination_refuses_the_result(office: Off
         assert str(mail["Subject"]) == f"[corewatch] NOT ACKNOWLEDGED: ALERT core 40 mL left - case {case_id}"
         body = mail.get_body(("plain",))
         assert body is not None
-        for words in ("patient's LEFT", "40 mL", "Acknowledge this alert", "Nobody of those who were told before"):
+        for words in ("patient's LEFT", "40 mL", "Acknowledge this alert", "Nobody who was alerted before"):
             assert words in body.get_content()
 
 

@@ -17,9 +17,10 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from config.delivery import PacsSettings
 from corewatch.findings import Side
 from outputs.case import ReportedCase
-from outputs.destinations.pacs import PacsDestination, PacsParameters
+from outputs.destinations.pacs import PacsDestination
 from outputs.dicom.object_kinds import ObjectKind
 from outputs.dicom.object_manifest import ObjectManifest
 from outputs.rendering import render_case
@@ -198,10 +199,12 @@ def orthanc(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Or
 def test_orthanc_stores_them_once_and_shows_what_has_pixels(tmp_path: Path, orthanc: Orthanc) -> None:
     case = make_case(tmp_path)
     objects = written(case)
-    to = PacsParameters("archive", orthanc.ae_title, "127.0.0.1", orthanc.dicom, "COREWATCH", objects=tuple(map(str, KINDS)))
+    to = PacsSettings(
+        name="archive", ae_title=orthanc.ae_title, host="127.0.0.1", port=orthanc.dicom, objects=[str(kind) for kind in KINDS]
+    )
     count = len(list(case.folder.dicom.glob("*.dcm")))
     for _ in range(2):
-        assert PacsDestination(to).deliver(case).detail.startswith(f"{count} objects")
+        assert PacsDestination(to, "COREWATCH").deliver(case).detail.startswith(f"{count} objects")
         assert len(orthanc.find("Instance", PatientID=PATIENT_ID)) == count
     assert {series["MainDicomTags"]["Modality"] for series in orthanc.find("Series", PatientID=PATIENT_ID)} == {
         "CT",

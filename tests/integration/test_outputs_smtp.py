@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from config.delivery import EmailSettings, MailList
 from corewatch.errors import OperatorNeeded, RetryLater
 from corewatch.letters import LetterState
-from outputs.destinations.email import EmailDestination, EmailParameters, MailList, OperatorsDestination
-from outputs.destinations.receipts import MemoryReceipts, Receipts
-from outputs.mail.smtp import MailServer
+from outputs.destinations import DestinationContext
+from outputs.destinations.email import EmailDestination, OperatorsDestination
+from outputs.mail.receipts import MailReceipts, MemoryMailReceipts
 from tests.support.proxy import Cut, Passage, proxy
 from tests.support.results import PATIENT_ID, clock, make_case, not_analysed
 from tests.support.smtp import PASSWORD, USER, smtp_server
@@ -31,18 +32,14 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("pki"))
 
 
-def team(
-    port: int,
-    *,
-    to: tuple[str, ...] = TEAM,
-    patient: tuple[str, ...] = (),
-    lists: tuple[MailList, ...] = (),
-    receipts: Receipts | None = None,
-    **server: Any,
-) -> EmailDestination:
-    how: dict[str, Any] = {"host": "127.0.0.1", "port": port, "security": "none", "timeout_s": 5.0}
-    parameters = EmailParameters(MailServer(**(how | server)), FROM, to=to, patient_fields=patient, lists=lists)
-    return EmailDestination(parameters, clock, receipts)
+def mail_settings(port: int, **changes: Any) -> EmailSettings:
+    how: dict[str, Any] = {"host": "127.0.0.1", "port": port, "security": "none", "timeout_s": 5.0, "sender": FROM, "to": TEAM}
+    return EmailSettings.model_validate(how | changes)
+
+
+def team(port: int, *, receipts: MailReceipts | None = None, **changes: Any) -> EmailDestination:
+    context = DestinationContext(clock=clock) if receipts is None else DestinationContext(clock=clock, receipts=receipts)
+    return EmailDestination(mail_settings(port, **changes), context)
 
 
 def test_one_message_per_list(tmp_path: Path) -> None:
@@ -69,7 +66,7 @@ def test_patient_fields_only_where_named(tmp_path: Path) -> None:
     case = make_case(tmp_path / "case")
     with smtp_server() as mailbox:
         team(mailbox.port).deliver(case)
-        team(mailbox.port, to=("other@clinic.example",), patient=("PatientID",)).deliver(case)
+        team(mailbox.port, to=("other@clinic.example",), patient_fields=("PatientID",)).deliver(case)
     without, with_id = (message.as_string() for _, message in mailbox.mails)
     assert PATIENT_ID not in without
     assert PATIENT_ID in with_id
@@ -162,7 +159,7 @@ def test_wrong_password_is_for_the_operator_and_is_not_shown(tmp_path: Path) -> 
         with pytest.raises(OperatorNeeded, match="user and password"):
             to.check()
     assert "wrong-one" not in str(caught.value)
-    assert "wrong-one" not in repr(MailServer("h", password="wrong-one"))
+    assert "wrong-one" not in repr(mail_settings(25, password="wrong-one"))
 
 
 @pytest.mark.parametrize(
@@ -194,7 +191,7 @@ def test_refusals_are_sorted_by_their_code(fault: dict[str, Any], error: type[Ex
 def test_partly_refused_reaches_the_others_once(reply: str, error: type[Exception], tmp_path: Path) -> None:
     """The repeat goes to the one who lacks it, under the same Message-ID, and to nobody else."""
     case = make_case(tmp_path / "case")
-    receipts = MemoryReceipts()
+    receipts = MemoryMailReceipts()
     with smtp_server() as mailbox:
         mailbox.refuse = {TEAM[1]: reply}
         with pytest.raises(error, match=TEAM[1]):
@@ -225,8 +222,8 @@ def test_a_silent_server_is_retried(tmp_path: Path) -> None:
 def test_operators_get_the_reason(tmp_path: Path) -> None:
     case = not_analysed(make_case(tmp_path / "case"))
     with smtp_server() as mailbox:
-        server = MailServer("127.0.0.1", mailbox.port, "none")
-        OperatorsDestination(EmailParameters(server, FROM, to=TEAM, operators=("it@clinic.example",)), clock).deliver(case)
+        settings = mail_settings(mailbox.port, operators=("it@clinic.example",))
+        OperatorsDestination(settings, DestinationContext(clock=clock)).deliver(case)
     ((recipients, message),) = mailbox.mails
     assert recipients == ("it@clinic.example",)
     assert "too thick" in message.as_string()
@@ -235,9 +232,9 @@ def test_operators_get_the_reason(tmp_path: Path) -> None:
 
 def test_each_list_has_its_own_when(tmp_path: Path) -> None:
     lists = (
-        MailList("night", ("night@clinic.example", TEAM[0].upper()), "positive"),
-        MailList("study", ("study@clinic.example",), "always"),
-        MailList("off", ("off@clinic.example",), "never"),
+        MailList(name="night", to=("night@clinic.example", TEAM[0].upper()), when="positive"),
+        MailList(name="study", to=("study@clinic.example",), when="always"),
+        MailList(name="off", to=("off@clinic.example",), when="never"),
     )
     with smtp_server() as mailbox:
         team(mailbox.port, lists=lists).deliver(make_case(tmp_path / "alert"))
@@ -250,8 +247,8 @@ def test_each_list_has_its_own_when(tmp_path: Path) -> None:
 
 
 def test_one_list_refused_for_good_does_not_hold_up_the_next(tmp_path: Path) -> None:
-    receipts = MemoryReceipts()
-    lists = (MailList("night", ("night@clinic.example",)),)
+    receipts = MemoryMailReceipts()
+    lists = (MailList(name="night", to=("night@clinic.example",)),)
     with smtp_server() as mailbox:
         mailbox.refuse = dict.fromkeys(TEAM, "550 no such user")
         with pytest.raises(OperatorNeeded, match=TEAM[0]):
@@ -269,7 +266,7 @@ def cut_when_taken(transfer: Passage, data: bytes) -> bytes:
 @pytest.mark.parametrize(("alert", "copies"), [(True, 3), (False, 1)])
 def test_when_no_answer_comes_an_alert_is_repeated_and_a_result_is_not(alert: bool, copies: int, tmp_path: Path) -> None:
     case = make_case(tmp_path / "case", core_ml=30.0 if alert else 3.0, alert=alert)
-    receipts = MemoryReceipts()
+    receipts = MemoryMailReceipts()
     with smtp_server() as mailbox, proxy(mailbox.port, from_server=cut_when_taken) as between:
         to = team(between.port, receipts=receipts)
         for _ in range(copies):
@@ -283,13 +280,13 @@ def test_when_no_answer_comes_an_alert_is_repeated_and_a_result_is_not(alert: bo
     assert [message["X-Corewatch-Repeated"] for _, message in mailbox.mails] == [None, "yes", "yes"][:copies]
 
 
-NIGHT = MailList("night", ("night@clinic.example",))
+NIGHT = MailList(name="night", to=("night@clinic.example",))
 
 
 def test_a_server_that_says_no_and_hangs_up_has_said_no(tmp_path: Path) -> None:
     """As content filters do: the result is not lost as one of which nobody knows, and the next list gets its mail."""
     case = make_case(tmp_path / "case", core_ml=3.0, alert=False)
-    receipts, left = MemoryReceipts(), [True]
+    receipts, left = MemoryMailReceipts(), [True]
 
     def refuse(transfer: Passage, data: bytes) -> bytes:
         if bytes(transfer.said).endswith(b"\r\n.\r\n") and left:
@@ -311,7 +308,7 @@ def test_a_server_that_says_no_and_hangs_up_has_said_no(tmp_path: Path) -> None:
 
 def test_a_connection_that_breaks_under_one_list_s_mail_holds_up_no_other(tmp_path: Path) -> None:
     case = make_case(tmp_path / "case")
-    receipts = MemoryReceipts()
+    receipts = MemoryMailReceipts()
 
     def cut(_passage: Passage, data: bytes) -> bytes:
         if TEAM[0].encode() in data and data.upper().startswith(b"RCPT"):
@@ -336,9 +333,7 @@ def test_an_address_that_the_server_has_no_way_to_costs_the_others_nothing(tmp_p
         assert [recipients for recipients, _ in mailbox.mails] == [TEAM, NIGHT.to]
         assert str(mailbox.mails[0][1]["To"]) == ", ".join(TEAM)
         with pytest.raises(OperatorNeeded, match=r"deliver\.email"):
-            EmailDestination(
-                EmailParameters(MailServer("127.0.0.1", between.port, "none"), "cöre@clinic.example", to=TEAM), clock
-            ).deliver(make_case(tmp_path / "other"))
+            team(between.port, sender="cöre@clinic.example").deliver(make_case(tmp_path / "other"))
         team(mailbox.port, to=("jörg@clinic.example",)).deliver(make_case(tmp_path / "utf8"))
     assert mailbox.mails[-1][0] == ("jörg@clinic.example",)
 
@@ -347,7 +342,7 @@ def test_an_address_that_the_server_has_no_way_to_costs_the_others_nothing(tmp_p
 def test_a_copy_that_is_refused_does_not_make_the_next_one_the_first(fault: dict[str, Any], tmp_path: Path) -> None:
     """Taken, though nobody knows; then refused, more often than a mail is copied; then taken: a copy, and marked as one."""
     case = make_case(tmp_path / "case")
-    receipts, to = MemoryReceipts(), TEAM[:1]
+    receipts, to = MemoryMailReceipts(), TEAM[:1]
     with smtp_server() as mailbox, proxy(mailbox.port, from_server=cut_when_taken) as between:
         with pytest.raises(RetryLater):
             team(between.port, to=to, receipts=receipts).deliver(case)
@@ -363,7 +358,7 @@ def test_a_copy_that_is_refused_does_not_make_the_next_one_the_first(fault: dict
 
 def test_a_connection_that_breaks_before_the_content_leaves_no_doubt(tmp_path: Path) -> None:
     case = make_case(tmp_path / "case", core_ml=3.0, alert=False)
-    receipts = MemoryReceipts()
+    receipts = MemoryMailReceipts()
     left = [b"DATA", b"RCPT", b"MAIL"]
 
     def cut(_passage: Passage, data: bytes) -> bytes:
@@ -386,8 +381,7 @@ def test_lines_that_begin_with_a_dot_arrive_whole(tmp_path: Path) -> None:
     case = not_analysed(make_case(tmp_path / "case"))
     case = dataclasses.replace(case, result=dataclasses.replace(case.result, detail=".\n..dots\n.\nQUIT"))
     with smtp_server() as mailbox:
-        server = MailServer("127.0.0.1", mailbox.port, "none")
-        OperatorsDestination(EmailParameters(server, FROM, to=TEAM), clock).deliver(case)
+        OperatorsDestination(mail_settings(mailbox.port), DestinationContext(clock=clock)).deliver(case)
     ((_, message),) = mailbox.mails
     body = message.get_body(("plain",))
     assert body is not None

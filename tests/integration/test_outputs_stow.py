@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
+from config.delivery import DicomwebSettings
 from corewatch.errors import OperatorNeeded, RetryLater
 from foundation.dicom_client.storage import StoreResult
 from outputs.destinations import stow
-from outputs.destinations.dicomweb import DicomwebDestination, DicomwebParameters
-from outputs.destinations.stow import WebServer, check, store
+from outputs.destinations.dicomweb import DicomwebDestination
+from outputs.destinations.stow import check, store
 from outputs.dicom.secondary_capture import Page
 from tests.integration.test_outputs_storage import ct_files
 from tests.support.dicomweb import dicomweb_server
@@ -24,8 +25,8 @@ from tests.support.results import clock, make_case, write_pages
 from tests.support.storage import make_certificates
 
 
-def server(url: str, **changes: object) -> WebServer:
-    return WebServer(url, timeout_s=5.0, **changes)  # type: ignore[arg-type]  # keywords of several types
+def server(url: str, **changes: object) -> DicomwebSettings:
+    return DicomwebSettings.model_validate({"name": "web", "url": url, "timeout_s": 5.0, **changes})
 
 
 def test_files_arrive_byte_for_byte(tmp_path: Path) -> None:
@@ -138,7 +139,7 @@ def orthanc(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 def test_orthanc_keeps_our_objects_once(orthanc: Orthanc, tmp_path: Path) -> None:
     case = make_case(tmp_path / "case")
     paths = write_pages(case, [Page(np.full((32, 32, 3), n, np.uint8), f"overlay-{n}") for n in range(4)])
-    to = DicomwebDestination(DicomwebParameters("web", server(f"http://127.0.0.1:{orthanc.http}/dicom-web/")), clock)
+    to = DicomwebDestination(server(f"http://127.0.0.1:{orthanc.http}/dicom-web/"), clock)
     to.check()
     for _ in range(3):
         assert to.deliver(case).detail.startswith("4 objects stored by http://127.0.0.1")

@@ -15,9 +15,10 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from config.delivery import PacsSettings
 from foundation.dicom_client.storage import StoreResult, echo, send_files
 from outputs.case import ReportedCase
-from outputs.destinations.pacs import PacsDestination, PacsParameters
+from outputs.destinations.pacs import PacsDestination
 from outputs.dicom.secondary_capture import Page
 from outputs.rendering import render_case
 from tests.support.net import answers, free_port, wait_for
@@ -163,7 +164,8 @@ def orthanc(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Or
 
 
 def test_orthanc_keeps_one_of_each_and_shows_the_name(reported: ReportedCase, orthanc: Orthanc) -> None:
-    to = PacsDestination(PacsParameters("archive", orthanc.ae_title, "127.0.0.1", orthanc.dicom, "COREWATCH", objects=("sc",)))
+    settings = PacsSettings(name="archive", ae_title=orthanc.ae_title, host="127.0.0.1", port=orthanc.dicom, objects=("sc",))
+    to = PacsDestination(settings, "COREWATCH")
     to.check()
     to.deliver(reported)
     once = sorted(instance["ID"] for instance in orthanc.find("Instance", PatientID=PATIENT_ID))

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from config.delivery import WebhookSettings
 from corewatch.errors import OperatorNeeded, RetryLater
-from outputs.destinations.webhook import WebhookDestination, WebhookNotices, WebhookParameters, secret_bytes
+from outputs.destinations.webhook import WebhookDestination, WebhookNotices
 from tests.support.results import NOW, PATIENT_ID, clock, failed, make_case, not_analysed
 from tests.support.storage import Certificates, make_certificates
 
@@ -72,12 +72,16 @@ def receiver(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
         server.server_close()
 
 
+def webhook_settings(port: int, scheme: str = "http", **more: Any) -> WebhookSettings:
+    return WebhookSettings.model_validate({"url": f"{scheme}://127.0.0.1:{port}/hook", "secret": SECRET, **more})
+
+
 def to(port: int, scheme: str = "http", **more: Any) -> WebhookDestination:
-    return WebhookDestination(WebhookParameters(f"{scheme}://127.0.0.1:{port}/hook", secret_bytes(SECRET), **more), clock)
+    return WebhookDestination(webhook_settings(port, scheme, **more), clock)
 
 
 def notices(port: int, **more: Any) -> WebhookNotices:
-    return WebhookNotices(WebhookParameters(f"http://127.0.0.1:{port}/hook", secret_bytes(SECRET), **more), clock)
+    return WebhookNotices(webhook_settings(port, **more), clock)
 
 
 def verified(headers: dict[str, str], body: bytes, secret: str) -> bool:
@@ -176,4 +180,4 @@ def test_short_secrets_are_no_settings_and_none_is_shown() -> None:
     for secret in ("short", "whsec_!!!!!!!!!!!!!!!!!!!!"):
         with pytest.raises(ValidationError):
             WebhookSettings.model_validate({"url": "https://hook.example/", "secret": secret})
-    assert "0123456789" not in repr(WebhookParameters("https://hook.example", b"0123456789"))
+    assert "0123456789" not in repr(WebhookSettings.model_validate({"url": "https://hook.example/", "secret": "0123456789012345"}))

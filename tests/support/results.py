@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from config.delivery import ResultSeries
 from corewatch.casefolder import CaseFolder
 from corewatch.findings import Finding, ModelIdentity, Side
 from corewatch.geometry import LPS_TO_RAS, NETWORK_SHAPE, NETWORK_TO_RAS, inverse
@@ -23,7 +24,7 @@ from corewatch.source_images import SourceImages, SourceSlice
 from corewatch.states import CaseState
 from corewatch.volumes import AlignmentQuality
 from outputs.case import ReportedCase
-from outputs.dicom.object_kinds import ObjectKind, SeriesNaming
+from outputs.dicom.object_kinds import ObjectKind
 from outputs.dicom.secondary_capture import Page
 from outputs.dicom.writing import write_objects
 
@@ -124,9 +125,9 @@ def enhanced(case: ReportedCase) -> ReportedCase:
     return dataclasses.replace(case, source_images=images, source_instances=((str(EnhancedCTImageStorage), uid),))
 
 
-def write_pages(case: ReportedCase, pages: Iterable[Page], naming: SeriesNaming | None = None) -> list[Path]:
+def write_pages(case: ReportedCase, pages: Iterable[Page], series: ResultSeries | None = None) -> list[Path]:
     """The Secondary Captures of these pages, in order of Instance Number."""
-    return [case.folder.dicom / name for name in write_objects(case, pages, None, naming).made[ObjectKind.SC]]
+    return [case.folder.dicom / name for name in write_objects(case, pages, None, series).made[ObjectKind.SC]]
 
 
 def not_analysed(case: ReportedCase) -> ReportedCase:

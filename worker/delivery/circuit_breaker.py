@@ -22,7 +22,7 @@ from typing import Final
 import structlog
 
 from corewatch.errors import NoAnswer, RetryLater
-from outputs.destinations.base import Destination
+from outputs.destinations import Destination
 from outputs.destinations.email import MailDestination
 from worker.context import WorkerContext
 

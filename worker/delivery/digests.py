@@ -17,7 +17,7 @@ from foundation.safe_errors import describe_error, error_frames
 from ledger.cases import Case
 from ledger.deliveries import Delivery
 from outputs.case import ReportedCase
-from outputs.destinations.base import Delivered
+from outputs.destinations import Delivered
 from outputs.destinations.email import MailDestination
 from worker.context import WorkerContext, holder_name
 from worker.delivery.circuit_breaker import guarded_attempt
@@ -40,7 +40,7 @@ def defer_or_digest(
         `worker.delivery.sending.run_delivery`, for alerts that are sent before the digest.
     """
     destination, settings = context.destinations.get(delivery.destination), context.settings.deliver.email
-    if settings is None or not isinstance(destination, MailDestination) or not destination.paced:
+    if settings is None or not isinstance(destination, MailDestination) or not destination.throttled:
         return False
     limits, ledger = limits_of(settings), context.ledger
     digest = delivery.digest
@@ -52,7 +52,12 @@ def defer_or_digest(
         if destination.skip_reason(reported) is not None or is_urgent(alert, case.last_stored_at, limits, ledger.clock()):
             return False
         decision = ledger.digests.decide(
-            case.case_id, delivery.destination, limits, alerts_apart=destination.alerts, lease_s=lease_s, holder=holder_name()
+            case.case_id,
+            delivery.destination,
+            limits,
+            alerts_apart=destination.carries_alerts,
+            lease_s=lease_s,
+            holder=holder_name(),
         )
         if decision.verdict.until is not None:
             log.info("mail_deferred", until=decision.verdict.until.isoformat())
@@ -64,7 +69,7 @@ def defer_or_digest(
         if decision.verdict.mode is SendMode.ALONE or decision.digest is None:
             return False
         digest = decision.digest
-    if destination.alerts:
+    if destination.carries_alerts:
         _send_alerts_first(context, delivery.destination, limits, run_delivery)
     _send_digest(context, case, delivery, digest, destination)
     return True

@@ -17,7 +17,6 @@ from ledger.cases import Case, HistoryLine
 from ledger.deliveries import Delivery
 from outputs.case import ReportedCase
 from worker.context import WorkerContext
-from worker.delivery.destinations import naming_of
 from worker.stages.case_files import Found, Prepared, result_of
 from worker.stages.render import render, write_result
 
@@ -125,7 +124,7 @@ def ensure_rendered(context: WorkerContext, case: Case) -> ReportedCase:
     """The case with its pages. A case that ended without a finding has none until its first notice: they are made here."""
     reported = report_case(context, case)
     if case.state in ENDS and not reported.folder.result.exists():
-        return render(reported, naming_of(context.settings))
+        return render(reported, context.settings.deliver.series)
     return reported
 
 

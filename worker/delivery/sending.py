@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import structlog
 
-from corewatch.errors import OperatorNeeded, RetryLater
+from corewatch.errors import DeliveryWithdrawn, OperatorNeeded, RetryLater
 from corewatch.stage_limits import VISIBILITY_MARGIN_S
 from corewatch.states import CaseState, DeliveryState, Stage
 from corewatch.storage_commitment import Committed, NotCommitted, next_commitment_step
@@ -19,8 +19,8 @@ from foundation.safe_errors import describe_error, error_frames
 from ledger.cases import Case
 from ledger.deliveries import Delivery
 from outputs.case import ReportedCase
-from outputs.destinations.base import Destination, NothingToDeliver
-from outputs.destinations.pacs import CommitmentTerms, PacsDestination
+from outputs.destinations import Destination
+from outputs.destinations.pacs import PacsDestination
 from worker.context import WorkerContext, holder_is_gone, holder_name, on_this_host
 from worker.delivery.circuit_breaker import guarded_attempt
 from worker.delivery.digests import defer_or_digest
@@ -102,16 +102,16 @@ def _send(context: WorkerContext, case: ReportedCase, destination: Destination |
     if reason is not None:
         return DeliveryState.SKIPPED, reason
     with guarded_attempt(context, destination):
-        if isinstance(destination, PacsDestination) and destination.commitment is not None:
-            return _send_and_commit(context, case, destination, destination.commitment)
+        if isinstance(destination, PacsDestination) and destination.commitment_patience is not None:
+            return _send_and_commit(context, case, destination, destination.commitment_patience)
         try:
             return DeliveryState.SENT, destination.deliver(case).detail
-        except NothingToDeliver as why:
+        except DeliveryWithdrawn as why:
             return DeliveryState.SKIPPED, str(why)
 
 
 def _send_and_commit(
-    context: WorkerContext, case: ReportedCase, destination: PacsDestination, terms: CommitmentTerms
+    context: WorkerContext, case: ReportedCase, destination: PacsDestination, patience: timedelta
 ) -> tuple[DeliveryState, str]:
     """The next step towards storage commitment: send what is not committed and request it, or evaluate the answer.
 
@@ -135,8 +135,8 @@ def _send_and_commit(
     delivered, references = destination.store(case, step.leave_out)
     transaction_uid = new_transaction_uid()
     uids = [reference.sop_instance_uid for reference in references]
-    requests.open(transaction_uid, case.case_id, destination.name, uids, context.ledger.clock() + terms.patience)
-    report = destination.ask_commitment(transaction_uid, references)
+    requests.open(transaction_uid, case.case_id, destination.name, uids, context.ledger.clock() + patience)
+    report = destination.request_commitment(transaction_uid, references)
     if report is not None:
         requests.report(report)
     detail = f"{delivered.detail}; waits for storage commitment"

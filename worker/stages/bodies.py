@@ -13,7 +13,6 @@ from corewatch.casefolder import CaseFolder
 from corewatch.clock import Clock
 from corewatch.states import Stage
 from outputs.case import ReportedCase
-from worker.delivery.destinations import naming_of
 from worker.models.detector import Detector
 from worker.stages.case_files import Found, Prepared
 from worker.stages.detect import detect
@@ -87,7 +86,7 @@ def run_detect(case: StageInput) -> Found:
 def run_render(case: StageInput) -> ReportedCase:
     """Run `render` as the settings say."""
     case.progress("drawing the pages")
-    return render(case.reported(), naming_of(case.settings))
+    return render(case.reported(), case.settings.deliver.series)
 
 
 STAGE_BODIES: Final[Mapping[Stage, Callable[[StageInput], Prepared | Found | ReportedCase]]] = {

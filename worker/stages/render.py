@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from config.delivery import ResultSeries
 from conversion.alignment import MINIMUM_SCORE, brain_region, component_scores, template_edge
 from conversion.nifti import read_aligned, read_core_map
 from corewatch.casefolder import CaseFolder
@@ -16,18 +17,17 @@ from corewatch.result import Result
 from corewatch.volumes import AlignmentQuality
 from foundation.durable import GROUP, write_durably
 from outputs.case import ReportedCase
-from outputs.dicom.object_kinds import SeriesNaming
 from outputs.pages.alignment_page import AlignmentView, alignment_panel, render_alignment_page
 from outputs.pages.summary_page import PANEL_WIDTH
 from outputs.rendering import png, render_case
 
 
-def render(case: ReportedCase, naming: SeriesNaming | None = None) -> ReportedCase:
+def render(case: ReportedCase, series: ResultSeries | None = None) -> ReportedCase:
     """Draw and encode all outputs; writes `summary.png`, `dicom/` and `result.json`. Idempotent.
 
     Parameters
     ----------
-    naming
+    series
         Number, description and manufacturer of the series of DICOM objects; None: the defaults of the settings.
 
     Returns
@@ -37,11 +37,11 @@ def render(case: ReportedCase, naming: SeriesNaming | None = None) -> ReportedCa
     started = time.perf_counter()
     folder = case.folder
     if case.result.finding is None:
-        files = render_case(case, None, None, naming)
+        files = render_case(case, None, None, series)
     else:
         hu = read_aligned(folder.aligned).hu
         panel = alignment_panel(alignment_view(hu, case.result.quality), PANEL_WIDTH)
-        files = render_case(case, hu, read_core_map(folder.core_map), naming, panel)
+        files = render_case(case, hu, read_core_map(folder.core_map), series, panel)
     files |= {name: path.name for name, path in _volumes(folder).items() if path.exists()}
     files["result"] = folder.result.name
     timings = replace(case.result.timings, render=time.perf_counter() - started)

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from config.delivery import FolderSettings
 from corewatch.errors import RetryLater
-from outputs.destinations.folder import COMPLETE, FolderDestination, FolderParameters
+from outputs.destinations.folder import COMPLETE, FolderDestination
 from tests.support.results import make_case
 
 
 def test_a_new_result_json_replaces_that_file_alone(tmp_path: Path) -> None:
     case = make_case(tmp_path / "case", dicom=False)
     case.folder.path.mkdir(parents=True, exist_ok=True)
-    destination = FolderDestination(FolderParameters(tmp_path / "results"))
+    destination = FolderDestination(FolderSettings(path=tmp_path / "results"))
     case.folder.summary.write_bytes(b"page")
     case.folder.result.write_text('{"state": "delivering"}')
     destination.deliver(case)
@@ -32,7 +33,7 @@ def test_what_was_there_comes_back_when_the_new_folder_cannot_take_its_name(
 ) -> None:
     case = make_case(tmp_path / "case", dicom=False)
     case.folder.path.mkdir(parents=True, exist_ok=True)
-    destination = FolderDestination(FolderParameters(tmp_path / "results"))
+    destination = FolderDestination(FolderSettings(path=tmp_path / "results"))
     case.folder.summary.write_bytes(b"first")
     case.folder.result.write_text("{}")
     destination.deliver(case)

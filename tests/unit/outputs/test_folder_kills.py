@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from config.delivery import FolderSettings
 from corewatch.errors import RetryLater
 from corewatch.findings import Side
 from outputs.case import ReportedCase
-from outputs.destinations.folder import COMPLETE, FolderDestination, FolderParameters
+from outputs.destinations.folder import COMPLETE, FolderDestination
 from tests.support.results import finding, make_case
 
 KILLED = 97
@@ -61,7 +62,7 @@ def killed_at(number: int, root: Path, case: ReportedCase) -> bool:
 
         sys.addaudithook(hook)
         try:
-            FolderDestination(FolderParameters(root, PATTERN)).deliver(case)
+            FolderDestination(FolderSettings(path=root, pattern=PATTERN)).deliver(case)
         except BaseException:
             os._exit(1)
         os._exit(0)
@@ -75,7 +76,7 @@ def killed_at(number: int, root: Path, case: ReportedCase) -> bool:
 )
 def test_killed_anywhere(before: str, tmp_path: Path) -> None:
     new = case_with(tmp_path / "new", b"new")
-    first = FolderDestination(FolderParameters(tmp_path / "expected", PATTERN))
+    first = FolderDestination(FolderSettings(path=tmp_path / "expected", pattern=PATTERN))
     first.deliver(new)
     (whole,) = seen(tmp_path / "expected")
     old: list[dict[str, bytes]] = []
@@ -88,11 +89,11 @@ def test_killed_anywhere(before: str, tmp_path: Path) -> None:
             if "only" in before:
                 for path in (earlier.folder.summary, *earlier.folder.dicom.iterdir()):
                     path.write_bytes(b"new")
-            FolderDestination(FolderParameters(root, PATTERN)).deliver(earlier)
+            FolderDestination(FolderSettings(path=root, pattern=PATTERN)).deliver(earlier)
             old = seen(root)
         died = killed_at(number, root, new)
         assert all(result == whole or result in old for result in seen(root)), number
-        FolderDestination(FolderParameters(root, PATTERN)).deliver(new)
+        FolderDestination(FolderSettings(path=root, pattern=PATTERN)).deliver(new)
         assert seen(root) == [whole], number
         assert contents(root / "2026-11-20" / f"left-{new.case_id}") == whole
         assert [path.name for path in (root / "2026-11-20").iterdir()] == [f"left-{new.case_id}"], number
@@ -106,7 +107,7 @@ def test_a_share_that_refuses_the_rename_costs_an_attempt_and_no_result(
     code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "results"
-    destination = FolderDestination(FolderParameters(root))
+    destination = FolderDestination(FolderSettings(path=root))
     destination.deliver(case_with(tmp_path / "old", b"old"))
     old, rename, refused = seen(root), Path.rename, 0
 
@@ -139,19 +140,19 @@ def test_a_share_that_cannot_sync_folders_is_good_enough(code: int, tmp_path: Pa
         sync(handle)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    FolderDestination(FolderParameters(tmp_path / "results")).deliver(case_with(tmp_path / "case", b"x"))
+    FolderDestination(FolderSettings(path=tmp_path / "results")).deliver(case_with(tmp_path / "case", b"x"))
     assert len(seen(tmp_path / "results")) == 1
 
 
 def test_the_record_names_no_patient(tmp_path: Path) -> None:
     case = case_with(tmp_path / "case", b"x")
-    destination = FolderDestination(FolderParameters(tmp_path / "results", "{patient_id}/{accession_number}-{case_id}"))
+    destination = FolderDestination(FolderSettings(path=tmp_path / "results", pattern="{patient_id}/{accession_number}-{case_id}"))
     assert destination.deliver(case).detail == f"4 files in folder {case.case_id}"
     assert (tmp_path / "results" / "PID-4711" / f"ACC00042-{case.case_id}" / COMPLETE).exists()
 
 
 def test_two_cases_of_one_patient_lie_beside_each_other(tmp_path: Path) -> None:
-    destination = FolderDestination(FolderParameters(tmp_path / "results", "{patient_id}/{case_id}"))
+    destination = FolderDestination(FolderSettings(path=tmp_path / "results", pattern="{patient_id}/{case_id}"))
     first = case_with(tmp_path / "1", b"1")
     second = dataclasses.replace(
         case_with(tmp_path / "2", b"2"), case_id="zzzzzzzzzz", result=dataclasses.replace(first.result, case_id="zzzzzzzzzz")

@@ -12,11 +12,11 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
+from config.delivery import ResultSeries
 from corewatch import RESEARCH_LABEL
 from corewatch.findings import ModelIdentity
 from outputs.case import ReportedCase
 from outputs.dicom.encoding import Study
-from outputs.dicom.object_kinds import SeriesNaming
 from outputs.dicom.secondary_capture import Page, encode
 from outputs.pages.overlay_slices import render_overlays
 from outputs.pages.summary_page import render_summary
@@ -35,8 +35,8 @@ def case(tmp_path: Path) -> ReportedCase:
     return make_case(tmp_path / "case")
 
 
-def objects(case: ReportedCase, pages: tuple[Page, ...] = PAGES, naming: SeriesNaming | None = None) -> list[Dataset]:
-    return [dcmread(path) for path in write_pages(case, pages, naming)]
+def objects(case: ReportedCase, pages: tuple[Page, ...] = PAGES, series: ResultSeries | None = None) -> list[Dataset]:
+    return [dcmread(path) for path in write_pages(case, pages, series)]
 
 
 def test_read_back(case: ReportedCase) -> None:
@@ -136,8 +136,8 @@ def test_later_revision_is_told_apart(case: ReportedCase) -> None:
 
 
 def test_our_text_means_the_same_in_every_character_set(case: ReportedCase) -> None:
-    naming = SeriesNaming(number=42, description="Ischämie ~ \\ " + "x" * 80)
-    ds = objects(case, naming=naming)[0]
+    series = ResultSeries(number=42, description="Ischämie ~ \\ " + "x" * 48)
+    ds = objects(case, series=series)[0]
     assert ds.SeriesNumber == 42
     assert len(ds.SeriesDescription) == 64
     assert ds.SeriesDescription.startswith("corewatch ischemic core Isch?mie - / x")

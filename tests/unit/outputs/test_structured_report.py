@@ -18,7 +18,7 @@ from corewatch import RESEARCH_LABEL
 from corewatch.findings import Side
 from corewatch.identity import RESULT_SERIES
 from outputs.case import ReportedCase
-from outputs.dicom.object_kinds import ObjectKind, SeriesNaming
+from outputs.dicom.object_kinds import ObjectKind
 from outputs.dicom.object_manifest import ObjectManifest
 from outputs.dicom.secondary_capture import Page
 from outputs.dicom.writing import write_objects
@@ -28,10 +28,10 @@ from worker.models.spread import PERTURBATIONS
 _, CORE_MAP = volumes()
 
 
-def written(case: ReportedCase, naming: SeriesNaming | None = None) -> dict[ObjectKind, Dataset]:
+def written(case: ReportedCase, series: ResultSeries | None = None) -> dict[ObjectKind, Dataset]:
     """The first object of each kind."""
     page = Page(np.zeros((16, 16, 3), np.uint8), "summary")
-    manifest = write_objects(case, [page], CORE_MAP, naming)
+    manifest = write_objects(case, [page], CORE_MAP, series)
     assert ObjectManifest.read(case.folder.dicom) == manifest
     return {kind: dcmread(case.folder.dicom / names[0]) for kind, names in manifest.made.items()}
 
@@ -234,16 +234,14 @@ def test_a_case_not_analysed_has_its_page_alone(tmp_path: Path) -> None:
 
 
 def test_series_are_named_by_the_settings(tmp_path: Path) -> None:
-    made = written(make_case(tmp_path), SeriesNaming(500, "KI {object}", "Klinik"))
+    made = written(make_case(tmp_path), ResultSeries(number=500, description="KI {object}", manufacturer="Klinik"))
     assert {kind: ds.SeriesNumber for kind, ds in made.items()} == {"sc": 500, "seg": 520, "pmap": 540, "sr": 560, "kos": 580}
     assert made[ObjectKind.SEG].SeriesDescription == f"{RESULT_SERIES} KI segmentation"
     assert {ds.Manufacturer for ds in made.values()} == {"Klinik"}
     assert len({ds.SeriesInstanceUID for ds in made.values()}) == len(made)
 
 
-def test_the_settings_and_their_consumers_have_the_same_defaults() -> None:
-    series = ResultSeries()
-    assert SeriesNaming(series.number, series.description, series.manufacturer) == SeriesNaming()
+def test_the_settings_name_every_kind_of_object() -> None:
     assert set(PacsSettings(name="a", ae_title="A", host="h", port=1, objects=list(ObjectKind)).objects) == set(ObjectKind)
 
 
@@ -251,5 +249,3 @@ def test_the_settings_and_their_consumers_have_the_same_defaults() -> None:
 def test_a_description_that_is_no_pattern_is_told(description: str) -> None:
     with pytest.raises(ValidationError, match="object"):
         ResultSeries(description=description)
-    with pytest.raises(ValueError, match="object"):
-        SeriesNaming(description=description)

@@ -4,80 +4,63 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
 
-import worker.delivery.destinations
 from config.settings import Settings
 from corewatch.casefolder import CaseFolder
 from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
-from outputs.destinations.dicomweb import DicomwebParameters
-from outputs.destinations.pacs import CommitmentTerms
-from outputs.destinations.registry import DestinationParameters
-from outputs.destinations.stow import WebServer
+from foundation.dicom_client.association import TlsFiles
+from outputs.destinations import pacs
 from tests.support_conversion import stack, write
+from worker.delivery.destinations import destinations_of
 from worker.stages.prepare import DicomSource, prepare
 
 PACS = {"name": "main", "ae_title": "PACS", "host": "h", "port": 104}
 
 
-def test_what_the_settings_say_of_a_pacs_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[DestinationParameters] = []
-    monkeypatch.setattr(worker.delivery.destinations, "build_destinations", lambda parameters, **_: seen.append(parameters) or {})
-    said = {
-        **PACS,
-        "our_ae_title": "CW",
-        "timeout_s": 7.0,
-        "objects": ["sc"],
-        "not_analysed": True,
-        "tls": {"certificate": "c", "key": "k", "authority": "a"},
-        "commitment": True,
-        "commitment_wait_s": 3.0,
-        "commitment_patience_h": 12.0,
-    }
-    settings = Settings.model_validate({"deliver": {"pacs": [said]}})
-    assert set(said) == set(type(settings.deliver.pacs[0]).model_fields), "a new key needs a place here and in the destination"
-    worker.delivery.destinations.destinations_of(settings)
-    [pacs] = seen[0].pacs
-    for key, value in said.items():
-        if key != "tls" and not key.startswith("commitment"):
-            assert getattr(pacs, key) == (tuple(value) if isinstance(value, list) else value), key
-    assert pacs.commitment == CommitmentTerms(3.0, timedelta(hours=12))
-    assert pacs.tls is not None
-    assert (pacs.tls.certificate, pacs.tls.key, pacs.tls.authority) == (Path("c"), Path("k"), Path("a"))
+TLS = {"certificate": "c", "key": "k", "authority": "a"}
 
 
-def test_what_the_settings_say_of_a_web_archive_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[DestinationParameters] = []
-    monkeypatch.setattr(worker.delivery.destinations, "build_destinations", lambda parameters, **_: seen.append(parameters) or {})
-    said = {
-        "name": "web",
-        "url": "https://archive.example/dicom-web",
-        "user": "u",
-        "password": "p",
-        "authority": "a",
-        "certificate": "c",
-        "key": "k",
-        "objects": ["sc"],
-        "not_analysed": True,
-        "timeout_s": 7.0,
-    }
-    settings = Settings.model_validate({"deliver": {"dicomweb": [said]}})
-    assert set(said) == set(type(settings.deliver.dicomweb[0]).model_fields), "a new key needs a place here and in the destination"
-    worker.delivery.destinations.destinations_of(settings)
-    [archive] = seen[0].dicomweb
-    server = WebServer(str(said["url"]), "u", "p", Path("a"), Path("c"), Path("k"), 7.0)
-    assert archive == DicomwebParameters("web", server, ("sc",), not_analysed=True)
-    assert settings.deliver.not_analysed_notices == ("folder", "web")
+@pytest.mark.parametrize(
+    ("more", "calling_ae", "tls", "patience"),
+    [
+        ({}, "LISTENER", None, None),
+        ({"our_ae_title": "CW"}, "CW", None, None),
+        ({"tls": TLS}, "LISTENER", TlsFiles(Path("c"), Path("k"), Path("a")), None),
+        ({"commitment_patience_h": 12.0}, "LISTENER", None, None),
+        ({"commitment": True, "commitment_patience_h": 12.0}, "LISTENER", None, timedelta(hours=12)),
+    ],
+)
+def test_the_settings_of_a_pacs(
+    more: dict[str, Any], calling_ae: str, tls: TlsFiles | None, patience: timedelta | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: dict[str, Any] = {}
+    monkeypatch.setattr(pacs, "send_files", lambda _paths, **how: sent.update(how) or ())
+    settings = Settings.model_validate(
+        {"listener": {"ae_title": "LISTENER"}, "deliver": {"pacs": [{**PACS, "timeout_s": 7.0, **more}]}}
+    )
+    destination = destinations_of(settings)["main"]
+    assert isinstance(destination, pacs.PacsDestination)
+    destination.send([])
+    assert sent == {"host": "h", "port": 104, "called_ae": "PACS", "calling_ae": calling_ae, "timeout_s": 7.0, "tls": tls}
+    assert destination.commitment_patience == patience
+    assert (destination.server, destination.address) == ("main", "PACS at h:104")
 
 
 def test_who_hears_of_what_ends_without_a_finding() -> None:
-    wants = {**PACS, "name": "wants", "not_analysed": True}
-    deliver = Settings.model_validate({"deliver": {"pacs": [PACS, wants]}}).deliver
+    wants, web = {**PACS, "name": "wants", "not_analysed": True}, {"name": "web", "url": "http://h", "not_analysed": True}
+    deliver = Settings.model_validate({"deliver": {"dicomweb": [web], "pacs": [PACS, wants]}}).deliver
     assert deliver.notices == ("folder",)
-    assert deliver.not_analysed_notices == ("folder", "wants")
+    assert deliver.not_analysed_notices == ("folder", "wants", "web")
+    email, hook = {"host": "h", "from": "a@b.example"}, {"url": "https://h", "secret": "x" * 16}
+    deliver = Settings.model_validate({"deliver": {"email": email, "webhook": {**hook, "not_analysed": True}}}).deliver
+    assert deliver.notices == deliver.not_analysed_notices == ("operators", "webhook-notices", "folder")
+    deliver = Settings.model_validate({"deliver": {"webhook": hook, "folder": None}}).deliver
+    assert deliver.notices == ()
 
 
 def test_a_series_that_cannot_be_converted_leaves_the_header_of_its_study(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from ledger.cases import Case
 from ledger.intake import IndexedFile
 from ledger.store import Ledger
 from outputs.case import ReportedCase
-from outputs.destinations.base import Delivered
+from outputs.destinations import Delivered
 from worker.context import WorkerContext, holder_is_gone, holder_name
 from worker.delivery.sending import run_delivery
 from worker.models.detectors import Detectors

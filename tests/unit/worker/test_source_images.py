@@ -13,7 +13,7 @@ from conversion.convert import convert_with_reference
 from corewatch.casefolder import CaseFolder
 from tests.support.results import make_case
 from tests.support_conversion import enhanced, head, image, write
-from worker.delivery.destinations import destinations_of, naming_of
+from worker.delivery.destinations import destinations_of
 from worker.stages.case_files import Prepared
 
 TILT = np.tan(np.radians(18.0))
@@ -52,14 +52,9 @@ def test_a_file_of_an_earlier_version_has_none(tmp_path: Path) -> None:
     assert Prepared.read(folder).source_images is None
 
 
-def test_the_names_that_the_settings_give_reach_series_and_folders(tmp_path: Path) -> None:
-    deliver = {
-        "series": {"number": 800, "description": "KI {object}", "manufacturer": "Klinik"},
-        "folder": {"path": str(tmp_path / "results"), "pattern": "{date}/{side}-{case_id}"},
-    }
-    settings = Settings.model_validate({"deliver": deliver})
-    naming = naming_of(settings)
-    assert (naming.number, naming.description, naming.manufacturer) == (800, "KI {object}", "Klinik")
+def test_the_folder_is_named_by_the_settings(tmp_path: Path) -> None:
+    folder = {"path": str(tmp_path / "results"), "pattern": "{date}/{side}-{case_id}"}
+    settings = Settings.model_validate({"deliver": {"folder": folder}})
     case = make_case(tmp_path / "case")
     case.folder.result.write_text("{}")
     assert destinations_of(settings)["folder"].deliver(case).detail == f"1 files in folder 2026-11-20/left-{case.case_id}"
