@@ -121,7 +121,7 @@ def test_programs_come_back_and_all_stop_in_order(up: Up) -> None:
     # a second one on the same data folder is refused
     second = subprocess.run(own_command(up.file, ["up"]), capture_output=True, text=True, timeout=60, env=own_environment({}))
     assert second.returncode == 2
-    assert f"in use by another `corewatch up` (process {up.process.pid})" in second.stderr
+    assert f"another `corewatch up` (process {up.process.pid})" in second.stderr
 
     # a program that dies comes back; the queue comes back under the same address
     for name in ("watch", "redis", "work-deliver"):

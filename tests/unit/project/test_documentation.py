@@ -36,6 +36,24 @@ def test_files_that_are_named_exist(page: Path) -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("page", HAND_WRITTEN, ids=lambda p: p.name)
+def test_modules_that_are_named_without_their_folder_exist(page: Path) -> None:
+    known = {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
+    assert [word for word in quoted(page) if re.fullmatch(r"\w+\.py", word) and word not in known] == []
+
+
+def slug(heading: str) -> str:
+    """Anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_anchors_of_links_exist(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^):#]*)#([^)]+)\)", page.read_text()):
+        text = (page.parent / target if target else page).read_text()
+        assert anchor in {slug(heading) for heading in re.findall(r"^#+ (.*)", text, flags=re.MULTILINE)}, f"{target}#{anchor}"
+
+
 def test_the_architecture_names_every_folder() -> None:
     named = set(quoted(ROOT / "docs" / "architecture.md"))
     code = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
