@@ -182,7 +182,7 @@ def storescp(folder: Path, binary: str) -> Iterator[Server]:
 
 @contextmanager
 def orthanc(folder: Path, binary: str) -> Iterator[Server]:
-    """Orthanc as it comes, apart from ports and folders, taking repeated images anew."""
+    """Orthanc with its default settings, apart from ports and folders; repeated images overwrite."""
     port = free_port()
     folder.mkdir()
     settings = {

@@ -42,19 +42,24 @@ class CommandEntry:
     target: str
 
 
-class UsageProblem(click.ClickException):
+class _Problem(click.ClickException):
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__("; ".join(filter(None, (problem, remedy))))
+
+
+class UsageProblem(_Problem):
     """The command line or the settings cannot work: one line on standard error."""
 
     exit_code = ExitCode.USAGE
 
 
-class NotAnalysedProblem(click.ClickException):
+class NotAnalysedProblem(_Problem):
     """The case cannot or must not be analysed: one line on standard error."""
 
     exit_code = ExitCode.NOT_ANALYSED
 
 
-class FailedProblem(click.ClickException):
+class FailedProblem(_Problem):
     """The command failed for another reason than its settings: one line on standard error."""
 
     exit_code = ExitCode.FAILED

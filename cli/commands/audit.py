@@ -33,7 +33,7 @@ def export(config_file: Path | None, since: datetime | None, until: datetime | N
 
     settings = settings_of(config_file)
     if out is not None and out.exists():
-        raise UsageProblem(f"--out: {out} exists already; give another name")
+        raise UsageProblem(f"--out: {out} exists already", "give another name")
     ledger = Ledger(settings.database_url)
     try:
         with click.open_file("-" if out is None else str(out), "w") as file:
@@ -56,7 +56,7 @@ def show(config_file: Path | None, case_id: str) -> None:
     finally:
         ledger.close()
     if not history:
-        raise UsageProblem(f"there is no case {case_id}; `corewatch cases list` shows the cases")
+        raise UsageProblem(f"there is no case {case_id}", "`corewatch cases list` shows the cases")
     for line in history:
         fields = "  ".join(f"{name}={value}" for name, value in line.detail.items())
         click.echo(f"{line.at:%Y-%m-%d %H:%M:%S}Z  {line.event:<28} {fields}".rstrip())

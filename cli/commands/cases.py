@@ -143,7 +143,7 @@ def _cancel(ledger: Ledger, case_id: str) -> None:
 def _known(ledger: Ledger, case_id: str) -> Case:
     case = ledger.cases.get(case_id)
     if case is None:
-        raise UsageProblem(f"there is no case {case_id}; `corewatch cases list` shows the cases")
+        raise UsageProblem(f"there is no case {case_id}", "`corewatch cases list` shows the cases")
     return case
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cli.command_group import ExitCode
+from cli.command_group import ExitCode, UsageProblem
 from cli.options import config_option, json_option, settings_of
 from corewatch.errors import ConfigurationError
 
@@ -126,7 +126,7 @@ def default_name(source: str) -> str:
     stem = source.rsplit("?", 1)[0].rstrip("/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
     name = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
     if not name:
-        raise click.UsageError("--name: the file has no name that a model could bear; give one")
+        raise UsageProblem("the file's name has no letter or digit for a model's name", "give one with --name")
     return name
 
 

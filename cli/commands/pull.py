@@ -79,13 +79,13 @@ def _check_request(study_uid: str, accession: str) -> None:
 def _source(settings: Settings, name: str | None) -> Source:
     known = {source.name: source for source in settings.sources}
     if not known:
-        raise UsageProblem("there is no PACS to ask: name one in the settings under `sources`")
+        raise UsageProblem("the settings name no PACS to fetch from", "add one to `sources`")
     if name is None:
         if len(known) > 1:
-            raise UsageProblem(f"which one? --from {' | '.join(sorted(known))}")
+            raise UsageProblem("`sources` has several", f"choose one with --from {' | '.join(sorted(known))}")
         name = next(iter(known))
     if name not in known:
-        raise UsageProblem(f"there is no source {name!r}; `sources` has {', '.join(sorted(known))}")
+        raise UsageProblem(f"there is no source {name!r}", f"`sources` has {', '.join(sorted(known))}")
     return known[name]
 
 
@@ -126,7 +126,7 @@ def _print(source: Source, pulled: Sequence[Pulled], *, left_out: int, as_json: 
         click.echo(json.dumps({"source": source.name, "series": [asdict(p) for p in pulled], "left_out": left_out}))
         return
     for one in pulled:
-        missing = f", {one.failed} failed: does the listener run, and can {source.name} reach it?" if one.failed else ""
+        missing = f", {one.failed} failed; check that the listener runs and {source.name} reaches it" if one.failed else ""
         click.echo(
             f"{one.description or 'series without a description'}: {one.completed} of {one.instances or '?'} images{missing}"
         )

@@ -25,7 +25,7 @@ SLICES = 9
 IDLE_S = 20.0
 SERIES = ("7", "8")
 LOOK_S = 0.2
-"""The daemon looks so often; a moment between two looks is seen at the next one."""
+"""Interval of the daemon's scans in this model; what happens between two scans is seen at the next."""
 
 
 PIECES = st.one_of(

@@ -1,4 +1,4 @@
-"""Starting anew: after an orderly end, after a crash at any line, and with a disk or database that is not what it was."""
+"""Restarts of the daemon: after an orderly end, after a crash at any line, and with a changed disk or database."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ TEAM, OPERATORS = "stroke@clinic.example", "it@clinic.example"
 
 
 def again(office: Office, case_id: str) -> None:
-    """An operator starts the delivery anew."""
+    """An operator retries the delivery."""
     assert office.ledger.cases.retry(case_id) is Stage.RENDER
     case = office.ledger.cases.get(case_id)
     assert case is not None
@@ -66,7 +66,7 @@ def test_a_failure_after_a_finding(core_ml: float, tmp_path: Path) -> None:
 
 
 def test_an_alert_after_a_failure(tmp_path: Path) -> None:
-    """A stage fails, an operator starts it anew, and there is an alert: the webhook gets both."""
+    """A stage fails, an operator retries it, and there is an alert: the webhook gets both."""
     with receiver() as hook:
         settings = {"webhook": {"url": f"http://127.0.0.1:{hook.port}/", "secret": "0123456789abcdef", "not_analysed": True}}
         office = open_office(tmp_path, Clock(), settings)

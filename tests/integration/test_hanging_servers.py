@@ -1,4 +1,4 @@
-"""Servers that accept a connection and say no more: other servers and other cases go on while they hang."""
+"""Servers that accept a connection and do not answer: deliveries to other servers and other cases continue."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def test_pdus_in_any_order(listener: StorageListener, pieces: list[bytes], estab
 
 
 def talk(listener: StorageListener, stream: bytes) -> None:
-    """Send it all, hear it out: no defect of ours shows, and nobody stays behind."""
+    """Send everything and read every answer: no defect is logged, and no thread remains."""
     with captured_logs(dicom_listener.association) as logs:
         with wire.raw_peer(listener.port) as peer:
             peer.send(stream)

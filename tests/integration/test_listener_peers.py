@@ -110,7 +110,7 @@ def test_a_fast_sender_is_slowed_not_refused(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_listener_that_accepts_no_more_ends_its_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever watches over the program starts it anew; one that is there and answers nobody would go unnoticed."""
+    """The service manager restarts a program that ends; one that runs and answers nobody would go unnoticed."""
     listener = StorageListener(listener_settings(tmp_path))
 
     def broken() -> None:

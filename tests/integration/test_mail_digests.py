@@ -160,7 +160,7 @@ def heard(mailbox: Mailbox, recipient: str, ids: list[str]) -> list[str]:
 
 
 def again(office: Office, case_id: str) -> None:
-    """An operator starts the delivery of a failed case anew."""
+    """An operator retries the delivery of a failed case."""
     assert office.ledger.cases.retry(case_id) is Stage.RENDER
     case = office.ledger.cases.get(case_id)
     assert case is not None

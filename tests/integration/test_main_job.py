@@ -61,7 +61,7 @@ def check_delivered(case: Case, series: Series, corewatch: Corewatch, orthanc: O
     assert case.core_ml is not None
     assert 0.4 * series.core_ml < case.core_ml < 1.8 * series.core_ml
 
-    # the PACS: one series of ours of each kind in the patient's study, its first page readable there
+    # the PACS: one result series of each kind in the patient's study, its first page readable there
     ours = {one["MainDicomTags"]["Modality"]: one for one in results_in(orthanc, series.truth.study_uid)}
     assert ours.keys() == {"CT", "SEG", "SR"}
     instances = sorted(

@@ -1,6 +1,6 @@
 """Power fails after any of the operations that a disk saw: what was acknowledged is in exactly one case, and every case ends.
 
-Two associations are stored while the daemon works. Then, for every moment of that, the disk is made anew as a power loss may leave
+Two associations are stored while the daemon works. Then, for every moment of that, the disk is made again as a power loss may leave
 it (see `tests.support.powerloss`), together with the ledger as it was committed at that moment, and everything is started again.
 """
 

@@ -37,7 +37,7 @@ class ResidentMemory:
         self._mib: dict[int, list[float]] = {}
 
     def note(self, done: int) -> None:
-        """Look at it, with so many cases done."""
+        """Check the state after this many cases."""
         self._mib.setdefault(done, []).append(self._process.memory_info().rss / MIB)
 
     @property

@@ -106,7 +106,7 @@ class DetectSite:
         return self._dispatcher.step(self._now())
 
     def reconcile(self, ahead_s: float) -> int:
-        """What the daemon does after so many seconds: post again what is beyond its lease."""
+        """What the daemon does after this many seconds: publish again what has outlived its lease."""
         self._ahead += timedelta(seconds=ahead_s)
         return Reconciler(self.ledger).step(self._now())
 

@@ -18,7 +18,7 @@ from typing import Any
 from unittest.mock import patch
 
 Loss = Callable[[int], int]
-"""Of so many changes that were not synced, how many survive (the first ones)."""
+"""Of this many changes that were not synced, how many survive (the first ones)."""
 
 
 def lose_everything(_count: int) -> int:
