@@ -19,7 +19,7 @@ import structlog
 from corewatch.arrival import ArrivalOutcome
 from dicom_listener import pdu
 from dicom_listener.connection import Connection, Pdu
-from dicom_listener.dimse import LONGEST_COMMAND_SET, RESPONSE, Command, CommandField, Tag, Value, response
+from dicom_listener.dimse import LONGEST_COMMAND_SET, RESPONSE, Command, CommandField, Tag, Value, encode_response
 from dicom_listener.negotiation import AssociateRequest, Context, Offer, decode_request, encode_acceptance
 from dicom_listener.pdu import AbortReason, Fragment, MessageFault, PeerFault
 from dicom_listener.policy import Rejection
@@ -304,7 +304,7 @@ class Association:
         if answer.comment:
             elements[Tag.ERROR_COMMENT] = answer.comment
         context_id = request.context.context_id
-        command_set = response(command, elements, data_set=answer.data_set is not None)
+        command_set = encode_response(command, elements, data_set=answer.data_set is not None)
         out = pdu.data(context_id, command_set, self._peer_max_pdu, command=True)
         if answer.data_set is not None:
             out += pdu.data(context_id, answer.data_set, self._peer_max_pdu, command=False)

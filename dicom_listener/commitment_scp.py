@@ -1,4 +1,4 @@
-"""Storage commitment at the listener: requests of others and answers to ours, written down before they are answered (PS3.4 J.3)."""
+"""Storage commitment at the listener (PS3.4 J.3): records N-ACTION requests and N-EVENT-REPORT results before it answers them."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ log = structlog.get_logger()
 NO_SUCH_INSTANCE: Final = Response(0x0112, "not the storage commitment instance")
 NO_SUCH_EVENT: Final = Response(0x0113, "no such event type")
 NO_SUCH_ACTION: Final = Response(0x0123, "no such action type")
-DISK_TROUBLE: Final = Response(RESOURCE_LIMITATION, "out of resources: disk full or not writable")
+DISK_UNAVAILABLE: Final = Response(RESOURCE_LIMITATION, "out of resources: disk full or not writable")
 INVALID_ARGUMENT: Final = 0x0115
-"""Answers of PS3.7 C.5."""
+"""Statuses of PS3.7 C.5."""
 
 
 class StorageCommitment:
-    """N-ACTION as SCP, N-EVENT-REPORT as SCU. 0x0000 only after what the peer said survives a power loss; the daemon acts on it.
+    """Storage commitment service: N-ACTION as SCP, N-EVENT-REPORT as SCU. Stateless: one object serves all associations.
 
-    It has no state, so that one service serves all associations.
+    Answers 0000H only when the message survives a power loss; the daemon acts on it.
     """
 
     commands = frozenset({int(CommandField.N_ACTION_RQ), int(CommandField.N_EVENT_REPORT_RQ)})
@@ -51,12 +51,12 @@ class StorageCommitment:
         self._clock = clock
 
     def offers(self) -> Sequence[Offer]:
-        """The Push Model; a PACS that answers us asks to be its SCP (PS3.7 D.3.3.4)."""
+        """The Push Model. A PACS that reports a result to us proposes to be its SCP (PS3.7 D.3.3.4)."""
         syntaxes = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian)
         return (Offer(StorageCommitmentPushModel, syntaxes, peer_may_be_scp=True),)
 
     def open(self, sender: Sender) -> _Handler:
-        """A handler that knows who speaks."""
+        """A handler for this peer."""
         return _Handler(self._inbox, self._clock, sender)
 
 
@@ -83,16 +83,18 @@ class _Handler:
         if kind is None or kind not in ({REQUEST} if is_action else {ALL_COMMITTED, SOME_FAILED}):
             return NO_SUCH_ACTION if is_action else NO_SUCH_EVENT
         try:
-            heard = self._decode(data, request.context.transfer_syntax, is_action=is_action)
-        except Exception as error:  # whatever a stranger's bytes make a decoder raise; only our own words go back
-            words = str(error)[:64] if type(error) is ValueError else "the data set cannot be read"
-            return Response(INVALID_ARGUMENT, words)
+            message = self._decode(data, request.context.transfer_syntax, is_action=is_action)
+        except Exception as error:  # a decoder may raise anything on foreign bytes; only texts of ours are sent back
+            comment = str(error)[:64] if type(error) is ValueError else "the data set cannot be read"
+            return Response(INVALID_ARGUMENT, comment)
         try:
-            self._inbox.put(heard)
+            self._inbox.put(message)
         except OSError as error:
             log.error("commitment_not_written", error=error.strerror or type(error).__name__)
-            return DISK_TROUBLE
-        log.info("commitment_heard", what=type(heard).__name__, peer_ae_title=heard.peer_ae_title, peer_host=heard.peer_host)
+            return DISK_UNAVAILABLE
+        log.info(
+            "commitment_received", kind=type(message).__name__, peer_ae_title=message.peer_ae_title, peer_host=message.peer_host
+        )
         return Response(0x0000, elements={kind_tag: kind})
 
     def _decode(self, data: bytes, transfer_syntax: str, *, is_action: bool) -> Heard:

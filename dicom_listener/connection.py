@@ -1,4 +1,4 @@
-"""The TCP side of an association: PDUs out of a byte stream, with limits on their length and on time."""
+"""TCP connection of an association: reads PDUs with limits on their length and on time (PS3.8 9.1)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import NamedTuple
 from dicom_listener.pdu import HEADER, AbortReason, PduType, PeerFault
 
 LONGEST_REQUEST = 262_144
-"""Bytes of the longest PDU other than P-DATA-TF: 128 contexts with forty transfer syntaxes each, and a Kerberos ticket besides."""
+"""Bytes of the longest PDU other than P-DATA-TF: 128 contexts with forty transfer syntaxes each, and a Kerberos ticket."""
 
 _TYPES = frozenset(PduType)
 
 
 class Pdu(NamedTuple):
-    """One PDU without its header. `body` is valid until the next one is read."""
+    """One PDU without its header. `body` is valid until the next read."""
 
     kind: PduType
     body: memoryview
@@ -25,14 +25,16 @@ class Pdu(NamedTuple):
 class Connection:
     """One accepted TCP connection.
 
-    Reads as much as has come, up to two PDUs, into one buffer that lasts as long as the connection: no byte of an image is copied
+    Reads what is there, up to two PDUs, into one buffer that lasts as long as the connection: no byte of an instance is copied
     between the kernel and the file, and a peer cannot make the buffer grow. Acknowledges what it reads at once: a sender with
-    Nagle's algorithm holds back the end of every image until then, 40 ms.
+    Nagle's algorithm holds back the end of every instance until then, 40 ms.
 
     Parameters
     ----------
     longest_data
-        Bytes of the longest P-DATA-TF, as it is negotiated.
+        Bytes of the longest P-DATA-TF, as negotiated.
+    timeout_s
+        For the TLS handshake, and until `set_timeout`.
     """
 
     def __init__(self, sock: socket.socket, longest_data: int, timeout_s: float) -> None:
@@ -49,12 +51,12 @@ class Connection:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def set_timeout(self, seconds: float) -> None:
-        """Wait this long for a PDU to begin, and then for it to be whole."""
+        """Allow this long for a PDU to begin, and then for the rest of it."""
         self._timeout_s = seconds
         self._sock.settimeout(seconds)
 
     def start_artim(self, seconds: float) -> None:
-        """Start the ARTIM timer (PS3.8 9.1.5), or start it again: until it is stopped, all reads together may take this long."""
+        """Start or restart the ARTIM timer (PS3.8 9.1.5): until it is stopped, all reads together may take this long."""
         self._artim_deadline = time.monotonic() + seconds
         self._sock.settimeout(seconds)
 
@@ -64,30 +66,30 @@ class Connection:
         self._sock.settimeout(self._timeout_s)
 
     def handshake(self) -> None:
-        """Agree on TLS, where it is wanted.
+        """Do the TLS handshake, if this is a TLS connection.
 
         Raises
         ------
         OSError
-            The peer has no certificate of our authority, or no TLS, or takes too long. Nothing can be sent to it after that.
+            The peer has no certificate of our authority, or no TLS, or takes too long. Nothing can be sent to it then.
         """
         if isinstance(self._sock, ssl.SSLSocket):
             try:
                 self._sock.do_handshake()
             except OSError:
-                self.interrupt(socket.SHUT_RDWR)  # or the next word to it would begin the handshake again, with all its patience
+                self.interrupt(socket.SHUT_RDWR)  # else the next send would repeat the handshake and its timeout
                 raise
 
     def read(self) -> Pdu | None:
-        """The next PDU; None where the peer has closed the connection between two.
+        """The next PDU; None if the peer has closed the connection between two PDUs.
 
         Raises
         ------
         PeerFault
-            It is of no known type, or longer than was negotiated. Where the next PDU begins is then unknown, so that all later
-            reads discard what the peer sends until it closes the connection.
+            Unknown type, or longer than negotiated. The start of the next PDU is then unknown, so that all later reads discard
+            what the peer sends until it closes the connection.
         OSError
-            The connection broke, the peer is silent or too slow, or the ARTIM timer expired (TimeoutError).
+            The connection broke; TimeoutError: the peer is silent or too slow, or the ARTIM timer expired.
         """
         if self._framing_lost:
             self._discard()
@@ -108,19 +110,19 @@ class Connection:
         return Pdu(PduType(kind), self._view[start : self._start])
 
     def send(self, data: bytes) -> None:
-        """Send it all.
+        """Send all of it.
 
         Raises
         ------
         OSError
-            The connection broke, or the peer does not take it.
+            The connection broke, or the peer does not read.
         """
         self._sock.sendall(data)
 
     def interrupt(self, how: int = socket.SHUT_RD) -> None:
-        """Make a `read` that waits end as if the peer had closed; with `SHUT_RDWR` a `send` too. From any thread."""
+        """End a waiting `read` as if the peer had closed; with `SHUT_RDWR` a `send` too. May be called from any thread."""
         try:
-            # not the method of an SSLSocket, which takes its TLS away while the other thread uses it
+            # not SSLSocket.shutdown, which drops the TLS state while the other thread uses it
             socket.socket.shutdown(self._sock, how)
         except OSError:
             return  # it is closed already
@@ -130,7 +132,7 @@ class Connection:
         self._sock.close()
 
     def _fill(self, count: int) -> bool:
-        """Have `count` bytes from `_start` on; False where the peer closed before the first of them."""
+        """Buffer `count` bytes from `_start` on; False if the peer closed before the first of them."""
         if self._start + count > len(self._buffer):
             left = self._end - self._start
             self._view[:left] = bytes(self._view[self._start : self._end])
@@ -151,7 +153,7 @@ class Connection:
             pass
 
     def _deadline(self) -> float:
-        """When the read that begins now has to be done."""
+        """Deadline of a read that begins now, in monotonic seconds."""
         if self._artim_deadline is None:
             return time.monotonic() + self._timeout_s
         remaining = self._artim_deadline - time.monotonic()
@@ -162,7 +164,7 @@ class Connection:
 
     def _receive(self, position: int, deadline: float) -> int:
         received = self._sock.recv_into(self._view[position:])
-        # the kernel forgets this wish, so that it is made again and again
+        # the kernel resets this option, so that it is set after each read
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         if time.monotonic() > deadline:
             raise TimeoutError("the peer is too slow")

@@ -1,8 +1,8 @@
-"""Presentation contexts that the listener accepts.
+"""Presentation contexts that the listener accepts: SOP classes and transfer syntaxes.
 
-Objects that are analysed (CT) come in transfer syntaxes that can be decoded here only: when a context is refused, a PACS sends the
-image uncompressed instead. Everything else that is routed along with a study is accepted in whatever encoding, so that its
-sender gets success; it is never decoded, and its case ends `not_analysed` with the reason.
+CT objects, which are analysed, are accepted in transfer syntaxes that corewatch can decode; when a context is refused, a PACS sends
+the instance uncompressed instead. Everything else that is routed along with a study is accepted in any encoding, so that its sender
+gets success. It is never decoded, and its case ends `not_analysed` with the reason.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ DECODABLE: Mapping[str, str] = MappingProxyType(
         uid.JPEGBaseline8Bit: "lossy, 8 bit: screen captures mostly",
     }
 )
-"""Transfer syntaxes of images that are analysed, best first: from what a sender offers in one context, the first is taken.
+"""Transfer syntaxes of images that are analysed, best first: the first one that a sender proposes in a context is accepted.
 
-The same ones as `conversion.headers.supported_transfer_syntaxes` finds decoders for (a test compares them); kept here in order of
+The same set as `conversion.headers.supported_transfer_syntaxes` finds decoders for (a test compares them); kept here in order of
 preference, and so that the listener starts without loading decoders."""
 
 _STREAMED = ("1.2.840.10008.1.2.7.", "1.2.840.10008.1.2.4.204", "1.2.840.10008.1.2.4.205")
@@ -48,7 +48,7 @@ ANY_ENCODING: tuple[str, ...] = (
     *DECODABLE,
     *(t for t in uid.AllTransferSyntaxes if t not in DECODABLE and not t.startswith(_STREAMED)),
 )
-"""For what is never decoded: also video and the rarer ones, but not those that refer to pixels elsewhere (JPIP, SMPTE ST 2110)."""
+"""For objects that are never decoded: also video, but not syntaxes whose pixel data lies elsewhere (JPIP, SMPTE ST 2110)."""
 
 EXTRA_SOP_CLASSES: Mapping[str, str] = MappingProxyType(
     {
@@ -62,7 +62,7 @@ EXTRA_SOP_CLASSES: Mapping[str, str] = MappingProxyType(
         "1.2.840.10008.5.1.4.1.1.11": "StandaloneVOILUTStorage",
     }
 )
-"""Private and retired objects that archives route along with CT studies; pynetdicom knows the present standard's only."""
+"""Private and retired objects that archives route along with CT studies; pynetdicom has only those of the current standard."""
 
 
 def storage_offers() -> tuple[Offer, ...]:

@@ -11,7 +11,7 @@ from enum import IntEnum
 from dicom_listener.pdu import MessageFault
 
 LONGEST_COMMAND_SET = 65_536
-"""Bytes; the longest that the standard knows is a C-MOVE-RQ with some hundred."""
+"""Bytes; the longest of the standard, a C-MOVE-RQ, has a few hundred."""
 
 _ELEMENT = struct.Struct("<HHL")
 _UID = re.compile(r"[0-9][0-9.]{0,63}")
@@ -36,7 +36,7 @@ class Tag(IntEnum):
 
 
 class CommandField(IntEnum):
-    """Requests that may come, PS3.7 Table E.1-1; a response has bit 8000 set."""
+    """Requests that are served (PS3.7 Table E.1-1); a response has bit 8000 set."""
 
     C_STORE_RQ = 0x0001
     C_ECHO_RQ = 0x0030
@@ -55,29 +55,29 @@ _NAMES = (
     (Tag.AFFECTED_SOP_CLASS_UID, Tag.REQUESTED_SOP_CLASS_UID),
     (Tag.AFFECTED_SOP_INSTANCE_UID, Tag.REQUESTED_SOP_INSTANCE_UID),
 )
-"""What a response calls affected, an N-ACTION or N-SET calls requested."""
+"""A response calls affected what an N-ACTION or N-SET calls requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command set. Everything in it is the peer's word only.
+    """A command set as received; nothing in it is verified.
 
     Attributes
     ----------
     elements
-        Element number -> value as it came.
+        Element number -> value as received.
     """
 
     elements: Mapping[int, bytes]
 
     @classmethod
     def decode(cls, data: bytes) -> Command:
-        """Read a command set.
+        """Decode a command set.
 
         Raises
         ------
         MessageFault
-            It is none, or lacks what an answer needs: command field, message ID, data set type.
+            It is malformed, or lacks an element that a response needs: command field, message ID, data set type.
         """
         elements: dict[int, bytes] = {}
         position = 0
@@ -88,7 +88,7 @@ class Command:
             start = position + _ELEMENT.size
             position = start + length
             if group or position > len(data):
-                raise MessageFault("a command set holds what belongs to none")
+                raise MessageFault("a command set has an element of another group, or one longer than itself")
             elements[number] = data[start:position]
         command = cls(elements)
         needed: tuple[Tag, ...] = (Tag.COMMAND_FIELD, Tag.DATA_SET_TYPE, Tag.MESSAGE_ID)
@@ -114,17 +114,17 @@ class Command:
         return self.number(Tag.DATA_SET_TYPE) != NO_DATA_SET
 
     def number(self, tag: int) -> int | None:
-        """The value of a US element; None where there is no proper one."""
+        """The value of a US element; None if it is missing or has another length than two bytes."""
         value = self.elements.get(tag, b"")
         return int.from_bytes(value, "little") if len(value) == 2 else None
 
     def uid(self, tag: int) -> str:
-        """The value of a UI element as text; empty where it is missing. May be anything but a UID."""
+        """The value of a UI element as text, not validated; empty if it is missing."""
         return self.elements.get(tag, b"").rstrip(b"\0 ").decode("ascii", "replace")
 
 
-def response(request: Command, elements: Mapping[int, Value], *, data_set: bool = False) -> bytes:
-    """The command set of a response (PS3.7 9.3, 10.3): `elements` are its status and what else belongs to it."""
+def encode_response(request: Command, elements: Mapping[int, Value], *, data_set: bool = False) -> bytes:
+    """Encode the command set of a response (PS3.7 9.3, 10.3); `elements` are its status and further elements."""
     answer: dict[int, Value] = {Tag.COMMAND_FIELD: request.field | RESPONSE, Tag.MESSAGE_ID_RESPONDED_TO: request.message_id}
     for affected, requested in _NAMES:
         uid = request.uid(affected) or request.uid(requested)
@@ -134,12 +134,12 @@ def response(request: Command, elements: Mapping[int, Value], *, data_set: bool 
 
 
 def is_uid(text: str) -> bool:
-    """Whether this is made of the characters of a UID, 64 at most (PS3.5 9.1)."""
+    """Whether this has the characters of a UID, 64 at most (PS3.5 9.1)."""
     return _UID.fullmatch(text) is not None
 
 
 def encode(elements: Mapping[int, Value], *, data_set: bool = False) -> bytes:
-    """A command set of US elements (int), and UI and LO elements (str), with its group length."""
+    """Encode a command set of US elements (int), and UI and LO elements (str), with its group length."""
     whole = {**elements, Tag.DATA_SET_TYPE: _HAS_DATA_SET if data_set else NO_DATA_SET}
     body = b"".join(_element(number, whole[number]) for number in sorted(whole))
     return _ELEMENT.pack(0, Tag.GROUP_LENGTH, 4) + len(body).to_bytes(4, "little") + body

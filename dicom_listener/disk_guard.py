@@ -1,4 +1,4 @@
-"""The disk under the spool: is there room for one more image, and one log line per shortage instead of one per image."""
+"""Free disk under the spool: refuses instances before the disk is full, and logs a shortage once."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from foundation.disk import FreeBytes, free_bytes
 
 log = structlog.get_logger()
 
-SAY_AGAIN_S = 600.0
-"""A shortage that comes back sooner is not logged again: around the limit one image finds room and the next does not."""
+LOG_AGAIN_AFTER_S = 600.0
+"""A shortage that returns sooner is not logged again: near the limit one instance fits and the next does not."""
 
 
 class DiskGuard:
-    """Says no before the disk is full, so that programs that share it keep working. Safe for use by several threads."""
+    """Keeps a reserve of the disk free for the programs that share it. Thread-safe."""
 
     def __init__(
         self,
@@ -33,8 +33,8 @@ class DiskGuard:
         self._free = free
         self._clock = clock
         self._lock = threading.Lock()
-        self._trouble = self._said = False
-        self._said_at = float("-inf")
+        self._short = self._logged = False
+        self._logged_at = float("-inf")
 
     def admits(self, size: int) -> bool:
         """Whether `size` more bytes leave the reserve untouched.
@@ -51,22 +51,22 @@ class DiskGuard:
         return False
 
     def failed(self, error: OSError) -> None:
-        """An image could not be written."""
+        """An instance could not be written."""
         self._enter("spool_not_writable", error=error.strerror or type(error).__name__, errno=error.errno)
 
     def stored(self) -> None:
-        """An image was written: a shortage, if there was one, is over."""
-        if self._trouble:
+        """An instance was written: a shortage, if there was one, is over."""
+        if self._short:
             with self._lock:
-                over, self._trouble, self._said = self._said, False, False
+                over, self._short, self._logged = self._logged, False, False
             if over:
                 log.info("disk_usable_again")
 
     def _enter(self, event: str, **details: object) -> None:
         with self._lock:
-            now, self._trouble = self._clock(), True
-            say = not self._said and now - self._said_at >= SAY_AGAIN_S
-            if say:
-                self._said, self._said_at = True, now
-        if say:
+            now, self._short = self._clock(), True
+            due = not self._logged and now - self._logged_at >= LOG_AGAIN_AFTER_S
+            if due:
+                self._logged, self._logged_at = True, now
+        if due:
             log.error(event, answer="0xA700 to every C-STORE until there is room again", **details)

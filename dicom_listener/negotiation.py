@@ -1,7 +1,7 @@
-"""A-ASSOCIATE-RQ in, A-ASSOCIATE-AC out (PS3.8 9.3.2, 9.3.3; PS3.7 Annex D).
+"""Association negotiation: decodes an A-ASSOCIATE-RQ, encodes the A-ASSOCIATE-AC (PS3.8 9.3.2, 9.3.3; PS3.7 Annex D).
 
-Read by hand and in one pass: these bytes come from whoever can reach the port, before anybody knows who that is. Items and user
-information that are not known are passed over, as PS3.8 9.3.1 asks.
+Decoded by hand and in one pass: anyone who reaches the port can send these bytes, before any rule of `policy` applies. Unknown
+items and user information sub-items are ignored (PS3.8 9.3.1, D.2).
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ IMPLEMENTATION_VERSION_ITEM = 0x55
 ACCEPTED, NO_SUCH_ABSTRACT_SYNTAX, NO_SUCH_TRANSFER_SYNTAX = 0, 3, 4
 """Results of a presentation context (PS3.8 Table 9-18)."""
 _LEAST_PDU = 8
-"""One PDV of two bytes; a peer that takes less at a time cannot be answered."""
+"""One PDV of two bytes; a peer that accepts less at a time cannot be answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A SOP class that is accepted.
+    """A SOP class that the listener accepts.
 
     Attributes
     ----------
     transfer_syntaxes
-        In order of preference: from what the peer proposes in one context, the first is taken.
+        In order of preference: the first one that the peer proposes in a context is accepted.
     peer_may_be_scp
-        Whether the peer may ask, by role selection, to be the SCP (PS3.7 D.3.3.4).
+        Whether the peer may become the SCP by role selection (PS3.7 D.3.3.4).
     """
 
     sop_class: str
@@ -67,18 +67,18 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class AssociateRequest:
-    """What an A-ASSOCIATE-RQ says.
+    """A decoded A-ASSOCIATE-RQ.
 
     Attributes
     ----------
     titles
-        Bytes 11-74 of the PDU, which the answer repeats untested: both AE titles and a reserved field.
+        Bytes 11-74 of the PDU, which the A-ASSOCIATE-AC repeats as received: both AE titles and a reserved field.
     max_pdu
-        Longest P-DATA-TF that the peer takes; 0: any.
+        Bytes of the longest P-DATA-TF that the peer accepts; 0: no limit.
     roles
-        SOP class -> whether the peer wants to be its SCU, its SCP.
+        SOP class -> whether the peer proposes to be its SCU, its SCP.
     version_supported
-        Whether the peer supports version 1 of the protocol; if not, only the titles were read.
+        Whether the peer supports version 1 of the protocol; if not, only the AE titles were decoded.
     """
 
     called_ae_title: str
@@ -101,12 +101,12 @@ class Context:
 
 
 def decode_request(body: memoryview) -> AssociateRequest:
-    """Read the body of an A-ASSOCIATE-RQ.
+    """Decode the body of an A-ASSOCIATE-RQ.
 
     Raises
     ------
     PeerFault
-        It is not one.
+        It is invalid.
     """
     if len(body) < _FIXED.size:
         raise PeerFault("an A-ASSOCIATE-RQ is too short")
@@ -123,7 +123,7 @@ def decode_request(body: memoryview) -> AssociateRequest:
         elif kind == CONTEXT_RQ_ITEM:
             proposal = _proposal(value)
             if proposal.context_id in proposals:
-                raise PeerFault("a presentation context ID comes twice")
+                raise PeerFault("a presentation context ID is used twice")
             proposals[proposal.context_id] = proposal
         elif kind == USER_INFORMATION_ITEM:
             for sub_kind, sub_value in _items(value):
@@ -141,7 +141,7 @@ def decode_request(body: memoryview) -> AssociateRequest:
 
 
 def negotiate(request: AssociateRequest, offers: Mapping[str, Offer]) -> tuple[tuple[Context, ...], dict[int, int]]:
-    """The accepted contexts, and why each of the others is refused (context ID -> result)."""
+    """The accepted contexts, and the result for each of the others (context ID -> result of PS3.8 Table 9-18)."""
     accepted: list[Context] = []
     refused: dict[int, int] = {}
     for proposal in request.proposals:
@@ -164,7 +164,7 @@ def encode_acceptance(
     max_pdu: int,
     implementation: tuple[str, str],
 ) -> tuple[bytes, tuple[Context, ...]]:
-    """The A-ASSOCIATE-AC for a request, and the contexts that it accepts.
+    """Encode the A-ASSOCIATE-AC for a request; returns it and the contexts that it accepts.
 
     `implementation` is our Implementation Class UID and Version Name.
     """
@@ -202,13 +202,13 @@ def _items(data: memoryview) -> Iterator[tuple[int, memoryview]]:
         start = position + _ITEM.size
         position = start + length
         if position > end:
-            raise PeerFault("an item of an A-ASSOCIATE-RQ is longer than what holds it")
+            raise PeerFault("an item of an A-ASSOCIATE-RQ is longer than its container")
         yield kind, data[start:position]
 
 
 def _proposal(value: memoryview) -> Proposal:
     if len(value) < 4 or not value[0] % 2:
-        raise PeerFault("a presentation context has no proper ID")
+        raise PeerFault("a presentation context has no valid ID")
     abstract_syntax = ""
     transfer_syntaxes: list[str] = []
     for kind, text in _items(value[4:]):
@@ -222,17 +222,17 @@ def _proposal(value: memoryview) -> Proposal:
 def _role(value: memoryview) -> tuple[str, tuple[bool, bool]]:
     length = int.from_bytes(value[:2], "big")
     if len(value) != length + 4:
-        raise PeerFault("a role selection item has another length than it says")
+        raise PeerFault("a role selection item has a wrong length")
     return _uid(value[2:-2]), (bool(value[-2]), bool(value[-1]))
 
 
 def _uid(value: memoryview) -> str:
-    """As text; what is no UID matches none of ours. Some senders pad with a zero byte, as in a data set."""
+    """As text, not validated: an invalid UID matches no offer. Some senders pad with a zero byte, as in a data set."""
     return bytes(value).rstrip(b"\0 ").decode("ascii", "replace")
 
 
 def _title(value: bytes) -> str:
-    """Without padding: spaces as the standard says, or a zero byte and whatever follows it, as some senders in C write it."""
+    """Without padding: spaces (PS3.8 9.3.2), or a zero byte and everything after it, as some senders in C write it."""
     title = value.partition(b"\0")[0].decode("ascii", "replace").strip(" ")
     if not title.isprintable():
         raise PeerFault("an AE title holds control characters")  # PS3.5 6.2; they would go into log and ledger
@@ -248,7 +248,7 @@ def _text_item(kind: int, text: str) -> bytes:
 
 
 def _result_item(context_id: int, result: int, transfer_syntax: str) -> bytes:
-    # where it is refused the transfer syntax means nothing, but must be there (PS3.8 9.3.3.2)
+    # a refused context must have a transfer syntax item too; its value is not significant (PS3.8 9.3.3.2)
     return _item(CONTEXT_AC_ITEM, bytes((context_id, 0, result, 0)) + _text_item(TRANSFER_SYNTAX_ITEM, transfer_syntax))
 
 

@@ -1,4 +1,4 @@
-"""A received data set as a DICOM file, without decoding it: only its first few elements are looked at."""
+"""PS3.10 file header for a received data set, and a check of its first elements; the data set itself is not decoded."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _UNDEFINED = 0xFFFFFFFF
 _LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 """Value representations with a length of four bytes (PS3.5 Table 7.1-1)."""
 HEAD_BYTES = 65_536
-"""How much of a data set is looked at: (0008,0018) comes within its first few elements, since elements are sorted by tag."""
+"""Bytes of a data set that are checked: (0008,0018) is one of its first elements, since elements are sorted by tag."""
 
 IMPLEMENTATION_CLASS_UID = derived_uid("corewatch", None, "implementation-class")
 IMPLEMENTATION_VERSION = "COREWATCH"
-"""Implementation Class UID and Version Name. No version number: an image sent again after an update must get the same bytes."""
+"""Implementation Class UID and Version Name. No version number: an instance sent again after an update must get the same bytes."""
 
 _SHORT_ELEMENT = struct.Struct("<HH2sH")
 _LONG_ELEMENT = struct.Struct("<HH2s2xL")
@@ -32,7 +32,7 @@ _LONG_ELEMENT = struct.Struct("<HH2s2xL")
 
 @dataclass(frozen=True, slots=True)
 class StoreRequest:
-    """What a C-STORE-RQ says about the instance that it carries. Everything in it is the sender's word only."""
+    """The identifiers in a C-STORE-RQ, not verified, and the transfer syntax of its presentation context."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -40,7 +40,7 @@ class StoreRequest:
 
 
 def check_instance(request: StoreRequest, data: memoryview) -> StorageStatus | None:
-    """Return None where the data set is the object that the request announces, else the answer to give.
+    """Return None if the data set is the instance that the request announces, else the status to return.
 
     `data` is its beginning: `HEAD_BYTES`, or all of it.
     """
@@ -61,8 +61,8 @@ def check_instance(request: StoreRequest, data: memoryview) -> StorageStatus | N
 def file_header(request: StoreRequest) -> bytes:
     """Preamble, prefix and File Meta Information (PS3.10 7.1) that make the data set a file.
 
-    The same instance gets the same bytes from whoever sends it, so that a re-send is recognised as one. Written by hand: seven
-    fixed elements, on the path of every image, where building them as a data set costs more than all other work of ours.
+    An instance gets the same bytes whichever peer sends it, so that a re-send is recognised. Encoded by hand: seven fixed elements
+    for every instance, where building them as a pydicom data set costs more than all other work of the listener.
     """
     elements = b"".join(
         (
@@ -88,13 +88,13 @@ def _element(number: int, vr: bytes, value: bytes) -> bytes:
 def _first_uids(data: memoryview, transfer_syntax_uid: str) -> dict[int, str]:
     """(0008,0016) and (0008,0018), as text, by tag.
 
-    By hand: a library that decodes quotes odd values in its warnings, and this is on the path of every image. Sequences before them
-    (Language Code Sequence) are walked through, however deep they are nested.
+    Decoded by hand: a library quotes odd values in its warnings, and this runs for every instance. Sequences before these elements
+    (Language Code Sequence) are skipped, however deeply they are nested.
 
     Raises
     ------
     struct.error, ValueError, zlib.error
-        The bytes end too early, or are no elements.
+        The bytes end too early, or are not data elements.
     """
     if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
         head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, HEAD_BYTES)
@@ -102,7 +102,7 @@ def _first_uids(data: memoryview, transfer_syntax_uid: str) -> dict[int, str]:
         head = bytes(data[:HEAD_BYTES])
     order = ">" if transfer_syntax_uid == ExplicitVRBigEndian else "<"
     implicit = [transfer_syntax_uid == ImplicitVRLittleEndian]
-    """Of the data set and of each sequence of undefined length that we are in."""
+    """For the data set and each open sequence of undefined length."""
     found: dict[int, str] = {}
     position = 0
     while position < len(head):
@@ -123,7 +123,7 @@ def _first_uids(data: memoryview, transfer_syntax_uid: str) -> dict[int, str]:
 
 
 def _length(head: bytes, position: int, order: str, *, implicit: bool) -> tuple[bytes, int, int]:
-    """VR, length of the value, and where it begins (PS3.5 7.1)."""
+    """VR, length and position of the value (PS3.5 7.1)."""
     if implicit:
         return b"", *struct.unpack_from(f"{order}L", head, position), position + 4
     vr = head[position : position + 2]

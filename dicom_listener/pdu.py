@@ -1,4 +1,4 @@
-"""Protocol Data Units of the DICOM upper layer (PS3.8 9.3), as the accepting side needs them."""
+"""Protocol Data Units of the DICOM upper layer (PS3.8 9.3): types, P-DATA-TF fragments, encoding of our answers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 HEADER = struct.Struct(">BxL")
-"""PDU type and length of what follows."""
+"""PDU type and length of the rest."""
 _PDV_HEADER = struct.Struct(">LBB")
 _PDV_OVERHEAD = 2
 """Context ID and message control header, which a PDV's length counts (PS3.8 9.3.5.1)."""
@@ -41,7 +41,7 @@ class AbortReason(IntEnum):
 
 
 class PeerFault(Exception):
-    """The peer breaks the protocol: its association is aborted. The text is ours, free of anything that the peer sent."""
+    """The peer violates the protocol: its association is aborted. The text holds nothing that the peer sent."""
 
     def __init__(self, text: str, reason: AbortReason = AbortReason.INVALID_VALUE) -> None:
         super().__init__(text)
@@ -49,11 +49,11 @@ class PeerFault(Exception):
 
 
 class MessageFault(PeerFault):
-    """A valid P-DATA-TF carries what is no DIMSE message: the user of the upper layer aborts, not its provider (PS3.8 9.2)."""
+    """A valid P-DATA-TF holds an invalid DIMSE message: the user of the upper layer aborts, not its provider (PS3.8 9.2)."""
 
 
 class Fragment(NamedTuple):
-    """One Presentation Data Value. `data` is valid until the next PDU is read."""
+    """One Presentation Data Value (PS3.8 E.2). `data` is valid until the next PDU is read."""
 
     context_id: int
     command: bool
@@ -67,7 +67,7 @@ def fragments(body: memoryview) -> list[Fragment]:
     Raises
     ------
     PeerFault
-        There is none, or lengths do not add up.
+        There is none, or the lengths do not add up.
     """
     found: list[Fragment] = []
     position, end = 0, len(body)
@@ -88,7 +88,7 @@ def fragments(body: memoryview) -> list[Fragment]:
 def data(context_id: int, content: bytes, longest: int, *, command: bool) -> bytes:
     """A whole command set or data set as P-DATA-TF PDUs of at most `longest` bytes each (0: no limit, else 8 or more).
 
-    Pieces have an even length, as `content` has: some receivers take no other.
+    Fragments have an even length, as `content` has (PS3.8 E.1).
     """
     room = (longest - _PDV_HEADER.size) // 2 * 2 if longest else max(1, len(content))
     pieces = [content[k : k + room] for k in range(0, len(content), room)] or [b""]

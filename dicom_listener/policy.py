@@ -1,4 +1,4 @@
-"""Who may open an association. A pure decision: names are resolved by a function that is passed in."""
+"""Admission policy: who may open an association. A pure decision: a function that is passed in resolves host names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SERVICE_USER = 1
 
 
 class Rejection(Enum):
-    """Why an association is rejected, and how the A-ASSOCIATE-RJ says it: (result, source, reason), PS3.8 Table 9-21."""
+    """Reason for an A-ASSOCIATE-RJ, with its result, source and reason/diagnostic (PS3.8 Table 9-21)."""
 
     PROTOCOL_VERSION = ("protocol version not supported", 1, 2, 2)
     APPLICATION_CONTEXT = ("application context name not supported", 1, 1, 2)
@@ -24,7 +24,7 @@ class Rejection(Enum):
     HOST = ("address is not the one listed for this AE title in listener.peers", 1, 1, 3)
     NOT_LOOPBACK = ("listener.peers is empty, so only programs on this machine may send", 1, 1, 3)
     TOO_MANY = ("listener.max_associations are open", 2, 3, 2)
-    """Transient: the sender is expected to try again."""
+    """Result 2, transient: the sender is expected to try again."""
     TOO_MANY_OF_PEER = ("listener.max_associations_per_peer are open from this address", 2, 3, 2)
     STOPPING = ("the listener is stopping", 2, 3, 1)
 
@@ -52,10 +52,9 @@ class AssociationPolicy:
     ----------
     peers
         Allowed pairs of AE title and host; a host is an address, a network (`10.1.2.0/24`) or a name. Programs on this machine
-        (loopback) may always send, under any AE title: an administrator can try the
-        listener from the machine itself.
+        (loopback) may always send, under any AE title: an administrator can test the listener from the machine itself.
     max_per_peer
-        Associations at the same time from one address; None: as many as there are.
+        Open associations from one address; None: no limit but `max_associations`.
     """
 
     ae_title: str
@@ -66,16 +65,16 @@ class AssociationPolicy:
     def decide(
         self, request: AssociateRequest, address: str, open_associations: int, resolve: Resolver, open_of_peer: int = 0
     ) -> Rejection | None:
-        """Return None to accept, else the first rule that speaks against it.
+        """Return None to accept, else the first reason to reject.
 
         Parameters
         ----------
         address
-            The peer's, as the connection has it.
+            Of the peer, as the connection has it.
         open_associations
-            How many are open already, this one not counted.
+            Number that are open, without this one.
         open_of_peer
-            How many of them are from the same address.
+            Number of those from the same address.
         """
         if not request.version_supported:
             return Rejection.PROTOCOL_VERSION
@@ -91,7 +90,7 @@ class AssociationPolicy:
         return self.check_room(open_associations, open_of_peer)
 
     def check_room(self, open_associations: int, open_of_peer: int) -> Rejection | None:
-        """The rules that depend on how many are open."""
+        """The rules that depend on the number of open associations."""
         if open_associations >= self.max_associations:
             return Rejection.TOO_MANY
         if self.max_per_peer is not None and open_of_peer >= self.max_per_peer:

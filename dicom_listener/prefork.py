@@ -1,4 +1,4 @@
-"""Several processes with one task, kept alive by a parent that does nothing else."""
+"""Pre-forked processes with one task, supervised by a parent that replaces those that die or hang."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from foundation.stopping import StopRequest
 log = structlog.get_logger()
 
 RESTART_DELAY_S = 1.0
-"""Before a process that died is replaced, so that a fault that comes back at once does not spin."""
+"""Delay before a dead process is replaced, so that a fault at its start does not spin."""
 PARENT_POLL_S = 1.0
-"""How often a process looks whether its parent still lives; without it nobody would stop it."""
+"""Interval at which a process checks that its parent is alive; without a parent nothing would stop it."""
 HANGS_AFTER_S = 30.0
-"""A process that has shown no sign of life for so long is killed, and then replaced as one that died."""
+"""A process without a heartbeat for this long is killed, and replaced like one that died."""
 
-Alive = Callable[[], None]
-"""To be called again and again by what works."""
-Task = Callable[[StopRequest, Alive], None]
+Heartbeat = Callable[[], None]
+"""A process calls it several times a second while it works."""
+Task = Callable[[StopRequest, Heartbeat], None]
 
 
-class Pulses:
-    """When each of some processes last showed a sign of life, in memory that they share.
+class Heartbeats:
+    """Time of the last heartbeat of each process, in shared memory.
 
     Parameters
     ----------
     longest_s
-        Silence of more than this is too long. A parent that was itself stopped for a good part of that (a suspended machine, a
-        debugger) cannot judge, and begins anew.
+        Longest time without a heartbeat. A parent that was itself stopped for more than half of that (suspended machine, debugger)
+        cannot judge, and starts counting again.
     """
 
     def __init__(self, count: int, longest_s: float) -> None:
@@ -48,11 +48,11 @@ class Pulses:
         self._judged_at = float("inf")
 
     def beat(self, slot: int, now_s: float) -> None:
-        """A sign of life."""
+        """Record a heartbeat."""
         self._seconds.pack_into(self._memory, slot * self._seconds.size, now_s)
 
     def silent(self, now_s: float) -> list[int]:
-        """Slots of the processes that were silent for too long. To be asked often."""
+        """Slots of the processes without a heartbeat for too long. To be called at intervals much shorter than `longest_s`."""
         slept, self._judged_at = now_s - self._judged_at, now_s
         if slept > self._longest_s / 2:
             for slot in range(self._count):
@@ -63,7 +63,7 @@ class Pulses:
         return float(self._seconds.unpack_from(self._memory, slot * self._seconds.size)[0])
 
 
-def supervise(task: Task, count: int, stop_signals: Sequence[signal.Signals], alive: Alive) -> None:
+def supervise(task: Task, count: int, stop_signals: Sequence[signal.Signals], heartbeat: Heartbeat) -> None:
     """Run `task` in `count` forked processes until a stop signal, replace those that die or hang; return when all have ended.
 
     Must be called from the main thread, before any other thread was started.
@@ -71,18 +71,18 @@ def supervise(task: Task, count: int, stop_signals: Sequence[signal.Signals], al
     Parameters
     ----------
     task
-        Gets a request that is made when it should end, and what it calls again and again while it works.
-    alive
-        Called again and again here while every process works.
+        Receives a stop request, set when it should end, and its heartbeat function.
+    heartbeat
+        Called about once a second while every process works.
     """
     watched = {*stop_signals, signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
-    pulses = Pulses(count, HANGS_AFTER_S)
+    heartbeats = Heartbeats(count, HANGS_AFTER_S)
     children: dict[int, int] = {}
 
     def start(slot: int) -> None:
-        pulses.beat(slot, time.monotonic())
-        pid = _fork(lambda stop: task(stop, lambda: pulses.beat(slot, time.monotonic())), stop_signals, before)
+        heartbeats.beat(slot, time.monotonic())
+        pid = _fork(lambda stop: task(stop, lambda: heartbeats.beat(slot, time.monotonic())), stop_signals, before)
         children[pid] = slot
 
     try:
@@ -90,20 +90,20 @@ def supervise(task: Task, count: int, stop_signals: Sequence[signal.Signals], al
             start(slot)
         while True:
             received = signal.sigtimedwait(sorted(watched), PARENT_POLL_S)
-            # not "other than SIGCHLD": after SIGCONT CPython gives what is no signal at all
+            # not "other than SIGCHLD": after SIGCONT CPython returns a value that is no signal
             if received is not None and received.si_signo in stop_signals:
                 break
-            silent = pulses.silent(time.monotonic())
+            silent = heartbeats.silent(time.monotonic())
             for pid in [pid for pid, slot in children.items() if slot in silent]:
-                log.error("listener_process_hangs", pid=pid, silent_for_s=HANGS_AFTER_S)
+                log.error("listener_process_unresponsive", pid=pid, silent_for_s=HANGS_AFTER_S)
                 os.kill(pid, signal.SIGKILL)
-                pulses.beat(children[pid], time.monotonic())  # it may take a while to die
+                heartbeats.beat(children[pid], time.monotonic())  # its death may take a moment
             for pid in _reap(children):
                 log.error("listener_process_died", pid=pid)
                 time.sleep(RESTART_DELAY_S)
                 start(children.pop(pid))
             if not silent:
-                alive()
+                heartbeat()
     finally:
         for pid in children:
             os.kill(pid, signal.SIGTERM)
@@ -136,7 +136,7 @@ def _fork(task: Callable[[StopRequest], None], stop_signals: Sequence[signal.Sig
         traceback.print_exc()
     finally:
         sys.stderr.flush()
-        # not sys.exit: what the parent registered to run at its exit is the parent's
+        # not sys.exit: exit handlers that the parent registered belong to the parent
         os._exit(status)
 
 

@@ -1,4 +1,4 @@
-"""The listener as a program."""
+"""`corewatch listen`: the DICOM listener as a program, in one process or several."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def serve(settings: Settings) -> None:
     """Listen until SIGTERM or SIGINT, then let open associations finish and return. Must be called from the main thread.
 
     With `listener.processes` above 1 the port is bound once and shared by that many processes; one that dies or hangs is replaced.
-    A service manager hears that the listener is ready, and from then on that it works.
+    Notifies the service manager that the listener is ready, and then sends its watchdog notifications.
 
     Raises
     ------
@@ -29,11 +29,11 @@ def serve(settings: Settings) -> None:
         listener = StorageListener(settings)
         _run(listener, manager)
         return
-    # made before any process or thread: all processes accept from this one socket, so whichever is idle takes the next sender
+    # before any fork and any thread: all processes accept from this one socket, so that an idle one takes the next connection
     listener = StorageListener(settings, processes=processes)
     listener.announce()
     manager.ready()
-    supervise(lambda stop, alive: listener.run_until(stop, alive=alive), processes, STOP_SIGNALS, manager.alive)
+    supervise(lambda stop, heartbeat: listener.run_until(stop, heartbeat=heartbeat), processes, STOP_SIGNALS, manager.alive)
 
 
 def _run(listener: StorageListener, manager: ServiceManager) -> None:
@@ -42,7 +42,7 @@ def _run(listener: StorageListener, manager: ServiceManager) -> None:
     try:
         listener.announce()
         manager.ready()
-        listener.run_until(stop, alive=manager.alive)
+        listener.run_until(stop, heartbeat=manager.alive)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""The listener: a port, the associations that came through it, and who may open one."""
+"""DICOM listener: the listening socket, one thread per association, admission control."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from dicom_listener.disk_guard import DiskGuard
 from dicom_listener.negotiation import AssociateRequest
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from dicom_listener.policy import AssociationPolicy, Rejection
-from dicom_listener.port import bind
 from dicom_listener.services import Service, Verification
 from dicom_listener.storage_scp import SpoolTarget, Storage
 from dicom_listener.tls import ServerTls
@@ -35,40 +34,41 @@ from ledger.commitment_inbox import CommitmentInbox
 log = structlog.get_logger()
 
 ACCEPT_POLL_S = 0.25
-"""How often the accepting thread looks whether it should stop, and which associations have ended."""
+"""Interval at which the accepting thread checks whether it should stop and which associations have ended."""
 STOP_TIMEOUT_S = 20.0
-"""How long open associations may go on after the listener was asked to stop."""
+"""Open associations may continue this long after the listener was asked to stop."""
 ABORT_TIMEOUT_S = 5.0
-"""How long one that is aborted may take to say so to its peer."""
+"""An association that is aborted may take this long to send its A-ABORT."""
 YIELD_S = 0.001
-"""Processes that share the port let one that has fewer connections go first: each waits so long for every connection it has."""
-MOST_WAITING = 128
-"""Connections that have not asked for an association yet; beyond that new ones are closed at once."""
-MOST_WAITING_OF_HOST = 24
-"""As many of them from one address, so that one that opens connections and says nothing does not keep others out."""
-
-DEAF_AFTER_S = 10.0
-"""The accepting thread that has not come round for so long hangs; it does several times a second."""
+"""A process that shares the port waits this long per connection that it has, so that a less busy process accepts first."""
+MAX_UNASSOCIATED = 128
+"""Connections without an association request; further ones are closed at once."""
+MAX_UNASSOCIATED_PER_HOST = 24
+"""The same for one address, so that a host with idle connections does not keep others out."""
+ACCEPT_STALLED_AFTER_S = 10.0
+"""The accepting thread, which runs its loop several times a second, counts as hanging after this long without a round."""
+BACKLOG = 128
+"""Connections that wait to be accepted; a PACS opens several at once."""
 
 
 class StorageListener:
-    """C-STORE and C-ECHO SCP. The port is bound when the object is made; `start` begins to accept, `stop` ends it.
+    """C-STORE, C-ECHO and storage commitment SCP. The constructor binds the port; `start` begins to accept, `stop` ends it.
 
     Parameters
     ----------
     settings
         `settings.listener` and `settings.received_dir` are used.
     processes
-        How many share the port, each with an equal part of what `settings.listener` allows.
+        Number of processes that share the port; each allows an equal part of the associations of `settings.listener`.
     services
-        Further ones.
+        Services besides the built-in ones.
     resolve
-        None: the system's, remembered.
+        Resolves the host names of peers; None: the system's resolver with a cache.
 
     Raises
     ------
     ConfigurationError
-        The port is taken, the host is not ours, or a TLS file or the data folder cannot be used.
+        The port is taken, the host is no address of this machine, or a TLS file or the data folder cannot be used.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class StorageListener:
         self._settings = listener
         spool = SpoolTarget(received, guard or DiskGuard(received, listener.reserve_gib), clock, listener.max_instance_mib * MIB)
         rate = listener.max_instances_per_s_per_peer
-        self._paced = None if rate is None else TokenBucket(rate)
+        self._rate_limit = None if rate is None else TokenBucket(rate)
         self._profile = ListenerProfile.of(
             (
                 Verification(),
-                Storage(spool, self._pace),
+                Storage(spool, self._wait_for_rate),
                 StorageCommitment(CommitmentInbox(settings.commitment_dir), clock),
                 *services,
             ),
@@ -117,33 +117,41 @@ class StorageListener:
         self._admitted: set[Association] = set()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._came_round_at = time.monotonic()
+        self._last_round_s = time.monotonic()
         self._tls = None if listener.tls is None else ServerTls(listener.tls)
-        self._socket = bind(listener.host, listener.port)
+        self._socket = _bind(listener.host, listener.port)
         self.port = int(self._socket.getsockname()[1])
-        """The port that is listened on, also where the settings say 0 (any free one)."""
+        """The bound port, also where the settings say 0 (any free port)."""
 
     @property
     def open_associations(self) -> int:
-        """Associations that are open now."""
+        """Number of open associations."""
         with self._lock:
             return len(self._admitted)
 
     def start(self) -> None:
-        """Begin to accept, in a thread of its own."""
-        self._came_round_at = time.monotonic()
+        """Begin to accept connections, in a new thread."""
+        self._last_round_s = time.monotonic()
         self._thread = threading.Thread(target=self._accept, name="storage-listener")
         self._thread.start()
 
-    def run_until(self, stop: StopRequest, timeout_s: float = STOP_TIMEOUT_S, *, alive: Callable[[], None] = lambda: None) -> None:
-        """Accept until `stop` is requested, then stop; call `alive` again and again as long as connections are accepted."""
+    def run_until(
+        self, stop: StopRequest, timeout_s: float = STOP_TIMEOUT_S, *, heartbeat: Callable[[], None] = lambda: None
+    ) -> None:
+        """Accept until `stop` is requested, then stop. Calls `heartbeat` several times a second while connections are accepted.
+
+        Raises
+        ------
+        RuntimeError
+            The accepting thread has ended: the process must be replaced rather than stay and answer nobody.
+        """
         self.start()
         try:
             while not stop.requested:
                 if self._thread is not None and not self._thread.is_alive():
-                    raise RuntimeError("the listener accepts no more")  # rather be started anew than be there and answer nobody
-                if time.monotonic() - self._came_round_at < DEAF_AFTER_S:
-                    alive()
+                    raise RuntimeError("the listener no longer accepts connections")
+                if time.monotonic() - self._last_round_s < ACCEPT_STALLED_AFTER_S:
+                    heartbeat()
                 time.sleep(ACCEPT_POLL_S)
         finally:
             self.stop(timeout_s)
@@ -161,11 +169,11 @@ class StorageListener:
         )
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """Accept nothing new, let open associations finish for `timeout_s`, abort the rest; returns when all threads have ended."""
+        """Stop accepting, let open associations finish for `timeout_s`, abort the rest. Returns when all threads have ended."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
-        # only our copy of the descriptor: other processes that share the port go on listening
+        # only this process's copy of the descriptor: other processes that share the port still listen
         self._socket.close()
         deadline = time.monotonic() + timeout_s
         while self.open_associations and time.monotonic() < deadline:
@@ -182,10 +190,10 @@ class StorageListener:
             thread.join()
 
     def admit(self, association: Association, request: AssociateRequest) -> Rejection | None:
-        """Count the association in, or say why not."""
+        """Count the association as open, or return why it is rejected."""
         rejection = self._decide(association, request)
         if rejection is not None:
-            self._say(
+            self._warn(
                 "association_rejected",
                 rejection.explanation,
                 association.host,
@@ -195,13 +203,13 @@ class StorageListener:
         return rejection
 
     def leave(self, association: Association) -> None:
-        """It has ended."""
+        """The association has ended."""
         with self._lock:
             self._admitted.discard(association)
 
     def fault(self, host: str, reason: str) -> None:
-        """A peer broke the rules of TLS or of the upper layer."""
-        self._say("connection_refused", reason, host)
+        """A peer violated TLS or the upper layer protocol."""
+        self._warn("connection_refused", reason, host)
 
     def _decide(self, association: Association, request: AssociateRequest) -> Rejection | None:
         if self._stopping.is_set():
@@ -219,8 +227,8 @@ class StorageListener:
     def _accept(self) -> None:
         self._socket.setblocking(False)
         while not self._stopping.is_set():
-            self._came_round_at = time.monotonic()
-            self._sweep()
+            self._last_round_s = time.monotonic()
+            self._forget_ended()
             if not select.select([self._socket], [], [], ACCEPT_POLL_S)[0]:
                 continue
             if self._shared_port:
@@ -230,51 +238,69 @@ class StorageListener:
             except BlockingIOError:
                 continue  # another process was faster
             except OSError as error:
-                self._say("cannot_accept", error.strerror or type(error).__name__, "")
+                self._warn("accept_failed", error.strerror or type(error).__name__, "")
                 time.sleep(ACCEPT_POLL_S)
                 continue
             self._serve(accepted, str(address[0]))
 
     def _serve(self, accepted: socket.socket, host: str) -> None:
         with self._lock:
-            waiting = [a.host for a in self._threads if a not in self._admitted]
-        if len(waiting) >= MOST_WAITING or waiting.count(host) >= MOST_WAITING_OF_HOST:
+            unassociated = [a.host for a in self._threads if a not in self._admitted]
+        if len(unassociated) >= MAX_UNASSOCIATED or unassociated.count(host) >= MAX_UNASSOCIATED_PER_HOST:
             accepted.close()
-            self.fault(host, "too many connections that ask for nothing")
+            self.fault(host, "too many connections without an association request")
             return
         try:
             if self._tls is not None:
-                # the handshake is the association's own business: a silent client must not keep others waiting
+                # the association's thread does the handshake: a silent client must not block the accepting thread
                 accepted = self._tls.current().wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
             connection = Connection(accepted, self._settings.max_pdu_bytes, NEGOTIATION_TIMEOUT_S)
             association = Association(connection, host, self._profile, self)
             thread = threading.Thread(target=association.run, name=f"association-{host}")
             thread.start()
-        except (OSError, RuntimeError, MemoryError) as error:  # the peer is gone again, or there is no room for one more thread
+        except (OSError, RuntimeError, MemoryError) as error:  # the peer has closed, or no thread can be started
             accepted.close()
-            self._say("cannot_serve", type(error).__name__, host)
+            self._warn("connection_dropped", type(error).__name__, host)
             return
         with self._lock:
             self._threads[association] = thread
 
-    def _sweep(self) -> None:
+    def _forget_ended(self) -> None:
         with self._lock:
             for association in [a for a, thread in self._threads.items() if not thread.is_alive()]:
                 del self._threads[association]
 
-    def _pace(self, host: str) -> None:
-        if self._paced is None:
+    def _wait_for_rate(self, host: str) -> None:
+        if self._rate_limit is None:
             return
         with self._lock:
-            seconds = self._paced.reserve(host, time.monotonic())
+            seconds = self._rate_limit.reserve(host, time.monotonic())
         self._stopping.wait(seconds)
 
-    def _say(self, event: str, reason: str, host: str, **details: Any) -> None:
+    def _warn(self, event: str, reason: str, host: str, **details: Any) -> None:
         with self._lock:
             held_back = self._log_throttle.held_back(time.monotonic(), event, reason, host)
         if held_back is not None:
             log.warning(event, reason=reason, peer_host=host, not_logged_before=held_back, **details)
 
 
-def _share(whole: int, processes: int) -> int:
-    return -(-whole // processes)
+def _share(total: int, processes: int) -> int:
+    """One process's part of a limit, rounded up."""
+    return -(-total // processes)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises
+    ------
+    ConfigurationError
+        The port is taken, or the host is no address of this machine.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigurationError(
+            f"listener: cannot listen on {host}:{port}: {error.strerror or error}", "is the port in use?"
+        ) from error

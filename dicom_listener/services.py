@@ -1,7 +1,8 @@
-"""What the listener does for its peers: one service per kind of request, found by SOP class and command.
+"""DIMSE services of the listener: protocols of service, handler and request sink, and C-ECHO.
 
-A new service is a module with a `Service`, added to the tuple that `server.StorageListener` makes. It says which SOP classes it
-offers and gives each association a handler of its own; the handler takes requests one after the other.
+A request finds its service by SOP class and command field. A new service is a module with a `Service`, added to the tuple in
+`server.StorageListener`. It names the SOP classes that it offers and opens a handler for each association, which receives that
+association's requests one after the other.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ RESOURCE_LIMITATION = 0x0213
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who has an association with us: calling AE title and address."""
+    """The peer of an association: calling AE title and address."""
 
     ae_title: str
     host: str
@@ -32,7 +33,7 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class DimseRequest:
-    """A request, before its data set."""
+    """A DIMSE request, before its data set."""
 
     command: Command
     context: Context
@@ -40,7 +41,7 @@ class DimseRequest:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The answer to a request.
+    """The response to a DIMSE request.
 
     Attributes
     ----------
@@ -51,7 +52,7 @@ class Response:
     elements
         Further elements of the response, such as `Tag.ACTION_TYPE_ID`.
     data_set
-        Encoded in the context's transfer syntax; None: there is none.
+        Encoded in the context's transfer syntax; None: no data set.
     """
 
     status: int
@@ -63,17 +64,17 @@ class Response:
 PROCESSING_FAILURE = Response(0x0110, "the receiver failed; see its log")
 """PS3.7 C.5.14."""
 UNRECOGNISED = Response(0x0211, "operation not known for this SOP class")
-"""The answer to what no service of the SOP class knows (PS3.7 C.5.23)."""
+"""The response to a command that no service of the SOP class knows (PS3.7 C.5.23)."""
 
 
 class RequestSink(Protocol):
-    """A request whose data set is arriving. Exactly one of `finish` and `discard` is called, last."""
+    """Receives the data set of one request. Exactly one of `finish` and `discard` is called, last."""
 
     def write(self, fragment: memoryview) -> None:
-        """Take the next piece of the data set; it is valid during the call only."""
+        """Receive the next fragment of the data set, which is valid during the call only."""
 
     def finish(self) -> Response:
-        """The data set is whole (or there is none): do what was asked for, and say how it went."""
+        """The data set is complete (or there is none): perform the request and return the response."""
 
     def discard(self) -> None:
         """The association ended before the data set did."""
@@ -83,22 +84,22 @@ class Handler(Protocol):
     """One service on one association. Used by the association's thread only."""
 
     def begin(self, request: DimseRequest) -> RequestSink:
-        """A request has come."""
+        """The sink for a new request."""
 
     def close(self, outcome: ArrivalOutcome) -> None:
         """The association has ended; called once."""
 
 
 class Service(Protocol):
-    """One kind of request."""
+    """A DIMSE service, such as C-STORE of all storage SOP classes."""
 
     @property
     def commands(self) -> frozenset[int]:
-        """Command fields that it answers, such as `CommandField.N_ACTION_RQ`."""
+        """Command fields that it serves, such as `CommandField.N_ACTION_RQ`."""
 
     @property
     def failure(self) -> Response:
-        """The answer where the service itself fails, such as `PROCESSING_FAILURE`; the log holds the cause."""
+        """The response when the service raises, such as `PROCESSING_FAILURE`; the log holds the cause."""
 
     def offers(self) -> Iterable[Offer]:
         """SOP classes that it accepts."""
@@ -108,7 +109,10 @@ class Service(Protocol):
 
 
 class BufferedRequest:
-    """A data set that is small enough to be held in memory: collects it and asks `answer`, which gets the request and the bytes."""
+    """Sink for a small data set: buffers it in memory, then calls `answer` with the request and the bytes.
+
+    More than `longest` bytes are answered with resource limitation (0213H).
+    """
 
     def __init__(self, request: DimseRequest, answer: Callable[[DimseRequest, bytes], Response], longest: int = 16 * MIB) -> None:
         self._request = request
@@ -118,7 +122,7 @@ class BufferedRequest:
         self._too_long = False
 
     def write(self, fragment: memoryview) -> None:
-        """Keep a piece; once there is more than `longest`, nothing is kept any more."""
+        """Buffer a fragment; once there are more than `longest` bytes, drop all of them."""
         if self._too_long or len(self._data) + len(fragment) > self._longest:
             self._too_long = True
             self._data.clear()
@@ -126,35 +130,35 @@ class BufferedRequest:
             self._data += fragment
 
     def finish(self) -> Response:
-        """The answer to the whole."""
+        """The response that `answer` returns."""
         if self._too_long:
             return Response(RESOURCE_LIMITATION, "the data set is too long")
         return self._answer(self._request, bytes(self._data))
 
     def discard(self) -> None:
-        """Nothing was done yet."""
+        """Drop the buffer."""
         self._data.clear()
 
 
 class ImmediateResponse:
-    """A request whose answer is known before its data set, which is passed over."""
+    """Sink for a request whose response is known before its data set, which is skipped."""
 
     def __init__(self, reply: Response) -> None:
         self._reply = reply
 
     def write(self, fragment: memoryview) -> None:
-        """Pass over a piece."""
+        """Skip a fragment."""
 
     def finish(self) -> Response:
-        """The answer."""
+        """The response."""
         return self._reply
 
     def discard(self) -> None:
-        """There is nothing to give up."""
+        """Nothing to discard."""
 
 
 class Verification:
-    """C-ECHO (PS3.4 Annex A). It has no state, so that one handler serves all."""
+    """C-ECHO SCP (PS3.4 Annex A). Stateless, so that one handler serves all associations."""
 
     commands = frozenset({int(CommandField.C_ECHO_RQ)})
     failure = PROCESSING_FAILURE
@@ -168,8 +172,8 @@ class Verification:
         return self
 
     def begin(self, _request: DimseRequest) -> RequestSink:
-        """An echo."""
+        """Success."""
         return ImmediateResponse(Response(0x0000))
 
     def close(self, outcome: ArrivalOutcome) -> None:
-        """Nothing to end."""
+        """Nothing to close."""

@@ -1,4 +1,7 @@
-"""The storage service: one association's arrival, opened with its first image, closed with the association."""
+"""C-STORE SCP: the instances of one association become one arrival in the spool (PS3.4 Annex B).
+
+The arrival is opened with the first valid instance and closed with the association.
+"""
 
 from __future__ import annotations
 
@@ -23,61 +26,61 @@ from ledger.spool import ArrivalWriter, IncomingInstance
 
 log = structlog.get_logger()
 
-LOOK_EVERY = 8 * MIB
-"""Bytes of one image between two looks at the free disk."""
+CHECK_DISK_EVERY = 8 * MIB
+"""Bytes of one instance between two checks of the free disk."""
 
-Pacer = Callable[[str], None]
-"""Waits until a sender, by its address, may have its next answer."""
+RateLimit = Callable[[str], None]
+"""Waits until the peer with this address may have its next response."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpoolTarget:
-    """Where sessions write, and what they need for it.
+    """The spool folder with its disk guard, clock and size limit.
 
     Attributes
     ----------
-    max_instance
-        Bytes of the largest image that is taken.
+    max_instance_bytes
+        Bytes of the largest instance that is accepted.
     """
 
     received_dir: Path
     guard: DiskGuard
     clock: Clock
-    max_instance: int = 2**62
+    max_instance_bytes: int = 2**62
 
 
 class Storage:
-    """C-STORE (PS3.4 Annex B)."""
+    """C-STORE service for every storage SOP class."""
 
     commands = frozenset({int(CommandField.C_STORE_RQ)})
     failure = INTERNAL_ERROR.reply()
 
-    def __init__(self, spool: SpoolTarget, pace: Pacer = lambda _host: None) -> None:
+    def __init__(self, spool: SpoolTarget, rate_limit: RateLimit = lambda _host: None) -> None:
         self._spool = spool
-        self._pace = pace
+        self._rate_limit = rate_limit
 
     def offers(self) -> tuple[Offer, ...]:
-        """Every storage SOP class."""
+        """Presentation contexts that are accepted, see `contexts`."""
         return storage_offers()
 
     def open(self, sender: Sender) -> StorageSession:
-        """A new association sends images."""
-        return StorageSession(self._spool, sender, self._pace)
+        """The storage session of a new association."""
+        return StorageSession(self._spool, sender, self._rate_limit)
 
 
 class StorageSession:
-    """Stores what one association sends."""
+    """Stores the instances of one association in one arrival."""
 
-    def __init__(self, spool: SpoolTarget, sender: Sender, pace: Pacer = lambda _host: None) -> None:
+    def __init__(self, spool: SpoolTarget, sender: Sender, rate_limit: RateLimit = lambda _host: None) -> None:
         self.spool = spool
         self._sender = sender
-        self._pace = pace
+        self._rate_limit = rate_limit
         self._writer: ArrivalWriter | None = None
         self._opened_at = time.monotonic()
         self._stored = self._duplicates = self._refused = 0
 
     def begin(self, request: DimseRequest) -> InstanceSink:
-        """A C-STORE-RQ has come."""
+        """The sink for a C-STORE-RQ."""
         command = request.command
         return InstanceSink(
             self,
@@ -89,7 +92,7 @@ class StorageSession:
         )
 
     def begin_instance(self, sop_instance_uid: str) -> IncomingInstance:
-        """A file for an image that is what it says, in the arrival's folder.
+        """A file in the arrival's folder, for an instance that passed its checks.
 
         Raises
         ------
@@ -97,7 +100,7 @@ class StorageSession:
             The data folder cannot be written.
         """
         if self._writer is not None and self._writer.ended:
-            # an association that was kept alive for long without an image: the daemon looks at its first arrival no more
+            # the association was idle for so long that the daemon has ended its first arrival
             self._log_end(ArrivalOutcome.ABORTED, arrival=self._writer.folder.name)
             self._writer = None
             self._stored = self._duplicates = self._refused = 0
@@ -106,18 +109,18 @@ class StorageSession:
         return self._writer.begin_instance(sop_instance_uid)
 
     def count(self, *, duplicate: bool) -> None:
-        """An image was stored."""
+        """Count a stored instance."""
         self._stored += not duplicate
         self._duplicates += duplicate
 
     def answer(self, status: StorageStatus) -> Response:
-        """The answer to an image, once the sender may have it."""
+        """The response for an instance, as soon as the rate limit allows it."""
         self._refused += not status.success
-        self._pace(self._sender.host)
+        self._rate_limit(self._sender.host)
         return status.reply()
 
     def close(self, outcome: ArrivalOutcome) -> None:
-        """End the arrival; there is none where no image came."""
+        """Close the arrival, if an instance was stored."""
         if self._writer is None:
             if self._refused:
                 self._log_end(outcome, arrival=None)
@@ -125,7 +128,7 @@ class StorageSession:
         try:
             self._writer.close(outcome)
         except OSError as error:
-            # the images are safe; without its record of closing the arrival counts as open and ends by idle time
+            # the instances are safe; without its closing record the arrival counts as open and ends by idle time
             self.spool.guard.failed(error)
         self._log_end(outcome, arrival=self._writer.folder.name)
 
@@ -155,10 +158,10 @@ class StorageSession:
 
 
 class InstanceSink:
-    """One image on its way to the disk.
+    """Sink for the data set of one C-STORE-RQ: checks its beginning, then streams it to a file.
 
-    Only its beginning is ever held in memory, until it shows that the data set is the object that the request announces; the rest
-    goes to the file as it comes. From the first reason to refuse it on, what comes is passed over.
+    At most the beginning is held in memory, until the data set is known to be the instance that the request announces. After the
+    first reason to refuse it, the rest is skipped.
     """
 
     def __init__(self, session: StorageSession, request: StoreRequest) -> None:
@@ -168,14 +171,14 @@ class InstanceSink:
         self._file: IncomingInstance | None = None
         self._refusal: StorageStatus | None = None
         self._size = 0
-        self._looked_at = 0
+        self._disk_checked_at = 0
 
     def write(self, fragment: memoryview) -> None:
-        """The next piece of the data set."""
+        """Check or write the next fragment of the data set."""
         if self._refusal is not None:
             return
         self._size += len(fragment)
-        if self._size > self._session.spool.max_instance:
+        if self._size > self._session.spool.max_instance_bytes:
             self._refuse(TOO_LARGE)
         elif self._file is not None:
             self._append(self._file, fragment)
@@ -187,7 +190,7 @@ class InstanceSink:
                 self._start(memoryview(self._head))
 
     def finish(self) -> Response:
-        """The data set is whole. `SUCCESS` only after it survives a power loss."""
+        """The data set is complete. `SUCCESS` only when its file survives a power loss."""
         if self._refusal is None and self._file is None:
             self._start(memoryview(self._head))
         if self._refusal is None and self._file is not None:
@@ -195,7 +198,7 @@ class InstanceSink:
         return self._session.answer(self._refusal or SUCCESS)
 
     def discard(self) -> None:
-        """The rest does not come."""
+        """Remove the unfinished file."""
         if self._file is not None:
             self._file.discard()
 
@@ -219,9 +222,9 @@ class InstanceSink:
     def _append(self, file: IncomingInstance, fragment: memoryview) -> None:
         guard = self._session.spool.guard
         try:
-            if self._size - self._looked_at > LOOK_EVERY:
-                self._looked_at = self._size
-                if not guard.admits(LOOK_EVERY):
+            if self._size - self._disk_checked_at > CHECK_DISK_EVERY:
+                self._disk_checked_at = self._size
+                if not guard.admits(CHECK_DISK_EVERY):
                     self._refuse(OUT_OF_RESOURCES)
                     return
             file.write(fragment)

@@ -22,18 +22,18 @@ TLS_1_2_CIPHERS = (
 
 
 def server_context(files: TlsFiles) -> ssl.SSLContext:
-    """TLS 1.2 or later, where the peer must show a certificate of our authority.
+    """TLS 1.2 or later; the peer must present a certificate of our authority.
 
     Raises
     ------
     ConfigurationError
-        A file is missing or is not what it should be.
+        A file is missing or invalid.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_REQUIRED
     context.set_ciphers(":".join(TLS_1_2_CIPHERS))
-    # every association shows its certificate anew: one that has expired or whose authority was taken out resumes nothing
+    # no resumption: each association verifies its certificate, also after it expired or its authority was removed
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.num_tickets = 0
     try:
@@ -47,31 +47,31 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
 
 
 class ServerTls:
-    """The context for the next connection: renewed certificates are used without a restart. Used by one thread.
+    """TLS context that is reloaded when its files change, so that renewed certificates need no restart. Used by one thread.
 
-    Files that cannot be used, such as a new certificate whose key is still the old one, leave things as they are; said once.
+    If the changed files cannot be used, such as a new certificate with the old key, the earlier context stays in use; logged once.
 
     Raises
     ------
     ConfigurationError
-        When made: the files cannot be used at all.
+        From the constructor: the files cannot be used.
     """
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
-        # before they are read: what changes meanwhile is read again
+        # before the files are read: a change in the meantime is noticed next time
         self._seen = self._stamps()
         self._context = server_context(files)
 
     def current(self) -> ssl.SSLContext:
-        """The context of the files as they are now, or as they were when they could last be used."""
+        """The context of the current files, or of the last usable ones."""
         stamps = self._stamps()
         if stamps != self._seen:
             self._seen = stamps
             try:
                 self._context = server_context(self._files)
             except ConfigurationError as error:
-                log.error("certificates_not_renewed", problem=str(error), until_then="the earlier ones stay in use")
+                log.error("certificates_not_renewed", problem=str(error), in_use="the earlier certificates")
             else:
                 log.info("certificates_renewed", certificate=str(self._files.certificate))
         return self._context

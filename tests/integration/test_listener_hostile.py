@@ -21,7 +21,7 @@ import dicom_listener.association
 import dicom_listener.server
 from config.settings import Settings
 from dicom_listener.association import Association
-from dicom_listener.server import MOST_WAITING_OF_HOST, StorageListener
+from dicom_listener.server import MAX_UNASSOCIATED_PER_HOST, StorageListener
 from tests.support import wire
 from tests.support.listener import (
     arrivals,
@@ -260,12 +260,12 @@ def test_many_that_say_nothing_keep_nobody_out(listener: StorageListener) -> Non
     """Other addresses of loopback stand for other hosts."""
     silent = []
     try:
-        for _ in range(3 * MOST_WAITING_OF_HOST):
+        for _ in range(3 * MAX_UNASSOCIATED_PER_HOST):
             one = socket.create_connection(("127.0.0.1", listener.port), source_address=("127.0.0.66", 0))
             one.sendall(b"\x01")
             silent.append(one)
-        wait_for("most to be closed", lambda: len(listener._threads) <= MOST_WAITING_OF_HOST)
-        assert threading.active_count() < MOST_WAITING_OF_HOST + 20
+        wait_for("most to be closed", lambda: len(listener._threads) <= MAX_UNASSOCIATED_PER_HOST)
+        assert threading.active_count() < MAX_UNASSOCIATED_PER_HOST + 20
         serves_a_good_sender(listener)
     finally:
         for one in silent:

@@ -109,14 +109,14 @@ def test_a_fast_sender_is_slowed_not_refused(tmp_path: Path, monkeypatch: pytest
     assert waited == [("127.0.0.1", 0.0), ("127.0.0.1", 0.0), ("127.0.0.1", 0.5), ("127.0.0.1", 1.0)]
 
 
-def test_a_listener_that_accepts_no_more_ends_its_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The service manager restarts a program that ends; one that runs and answers nobody would go unnoticed."""
+def test_a_listener_that_no_longer_accepts_ends_its_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service manager restarts a program that has ended; one that runs and answers nobody would go unnoticed."""
     listener = StorageListener(listener_settings(tmp_path))
 
     def broken() -> None:
         raise OSError("a defect")
 
-    monkeypatch.setattr(listener, "_sweep", broken)
+    monkeypatch.setattr(listener, "_forget_ended", broken)
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    with pytest.raises(RuntimeError, match="accepts no more"):
+    with pytest.raises(RuntimeError, match="no longer accepts"):
         listener.run_until(StopRequest(), timeout_s=0)

@@ -56,13 +56,15 @@ def test_an_open_association_is_finished_after_the_signal(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("end", "options"),
+    ("end", "constants"),
     [(psutil.Process.kill, {}), (psutil.Process.suspend, {"dicom_listener.prefork.HANGS_AFTER_S": 4.0})],
     ids=["dies", "hangs"],
 )
-def test_a_process_that_ends_is_replaced(tmp_path: Path, end: Callable[[psutil.Process], None], options: dict[str, float]) -> None:
+def test_a_process_that_ends_is_replaced(
+    tmp_path: Path, end: Callable[[psutil.Process], None], constants: dict[str, float]
+) -> None:
     settings = listener_settings(tmp_path, port=free_port(), processes=2)
-    with program(settings, **options) as process:
+    with program(settings, constants=constants) as process:
         parent = psutil.Process(process.pid)
         victim = wait_for("the processes", lambda: len(parent.children()) == 2 and parent.children()[0])
         end(victim)

@@ -10,7 +10,7 @@ from pynetdicom.dimse_messages import C_STORE_RSP
 from pynetdicom.pdu import P_DATA_TF
 
 from dicom_listener import pdu
-from dicom_listener.dimse import Command, Tag, encode, response
+from dicom_listener.dimse import Command, Tag, encode, encode_response
 from dicom_listener.pdu import PeerFault
 from tests.support import wire
 
@@ -32,7 +32,7 @@ def test_a_command_set_without_what_an_answer_needs(missing: str) -> None:
 
 def test_a_response_is_what_pynetdicom_reads() -> None:
     request = Command.decode(wire.store_command(b"1.2.3\0"))
-    answer = response(request, {Tag.STATUS: 0xA700, Tag.ERROR_COMMENT: "full"})
+    answer = encode_response(request, {Tag.STATUS: 0xA700, Tag.ERROR_COMMENT: "full"})
     message = C_STORE_RSP()
     transport = P_DATA_TF()
     transport.decode(pdu.data(1, answer, 0, command=True))
@@ -44,7 +44,7 @@ def test_a_response_is_what_pynetdicom_reads() -> None:
 
 @pytest.mark.parametrize("hostile", [b"../../etc/passwd", b"1.2\n3", b"1" * 65, b"1.2/3", b"\xff\xfe"])
 def test_what_is_no_uid_is_not_sent_back(hostile: bytes) -> None:
-    answer = response(Command.decode(wire.store_command(hostile)), {Tag.STATUS: 0xC000})
+    answer = encode_response(Command.decode(wire.store_command(hostile)), {Tag.STATUS: 0xC000})
     assert hostile not in answer
 
 

@@ -4,38 +4,38 @@ from __future__ import annotations
 
 import os
 
-from dicom_listener.prefork import Pulses
+from dicom_listener.prefork import Heartbeats
 
 
 def test_who_is_silent_for_too_long_is_named() -> None:
-    pulses = Pulses(3, longest_s=30)
+    heartbeats = Heartbeats(3, longest_s=30)
     for slot in range(3):
-        pulses.beat(slot, 1000)
+        heartbeats.beat(slot, 1000)
     for now in range(1001, 1031):
-        pulses.beat(1, now)
-        assert pulses.silent(now) == []
-    assert pulses.silent(1031) == [0, 2]
-    pulses.beat(0, 1031)
-    assert pulses.silent(1032) == [2]
+        heartbeats.beat(1, now)
+        assert heartbeats.silent(now) == []
+    assert heartbeats.silent(1031) == [0, 2]
+    heartbeats.beat(0, 1031)
+    assert heartbeats.silent(1032) == [2]
 
 
 def test_who_was_stopped_himself_cannot_judge() -> None:
-    pulses = Pulses(1, longest_s=30)
-    pulses.beat(0, 1000)
-    assert pulses.silent(1001) == []
-    assert pulses.silent(5000) == [], "a suspended machine"
+    heartbeats = Heartbeats(1, longest_s=30)
+    heartbeats.beat(0, 1000)
+    assert heartbeats.silent(1001) == []
+    assert heartbeats.silent(5000) == [], "a suspended machine"
     for now in range(5001, 5031):
-        assert pulses.silent(now) == []
-    assert pulses.silent(5031) == [0]
+        assert heartbeats.silent(now) == []
+    assert heartbeats.silent(5031) == [0]
 
 
 def test_a_sign_of_life_crosses_processes() -> None:
-    pulses = Pulses(2, longest_s=30)
-    pulses.beat(0, 1000)
-    pulses.beat(1, 1000)
+    heartbeats = Heartbeats(2, longest_s=30)
+    heartbeats.beat(0, 1000)
+    heartbeats.beat(1, 1000)
     pid = os.fork()
     if not pid:
-        pulses.beat(1, 1020)
+        heartbeats.beat(1, 1020)
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
-    assert pulses.silent(1031) == [0]
+    assert heartbeats.silent(1031) == [0]

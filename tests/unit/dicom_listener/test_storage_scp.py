@@ -16,7 +16,7 @@ from corewatch.units import GIB
 from dicom_listener import disk_guard as disk_module
 from dicom_listener import storage_scp as storage_module
 from dicom_listener.dimse import Command, Tag
-from dicom_listener.disk_guard import SAY_AGAIN_S, DiskGuard
+from dicom_listener.disk_guard import LOG_AGAIN_AFTER_S, DiskGuard
 from dicom_listener.negotiation import Context
 from dicom_listener.part10 import HEAD_BYTES
 from dicom_listener.services import DimseRequest, Sender
@@ -46,7 +46,7 @@ def disk() -> Disk:
 @pytest.fixture
 def session(tmp_path: Path, disk: Disk) -> StorageSession:
     return StorageSession(
-        SpoolTarget(tmp_path, DiskGuard(tmp_path, 2, disk), lambda: NOW, max_instance=MOST), Sender("PACS", "10.0.0.7")
+        SpoolTarget(tmp_path, DiskGuard(tmp_path, 2, disk), lambda: NOW, max_instance_bytes=MOST), Sender("PACS", "10.0.0.7")
     )
 
 
@@ -214,11 +214,11 @@ def test_a_shortage_is_logged_once_not_for_every_image(tmp_path: Path, disk: Dis
             disk.free = 0 if n % 10 < 5 else 10 * GIB  # around the limit it comes and goes
             store(session, n)
         assert events(logs) == ["disk_nearly_full", "disk_usable_again"]
-        now = SAY_AGAIN_S - 1
+        now = LOG_AGAIN_AFTER_S - 1
         disk.free = 0
         store(session, 41)
         assert len(events(logs)) == 2
-        now = SAY_AGAIN_S
+        now = LOG_AGAIN_AFTER_S
         store(session, 42)
         store(session, 43)
         disk.free = 10 * GIB
