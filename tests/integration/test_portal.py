@@ -186,7 +186,11 @@ def test_other_kinds_of_cases_have_no_button(portal: Running) -> None:
     portal.ledger.cases.advance(superseded, CaseState.DELIVERING, CaseState.SUPERSEDED, superseded_by="thelaterone")
     ended = queued(portal.ledger, "1.7")
     portal.ledger.cases.advance(ended, CaseState.QUEUED, CaseState.NOT_ANALYSED, reason=Reason.MISSING_SLICES, detail="x")
-    for case_id, words in ((superseded, "took this case"), (superseded, "case thelaterone"), (ended, "not a negative result")):
+    for case_id, words in (
+        (superseded, "Replaced by a later revision"),
+        (superseded, "case thelaterone"),
+        (ended, "not a negative result"),
+    ):
         page = requests.get(portal.links.to(case_id, "team"), timeout=10)
         assert words in page.text
         assert "<button" not in page.text
