@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2 import UndefinedError
 
 from corewatch import RESEARCH_LABEL
 from corewatch.findings import Side
 from outputs.case import ReportedCase
-from outputs.mail.case_mail import compose, event_key, message_id, thread_id
+from outputs.mail.case_mail import compose, domain_of, event_key, message_id, templates, thread_id
 from tests.support.results import NOW, PATIENT_ID, failed, make_case, not_analysed
 
 PNG = b"\x89PNG\r\n\x1a\n-the-page-"
@@ -69,6 +70,123 @@ def test_other_subjects(make: Any, subject: str, important: bool, tmp_path: Path
     assert (message["Importance"] == "high") is important
 
 
+@pytest.mark.parametrize(
+    ("make", "important", "link_words"),
+    [
+        (make_case, True, "Acknowledge this alert"),
+        (lambda p: make_case(p, core_ml=3.2, alert=False), False, "Open the case"),
+        (lambda p: not_analysed(make_case(p)), False, "Open the case"),
+        (lambda p: failed(make_case(p)), True, "Open the case"),
+        (lambda p: failed(make_case(p, core_ml=3.2, alert=False)), True, "Open the case"),
+    ],
+)
+def test_who_must_act_sees_it(make: Any, important: bool, link_words: str, tmp_path: Path) -> None:
+    """Alerts and failures are important. Only a mail with an alert has the red banner and asks for its acknowledgement."""
+    case = make(tmp_path)
+    message = mail(case, link="https://cw.example/a/x")
+    assert (message["Importance"], message["X-Priority"]) == (("high", "1") if important else (None, None))
+    assert all(link_words in body for body in both(message))
+    assert ("#e66100" in part(message, "html")) is (link_words == "Acknowledge this alert")
+
+
+def test_the_mail_line_by_line(tmp_path: Path) -> None:
+    message = mail(make_case(tmp_path), link="https://cw.example/a/x")
+    assert (
+        part(message, "plain")
+        == """\
+ALERT: core at or above 20 mL
+
+Case           k3v9x2mqpt, revision 1
+Core volume    34 mL
+10-90 % range  28 to 42 mL
+Side           patient's LEFT
+Alignment      quality 0.93; midline off by 0.2 mm, 0.1°
+Model          phantom-demo 1.0 (01234567)  DEMONSTRATION, not trained on patients
+Received       2026-11-20 10:17:03 UTC+01:00
+Analysed       2026-11-20 10:18:01 UTC+01:00
+
+Acknowledge this alert:
+https://cw.example/a/x
+
+Research use only, not for diagnosis.
+"""
+    )
+    assert (message["From"], message["To"]) == ("corewatch@clinic.example", "stroke@clinic.example")
+    assert message["X-Corewatch-Case"] == "k3v9x2mqpt; revision=1"
+    assert message["X-Corewatch-Repeated"] is None
+    assert [line for line in part(message, "html").splitlines() if line.startswith(" ")] == [], "no line of the template shows"
+
+
+def test_a_case_not_analysed_line_by_line(tmp_path: Path) -> None:
+    assert (
+        part(mail(not_analysed(make_case(tmp_path)), lead="NOT ACKNOWLEDGED: ", note="It was sent before."), "plain")
+        == """\
+NOT ACKNOWLEDGED: Not analysed
+It was sent before.
+
+The slices are too thick or too far apart. The step between slices is 7.0 mm; at most 5.0 mm is allowed.
+This is not a negative result: read the images without it.
+
+Case           k3v9x2mqpt, revision 1
+What to do     Send the thinnest reconstruction; 1 mm or less is best.
+Received       2026-11-20 10:17:03 UTC+01:00
+Decided        2026-11-20 10:18:01 UTC+01:00
+
+Research use only, not for diagnosis.
+"""
+    )
+
+
+def test_a_failed_case_tells_no_figures_of_its_finding(tmp_path: Path) -> None:
+    for body in both(mail(failed(make_case(tmp_path)))):
+        assert not any(words in body for words in ("Core volume", "mL", "LEFT", "phantom-demo"))
+        assert "The PACS refused the objects." in body
+
+
+def test_a_range_that_was_not_computed_is_named_so(tmp_path: Path) -> None:
+    assert "10-90 % range  not computed" in part(mail(make_case(tmp_path, core_ml_interval=None)), "plain")
+
+
+def test_notes_are_in_the_body(tmp_path: Path) -> None:
+    case = make_case(tmp_path)
+    case = dataclasses.replace(case, result=dataclasses.replace(case.result, notes=("Two scans in one series.",)))
+    assert all("Two scans in one series." in body for body in both(mail(case)))
+
+
+@pytest.mark.parametrize(
+    ("sender", "domain"),
+    [
+        ("corewatch@clinic.example", "clinic.example"),
+        ("Corewatch <corewatch@clinic.example>", "clinic.example"),
+        ("a@b@c.example", "c.example"),
+        ("broken@", "corewatch.invalid"),
+    ],
+)
+def test_the_domain_of_message_ids_is_the_sender_s(sender: str, domain: str) -> None:
+    assert domain_of(sender) == domain
+
+
+def test_keys_are_128_bits_of_a_hash(tmp_path: Path) -> None:
+    """They are kept in the ledger and in mailboxes: another length would make every mail of an update a new one."""
+    case = make_case(tmp_path)
+    assert event_key(case, "email") == hashlib.sha256(f"{case.case_id}\n1\nemail".encode()).hexdigest()[:32]
+
+
+def test_the_event_of_an_end_is_its_time(tmp_path: Path) -> None:
+    """A case that failed with a finding is told of by the time at which it failed, not at which it was analysed."""
+    case = failed(make_case(tmp_path))
+    later = dataclasses.replace(case, ended_at=case.analysed_at + timedelta(minutes=5))
+    again = dataclasses.replace(case, ended_at=case.analysed_at + timedelta(minutes=9))
+    assert len({event_key(one, "operators") for one in (case, later, again)}) == 3
+    moved = dataclasses.replace(later, analysed_at=later.analysed_at + timedelta(minutes=1))
+    assert event_key(moved, "operators") == event_key(later, "operators")
+
+
+def test_a_template_without_its_value_fails(tmp_path: Path) -> None:
+    with pytest.raises(UndefinedError):
+        templates().from_string("{{ forgotten }}").render()
+
+
 def test_later_revision_is_in_the_subject(tmp_path: Path) -> None:
     case = make_case(tmp_path)
     later = dataclasses.replace(case, result=dataclasses.replace(case.result, revision=2))
@@ -111,6 +229,7 @@ def test_the_page_is_inside_the_html(tmp_path: Path) -> None:
     (image,) = [p for p in message.walk() if p.get_content_type() == "image/png"]
     assert image["Content-ID"] == "<summary>"
     assert image.get_content() == PNG
+    assert (image.get_filename(), image.get_content_disposition()) == ("summary.png", "inline")
     bare = mail(make_case(tmp_path), summary_png=None)
     assert "cid:" not in part(bare, "html")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from outputs.case import ReportedCase
 from outputs.dicom import segmentation
 from outputs.dicom.encoding import Study
 from outputs.dicom.object_kinds import ObjectKind
-from outputs.dicom.source_outline import outline
+from outputs.dicom.source_outline import OutlinedSlices, outline
 from outputs.dicom.writing import GEOMETRY_UNKNOWN, NO_FRAME_OF_REFERENCE, NOTHING_TO_OUTLINE, write_objects
 from tests.support.results import MODEL, enhanced, make_case, volumes
 
@@ -177,6 +178,64 @@ def test_each_frame_names_the_image_it_lies_over(multi_frame: bool, tmp_path: Pa
 def written(case: ReportedCase, kind: ObjectKind) -> Dataset:
     manifest = write_objects(case, [], CORE_MAP)
     return dcmread(case.folder.dicom / manifest.made[kind][0])
+
+
+def test_the_segment_says_what_it_is(tmp_path: Path) -> None:
+    case = make_case(tmp_path)
+    study, ds = Study.of(case), written(case, ObjectKind.SEG)
+    (segment,) = ds.SegmentSequence
+    codes = {
+        name: segment[name][0].CodeValue
+        for name in ("AnatomicRegionSequence", "SegmentedPropertyCategoryCodeSequence", "SegmentedPropertyTypeCodeSequence")
+    }
+    assert codes == {
+        "AnatomicRegionSequence": "12738006",  # brain
+        "SegmentedPropertyCategoryCodeSequence": "49755003",  # morphologically abnormal structure
+        "SegmentedPropertyTypeCodeSequence": "55641003",  # infarct
+    }
+    assert (segment.SegmentNumber, segment.SegmentLabel) == (1, "Ischemic core (estimate)")
+    assert (segment.SegmentAlgorithmType, segment.SegmentAlgorithmName) == ("AUTOMATIC", "phantom-demo")
+    (algorithm,) = segment.SegmentationAlgorithmIdentificationSequence
+    assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("phantom-demo", "1.0")
+    assert segment.RecommendedDisplayCIELabValue == [51773, 24929, 26214], "light blue, as the outline on our pages"
+    assert (segment.TrackingID, segment.TrackingUID) == ("ischemic core", study.derived_uid("core"))
+
+
+def test_the_object_is_found_by_its_numbers(tmp_path: Path) -> None:
+    long = dataclasses.replace(MODEL, name="m" * 70)
+    case = make_case(tmp_path, model=long)
+    study, ds = Study.of(case), written(case, ObjectKind.SEG)
+    assert (ds.SOPInstanceUID, ds.SeriesInstanceUID) == (study.derived_uid("seg"), study.derived_uid("seg-series"))
+    assert (ds.InstanceNumber, ds.SeriesNumber, ds.SegmentationType) == (1, 9720, "BINARY")
+    assert (ds.Manufacturer, ds.ManufacturerModelName, ds.DeviceSerialNumber) == ("corewatch", "m" * 64, "0123456789abcdef")
+    assert (ds.ContentLabel, ds.ContentQualification, ds.BodyPartExamined) == ("ISCHEMIC_CORE", "RESEARCH", "HEAD")
+    assert ds.ContentDescription == "Core map above 50 %. Research use only, not for diagnosis"
+    assert ds["PixelData"].VR == "OB"
+    dimensions = {item.DimensionOrganizationUID for item in (*ds.DimensionOrganizationSequence, *ds.DimensionIndexSequence)}
+    assert dimensions == {study.derived_uid("seg-dimensions")}
+
+
+@pytest.mark.parametrize(
+    ("name", "thickness"), [("axial", 1.0), ("anisotropic", 0.6), ("tilted", 1.06 * np.cos(0.35)), ("irregular steps", 0.9)]
+)
+def test_frames_have_the_source_s_spacing_and_lie_face_to_face(name: str, thickness: float, tmp_path: Path) -> None:
+    """Slice Thickness is the median step along the normal of the slices, in mm with 6 digits."""
+    source = GEOMETRIES[name]
+    ds, _ = segment(tmp_path, source, placement(3))
+    (measures,) = ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    assert measures.PixelSpacing == list(source.spacing_mm)
+    assert measures.SliceThickness == pytest.approx(thickness, abs=0.05 if "irregular" in name else 2e-6)
+    assert len(str(measures.SliceThickness).partition(".")[2]) <= 6
+
+
+def test_every_outlined_slice_has_its_frame_even_where_the_mask_is_empty(tmp_path: Path) -> None:
+    source = GEOMETRIES["axial"]
+    case = dataclasses.replace(make_case(tmp_path), source_images=source)
+    masks = np.zeros((3, source.rows, source.columns), np.uint8)
+    masks[[0, 2], 10, 10] = 1
+    encoded = segmentation.encode(Study.of(case), source, OutlinedSlices((5, 6, 7), masks), MODEL)
+    assert (encoded.kind, encoded.instance_number) == (ObjectKind.SEG, 1)
+    assert dcmread(BytesIO(encoded.data)).NumberOfFrames == 3
 
 
 def test_only_slices_with_core_have_a_frame(tmp_path: Path) -> None:

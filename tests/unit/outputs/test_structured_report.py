@@ -16,13 +16,17 @@ from pydicom.dataset import Dataset
 from config.delivery import PacsSettings, ResultSeries
 from corewatch import RESEARCH_LABEL
 from corewatch.findings import Side
-from corewatch.identity import RESULT_SERIES
+from corewatch.identity import RESULT_SERIES, derived_uid
+from corewatch.volumes import AlignmentQuality
 from outputs.case import ReportedCase
+from outputs.dicom import structured_report
+from outputs.dicom.encoding import Study
 from outputs.dicom.object_kinds import ObjectKind
 from outputs.dicom.object_manifest import ObjectManifest
 from outputs.dicom.secondary_capture import Page
+from outputs.dicom.source_outline import outline
 from outputs.dicom.writing import write_objects
-from tests.support.results import MODEL, enhanced, make_case, not_analysed, volumes, write_header
+from tests.support.results import LPS_TO_VOXEL, MODEL, enhanced, finding, make_case, not_analysed, volumes, write_header
 from worker.models.spread import PERTURBATIONS
 
 _, CORE_MAP = volumes()
@@ -90,6 +94,148 @@ def test_the_answers(tmp_path: Path) -> None:
     (site,) = estimate(document).finding_sites
     assert (site.value.value, site.laterality.value) == ("12738006", RIGHT)
     assert RESEARCH_LABEL in str(document)
+
+
+@pytest.mark.parametrize("alert", [False, True])
+@pytest.mark.parametrize("unstable", [False, True])
+def test_alert_and_unstable_are_two_answers(alert: bool, unstable: bool, tmp_path: Path) -> None:
+    found = answers(report_of(make_case(tmp_path, alert=alert, unstable=unstable)))
+    assert (found["ALERT"], found["UNSTABLE"]) == (YES if alert else NO, YES if unstable else NO)
+
+
+@pytest.mark.parametrize("demonstration", [False, True])
+def test_a_model_that_saw_patients_is_not_called_a_demonstration(demonstration: bool, tmp_path: Path) -> None:
+    name = "phantom-demo" if demonstration else "stroke-net"
+    found = answers(report_of(make_case(tmp_path, model=dataclasses.replace(MODEL, name=name))))
+    assert ("MODEL-TRAINING" in found) is demonstration
+
+
+@pytest.mark.parametrize(
+    ("quality", "expected"),
+    [
+        (AlignmentQuality(0.123456, -1.23456, 2.34567), {"SCORE": 0.1235, "OFFSET": -1.235, "ANGLE": 2.346}),
+        (None, {}),
+    ],
+)
+def test_the_alignment_is_rounded_or_absent(quality: AlignmentQuality | None, expected: dict[str, float], tmp_path: Path) -> None:
+    case = make_case(tmp_path)
+    case = dataclasses.replace(case, result=dataclasses.replace(case.result, quality=quality))
+    found = {
+        name.rsplit("-", 1)[-1]: value for (name, _), (value, _) in figures(report_of(case)).items() if "MI" in name or "AL" in name
+    }
+    assert found == {"THRESHOLD": 20.0, **expected}
+
+
+def measured(value: Dataset) -> str:
+    return f"{value.NumericValue} {value.MeasurementUnitsCodeSequence[0].CodeValue}"
+
+
+def items(item: Dataset, depth: int = 0) -> list[str]:
+    """The content tree, a line for each item: depth, relationship, code of the concept, value."""
+    values = {
+        "CODE": lambda: item.ConceptCodeSequence[0].CodeValue,
+        "NUM": lambda: " ".join(
+            [
+                str(item.MeasuredValueSequence[0].NumericValue),
+                item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0].CodeValue,
+            ]
+        ),
+        "TEXT": lambda: item.TextValue,
+        "UIDREF": lambda: item.UID,
+        "IMAGE": lambda: item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID,
+    }
+    name = item.ConceptNameCodeSequence[0].CodeValue if "ConceptNameCodeSequence" in item else ""
+    line = f"{'.' * depth}{item.RelationshipType} {name} {values.get(item.ValueType, str)()}".strip()
+    return [line, *(below for inner in item.get("ContentSequence", ()) for below in items(inner, depth + 1))]
+
+
+FINDING = [
+    ".HAS OBS CONTEXT 112039 ischemic core",
+    ".HAS OBS CONTEXT 112040 {tracking}",
+    ".CONTAINS 276214006 49755003",  # category: morphologically abnormal structure
+    ".CONTAINS 121071 55641003",  # finding: infarct
+]
+SITE_AND_ALGORITHM = [
+    ".HAS CONCEPT MOD 363698007 12738006",  # site: brain
+    "..HAS CONCEPT MOD 272741003 7771000",  # left
+    ".HAS CONCEPT MOD 111001 phantom-demo",
+    ".HAS CONCEPT MOD 111003 1.0",
+    ".HAS CONCEPT MOD 122405 corewatch",
+    f".HAS CONCEPT MOD 111002 sha256={MODEL.sha256}",
+]
+
+
+def test_the_report_item_by_item(tmp_path: Path) -> None:
+    """The two measurement groups (TID 1501 and 1411) and who observed (TID 1002), as a reader of another maker sees them."""
+    case = make_case(tmp_path)
+    made = written(case)
+    assert case.source_images is not None
+    outlined_slices = outline(case.source_images, CORE_MAP, LPS_TO_VOXEL)
+    assert outlined_slices is not None
+    largest = outlined_slices.largest
+    report, segmentation = made[ObjectKind.SR], made[ObjectKind.SEG]
+    segment = segmentation.SegmentSequence[0]
+    context = [line for item in report.ContentSequence for line in items(item) if line.startswith("HAS")]
+    device = f"HAS OBS CONTEXT 121012 {derived_uid('corewatch', MODEL, 'device')}"
+    assert context == [
+        "HAS CONCEPT MOD 121049 en-US",
+        "HAS OBS CONTEXT 121005 121007",  # the observer is a device
+        device,
+        "HAS OBS CONTEXT 121013 corewatch",
+        "HAS OBS CONTEXT 121014 corewatch",
+        "HAS OBS CONTEXT 121015 phantom-demo",
+        "HAS OBS CONTEXT 121016 0123456789abcdef",
+        "HAS CONCEPT MOD 121058 303653007",  # procedure: computed tomography of head
+        "HAS CONCEPT MOD 121058 77343006",  # angiography
+    ]
+    estimated, outlined = ([line.format(tracking=segment.TrackingUID) for line in FINDING] for _ in range(2))
+    estimate_group, outline_group = report.ContentSequence[-1].ContentSequence
+    assert items(estimate_group)[1:] == [
+        *estimated,
+        ".CONTAINS 370129005 NETWORK-ESTIMATE",
+        *SITE_AND_ALGORITHM,
+        ".CONTAINS 118565006 34.2 mL",
+        ".CONTAINS 118565006 28.1 mL",
+        "..HAS CONCEPT MOD 121401 371890005",
+        ".CONTAINS 118565006 41.7 mL",
+        "..HAS CONCEPT MOD 121401 371887004",
+        ".CONTAINS ALERT-THRESHOLD 20.0 mL",
+        ".CONTAINS ALIGNMENT-SCORE 0.93 1",
+        ".CONTAINS MIDLINE-OFFSET -0.21 mm",
+        ".CONTAINS MIDLINE-ANGLE 0.14 deg",
+        ".CONTAINS 272741003 7771000",
+        ".CONTAINS ALERT 373066001",
+        ".CONTAINS UNSTABLE 373067005",
+        ".CONTAINS INTENDED-USE RESEARCH-ONLY",
+        ".CONTAINS MODEL-TRAINING DEMONSTRATION",
+        f".CONTAINS 121112 {case.source_images.slices[largest].sop_instance_uid}",  # the slice with the largest outlined area
+    ]
+    assert items(outline_group)[1:] == [
+        *outlined,
+        f".CONTAINS 121191 {segmentation.SOPInstanceUID}",
+        *SITE_AND_ALGORITHM,
+        ".CONTAINS INTENDED-USE RESEARCH-ONLY",
+        ".CONTAINS 121232 1.2.826.0.1.2",  # the source series of the segmentation
+    ]
+
+
+def test_the_report_is_complete_preliminary_and_found_by_its_numbers(tmp_path: Path) -> None:
+    case = make_case(tmp_path)
+    report = written(case)[ObjectKind.SR]
+    study = Study.of(case)
+    assert (report.Modality, report.CompletionFlag, report.VerificationFlag) == ("SR", "COMPLETE", "UNVERIFIED")
+    assert report.PreliminaryFlag == "PRELIMINARY", "no person has verified it"
+    assert (report.InstanceNumber, report.SeriesNumber) == (1, 9760)
+    assert (report.SOPInstanceUID, report.SeriesInstanceUID) == (study.derived_uid("sr"), study.derived_uid("sr-series"))
+    assert report.CodingSchemeIdentificationSequence[0].CodingSchemeDesignator == "99COREWATCH"
+    made = structured_report.encode(study, finding())
+    assert (made.kind, made.instance_number, made.sop_instance_uid) == (ObjectKind.SR, 1, study.derived_uid("sr"))
+
+
+def test_a_source_without_instances_leaves_no_evidence(tmp_path: Path) -> None:
+    case = dataclasses.replace(make_case(tmp_path), source_instances=(), source_images=None)
+    report = written(case)[ObjectKind.SR]
+    assert list(report.CurrentRequestedProcedureEvidenceSequence) == []
 
 
 def test_without_a_range_nothing_is_said_about_it(tmp_path: Path) -> None:
