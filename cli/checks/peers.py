@@ -67,10 +67,10 @@ def audit(settings: Settings) -> Iterator[Check]:
     repository = settings.audit.syslog
     if repository is None:
         return
-    from daemon.upkeep.syslog import send
+    from daemon.upkeep.audit_forwarding import send_syslog
 
     try:
-        send(repository, ())
+        send_syslog(repository, ())
     except CorewatchError as error:
         yield Check.of_error("audit", error, "correct audit.syslog")
     else:

@@ -44,7 +44,7 @@ def watch(config_file: Path | None) -> None:
     make_private(settings.data_dir)
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # our own messages hold its facts
     publisher = Publisher(make_app(broker_url(settings), settings.work.limits))
-    serve(settings, publisher, ask_count=ask_count(settings))
+    serve(settings, publisher, count_instances=ask_count(settings))
 
 
 @click.command()

@@ -1,9 +1,11 @@
-"""The spool as the assembler sees it: which arrivals there are, what each has stored, and how it ended."""
+"""Arrivals in the spool: which there are, which files each has stored, how it ended, and what a file's header says."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,45 +14,48 @@ import structlog
 
 from corewatch.arrival import Arrival, ArrivalOutcome, ArrivalSource, Closing
 from corewatch.completeness import Transfer
+from corewatch.errors import NotAnalysed
+from corewatch.instance import Instance
 from foundation.durable import PARTIAL_SUFFIX
-from ledger.spool import aligned_file, instance_files, read_arrival, read_closing
+from ledger.intake import IndexedFile
+from ledger.spool import aligned_file, instance_files, named_digest, read_arrival, read_closing
 
 log = structlog.get_logger()
 
 ABANDONED_AFTER = timedelta(hours=1)
-"""An arrival that was never closed is ended so long after its last file: its program has died, or a sender keeps an association
-open and sends no image. What still comes over that one becomes another arrival."""
+"""An arrival that was never closed is ended this long after its last file: its program died, or a sender keeps an association open
+and sends nothing. What is received over that association afterwards becomes another arrival."""
 
 _RESCAN_EVERY = 10
-"""The received folder is listed anew at least every so many looks, though its time of change says that nothing is new."""
+"""The received folder is listed at least at every tenth scan, even when its modification time has not changed."""
 
 _TICK_NS = 100_000_000
-"""Times of change advance in steps of some milliseconds: what changed just before a listing may have changed after it too."""
+"""Modification times advance in steps of milliseconds: a folder that changed just before a listing may change once more."""
 
 
 @dataclass(slots=True)
 class OpenArrival:
-    """An arrival that is not wholly in the ledger yet.
+    """An arrival whose files are not all in the ledger yet.
 
     Attributes
     ----------
     known
-        Names of its files that have a row.
+        Names of its files that are in the ledger.
     unproven
-        Names of files that were there when the daemon was started: the machine may have crashed since they were written.
+        Names of files that were stored before the daemon started: the machine may have crashed since they were written.
     last_change
         When its newest file was stored, or when it was opened.
     left
-        Files that lie there and are not taken in, because they are many or the disk did not give them just now: as long as there
-        are any, something is still to come, of whatever series.
+        Number of files left for the next step, because there are many or the disk failed just now. While there are any, every
+        series may still get instances.
     closing
         How it ended; None while it is open.
     series
-        Series that it brought something of, repeated images included.
+        Series of its instances, repeated ones included.
     added
-        Images that it brought a case: new ones, and known ones whose files were gone.
+        Number of its instances that a case got: new ones, and known ones whose files were gone.
     repeated, contradicted
-        Cases of the images that were here before, with the same contents and with others.
+        Cases of the instances that were received before, with the same content and with other content.
     """
 
     arrival: Arrival
@@ -69,21 +74,21 @@ class OpenArrival:
     unreadable: int = 0
     _changed_ns: int = -1
 
-    def look(self, now: datetime) -> list[Path]:
-        """Files that have no row yet, sorted by name. Also notes when the last one was stored, and the end of the arrival.
+    def scan(self, now: datetime) -> list[Path]:
+        """Files that are not in the ledger yet, sorted by name. Also updates `last_change` and `closing`.
 
         Raises
         ------
         FileNotFoundError
-            Somebody removed the folder.
+            The folder was removed.
         """
         if self.closing is None:
-            # before the listing: what was stored before the arrival was closed is in a listing made after that
+            # read before the listing: then the listing has every file that was stored before the arrival was closed
             self.closing = closing_in(self.folder)
-        # every new name in a folder sets its time of change
+        # every new name in a folder changes its modification time
         changed_ns = self.folder.stat().st_mtime_ns
         if changed_ns != self._changed_ns:
-            # only then: after the clock was set back it lies in the future for long, though nothing comes any more
+            # only when it changed: after the clock was set back it stays in the future although nothing is received
             self._changed_ns = changed_ns
             self.last_change = max(self.last_change, min(now, datetime.fromtimestamp(changed_ns / 1e9, UTC)))
         files = instance_files(self.folder)
@@ -93,14 +98,14 @@ class OpenArrival:
         return sorted(p for p in files if p.name not in self.known)
 
     def transfer(self, now: datetime, idle: timedelta, *, carried: bool) -> Transfer:
-        """This arrival as a sign of completeness. One that is silent for `idle` counts as aborted: its program may have died."""
+        """This arrival as evidence of completeness. One that is silent for `idle` counts as aborted: its program may have died."""
         if self.left or (self.closing is None and now - self.last_change < idle):
             return Transfer(self.arrival.opened_at, None, carried=carried)
         closing = self.closing or Closing(self.last_change, ArrivalOutcome.ABORTED, 0)
         return transfer_of(self.arrival, closing, carried=carried)
 
     def same_sender(self, other: Arrival) -> bool:
-        """Whether `other` came over the network from the same application on the same host."""
+        """Whether `other` was received by C-STORE from the same AE title and host."""
         mine = self.arrival
         return (
             mine.source is ArrivalSource.C_STORE
@@ -111,14 +116,14 @@ class OpenArrival:
 
 @dataclass(frozen=True, slots=True)
 class PastArrival:
-    """An arrival that is wholly in the ledger.
+    """An arrival whose files are all in the ledger.
 
     Attributes
     ----------
     closing
-        None where its program died.
+        None when its program died.
     series
-        Series that it brought something of; empty where that was before the daemon was started.
+        Series of its instances; empty when it was indexed before the daemon started.
     """
 
     arrival: Arrival
@@ -127,59 +132,58 @@ class PastArrival:
 
 
 def transfer_of(arrival: Arrival, closing: Closing, *, carried: bool = True) -> Transfer:
-    """A closed arrival as a sign of completeness."""
-    # a clock that was set back meanwhile must not let it end before it began: it would seem to come after itself
+    """A closed arrival as evidence of completeness."""
+    # after the clock was set back it must not end before it began
     closed_at = max(closing.closed_at, arrival.opened_at)
     return Transfer(arrival.opened_at, closed_at, aborted=closing.outcome is ArrivalOutcome.ABORTED, carried=carried)
 
 
 class ArrivalFolders:
-    """Finds new arrivals in the received folder.
+    """Lists the arrivals in the received folder.
 
-    Its listing is skipped while the folder's time of change stands still, so that the thousands of arrivals that wait for retention
-    cost nothing five times a second.
+    The listing is skipped while the folder's modification time does not change: thousands of arrivals wait for retention, and this
+    runs five times per second.
     """
 
     def __init__(self, received_dir: Path) -> None:
         self._dir = received_dir
         self._changed = -1
         self._listed = 0
-        self._looks = 0
+        self._scans = 0
 
     def names(self) -> list[str] | None:
-        """Names of all arrivals' folders, oldest first; None where nothing has changed since the last look."""
+        """Names of all arrivals' folders, oldest first; None when nothing has changed since the last call."""
         try:
             changed = self._dir.stat().st_mtime_ns
         except FileNotFoundError:
             return []
-        self._looks += 1
+        self._scans += 1
         settled = changed == self._changed and changed < self._listed - _TICK_NS
-        if settled and self._looks % _RESCAN_EVERY:
+        if settled and self._scans % _RESCAN_EVERY:
             return None
         self._changed, self._listed = changed, time.time_ns()
         with os.scandir(self._dir) as entries:
             return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
 
-    def look_again(self) -> None:
-        """List the folder at the next look: one of the arrivals was not ready."""
+    def force_listing(self) -> None:
+        """List the folder at the next call: one of the arrivals was not ready."""
         self._changed = -1
 
 
 def arrival_in(folder: Path) -> Arrival | None:
-    """Who sent what lies in `folder`.
+    """The record of an arrival: who sent it and how. None while its folder is still being created.
 
-    None where there is nothing to know yet: the folder is being made. Images without a readable record of their sender still count,
-    as an arrival of an unknown one.
+    Instances without a readable record count as an arrival of an unknown sender.
 
     Raises
     ------
     FileNotFoundError
-        There is no such folder.
+        The folder does not exist.
     """
     try:
         arrival = read_arrival(folder)
     except (ValueError, KeyError, TypeError):
-        log.exception("an arrival's record is damaged; its images are taken as those of an unknown sender", arrival=folder.name)
+        log.exception("arrival_record_damaged", arrival=folder.name, effect="its sender counts as unknown")
         arrival = None
     else:
         if arrival is not None:
@@ -191,27 +195,86 @@ def arrival_in(folder: Path) -> Arrival | None:
 
 
 def closing_in(folder: Path) -> Closing | None:
-    """How an arrival ended; where that record is damaged it counts as aborted: its images are here all the same."""
+    """How an arrival ended; None while it is open. With a damaged record it counts as aborted: its instances are still used."""
     try:
         return read_closing(folder)
     except (ValueError, KeyError, TypeError):
-        log.exception("an arrival's record of its end is damaged; it counts as aborted", arrival=folder.name)
+        log.exception("arrival_closing_damaged", arrival=folder.name, effect="it counts as aborted")
         return Closing(datetime.fromtimestamp(folder.stat().st_mtime, UTC), ArrivalOutcome.ABORTED, 0)
 
 
 def abandoned(arrival: OpenArrival, now: datetime) -> Closing | None:
-    """The end of an arrival whose program died, once nobody can be expected to write into it any more."""
+    """The closing of an arrival whose program died; None while something may still write into it."""
     if arrival.closing is not None or now - arrival.last_change < ABANDONED_AFTER:
         return None
-    # an image of gigabytes over a slow line changes its own file only
+    # while gigabytes are received over a slow line, only the partial file changes
     if any(now - _changed_at(p, now) < ABANDONED_AFTER for p in arrival.folder.glob(f"*{PARTIAL_SUFFIX}")):
         return None
     return Closing(arrival.last_change, ArrivalOutcome.ABORTED, len(arrival.known))
 
 
 def _changed_at(path: Path, now: datetime) -> datetime:
-    """When a file was last written, never in the future; `now` where it has just got its final name."""
+    """When a file was last written, never in the future; `now` when it has just got its final name."""
     try:
         return min(now, datetime.fromtimestamp(path.stat().st_mtime, UTC))
     except FileNotFoundError:
         return now
+
+
+ReadInstance = Callable[[Path], Instance]
+"""Reads a header; raises `NotAnalysed` for a file that is no DICOM image and `OSError` when the disk fails."""
+
+_DIGEST_DIGITS = 64
+"""Length of a SHA-256 in hex."""
+
+DAMAGED = "The stored bytes are not those that were received."
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A file that belongs to no series, because it cannot be read. `detail` is free of patient data."""
+
+    path: str
+    detail: str
+
+
+def index_file(
+    path: Path, received_dir: Path, read_instance: ReadInstance, now: datetime, *, proven: bool
+) -> IndexedFile | Unreadable:
+    """Read the header of one file of the spool, whose name contains the hash of the received bytes.
+
+    Parameters
+    ----------
+    proven
+        It was stored since this program started. Otherwise the whole file is read and compared with the hash, since the disk may
+        have lost bytes in a crash.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read now.
+    """
+    relative = path.relative_to(received_dir).as_posix()
+    named = named_digest(path)
+    if proven and len(named) == _DIGEST_DIGITS:
+        sha256, stored_at = named, _stored_at(path, now)
+    else:
+        sha256, stored_at = digest_of(path, now)
+        if not sha256.startswith(named):
+            return Unreadable(relative, DAMAGED)
+    try:
+        header = read_instance(path)
+    except NotAnalysed as error:
+        return Unreadable(relative, error.detail or error.reason.sentence)
+    return IndexedFile(relative, sha256, stored_at, header)
+
+
+def digest_of(path: Path, now: datetime) -> tuple[str, datetime]:
+    """SHA-256 (hex) of a file's bytes, and when it was stored: never later than `now`."""
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256, _stored_at(path, now)
+
+
+def _stored_at(path: Path, now: datetime) -> datetime:
+    return min(now, datetime.fromtimestamp(path.stat().st_mtime, UTC))

@@ -1,4 +1,4 @@
-"""How many images a series has according to the PACS that sends it: asked beside the assembler, which never waits for an answer."""
+"""Expected number of instances of a series: queried from the sending PACS in the background, so that the assembler never waits."""
 
 from __future__ import annotations
 
@@ -14,112 +14,114 @@ from corewatch.errors import CorewatchError
 
 log = structlog.get_logger()
 
-AskCount = Callable[[Source, str, str], int | None]
-"""Asks a source for a study's series (UIDs); None where it does not know. Bounded in time; raises `CorewatchError`."""
+CountInstances = Callable[[Source, str, str], int | None]
+"""Queries a source for the number of instances of a series (study and series UID); None when it does not know.
 
-ASK_AGAIN = timedelta(seconds=2)
-"""A series is asked about no more often than this."""
+Bounded in time; raises `CorewatchError`."""
 
-PAUSE = timedelta(seconds=60)
-"""A source that did not answer is left alone for so long."""
+QUERY_INTERVAL = timedelta(seconds=2)
+"""Shortest time between two queries about one series."""
 
-AT_ONCE = 2
-"""Questions under way at the same time."""
+SOURCE_PAUSE = timedelta(seconds=60)
+"""Pause after a source did not answer."""
+
+MAX_CONCURRENT = 2
+"""Concurrent queries."""
 
 
 @dataclass(slots=True)
-class _Question:
-    asked_at: datetime
+class _Query:
+    sent_at: datetime
     source: str
     future: Future[int | None]
-    told: bool = False
+    reported: bool = False
 
 
 class ExpectedCounts:
-    """What the sources said of the series that are being received. Used by the assembler's thread.
+    """Answers of the sources about the series that are being received. Used by the assembler's thread.
 
     Parameters
     ----------
-    ask
-        None: nobody is asked, and nothing is ever expected.
+    count
+        None: no source is queried, and no count is ever known.
     """
 
-    def __init__(self, sources: Sequence[Source], ask: AskCount | None) -> None:
-        self._sources = {source.ae_title: source for source in sources} if ask is not None else {}
-        self._ask = ask
-        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="expected-count") if self._sources else None
-        self._questions: dict[str, _Question] = {}
+    def __init__(self, sources: Sequence[Source], count: CountInstances | None) -> None:
+        self._sources = {source.ae_title: source for source in sources} if count is not None else {}
+        self._count = count
+        self._pool = ThreadPoolExecutor(MAX_CONCURRENT, thread_name_prefix="expected-count") if self._sources else None
+        self._queries: dict[str, _Query] = {}
         self._paused: dict[str, datetime] = {}
 
     @property
-    def asks(self) -> bool:
-        """Whether anybody is asked at all."""
+    def enabled(self) -> bool:
+        """Whether any source is queried at all."""
         return self._pool is not None
 
     def of(
         self, study_uid: str, series_uid: str, senders: Iterable[str], *, have: int, last_stored_at: datetime, now: datetime
     ) -> int | None:
-        """How many images the series has, as far as is known now; asks where that is not known.
+        """Number of instances of the series, or None while it is not known; then a query is sent.
 
-        A PACS that is still receiving the series itself knows of too few: its answer counts when it was asked after the last image
-        came here, or when it speaks of more images than are here.
+        A PACS that is still receiving the series itself answers with too few. Its answer counts when the query was sent after the
+        last instance was received here, or when it is more than were received here.
 
         Parameters
         ----------
         senders
             AE titles that sent the series.
         have
-            How many images are here.
+            Number of instances received here.
         last_stored_at
-            When the last of them came.
+            When the last of them was received.
         """
         source = next((self._sources[title] for title in senders if title in self._sources), None)
         if source is None:
             return None
-        question = self._questions.get(series_uid)
-        if question is not None and not question.future.done():
+        query = self._queries.get(series_uid)
+        if query is not None and not query.future.done():
             return None
-        if question is not None:
-            count = self._answer(series_uid, question, now)
-            if count is not None and (count > have or question.asked_at >= last_stored_at):
+        if query is not None:
+            count = self._answer(series_uid, query, now)
+            if count is not None and (count > have or query.sent_at >= last_stored_at):
                 return count
-        self._ask_again(source, study_uid, series_uid, question, now)
+        self._send_query(source, study_uid, series_uid, query, now)
         return None
 
     def answered(self) -> list[str]:
-        """Series about which an answer has come since the last call."""
-        found = [uid for uid, question in self._questions.items() if question.future.done() and not question.told]
+        """Series whose query was answered since the last call."""
+        found = [uid for uid, query in self._queries.items() if query.future.done() and not query.reported]
         for uid in found:
-            self._questions[uid].told = True
+            self._queries[uid].reported = True
         return found
 
     def forget_all_but(self, receiving: set[str]) -> None:
-        """Answers about series that are no longer received are of no use."""
-        self._questions = {uid: q for uid, q in self._questions.items() if uid in receiving or not q.future.done()}
+        """Drop the answers about all other series."""
+        self._queries = {uid: q for uid, q in self._queries.items() if uid in receiving or not q.future.done()}
 
     def close(self) -> None:
-        """Ask no more; does not wait for questions under way."""
+        """Stop querying; does not wait for queries in progress."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _ask_again(self, source: Source, study_uid: str, series_uid: str, before: _Question | None, now: datetime) -> None:
-        # a wait that would last longer than it can is from before the clock was set back
-        if timedelta(0) < self._paused.get(source.name, now) - now <= PAUSE:
+    def _send_query(self, source: Source, study_uid: str, series_uid: str, before: _Query | None, now: datetime) -> None:
+        # a longer wait than the pause dates from before the clock was set back
+        if timedelta(0) < self._paused.get(source.name, now) - now <= SOURCE_PAUSE:
             return
-        if before is not None and timedelta(0) <= now - before.asked_at < ASK_AGAIN:
+        if before is not None and timedelta(0) <= now - before.sent_at < QUERY_INTERVAL:
             return
-        if self._pool is not None and self._ask is not None:
-            future = self._pool.submit(self._ask, source, study_uid, series_uid)
-            self._questions[series_uid] = _Question(now, source.name, future)
+        if self._pool is not None and self._count is not None:
+            future = self._pool.submit(self._count, source, study_uid, series_uid)
+            self._queries[series_uid] = _Query(now, source.name, future)
 
-    def _answer(self, series_uid: str, question: _Question, now: datetime) -> int | None:
-        error = question.future.exception()
+    def _answer(self, series_uid: str, query: _Query, now: datetime) -> int | None:
+        error = query.future.exception()
         if error is None:
-            self._paused.pop(question.source, None)
-            return question.future.result()
-        del self._questions[series_uid]
-        if question.source not in self._paused:
+            self._paused.pop(query.source, None)
+            return query.future.result()
+        del self._queries[series_uid]
+        if query.source not in self._paused:
             why = str(error) if isinstance(error, CorewatchError) else type(error).__name__
-            log.warning("a source does not say how many images a series has", source=question.source, why=why)
-        self._paused[question.source] = now + PAUSE
+            log.warning("expected_count_unknown", source=query.source, why=why)
+        self._paused[query.source] = now + SOURCE_PAUSE
         return None

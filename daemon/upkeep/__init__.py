@@ -1,1 +1,19 @@
-"""Periodic work: publish the outbox, repost lost work, retention, recovery, storage commitment, audit forwarding, escalation."""
+"""Periodic work: dispatch, overdue work and alerts, retention, free disk, storage commitment, audit forwarding."""
+
+from daemon.upkeep.audit_forwarding import AuditForwarder
+from daemon.upkeep.disk import DiskWatch
+from daemon.upkeep.dispatcher import Dispatcher, Publish
+from daemon.upkeep.overdue import Reconciler, escalate_alerts
+from daemon.upkeep.retention import Retention
+from daemon.upkeep.storage_commitment import StorageCommitment
+
+__all__ = [
+    "AuditForwarder",
+    "DiskWatch",
+    "Dispatcher",
+    "Publish",
+    "Reconciler",
+    "Retention",
+    "StorageCommitment",
+    "escalate_alerts",
+]

@@ -1,4 +1,7 @@
-"""Passes the audit trail on to the hospital's audit record repository, once and in order; an outage only delays it."""
+"""Audit forwarding: sends the audit trail to the hospital's audit record repository by syslog over TLS (RFC 5425).
+
+Each line is sent once and in order; an outage only delays it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import hashlib
 import hmac
 import os
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -17,28 +21,80 @@ from config.audit import SyslogSettings
 from config.settings import Settings
 from conversion.elements import read_header
 from corewatch.atna import ArchivePeer, Site, TrailLine, audit_message, syslog_frame
-from corewatch.errors import CorewatchError
-from daemon.upkeep.syslog import Unconfirmed, send
+from corewatch.errors import CorewatchError, OperatorNeeded, RetryLater
 from foundation.keys import own_key
 from ledger.store import Ledger
 from ledger.trail import Line, Origin
 
 log = structlog.get_logger()
 
-PASS_ON_EVERY_S: Final = 5.0
+_FIRST_RETRY_S: Final = 5.0
 READER: Final = "syslog"
 _BATCH: Final = 200
-_LONGEST_PAUSE_S: Final = 600.0
-COPIES: Final = 3
-"""So often a batch is sent to a receiver that closes without TLS's farewell; then it counts as read, and the trail says so."""
+_MAX_RETRY_S: Final = 600.0
+MAX_UNCONFIRMED: Final = 3
+"""Attempts at a batch that the receiver does not confirm by close_notify; then it counts as read, and the trail records that."""
 _PATIENT_ID: Final = 0x00100020
 
 
-class Auditing:
-    """Reads what is new in the trail; the ledger remembers how far it has come."""
+class Unconfirmed(RetryLater):
+    """Everything was written, but the server closed the connection without TLS's close_notify. It has probably read everything."""
+
+
+def send_syslog(settings: SyslogSettings, frames: Sequence[bytes]) -> None:
+    """Send frames in order over one connection (RFC 5425).
+
+    Syslog over TLS has no answers: bytes written into a connection that breaks are lost without an error. So each batch ends with
+    TLS's close_notify, and counts as sent only when the server has answered it, which it does after reading everything before it
+    (RFC 5425 4.4; rsyslog does).
+
+    Raises
+    ------
+    Unconfirmed, RetryLater, OperatorNeeded
+        It is unknown how many of them were received; send all of them again.
+    """
+    where = f"audit repository {settings.host}:{settings.port}"
+    try:
+        with socket.create_connection((settings.host, settings.port), settings.timeout_s) as plain:
+            secured = _context(settings).wrap_socket(plain, server_hostname=settings.host)
+            with secured:
+                secured.sendall(b"".join(frames))
+                try:
+                    secured.unwrap()
+                except ssl.SSLEOFError:
+                    raise Unconfirmed(
+                        f"{where} closes without TLS's close_notify, which RFC 5425 4.4 requires", "use one that answers (rsyslog)"
+                    ) from None
+    except ssl.SSLCertVerificationError as error:
+        raise OperatorNeeded(
+            f"the certificate of {where} cannot be trusted ({error.verify_message})", "check its authority"
+        ) from None
+    except ssl.SSLEOFError:
+        raise RetryLater(f"{where} broke off without TLS's close_notify", "look at its log") from None
+    except ssl.SSLError as error:
+        raise OperatorNeeded(f"no TLS with {where} ({error.reason})", "check audit.syslog (port, certificate and key)") from None
+    except OSError as error:
+        raise RetryLater(
+            f"{where} cannot be reached or broke off ({type(error).__name__})", "check host, port and firewall"
+        ) from None
+
+
+def _context(settings: SyslogSettings) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=None if settings.authority is None else str(settings.authority))
+    if settings.certificate is not None:
+        context.load_cert_chain(str(settings.certificate), None if settings.key is None else str(settings.key))
+    return context
+
+
+class AuditForwarder:
+    """Sends new lines of the audit trail; the ledger stores the position."""
 
     def __init__(
-        self, ledger: Ledger, settings: Settings, to: SyslogSettings, send: Callable[[SyslogSettings, Sequence[bytes]], None] = send
+        self,
+        ledger: Ledger,
+        settings: Settings,
+        to: SyslogSettings,
+        send: Callable[[SyslogSettings, Sequence[bytes]], None] = send_syslog,
     ) -> None:
         self._ledger, self._to, self._send = ledger, to, send
         self._host = socket.gethostname()
@@ -52,10 +108,10 @@ class Auditing:
         self._not_before: datetime | None = None
 
     def step(self, now: datetime) -> int:
-        """Pass on what there is, after a failure with growing pauses; returns how many messages."""
+        """Send all new lines; returns how many messages were sent. After a failure the pauses grow."""
         sent = 0
-        # a clock set back must not make the pause longer than the longest
-        if self._not_before is not None and timedelta() < self._not_before - now <= timedelta(seconds=_LONGEST_PAUSE_S):
+        # after the clock was set back the pause must not be longer than the longest
+        if self._not_before is not None and timedelta() < self._not_before - now <= timedelta(seconds=_MAX_RETRY_S):
             return sent
         while lines := self._ledger.trail.unread(READER, _BATCH):
             frames = [frame for line in lines if (frame := self._frame(line)) is not None]
@@ -64,23 +120,23 @@ class Auditing:
                     self._send(self._to, frames)
             except CorewatchError as error:
                 self._unconfirmed = self._unconfirmed + 1 if isinstance(error, Unconfirmed) else 0
-                if self._unconfirmed < COPIES:
+                if self._unconfirmed < MAX_UNCONFIRMED:
                     self._failed(now, error)
                     return sent
-                log.error("a part of the audit trail was passed on without an answer", lines=len(frames), why=str(error))
+                log.error("audit_batch_unconfirmed", lines=len(frames), why=str(error))
                 self._ledger.note("syslog.unconfirmed", first=lines[0].id, last=lines[-1].id)
             self._unconfirmed = 0
             self._ledger.trail.read(READER, lines[-1].id)
             sent += len(frames)
             if self._failures:
-                log.info("the audit trail is passed on again")
+                log.info("audit_forwarding_recovered", failures=self._failures)
             self._failures, self._not_before = 0, None
         return sent
 
     def _failed(self, now: datetime, error: CorewatchError) -> None:
         if not self._failures:
-            log.error("the audit trail cannot be passed on; it waits in the ledger", why=str(error))
-        pause_s = min(PASS_ON_EVERY_S * 2 ** min(self._failures, 10), _LONGEST_PAUSE_S)
+            log.error("audit_forwarding_failed", why=str(error), effect="the trail waits in the ledger")
+        pause_s = min(_FIRST_RETRY_S * 2 ** min(self._failures, 10), _MAX_RETRY_S)
         self._failures += 1
         self._not_before = now + timedelta(seconds=pause_s)
 
@@ -92,7 +148,7 @@ class Auditing:
         return None if xml is None else syslog_frame(line.id, line.at, self._host, str(os.getpid()), xml)
 
     def _patient(self, image: str | None) -> str:
-        """The Patient ID of an image or a pseudonym of it; empty where there is none, or the image is no longer there."""
+        """The Patient ID in a stored instance, or its pseudonym; empty when there is none, or the file was removed."""
         if image is None:
             return ""
         try:

@@ -16,7 +16,6 @@ from foundation.disk import FreeBytes, free_bytes
 
 log = structlog.get_logger()
 
-LOOK_EVERY_S: Final = 10.0
 MAIL_RETRY_S: Final = 60.0
 """Pause after the mail server took no mail."""
 

@@ -1,9 +1,9 @@
-"""How long files stay: a pure plan, and an executor that follows it. The ledger's rows stay, but for answers that others asked for.
+"""Retention: removes files after the configured days, and earlier when the disk is nearly full. A pure plan, and its executor.
 
-A case's folder goes when its days are over. An arrival holds images of many cases (a whole examination comes over one association),
-so it goes when the days of every case that uses it are over. When the disk runs full, cases go before their days are over, oldest
-first: delivered ones, superseded ones and those that were not analysed, never one that is not ended and never one that waits for an
-operator.
+A case's folder is removed after its days. An arrival holds instances of many cases (a whole study is received over one
+association), so it is removed after the days of every case that uses it. When the disk is nearly full, cases are removed earlier,
+oldest first: delivered, superseded and not analysed ones, never one that has not ended and never one that waits for an operator.
+The ledger's rows stay, except requests for storage commitment.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from ledger.store import Ledger
 log = structlog.get_logger()
 
 
-SPARE = frozenset({CaseState.DELIVERED, CaseState.SUPERSEDED, CaseState.NOT_ANALYSED})
-"""States whose cases may go before their days are over."""
+REMOVABLE_EARLY = frozenset({CaseState.DELIVERED, CaseState.SUPERSEDED, CaseState.NOT_ANALYSED})
+"""States whose cases may be removed before their days are over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """A case with files on the disk: its state, when it came there, and the arrivals that its images lie in."""
+    """A case with files on the disk: its state, since when, and the arrivals that contain its instances."""
 
     case_id: str
     state: CaseState
@@ -44,53 +44,55 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """Folders that go together: of cases, and of arrivals that nothing else needs."""
+    """Folders that are removed together: of cases, and of arrivals that no other case uses."""
 
     cases: tuple[str, ...]
     arrivals: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What goes.
+class RetentionPlan:
+    """What is removed.
 
     Attributes
     ----------
     due
         Its days are over.
-    spare
-        Oldest first: what goes next, one after another, as long as the disk is too full.
+    early
+        Oldest first: removed one after another while the disk is nearly full.
     """
 
     due: Removal
-    spare: tuple[Removal, ...]
+    early: tuple[Removal, ...]
 
 
-def plan(holdings: Iterable[Holding], arrivals: Mapping[str, datetime], settings: RetentionSettings, now: datetime) -> Plan:
-    """Decide what goes.
+def plan_retention(
+    holdings: Iterable[Holding], arrivals: Mapping[str, datetime], settings: RetentionSettings, now: datetime
+) -> RetentionPlan:
+    """Decide what is removed.
 
     Parameters
     ----------
     holdings
-        Every case whose files are still there, whatever its state.
+        Every case with files on the disk, in any state.
     arrivals
-        Finished arrivals on the disk -> when they came. Those that no case uses (repeated or unreadable images) go after
-        `failed_days`.
+        Finished arrivals on the disk -> when they were received. Those that no case uses (repeated or unreadable instances) are
+        removed after `failed_days`.
     """
     kept = _oldest_first(holdings)
     users = Counter(a for h in kept for a in h.arrivals)
-    unused = [a for a, came_at in arrivals.items() if not users[a] and _over(came_at, settings.failed_days, now)]
+    unused = [a for a, received_at in arrivals.items() if not users[a] and _over(received_at, settings.failed_days, now)]
     due = [h for h in kept if _is_due(h, settings, now)]
     freed = [a for h in due for a in _free(h, users, arrivals)]
-    rest = [h for h in kept if h.state in SPARE and not _is_due(h, settings, now)]
-    return Plan(
+    rest = [h for h in kept if h.state in REMOVABLE_EARLY and not _is_due(h, settings, now)]
+    return RetentionPlan(
         due=Removal(tuple(h.case_id for h in due), tuple(sorted(unused + freed))),
-        spare=tuple(Removal((h.case_id,), tuple(_free(h, users, arrivals))) for h in rest),
+        early=tuple(Removal((h.case_id,), tuple(_free(h, users, arrivals))) for h in rest),
     )
 
 
 def _free(holding: Holding, users: Counter[str], arrivals: Mapping[str, datetime]) -> list[str]:
-    """Arrivals that nothing needs once this case's files are gone; counts the case out of `users`."""
+    """Arrivals that no case uses after this one is removed; removes the case from `users`."""
     users.subtract(holding.arrivals)
     return sorted(a for a in holding.arrivals if not users[a] and a in arrivals)
 
@@ -111,7 +113,7 @@ def _oldest_first(holdings: Iterable[Holding]) -> list[Holding]:
 
 
 class Retention:
-    """Follows the plan.
+    """Executes the plan.
 
     Parameters
     ----------
@@ -124,29 +126,29 @@ class Retention:
         self._settings = settings.retention
         self._data, self._received, self._cases = settings.data_dir, settings.received_dir, settings.cases_dir
         self._free_bytes = free
-        self._said_full = False
-        self._arrivals_of: dict[str, frozenset[str]] = {}  # of ended cases, which change no more
+        self._logged_full = False
+        self._arrivals_of: dict[str, frozenset[str]] = {}  # of ended cases, which no longer change
 
     def step(self, now: datetime) -> None:
-        """Remove what is due; then, while the disk is too full, what can be spared."""
-        # the audit trail says what was answered; the row names every image of a study
+        """Remove what is due; then, while the disk is nearly full, what may be removed early."""
+        # the audit trail keeps the answer; the row names every instance of a study
         self._ledger.commitments_owed.purge(now - timedelta(days=self._settings.failed_days))
-        planned = plan(self._holdings(), self._arrivals_on_disk(), self._settings, now)
+        planned = plan_retention(self._holdings(), self._arrivals_on_disk(), self._settings, now)
         self._remove(planned.due)
-        for removal in planned.spare:
+        for removal in planned.early:
             if not self._too_full():
                 break
-            log.warning("the disk is nearly full: removing a case before its days are over", cases=removal.cases)
+            log.warning("case_removed_early", cases=removal.cases, why="the disk is nearly full")
             self._remove(removal)
-        self._say_when_full(self._too_full())
+        self._log_full(self._too_full())
 
-    def _say_when_full(self, full: bool) -> None:
-        """Say it once, and again only after there was room."""
-        if full and not self._said_full:
-            log.error("the disk is nearly full and nothing can be spared; make room or the listener will refuse images")
-        elif self._said_full and not full:
-            log.info("there is room on the disk again")
-        self._said_full = full
+    def _log_full(self, full: bool) -> None:
+        """Log it once, and again only after there was room."""
+        if full and not self._logged_full:
+            log.error("disk_full_nothing_removable", remedy="make room, or the listener will refuse images")
+        elif self._logged_full and not full:
+            log.info("disk_has_room_again")
+        self._logged_full = full
 
     def _too_full(self) -> bool:
         return self._free_bytes(self._data) < self._settings.free_gib * GIB
@@ -177,7 +179,7 @@ class Retention:
         return found
 
     def _remove(self, removal: Removal) -> None:
-        # the rows last: what a crash leaves undone is planned again
+        # the rows last: after a crash the plan contains what is not removed yet
         for case_id in removal.cases:
             _remove_folder(self._cases / case_id)
         for arrival_id in removal.arrivals:
@@ -185,11 +187,11 @@ class Retention:
         for case_id in removal.cases:
             self._ledger.cases.mark_files_removed(case_id)
         if removal.cases or removal.arrivals:
-            log.info("files removed", cases=len(removal.cases), arrivals=len(removal.arrivals))
+            log.info("files_removed", cases=len(removal.cases), arrivals=len(removal.arrivals))
 
 
 def _remove_folder(folder: Path) -> None:
-    """Remove a folder with everything in it; one that is gone already is as good."""
+    """Remove a folder with everything in it, if it exists."""
     if folder.is_dir():
         shutil.rmtree(folder)
         sync_folder(folder.parent)

@@ -18,21 +18,23 @@ from daemon.watch.rejection import RejectedDrop
 
 log = structlog.get_logger()
 
-STOP_TIMEOUT_S = 30.0
-"""Longest wait for drops that are being ingested; what is not finished is ingested again at the next start."""
-
 FAST_SCAN_S = 10.0
 """Period of frequent scans after a file event: files that are written into a subfolder raise no event."""
 
 
 class WatchFolders:
-    """Watches all folders of the settings, one thread each, so that a hanging share or a drop of many gigabytes delays no other.
+    """Component that watches all folders of the settings, one thread each.
+
+    A hanging share or a drop of many gigabytes delays no other folder.
 
     Parameters
     ----------
     on_rejected
         Called for every rejected drop before it is moved to `rejected`; when it raises, the drop stays.
     """
+
+    name = "watch folders"
+    requires = ("assembler",)
 
     def __init__(
         self,
@@ -69,22 +71,25 @@ class WatchFolders:
             thread.start()
         log.info("watching_folders", folders=[str(f.path) for f in self._settings.folders])
 
-    @property
-    def alive(self) -> bool:
+    def is_working(self, _now_s: float) -> bool:
         """Whether every folder has its thread. One may be busy for hours with a large drop from a slow share."""
         return len(self._threads) == len(self._inboxes) and all(thread.is_alive() for thread in self._threads)
 
-    def stop(self) -> None:
-        """Stop watching; returns when the drops that are being ingested are finished, or after `STOP_TIMEOUT_S`."""
+    def request_stop(self) -> None:
+        """Stop watching after the drops that are being ingested."""
         self._stopping.set()
         for wake in self._wakes:
             wake.set()
-        deadline = self._monotonic() + STOP_TIMEOUT_S
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the drops that are being ingested; the next start ingests again what was not finished."""
+        deadline = self._monotonic() + timeout_s
         for thread, watched in zip(self._threads, self._settings.folders, strict=False):
             thread.join(max(0.5, deadline - self._monotonic()))
             if thread.is_alive():
-                log.error("watch_folder_not_stopped", folder=str(watched.path), waited_s=STOP_TIMEOUT_S)
+                log.error("watch_folder_not_stopped", folder=str(watched.path), waited_s=timeout_s)
         self._events.stop()
+        return not any(thread.is_alive() for thread in self._threads)
 
     def poll(self, now: float) -> bool:
         """Scan every folder once, and ingest what has settled. Returns whether a drop is waiting to settle.

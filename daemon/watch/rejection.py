@@ -11,7 +11,7 @@ from pathlib import Path
 from config.settings import Settings
 from corewatch.arrival import Arrival, ArrivalOutcome, ArrivalSource, Closing
 from corewatch.reasons import Reason
-from daemon.intake.admission import Admission
+from daemon.intake.triage import Triage
 from daemon.watch.scan import Drop
 from ledger.store import Ledger
 
@@ -57,7 +57,7 @@ class RejectionRecorder:
 
     def __init__(self, ledger: Ledger, settings: Settings) -> None:
         self._ledger = ledger
-        self._admission = Admission(ledger, settings)
+        self._triage = Triage(ledger, settings)
         self._email: Mapping[Path, tuple[str, ...]] = {f.path: f.email for f in settings.watch.folders}
 
     def record(self, drop: RejectedDrop) -> None:
@@ -75,5 +75,5 @@ class RejectionRecorder:
         self._ledger.intake.register(arrival)
         case_id = self._ledger.singles.take_unreadable(arrival, arrival_id, drop.reason)
         if case_id is not None:
-            self._admission.reject_single(case_id, Reason.UNREADABLE, drop.reason)
+            self._triage.reject_single_file(case_id, Reason.UNREADABLE, drop.reason)
         self._ledger.intake.finish(arrival_id, Closing(drop.rejected_at, ArrivalOutcome.RELEASED, 0))

@@ -1,4 +1,4 @@
-"""The audit trail passed on to a real rsyslog over TLS: framing (RFC 5425) and the farewell that confirms a batch."""
+"""The audit trail passed on to a real rsyslog over TLS: framing (RFC 5425) and the close_notify that confirms a batch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import pytest
 
 from config.audit import SyslogSettings
 from config.settings import Settings
-from daemon.upkeep.audit_forwarding import Auditing
-from daemon.upkeep.syslog import send
+from daemon.upkeep.audit_forwarding import AuditForwarder, send_syslog
 from ledger.store import Ledger
 from tests.conftest import REQUIRE_SERVERS
 from tests.support.ledger import Clock, delivering
@@ -86,13 +85,13 @@ def rsyslog(tmp_path: Path, tool: Callable[[str], str]) -> Iterator[Rsyslog]:
 def test_the_trail_arrives_once_and_in_order(tmp_path: Path, rsyslog: Rsyslog) -> None:
     clock, settings = Clock(), Settings(data_dir=tmp_path / "data")
     ledger = Ledger(settings.database_url, clock)
-    auditing = Auditing(ledger, settings, rsyslog.to)
-    auditing.step(clock())
+    forwarder = AuditForwarder(ledger, settings, rsyslog.to)
+    forwarder.step(clock())
     delivering(ledger, folder=None)
     ledger.note("program.stopped", program="watch")
-    sent = auditing.step(clock())
+    sent = forwarder.step(clock())
     assert sent >= 2
-    assert auditing.step(clock()) == 0
+    assert forwarder.step(clock()) == 0
     ledger.close()
     wait_for("the messages", lambda: len(rsyslog.kept()) >= sent)
     assert len(rsyslog.lines()) == sent
@@ -102,8 +101,8 @@ def test_the_trail_arrives_once_and_in_order(tmp_path: Path, rsyslog: Rsyslog) -
         assert one.endswith("</AuditMessage>")
 
 
-def test_it_answers_the_farewell_after_many_messages(rsyslog: Rsyslog) -> None:
+def test_it_answers_close_notify_after_many_messages(rsyslog: Rsyslog) -> None:
     bodies = [f'<85>1 - h corewatch 1 DICOM+RFC3881 [corewatch@32473 line="{k}"] ' + "x" * 3000 for k in range(300)]
-    send(rsyslog.to, [f"{len(body)} {body}".encode() for body in bodies])
+    send_syslog(rsyslog.to, [f"{len(body)} {body}".encode() for body in bodies])
     wait_for("the messages", lambda: len(rsyslog.kept()) >= 300)
     assert rsyslog.lines() == list(range(300))

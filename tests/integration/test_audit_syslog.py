@@ -17,8 +17,7 @@ import pytest
 from config.audit import SyslogSettings
 from config.settings import Settings
 from corewatch.errors import OperatorNeeded, RetryLater
-from daemon.upkeep.audit_forwarding import COPIES, Auditing
-from daemon.upkeep.syslog import Unconfirmed, send
+from daemon.upkeep.audit_forwarding import MAX_UNCONFIRMED, AuditForwarder, Unconfirmed, send_syslog
 from ledger.store import Ledger
 from tests.support.ledger import T0, Clock, delivering
 from tests.support.net import free_port
@@ -32,7 +31,7 @@ class Receiver:
     break_off: int = 0
     """Connections to be cut in the middle of what they bring."""
     rude: bool = False
-    """Closes without TLS's farewell."""
+    """Closes without TLS's close_notify."""
 
     def lines(self) -> list[int]:
         return [int(match[1]) for one in self.messages if (match := re.search(rb'line="(\d+)"', one))]
@@ -98,22 +97,22 @@ def test_once_in_order_over_outages_and_restarts(tmp_path: Path, certificates: C
     settings = Settings(data_dir=tmp_path)
     ledger = Ledger(settings.database_url, clock)
     port = free_port()
-    auditing = Auditing(ledger, settings, to(port, certificates))
-    assert auditing.step(clock()) == 0, "the reader begins here"
+    forwarder = AuditForwarder(ledger, settings, to(port, certificates))
+    assert forwarder.step(clock()) == 0, "the reader begins here"
     delivering(ledger, folder=None)
-    assert auditing.step(clock()) == 0, "nobody listens"
+    assert forwarder.step(clock()) == 0, "nobody listens"
     with receiver(certificates.server_context(), port) as repository:
         repository.break_off = 1
-        assert auditing.step(clock()) == 0, "pausing"
+        assert forwarder.step(clock()) == 0, "pausing"
         clock.forward(5)
-        assert auditing.step(clock()) == 0, "cut in the middle"
+        assert forwarder.step(clock()) == 0, "cut in the middle"
         clock.forward(10)
-        assert auditing.step(clock()) > 0
+        assert forwarder.step(clock()) > 0
         ledger.note("program.stopped", program="watch")
         ledger.close()
         again = Ledger(settings.database_url, clock)
-        assert Auditing(again, settings, to(port, certificates)).step(clock()) == 1
-        assert Auditing(again, settings, to(port, certificates)).step(clock()) == 0
+        assert AuditForwarder(again, settings, to(port, certificates)).step(clock()) == 1
+        assert AuditForwarder(again, settings, to(port, certificates)).step(clock()) == 0
         again.close()
     assert repository.lines() == sorted(set(repository.lines())), "each once, in order"
     text = b"".join(repository.messages)
@@ -126,36 +125,36 @@ def test_a_stranger_gets_nothing(tmp_path: Path, certificates: Certificates) -> 
     other = make_certificates(tmp_path / "other")
     with receiver(other.server_context(mutual=False)) as repository:
         with pytest.raises(OperatorNeeded, match="cannot be trusted"):
-            send(to(repository.port, certificates), [b"1 x"])
+            send_syslog(to(repository.port, certificates), [b"1 x"])
         assert repository.messages == []
     with pytest.raises(RetryLater, match="cannot be reached"):
-        send(to(repository.port, certificates), [b"1 x"])
+        send_syslog(to(repository.port, certificates), [b"1 x"])
 
 
 def test_many_messages_arrive_whole(certificates: Certificates) -> None:
     frames = [f"{len(body)} {body}".encode() for body in (f'line="{k}" ' + "x" * 3000 for k in range(300))]
     with receiver(certificates.server_context()) as repository:
-        send(to(repository.port, certificates), frames)
+        send_syslog(to(repository.port, certificates), frames)
     assert repository.lines() == list(range(300))
 
 
-def test_a_receiver_without_farewell_gets_a_bounded_number_of_copies(tmp_path: Path, certificates: Certificates) -> None:
+def test_a_receiver_without_close_notify_gets_a_bounded_number_of_copies(tmp_path: Path, certificates: Certificates) -> None:
     clock = Clock()
     settings = Settings(data_dir=tmp_path)
     ledger = Ledger(settings.database_url, clock)
     with receiver(certificates.server_context()) as repository:
         repository.rude = True
-        auditing = Auditing(ledger, settings, to(repository.port, certificates))
-        auditing.step(clock())
+        forwarder = AuditForwarder(ledger, settings, to(repository.port, certificates))
+        forwarder.step(clock())
         ledger.note("program.stopped", program="watch")
         steps = []
         for _ in range(200):
-            steps.append(auditing.step(clock()))
+            steps.append(forwarder.step(clock()))
             clock.forward(5)
-        with pytest.raises(Unconfirmed, match="farewell"):
-            send(to(repository.port, certificates), ())
+        with pytest.raises(Unconfirmed, match="close_notify"):
+            send_syslog(to(repository.port, certificates), ())
     assert sum(steps) == 1
-    assert len(repository.lines()) == COPIES
+    assert len(repository.lines()) == MAX_UNCONFIRMED
     assert steps.index(1) == 3, "after pauses of 5 and 10 s"
     assert "syslog.unconfirmed" in [line.event for line in ledger.trail.lines()]
     ledger.close()
@@ -169,11 +168,11 @@ def test_pauses_grow_and_have_a_bound(tmp_path: Path) -> None:
         tries.append((clock() - T0).total_seconds())
         raise RetryLater("nobody there")
 
-    auditing = Auditing(ledger, Settings(data_dir=tmp_path), SyslogSettings(host="x"), refuse)
-    auditing.step(clock())
+    forwarder = AuditForwarder(ledger, Settings(data_dir=tmp_path), SyslogSettings(host="x"), refuse)
+    forwarder.step(clock())
     ledger.note("program.stopped", program="watch")
     for _ in range(800):
-        auditing.step(clock())
+        forwarder.step(clock())
         clock.forward(5)
     pauses = [after - before for before, after in pairwise(tries)]
     assert pauses == [5, 10, 20, 40, 80, 160, 320, 600, 600, 600, 600, 600]

@@ -11,13 +11,13 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage
 
-import daemon.upkeep.commitment
+import daemon.upkeep.storage_commitment
 from config.intake import ListenerSettings, Peer
 from config.settings import Settings
 from corewatch.errors import RetryLater
 from corewatch.storage_commitment import CommitmentReport, InstanceReference
 from daemon.intake.assembler import Assembler
-from daemon.upkeep.commitment import GIVEN_UP_AFTER, Commitment, send_over_network
+from daemon.upkeep.storage_commitment import GIVE_UP_AFTER, StorageCommitment, send_over_network
 from dicom_listener.server import StorageListener
 from foundation.addresses import Resolver, resolve_host
 from foundation.dicom_client.commitment_messages import encode_request
@@ -43,7 +43,7 @@ class House:
 
     def step(self, send_report: Callable[[Peer, CommitmentReport], object] | None = None, resolve: Resolver = resolve_host) -> None:
         Assembler(self.ledger, self.settings).step(self.clock.now)
-        Commitment(self.ledger, self.settings, send_report or send_over_network(self.settings), resolve).step(self.clock.now)
+        StorageCommitment(self.ledger, self.settings, send_report or send_over_network(self.settings), resolve).step(self.clock.now)
 
     def restart(self) -> None:
         self.ledger.close()
@@ -147,14 +147,14 @@ def test_an_answer_is_repeated_until_it_is_taken(house: Callable[..., House]) ->
 def test_who_cannot_be_called_is_given_up_at_once_and_the_log_says_so(house: Callable[..., House], peers: tuple[Peer, ...]) -> None:
     here = house(*peers)
     assert ask(here.listener.port, request(UIDS[0]), calling="MODALITY") == 0x0000
-    with captured_logs(daemon.upkeep.commitment) as logs:
+    with captured_logs(daemon.upkeep.storage_commitment) as logs:
         here.step()
         here.clock.forward(3600)
         here.step()
     [told] = [entry for entry in logs if entry["log_level"] == "error"]
     assert told["peer"] == "MODALITY"
     assert "listener.peers" in told["why"]
-    assert here.ledger.commitments_owed.due(here.clock.now + 2 * GIVEN_UP_AFTER) == []
+    assert here.ledger.commitments_owed.due(here.clock.now + 2 * GIVE_UP_AFTER) == []
 
 
 def test_a_peer_that_cannot_be_reached_is_given_up_in_the_end(house: Callable[..., House]) -> None:
@@ -167,7 +167,7 @@ def test_a_peer_that_cannot_be_reached_is_given_up_in_the_end(house: Callable[..
     tries = 0
     for _ in range(200):
         here.step(send_report)
-        if not here.ledger.commitments_owed.due(here.clock.now + 2 * GIVEN_UP_AFTER):
+        if not here.ledger.commitments_owed.due(here.clock.now + 2 * GIVE_UP_AFTER):
             break
         here.clock.forward(1800)
         tries += 1
@@ -219,7 +219,7 @@ def test_while_it_cannot_be_told_who_asked_nobody_is_answered(house: Callable[..
     )
     store(here, 1)
     ask(here.listener.port, request(UIDS[0]), calling="CT")
-    with captured_logs(daemon.upkeep.commitment) as logs:
+    with captured_logs(daemon.upkeep.storage_commitment) as logs:
         here.step(lambda peer, _report: sent.append(peer.host), lambda _name: frozenset())
     assert sent == []
     assert "several entries" in next(line["why"] for line in logs if line["log_level"] == "warning")

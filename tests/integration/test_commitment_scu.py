@@ -22,7 +22,7 @@ from config.settings import Settings
 from corewatch.casefolder import CaseFolder
 from corewatch.states import CaseState, DeliveryState
 from corewatch.storage_commitment import InstanceReference
-from daemon.upkeep.commitment import Commitment, send_over_network
+from daemon.upkeep.storage_commitment import StorageCommitment, send_over_network
 from foundation.dicom_client.commitment_messages import encode_request
 from ledger.deliveries import Delivery
 from ledger.store import Ledger
@@ -59,7 +59,7 @@ class Plant:
 
     def step(self) -> None:
         """The daemon looks, then a worker takes what was posted."""
-        Commitment(self.ledger, self.settings, send_over_network(self.settings)).step(self.clock.now)
+        StorageCommitment(self.ledger, self.settings, send_over_network(self.settings)).step(self.clock.now)
         context = WorkerContext(self.settings, self.ledger, Detectors(self.settings), destinations_of(self.settings))
         for posted in self.ledger.outbox.due(self.clock.now):
             if posted.work.destination is not None:  # earlier stages' messages find the case moved on

@@ -20,7 +20,7 @@ from corewatch.reasons import Reason
 from corewatch.states import CaseState, Stage
 from daemon.intake.arrivals import ABANDONED_AFTER
 from daemon.intake.assembler import DECIDE_ATTEMPTS, Assembler
-from daemon.intake.indexer import READ_ATTEMPTS
+from daemon.intake.spool_indexer import READ_ATTEMPTS
 from ledger.spool import ArrivalEnded
 from outputs.dicom.object_kinds import ObjectKind, series_description
 from tests.support.site import Site, open_site
@@ -334,7 +334,7 @@ def test_an_arrival_that_cannot_be_taken_in_does_not_stop_the_others(
     for _ in range(5):
         site.step(1)
     assert [c.series_uid for c in site.cases(S.QUEUED)] == ["1.2.7"]
-    assert capsys.readouterr().out.count("cannot be taken in") == 1
+    assert capsys.readouterr().out.count("arrival_not_indexed") == 1
     monkeypatch.undo()
     site.step(1)
     assert len(site.cases(S.QUEUED)) == 2
@@ -364,7 +364,7 @@ def test_a_disk_that_is_not_mounted_fails_no_case(site: Site) -> None:
 
 
 def test_a_decision_that_fails_is_put_in_front_of_an_operator(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.intake.admission.select", lambda *_: 1 / 0)
+    monkeypatch.setattr("daemon.intake.triage.select", lambda *_: 1 / 0)
     send_all(site.received, site.clock, head())
     for _ in range(DECIDE_ATTEMPTS + 1):
         site.step(1.5)

@@ -14,7 +14,7 @@ from conversion.headers import read_instance
 from corewatch.instance import Instance
 from corewatch.states import CaseState
 from daemon.intake.assembler import Assembler
-from daemon.intake.indexer import READ_ATTEMPTS
+from daemon.intake.spool_indexer import READ_ATTEMPTS
 from ledger.spool import StoredFile
 from ledger.tables import instances
 from tests.support.site import Site, open_site
@@ -84,7 +84,7 @@ def test_a_slice_that_the_disk_does_not_give_just_now_is_waited_for(site: Site) 
 
 
 def test_many_images_of_one_sender_keep_no_other_waiting(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.intake.indexer.MOST_AT_ONCE", 12)
+    monkeypatch.setattr("daemon.intake.spool_indexer.MAX_FILES_PER_STEP", 12)
     bulk = send_all(site.received, site.clock, head("8", 100))
     urgent = send_all(site.received, site.clock, head("7"), ae_title="OTHER")
     site.step(0.2)
@@ -100,7 +100,7 @@ def test_many_images_of_one_sender_keep_no_other_waiting(site: Site, monkeypatch
 
 
 def test_half_a_series_whose_rest_lies_there_among_others_is_not_started(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.intake.indexer.MOST_AT_ONCE", 12)
+    monkeypatch.setattr("daemon.intake.spool_indexer.MAX_FILES_PER_STEP", 12)
     images = head("7", 24)
     rest = images[-4:]
     others = [one for one in head("8", 600) if file_name(one) < min(map(file_name, rest))]

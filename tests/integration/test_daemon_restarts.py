@@ -15,7 +15,7 @@ from corewatch.arrival import ArrivalSource
 from corewatch.identity import case_key
 from corewatch.reasons import Reason
 from corewatch.states import CaseState, Stage
-from daemon.intake.assembler import SINGLES_AFTER
+from daemon.intake.assembler import SINGLE_FILE_RETRY
 from tests.support.site import Crash, Site, crash_at, open_site
 from tests.support.spool import head, send_all
 
@@ -105,7 +105,7 @@ def test_an_interrupted_supersession_is_made_good(site: Site, monkeypatch: pytes
     send_all(site.received, site.clock, images[:3])
     site.step(2)
     send_all(site.received, site.clock, images[3:])
-    monkeypatch.setattr("daemon.intake.admission.Admission.supersede", lambda *_: None)
+    monkeypatch.setattr("daemon.intake.triage.Triage.supersede", lambda *_: None)
     site.step(0.2)
     site.step(21)
     assert {c.revision: c.state for c in site.cases()} == {1: S.NOT_ANALYSED, 2: S.QUEUED}
@@ -116,8 +116,8 @@ def test_an_interrupted_supersession_is_made_good(site: Site, monkeypatch: pytes
 
 
 def test_singles_that_were_opened_but_not_moved_are_moved_at_the_next_start(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.intake.admission.Admission.admit_aligned", lambda *_: None)
-    monkeypatch.setattr("daemon.intake.admission.Admission.reject_single", lambda *_: None)
+    monkeypatch.setattr("daemon.intake.triage.Triage.queue_aligned", lambda *_: None)
+    monkeypatch.setattr("daemon.intake.triage.Triage.reject_single_file", lambda *_: None)
     site.sender().send_aligned(b"a nifti")
     site.sender().send([("1.9.1", b"no DICOM")])
     site.step(0.2)
@@ -144,8 +144,8 @@ def test_singles_that_the_ledger_could_not_move_are_moved_without_a_new_start(si
     assert {c.state for c in site.cases()} == {S.RECEIVING}
     monkeypatch.undo()
     site.step(1)
-    site.step(SINGLES_AFTER.total_seconds())
-    site.step(SINGLES_AFTER.total_seconds())
+    site.step(SINGLE_FILE_RETRY.total_seconds())
+    site.step(SINGLE_FILE_RETRY.total_seconds())
     assert sorted((c.state, c.reason) for c in site.cases()) == [(S.NOT_ANALYSED, Reason.UNREADABLE), (S.QUEUED, None)]
     assert "DICOM" in site.cases(S.NOT_ANALYSED)[0].detail, "the reason that was found then"
 
@@ -177,7 +177,7 @@ def test_singles_that_the_ledger_could_not_move_are_moved_without_a_new_start(si
 def test_every_acknowledged_image_is_in_one_current_case_whatever_crashes(
     site: Site, room: str, method: str, call: int, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("daemon.intake.indexer.BATCH", 4)
+    monkeypatch.setattr("daemon.intake.spool_indexer.BATCH", 4)
     images = head("7", 14)
     undo = crash_at(getattr(site.ledger, room), method, call, after=after)
     crashed = False

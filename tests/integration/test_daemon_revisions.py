@@ -154,7 +154,7 @@ def test_a_series_with_a_result_that_is_sent_again_after_its_files_were_removed_
     site.step(30)
     assert site.only().state is S.DELIVERED
     assert site.events(case)[-1] == "arrival.repeated"
-    assert case.case_id in next(line for line in capsys.readouterr().out.splitlines() if "was here before" in line)
+    assert case.case_id in next(line for line in capsys.readouterr().out.splitlines() if "arrival_repeated" in line)
     assert {p.split("/")[0] for p in site.ledger.cases.instance_paths(case)} == {again.arrival_id}
 
 

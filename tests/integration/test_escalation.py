@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from corewatch.states import CaseState, DeliveryState, Stage
-from daemon.upkeep.escalation import Escalating
+from daemon.upkeep.overdue import escalate_alerts
 from outputs.links import Links
 from tests.support.ledger import Clock
 from tests.support.office import Office, open_office
@@ -40,10 +40,9 @@ def office(tmp_path: Path, mailbox: Mailbox) -> Iterator[Office]:
 
 
 def go_on(office: Office, minutes: int) -> None:
-    daemon = Escalating(office.ledger)
     for _ in range(minutes):
         office.clock.forward(60)
-        daemon.step(office.clock())
+        escalate_alerts(office.ledger, office.clock())
         office.work()
 
 

@@ -28,7 +28,7 @@ _LEDGER_CASES: Final = (
     "tests/contract/test_ledger_clock.py",
     "tests/unit/cli/test_cases.py",
     "tests/unit/worker/test_poison_case.py",
-    "tests/unit/daemon/test_parts.py",
+    "tests/unit/daemon/test_dispatcher.py",
 )
 _LEDGER_DELIVERIES: Final = (
     "tests/contract/test_ledger_deliveries.py",
@@ -115,7 +115,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
         "tests/integration/test_daemon_assembler.py",
         "tests/integration/test_daemon_revisions.py",
     ),
-    "ledger/outbox.py": ("tests/contract/test_ledger_cases.py", "tests/unit/daemon/test_parts.py"),
+    "ledger/outbox.py": ("tests/contract/test_ledger_cases.py", "tests/unit/daemon/test_dispatcher.py"),
     "worker/stages/attempts.py": (
         "tests/unit/worker/test_poison_case.py",
         "tests/unit/worker/test_frames.py",

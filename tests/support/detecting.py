@@ -27,7 +27,7 @@ from corewatch.messages import Work
 from corewatch.states import CaseState, Stage
 from corewatch.volumes import AlignedHead
 from daemon.upkeep.dispatcher import Dispatcher
-from daemon.upkeep.reconciler import Reconciler
+from daemon.upkeep.overdue import Reconciler
 from jobs.app import make_app
 from jobs.embedded import EmbeddedRedis
 from jobs.publishing import Publisher

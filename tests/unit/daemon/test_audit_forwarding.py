@@ -13,7 +13,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from config.audit import SyslogSettings
 from config.delivery import DeliverSettings
 from config.settings import Settings
-from daemon.upkeep.audit_forwarding import Auditing
+from daemon.upkeep.audit_forwarding import AuditForwarder
 from ledger.store import Ledger
 from tests.support.ledger import Clock, queued
 
@@ -40,15 +40,15 @@ def messages(tmp_path: Path, *, real: bool, patient_id: str | None = PATIENT_ID)
 
     ledger = Ledger(settings.database_url, clock)
     try:
-        auditing = Auditing(ledger, settings, SyslogSettings(host="x", patient_id=real), keep)
-        auditing.step(clock())
+        forwarder = AuditForwarder(ledger, settings, SyslogSettings(host="x", patient_id=real), keep)
+        forwarder.step(clock())
         case_id = queued(ledger)
         if patient_id is not None:
             for name in (f"1.2-{k}-x.dcm" for k in range(3)):
                 write_image(settings.received_dir / "20261121-a" / name, patient_id)
         ledger.note("delivery.begun", case_id, destination="web")
         ledger.note("delivery.sent", case_id, destination="web")
-        auditing.step(clock())
+        forwarder.step(clock())
     finally:
         ledger.close()
     return [frame.partition(b"\xef\xbb\xbf")[2] for frame in sent]

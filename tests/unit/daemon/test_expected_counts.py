@@ -14,7 +14,7 @@ from config.sources import Source
 from corewatch.errors import RetryLater
 from corewatch.states import CaseState
 from daemon.intake.assembler import Assembler
-from daemon.intake.expected_counts import ASK_AGAIN, PAUSE, ExpectedCounts
+from daemon.intake.expected_counts import QUERY_INTERVAL, SOURCE_PAUSE, ExpectedCounts
 from tests.support.net import wait_for
 from tests.support.site import Site, open_site
 from tests.support.spool import head
@@ -88,7 +88,7 @@ def test_a_pacs_that_is_still_receiving_itself_is_asked_again(counts: ExpectedCo
     ask(counts, have=3, stored=0, now=1)
     settle(counts)
     oracle.answer = 20
-    assert ask(counts, have=12, stored=2, now=1 + ASK_AGAIN.total_seconds()) is None
+    assert ask(counts, have=12, stored=2, now=1 + QUERY_INTERVAL.total_seconds()) is None
     settle(counts)
     assert ask(counts, have=12, stored=2, now=5) == 20
 
@@ -103,7 +103,7 @@ def test_it_is_not_asked_too_often(counts: ExpectedCounts, oracle: Oracle) -> No
 
 def test_a_source_that_is_down_is_left_alone_for_a_while(counts: ExpectedCounts, oracle: Oracle) -> None:
     oracle.answer = RetryLater("down")
-    pause = PAUSE.total_seconds()
+    pause = SOURCE_PAUSE.total_seconds()
     for start in (0.0, pause + 2):
         ask(counts, have=3, stored=0, now=start)
         settle(counts)
@@ -123,7 +123,7 @@ def test_only_the_sender_is_asked(counts: ExpectedCounts, oracle: Oracle) -> Non
 
 def test_without_a_setting_nobody_is_asked() -> None:
     none = ExpectedCounts([PACS], None)
-    assert not none.asks
+    assert not none.enabled
     assert ask(none, have=3, stored=0, now=1) is None
 
 
@@ -153,7 +153,7 @@ def test_a_series_is_complete_while_its_association_goes_on(
     sender.send(head())
     step(0.1)
     step(1.1)  # the first look, which asks
-    wait_for("the answer", lambda: any(q.future.done() for q in counts._questions.values()), 10, every=0.005)
+    wait_for("the answer", lambda: any(q.future.done() for q in counts._queries.values()), 10, every=0.005)
     step(0.1)
     assert site.only().state is CaseState.QUEUED
 
@@ -166,7 +166,7 @@ def test_half_a_series_is_not_taken_for_a_whole_one(asking: tuple[Site, Callable
     first.send(images[:10])
     step(0.1)
     step(1.1)
-    wait_for("the answer", lambda: any(q.future.done() for q in counts._questions.values()), 10, every=0.005)
+    wait_for("the answer", lambda: any(q.future.done() for q in counts._queries.values()), 10, every=0.005)
     first.release()
     for _ in range(8):
         step(1)

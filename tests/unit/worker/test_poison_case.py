@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from cli.main import corewatch
 from config.settings import Settings, WorkSettings
 from corewatch.states import PIPELINE, CaseState, Stage
-from daemon.upkeep.reconciler import Reconciler
+from daemon.upkeep.overdue import Reconciler
 from ledger.cases import Case
 from ledger.store import Ledger
 from tests.support.ledger import Clock, queued

@@ -1,4 +1,4 @@
-"""Storage commitment in the daemon: answers from a PACS wake the deliveries that wait for them, and who asked us is answered."""
+"""Storage commitment (PS3.4 J): records reports of a PACS for the deliveries that wait for them, and answers requests to us."""
 
 from __future__ import annotations
 
@@ -19,53 +19,53 @@ from ledger.store import Ledger
 log = structlog.get_logger()
 
 SendReport = Callable[[Peer, CommitmentReport], object]
-"""Brings an answer to a peer; raises `CorewatchError` where it is not taken."""
+"""Sends a report to a peer; raises `CorewatchError` when the peer does not take it."""
 
 SETTLE = timedelta(seconds=30)
-"""What is not known so long after it was asked for is not here: an image that was just stored gets its row within a second."""
+"""An instance that is unknown this long after the request is not here: a stored instance is in the ledger within a second."""
 
-FIRST_WAIT = timedelta(seconds=10)
-LONGEST_WAIT = timedelta(hours=1)
-GIVEN_UP_AFTER = timedelta(hours=48)
-"""A peer that cannot be reached is tried again after as long as has passed since it asked, within these bounds."""
+FIRST_RETRY = timedelta(seconds=10)
+MAX_RETRY = timedelta(hours=1)
+GIVE_UP_AFTER = timedelta(hours=48)
+"""Retry of a peer that cannot be reached: after as long as has passed since its request, within these bounds."""
 
-NO_PORT = "set `port` of its entry in listener.peers to where it takes the answer, and let it ask again"
-"""Why a peer is not answered that we do not know how to call."""
+NO_PORT = "set `port` of its entry in listener.peers to the port where it takes the answer, and let it ask again"
+"""Why a peer without a known port is not answered."""
 
-NOT_SURE = "several entries of listener.peers have its AE title, and none its address"
+AMBIGUOUS_PEER = "several entries of listener.peers have its AE title, and none its address"
 """Why a peer is not answered now."""
 
 SEND_TIMEOUT_S = 10.0
-"""Longest wait for a peer that we answer."""
+"""Timeout of an association with a peer that we answer."""
 
 CLASS_CONFLICT = 0x0119
 """Failure Reason: class-instance conflict (PS3.3 C.14.1.1)."""
 
 
-class Commitment:
-    """One look at everything that has to do with storage commitment. Used by one thread.
+class StorageCommitment:
+    """Handles commitment requests and reports. Used by one thread.
 
     Parameters
     ----------
     send
-        Brings an answer to a peer.
+        Sends a report to a peer; None: over the network.
     resolve
-        Tells peers of one AE title apart; None: the system's, remembered.
+        Resolves host names, to tell peers with the same AE title apart; None: the system's resolver, cached.
     """
 
-    def __init__(self, ledger: Ledger, settings: Settings, send: SendReport, resolve: Resolver | None = None) -> None:
+    def __init__(self, ledger: Ledger, settings: Settings, send: SendReport | None = None, resolve: Resolver | None = None) -> None:
         self._ledger = ledger
         self._inbox = CommitmentInbox(settings.commitment_dir)
         self._received = settings.received_dir
         self._peers = settings.listener.peers
-        self._send = send
+        self._send = send or send_over_network(settings)
         self._resolve = resolve or RememberedNames()
 
     def step(self, now: datetime) -> int:
-        """Take in what the listener heard, look at deliveries that waited too long, answer who asked; returns how much was done."""
-        return self._take_in() + self._ledger.commitments_asked.expire(now) + self._answer_all(now)
+        """Record what the listener received, expire deliveries that waited too long, answer requests; returns how much was done."""
+        return self._record_received() + self._ledger.commitments_asked.expire(now) + self._answer_all(now)
 
-    def _take_in(self) -> int:
+    def _record_received(self) -> int:
         done = 0
         for path, heard in self._inbox.heard():
             if isinstance(heard, HeardRequest):
@@ -74,12 +74,12 @@ class Commitment:
                 )
             elif isinstance(heard, HeardReport):
                 if not self._ledger.commitments_asked.report(heard.report):
-                    log.warning("an answer on storage commitment that nobody waits for", peer=heard.peer_ae_title)
+                    log.warning("commitment_report_unexpected", peer=heard.peer_ae_title)
             else:
-                log.error("a record of storage commitment is damaged", file=path.name)
+                log.error("commitment_record_damaged", file=path.name)
                 path.rename(path.with_suffix(".damaged"))
                 continue
-            path.unlink()  # the ledger has it
+            path.unlink()  # it is in the ledger now
             done += 1
         return done
 
@@ -88,10 +88,10 @@ class Commitment:
         return sum(self._answer(owed, now, away) for owed in self._ledger.commitments_owed.due(now))
 
     def _peers_of(self, owed: Owed) -> list[Peer]:
-        """Who asked, among those that we know how to call; several where that cannot be told."""
+        """The requesting peer, among those with a known port; several when they cannot be told apart."""
         titled = [p for p in self._peers if p.ae_title == owed.peer_ae_title and p.port is not None]
         if len(titled) < 2:
-            return titled  # it may have asked from another address, such as this machine's own
+            return titled  # its request may come from another address, such as this machine's own
         address = parse_address(owed.peer_host)
         here = [p for p in titled if address is not None and host_matches(p.host, address, self._resolve)]
         return here[:1] or titled
@@ -99,19 +99,19 @@ class Commitment:
     def _answer(self, owed: Owed, now: datetime, away: set[tuple[str, str]]) -> bool:
         ledger = self._ledger.commitments_owed
         peers = self._peers_of(owed)
-        if not peers:  # waiting helps nothing: only an operator can say where it is to be called
+        if not peers:  # no retry: only an operator can say which port it listens on
             ledger.end(owed, "given_up", NO_PORT)
-            log.error("a request for storage commitment cannot be answered", peer=owed.peer_ae_title, why=NO_PORT)
+            log.error("commitment_request_not_answerable", peer=owed.peer_ae_title, remedy=NO_PORT)
             return False
         report = self._report(owed)
         if any(f.reason == NO_SUCH_OBJECT for f in report.failed) and now - owed.asked_at < SETTLE:
-            ledger.postpone(owed, now + timedelta(seconds=1), "waits for the images to be taken in", counts=False)
+            ledger.postpone(owed, now + timedelta(seconds=1), "waits for the instances to be indexed", counts=False)
             return False
         peer, who = peers[0], (owed.peer_ae_title, owed.peer_host)
         why = "it could not be reached just now"
         if len(peers) > 1:
-            why = NOT_SURE
-        elif who not in away:  # one that is down holds up the others once only
+            why = AMBIGUOUS_PEER
+        elif who not in away:  # a peer that is down delays the others once only
             try:
                 self._send(peer if "/" not in peer.host else peer.model_copy(update={"host": owed.peer_host}), report)
             except CorewatchError as error:
@@ -119,25 +119,25 @@ class Commitment:
                 away.add(who)
             else:
                 ledger.end(owed, "answered", f"{len(report.committed)} objects committed, {len(report.failed)} not")
-                log.info("commitment answered", peer=owed.peer_ae_title, committed=len(report.committed), failed=len(report.failed))
+                log.info("commitment_answered", peer=owed.peer_ae_title, committed=len(report.committed), failed=len(report.failed))
                 return True
         waited = now - owed.asked_at
-        if waited >= GIVEN_UP_AFTER:
+        if waited >= GIVE_UP_AFTER:
             ledger.end(owed, "given_up", why)
-            log.error("an answer on storage commitment was given up", peer=owed.peer_ae_title, why=why)
+            log.error("commitment_answer_given_up", peer=owed.peer_ae_title, why=why)
             return False
-        wait = min(max(FIRST_WAIT, waited), LONGEST_WAIT)
+        wait = min(max(FIRST_RETRY, waited), MAX_RETRY)
         ledger.postpone(owed, now + wait, why)
         log.warning(
-            "an answer on storage commitment was not delivered; it is tried again",
+            "commitment_answer_postponed",
             peer=owed.peer_ae_title,
             why=why,
-            wait_s=wait.total_seconds(),
+            retry_in_s=wait.total_seconds(),
         )
         return False
 
     def _report(self, owed: Owed) -> CommitmentReport:
-        """What we can promise: only what is in the ledger, and on the disk."""
+        """The instances that we commit to: those in the ledger and on the disk."""
         kept = self._ledger.commitments_owed.kept([r.sop_instance_uid for r in owed.references])
         committed: list[InstanceReference] = []
         failed: list[CommitmentFailure] = []
@@ -153,10 +153,10 @@ class Commitment:
 
 
 def send_over_network(settings: Settings) -> SendReport:
-    """Answers go out over associations of our own, under the listener's AE title and with its TLS files."""
+    """Sends reports over new associations, with the listener's AE title and TLS files."""
 
     def send(peer: Peer, report: CommitmentReport) -> None:
-        # imported when first needed: most sites are never asked
+        # imported when first needed: most sites get no request
         from foundation.dicom_client.association import PeerAddress, TlsFiles
         from foundation.dicom_client.commitment import send_report
 

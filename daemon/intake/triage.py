@@ -1,4 +1,4 @@
-"""What becomes of a complete series: queued for analysis, or not analysed with the reason."""
+"""Triage of a complete series: queue it for analysis, or end its case as not analysed with the reason."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ BY_PRODUCTS = frozenset(
         Reason.EXCLUDED_BY_RULE,
     }
 )
-"""Reasons of series that come with every examination a PACS forwards. They stand in the worklist, but nobody is written to about
-those that came together with others: among ten such messages per patient the one that matters would be overlooked."""
+"""Reasons of series that every study contains which a PACS forwards. The worklist lists them, but no mail is sent for a series that
+was received together with others: among ten such mails per patient the one that matters would be overlooked."""
 
 FILES_GONE = "Images of the series are no longer on the disk. Send the whole series again, and it is analysed."
 
 
-class Admission:
-    """Moves cases out of `receiving`. Every method may be repeated after a crash.
+class Triage:
+    """Moves cases out of `receiving`. Every method is idempotent, so that it may be repeated after a crash.
 
     Attributes
     ----------
     moved
-        How many it has moved so far.
+        Number of cases it has moved so far.
     """
 
     def __init__(self, ledger: Ledger, settings: Settings) -> None:
@@ -51,13 +51,13 @@ class Admission:
         self._notices = settings.deliver.notices
         self.moved = 0
 
-    def admit(self, series: ReceivingSeries, *, on_purpose: bool) -> None:
-        """Queue a complete series or end it with its reason, and let it take the place of earlier revisions without a result.
+    def triage(self, series: ReceivingSeries, *, solicited: bool) -> None:
+        """Queue a complete series or end it with its reason, and let it supersede earlier revisions without a result.
 
         Parameters
         ----------
-        on_purpose
-            Somebody sent just this series, or dropped it into a folder, and waits for an answer, whatever the reason.
+        solicited
+            Somebody sent this series alone, or dropped it into a folder, and waits for an answer whatever the reason is.
         """
         case = self._ledger.cases.get(series.case_id)
         if case is None or case.state is not CaseState.RECEIVING:
@@ -72,9 +72,9 @@ class Admission:
             return
         answer = select(series.instances, self._rules)
         if isinstance(answer, Rejected):
-            # a PACS that forwards whole studies sends every result back: nobody is to be told of each
-            told = answer.reason is not Reason.OWN_RESULT and (on_purpose or answer.reason not in BY_PRODUCTS)
-            self._reject(case, answer, key, told=told)
+            # a PACS that forwards whole studies also sends our own results back: no mail for those
+            notify = answer.reason is not Reason.OWN_RESULT and (solicited or answer.reason not in BY_PRODUCTS)
+            self._reject(case, answer, key, notify=notify)
         else:
             self.moved += self._ledger.cases.advance(
                 case.case_id,
@@ -84,25 +84,27 @@ class Admission:
                 case_key=key,
                 model=answer.model,
             )
-            log.info("queued", case=case.case_id, instances=len(series.instances), revision=case.revision, rule=answer.rule_name)
+            log.info(
+                "case_queued", case=case.case_id, instances=len(series.instances), revision=case.revision, rule=answer.rule_name
+            )
         self.supersede(series.series_uid)
 
-    def admit_aligned(self, case_id: str) -> None:
-        """Queue an already aligned head; its file is checked by the stage that reads it."""
+    def queue_aligned(self, case_id: str) -> None:
+        """Queue an aligned head; the stage that reads its file checks it."""
         moved = self._ledger.cases.advance(case_id, CaseState.RECEIVING, CaseState.QUEUED, work=[Work(Stage.PREPARE, case_id)])
         self.moved += moved
         if moved:
-            log.info("queued, already aligned", case=case_id)
+            log.info("case_queued", case=case_id, aligned=True)
 
-    def end_single(self, case: Case) -> None:
-        """Move a case on that is no series: an aligned head is queued, all else ends with the reason it was opened with."""
+    def triage_single_file(self, case: Case) -> None:
+        """Queue the case of an aligned head; end the case of any other single file with the reason it was opened with."""
         if case.aligned_path is not None:
-            self.admit_aligned(case.case_id)
+            self.queue_aligned(case.case_id)
         else:
-            self.reject_single(case.case_id, case.reason or Reason.UNREADABLE, case.detail)
+            self.reject_single_file(case.case_id, case.reason or Reason.UNREADABLE, case.detail)
 
-    def reject_single(self, case_id: str, reason: Reason, detail: str) -> None:
-        """End the case of files that cannot be used."""
+    def reject_single_file(self, case_id: str, reason: Reason, detail: str) -> None:
+        """End the case of files that cannot be analysed."""
         self.moved += self._ledger.deliveries.plan(
             case_id,
             CaseState.RECEIVING,
@@ -111,10 +113,10 @@ class Admission:
             reason=reason,
             detail=detail,
         )
-        log.warning("not analysed", case=case_id, reason=str(reason), detail=detail)
+        log.warning("case_not_analysed", case=case_id, reason=str(reason), detail=detail)
 
     def fail(self, case: Case, why: str, *, key: str | None = None) -> None:
-        """Put a case in front of an operator."""
+        """End a case as failed, for an operator to look at."""
         facts: dict[str, Any] = {} if key is None or case.case_key is not None else {"case_key": key}
         self.moved += self._ledger.deliveries.plan(
             case.case_id,
@@ -125,18 +127,18 @@ class Admission:
             failed_stage=Stage.PREPARE,
             **facts,
         )
-        log.error("case failed", case=case.case_id, why=why)
+        log.error("case_failed", case=case.case_id, why=why)
 
     def missing_files(self, case: Case) -> list[Path]:
-        """Files that the case's rows name and the disk does not have."""
+        """Files of the case that the ledger lists and that are not on the disk."""
         names = [case.aligned_path] if case.aligned_path is not None else self._ledger.cases.instance_paths(case)
         return [path for name in names if not (path := self._received / name).exists()]
 
     def supersede(self, series_uid: str) -> None:
-        """Let the newest decided revision take the place of earlier ones, as long as none of them has a result or is in work.
+        """Let the newest decided revision supersede earlier ones, unless one of them has a result or is in work.
 
-        What was found, or is about to be, is only replaced by another result (`Cases.advance` to `delivering`): a stray image that
-        spoils a series does not take it back.
+        Only another result replaces a result (`Cases.advance` to `delivering`): a stray instance that spoils a series does not
+        withdraw one.
         """
         revisions = sorted(self._ledger.cases.find(series_uid=series_uid), key=lambda c: c.revision)
         current = [c for c in revisions if c.state not in {CaseState.SUPERSEDED, CaseState.RECEIVING}]
@@ -144,10 +146,10 @@ class Admission:
             return
         newest = current[-1].case_id
         for case_id in self._ledger.cases.supersede_earlier(newest):
-            log.info("superseded", case=case_id, by=newest)
+            log.info("case_superseded", case=case_id, by=newest)
 
     def _leave_to(self, other: str, case: Case) -> None:
-        """End a revision whose images are another case's: an operator had that one tried again while they were received."""
+        """End a revision whose instances belong to another case: an operator retried that one while they were received."""
         self.moved += self._ledger.cases.advance(
             case.case_id,
             CaseState.RECEIVING,
@@ -155,10 +157,10 @@ class Admission:
             superseded_by=other,
             detail=f"The same images are case {other}.",
         )
-        log.info("the same images are another case", case=case.case_id, other=other)
+        log.info("case_superseded", case=case.case_id, by=other)
 
-    def _reject(self, case: Case, answer: Rejected, key: str, *, told: bool) -> None:
-        notices: dict[str, str | None] = dict.fromkeys(self._notices) if told else {}
+    def _reject(self, case: Case, answer: Rejected, key: str, *, notify: bool) -> None:
+        notices: dict[str, str | None] = dict.fromkeys(self._notices) if notify else {}
         self.moved += self._ledger.deliveries.plan(
             case.case_id,
             CaseState.RECEIVING,
@@ -168,4 +170,4 @@ class Admission:
             detail=answer.detail,
             case_key=key,
         )
-        log.info("not analysed", case=case.case_id, reason=str(answer.reason), detail=answer.detail, revision=case.revision)
+        log.info("case_not_analysed", case=case.case_id, reason=str(answer.reason), detail=answer.detail, revision=case.revision)

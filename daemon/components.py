@@ -1,0 +1,185 @@
+"""Components of the daemon: each in its own thread, started in the order of its requirements and stopped in reverse."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from graphlib import TopologicalSorter
+from typing import Protocol
+
+import structlog
+
+from corewatch.clock import Clock, utc_now
+
+log = structlog.get_logger()
+
+MIN_PAUSE_S = 0.01
+"""Between two steps of a component that always has something due."""
+
+FIRST_RETRY_S = 0.5
+MAX_RETRY_S = 60.0
+"""Pause after a failed step: doubles from the first to the longest."""
+
+HUNG_AFTER_S = 900.0
+"""A step that takes longer hangs. What it has done is committed, so that restarting the program loses nothing."""
+
+STOP_TIMEOUT_S = 30.0
+"""Longest wait for the step that a component is executing at the end. The next start repeats what was not finished."""
+
+
+class Component(Protocol):
+    """A part of the daemon with its own threads."""
+
+    @property
+    def name(self) -> str:
+        """For the log, and for `requires` of others."""
+
+    @property
+    def requires(self) -> Sequence[str]:
+        """Names of the components that are started before this one and stopped after it."""
+
+    def start(self) -> None:
+        """Start the threads."""
+
+    def request_stop(self) -> None:
+        """Let the threads end after their present step."""
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end of the threads; returns whether they have ended."""
+
+    def is_working(self, now_s: float) -> bool:
+        """Whether the threads run and no step hangs at this time of the monotonic clock."""
+
+
+class PeriodicThread:
+    """Calls `step` periodically in its own thread. A step that fails is logged and retried; other components are not affected.
+
+    Parameters
+    ----------
+    name
+        For the log.
+    step
+        Does what is to be done now; returns something true when it has done anything.
+    interval_s
+        Longest pause between two steps; `wake` ends it early.
+    due_in_s
+        Called after each step: seconds until the next thing is due. A value below `interval_s` shortens the pause.
+    wakes
+        Component that is woken after each step that has done something.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        step: Callable[[datetime], object],
+        interval_s: float,
+        *,
+        due_in_s: Callable[[datetime], float] | None = None,
+        wakes: PeriodicThread | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
+        self.name = name
+        self.requires = () if wakes is None else (wakes.name,)
+        self._step = step
+        self._interval_s = interval_s
+        self._due_in_s = due_in_s
+        self._wakes = wakes
+        self._clock = clock
+        self._wake = threading.Event()
+        self._stopping = False
+        self._failures = 0
+        self._busy_since_s: float | None = None
+        # a daemon thread: a step that hangs must not keep the program from ending, and every step may be interrupted anywhere
+        self._thread = threading.Thread(target=self._run, name=f"daemon-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Execute the next step now."""
+        self._wake.set()
+
+    def is_working(self, now_s: float) -> bool:
+        """Whether the thread runs and its step does not hang at this time of the monotonic clock."""
+        since = self._busy_since_s
+        return self._thread.is_alive() and (since is None or now_s - since <= HUNG_AFTER_S)
+
+    def request_stop(self) -> None:
+        """Execute no further step."""
+        self._stopping = True
+        self._wake.set()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait until the present step has ended; returns whether it has."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            pause = self._step_once()
+            self._wake.wait(pause)
+            self._wake.clear()
+
+    def _step_once(self) -> float:
+        """One step; returns the pause after it in seconds."""
+        self._busy_since_s = time.monotonic()
+        try:
+            done = self._step(self._clock())
+        except Exception:
+            self._failures += 1
+            pause = min(FIRST_RETRY_S * 2.0 ** min(self._failures - 1, 16), MAX_RETRY_S)
+            log.exception("component_failed", component=self.name, failures=self._failures, retry_in_s=pause)
+            return pause
+        finally:
+            self._busy_since_s = None
+        if self._failures:
+            log.info("component_recovered", component=self.name, after_failures=self._failures)
+            self._failures = 0
+        if done and self._wakes is not None:
+            self._wakes.wake()
+        if self._due_in_s is None:
+            return self._interval_s
+        return min(max(self._due_in_s(self._clock()), MIN_PAUSE_S), self._interval_s)
+
+
+class Components:
+    """All components of the program, in the order of their requirements.
+
+    Raises
+    ------
+    graphlib.CycleError, KeyError
+        Requirements are circular, or name an unknown component.
+    """
+
+    def __init__(self, components: Sequence[Component]) -> None:
+        by_name = {component.name: component for component in components}
+        order = TopologicalSorter({component.name: component.requires for component in components}).static_order()
+        self._in_order = [by_name[name] for name in order]
+        self._started: list[Component] = []
+        self._not_working: set[str] = set()
+
+    def start(self) -> None:
+        """Start every component after those that it requires."""
+        for component in self._in_order:
+            component.start()
+            self._started.append(component)
+
+    def stop(self) -> None:
+        """Stop what was started, in reverse order."""
+        in_reverse = self._started[::-1]
+        for component in in_reverse:
+            component.request_stop()
+        for component in in_reverse:
+            if not component.join(STOP_TIMEOUT_S):
+                log.error("component_not_stopped", component=component.name, waited_s=STOP_TIMEOUT_S)
+
+    def are_working(self, now_s: float) -> bool:
+        """Whether every component works at this time of the monotonic clock. One that does not is logged once."""
+        not_working = {component.name for component in self._in_order if not component.is_working(now_s)}
+        for name in sorted(not_working - self._not_working):
+            log.error("component_hangs", component=name, effect="under systemd the daemon is restarted")
+        self._not_working = not_working
+        return not not_working
