@@ -1,5 +1,5 @@
-"""The program that turns arrived images into cases and queued work.
+"""The daemon program: turns received instances into cases and queued work. `daemon.main.serve` runs it.
 
-Its parts meet only at the spool and the ledger: watch folders fill the spool, the assembler turns it into cases, the dispatcher
-hands committed work to the broker, the reconciler posts again what was lost on the way, and retention clears what is over.
+Its components share only the spool and the ledger: `watch` fills the spool from watched folders, `intake` turns it into cases,
+`upkeep` publishes committed work, posts lost work again, and removes files after their days.
 """

@@ -153,7 +153,7 @@ def test_who_cannot_be_called_is_given_up_at_once_and_the_log_says_so(house: Cal
         here.step()
     [told] = [entry for entry in logs if entry["log_level"] == "error"]
     assert told["peer"] == "MODALITY"
-    assert "listener.peers" in told["why"]
+    assert "listener.peers" in told["remedy"]
     assert here.ledger.commitments_owed.due(here.clock.now + 2 * GIVE_UP_AFTER) == []
 
 
