@@ -25,6 +25,11 @@ def make(folder: Path, polling: Literal["auto", "always", "never"], rescan_s: fl
     return Settings(data_dir=folder / "data", watch=watch, listener=ListenerSettings(reserve_gib=0))
 
 
+def stop(watch: WatchFolders, timeout_s: float = 30.0) -> None:
+    watch.request_stop()
+    watch.join(timeout_s)
+
+
 @pytest.mark.parametrize(("polling", "rescan_s"), [("always", 0.1), ("never", 600.0), ("auto", 0.5)])
 def test_drops_become_arrivals(tmp_path: Path, polling: Literal["auto", "always", "never"], rescan_s: float) -> None:
     settings = make(tmp_path, polling, rescan_s)
@@ -47,7 +52,7 @@ def test_drops_become_arrivals(tmp_path: Path, polling: Literal["auto", "always"
         assert len(list((tmp_path / "one" / "processed").iterdir())) == 1
         wait_for("the note", lambda: len(list((tmp_path / "two" / "rejected").iterdir())) == 2)
     finally:
-        watch.stop()
+        stop(watch)
     assert set(threading.enumerate()) <= before, "no thread is left"
 
 
@@ -72,7 +77,7 @@ def test_a_folder_that_is_filled_after_it_was_seen_empty_does_not_wait_for_the_r
         (series / "x").write_bytes(file_bytes(ct_slice(1)))
         wait_for("the arrival", lambda: settings.received_dir.exists() and arrivals(settings), seconds=20)
     finally:
-        watch.stop()
+        stop(watch)
 
 
 def test_a_folder_that_hangs_keeps_no_other_waiting_nor_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +91,6 @@ def test_a_folder_that_hangs_keeps_no_other_waiting_nor_the_end(tmp_path: Path, 
         return scan(folder, limits)
 
     monkeypatch.setattr("daemon.watch.inbox.scan", hangs)
-    monkeypatch.setattr("daemon.watch.folder.STOP_TIMEOUT_S", 1.0)
     before = set(threading.enumerate())
     watch = WatchFolders(settings, lambda _drop: None)
     watch.start()
@@ -94,14 +98,14 @@ def test_a_folder_that_hangs_keeps_no_other_waiting_nor_the_end(tmp_path: Path, 
         assert inside.wait(20)
         (tmp_path / "two" / "x").write_bytes(file_bytes(ct_slice(1)))
         wait_for("the arrival", lambda: settings.received_dir.exists() and arrivals(settings), seconds=20)
-        assert watch.alive
+        assert watch.is_working(0.0)
     finally:
         with captured_logs(daemon.watch.folder) as logs:
-            watch.stop()
+            stop(watch, timeout_s=1.0)
         answers.set()
     assert [line["folder"] for line in logs if line["log_level"] == "error"] == [str(tmp_path / "one")]
     wait_for("the end of its thread", lambda: set(threading.enumerate()) <= before, seconds=20)
-    assert not watch.alive
+    assert not watch.is_working(0.0)
 
 
 def test_what_lay_there_at_the_start_is_taken(tmp_path: Path) -> None:
@@ -114,4 +118,4 @@ def test_what_lay_there_at_the_start_is_taken(tmp_path: Path) -> None:
         wait_for("the arrival", lambda: settings.received_dir.exists() and arrivals(settings), seconds=20)
         wait_for("the move", lambda: not (tmp_path / "one" / "x").exists())
     finally:
-        watch.stop()
+        stop(watch)
