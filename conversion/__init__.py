@@ -1,5 +1,6 @@
-"""From DICOM files to a CT volume that can be trusted, and on to the network's grid.
+"""Conversion of DICOM series to checked CT volumes, and their alignment to the network's grid.
 
-`headers` indexes a file, `checks` judges a series, `convert` makes the volume, `alignment` brings it onto the network's grid,
-`nifti` reads and writes it, `media` finds DICOM in what people drop, and `source` keeps what later stages need of the series.
+`headers` reads the index of a file, `series_checks` checks a series, `volume_grid` plans its voxels, `convert` makes the volume,
+`alignment` moves it onto the network's grid, `nifti` reads and writes it, `media` finds DICOM files in folders and zips, and
+`series_reference` keeps what later stages need of the series.
 """

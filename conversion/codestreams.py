@@ -1,7 +1,7 @@
-"""What a compressed frame announces of itself, read before a decoder is let at it.
+"""Image size of JPEG and JPEG 2000 code streams, read before they are decoded.
 
-Decoders believe the code stream: one damaged byte in its size makes them ask for gigabytes, or count tiles for minutes. So its size
-must first be that of the DICOM header.
+Decoders trust the code stream: one damaged byte in its size makes them allocate gigabytes, or count tiles for minutes. So the size
+is compared with the DICOM header first.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ _SOC_SIZ: Final = b"\xff\x4f\xff\x51"
 """Start of a JPEG 2000 code stream and its Image and tile size segment (ISO/IEC 15444-1 A.4.1, A.5.1)."""
 
 _JP2: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
-"""Start of a JP2 file (ISO/IEC 15444-1 I.5.1), which does not belong there (PS3.5 A.4.4) but is met."""
+"""Start of a JP2 file (ISO/IEC 15444-1 I.5.1), which is not allowed there (PS3.5 A.4.4) but occurs."""
 
 _MOST_TILES: Final = 4096
-"""Of one image; 512 x 512 in tiles of 8 x 8."""
+"""Most tiles of one image; those of 512 x 512 pixels in tiles of 8 x 8."""
 
 _FRAME_HEADERS: Final = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 """Markers SOF0 to SOF15 of JPEG (ISO/IEC 10918-1 B.1.1.3) and SOF55 of JPEG-LS (ISO/IEC 14495-1 C.1.1)."""
@@ -32,7 +32,7 @@ def jpeg_2000_size(frame: bytes) -> tuple[int, int]:
     Raises
     ------
     ValueError
-        No such image, or one in more tiles than any encoder makes.
+        Not a JPEG 2000 image of one component, or one with more tiles than any encoder makes.
     """
     at = _code_stream(frame)
     if frame[at : at + 4] != _SOC_SIZ or len(frame) < at + 45:
@@ -49,14 +49,14 @@ def jpeg_2000_size(frame: bytes) -> tuple[int, int]:
 
 
 def _code_stream(frame: bytes) -> int:
-    """Where the code stream begins: at once, or in the first box `jp2c` of a JP2 file (I.4). Another box may hold its like."""
+    """Where the code stream begins: at the start or in the first box `jp2c` of a JP2 file (I.4). Another box may hold its like."""
     if not frame.startswith(_JP2):
         return 0
     at = 0
     while at + 16 <= len(frame):
         length, kind = struct.unpack_from(">L4s", frame, at)
         head = 8
-        if length == 1:  # the length stands behind the kind
+        if length == 1:  # the length follows the type
             (length,), head = struct.unpack_from(">Q", frame, at + 8), 16
         if kind == b"jp2c":
             return at + head
@@ -72,7 +72,7 @@ def jpeg_size(frame: bytes) -> tuple[int, int]:
     Raises
     ------
     ValueError
-        No such image, or one without its end: libjpeg would fill up what is missing and say nothing.
+        Not a JPEG image of one component, or one without its end: libjpeg would fill in the missing part silently.
     """
     if not frame.rstrip(_PADDING).endswith(_END_OF_IMAGE):
         raise ValueError("it is cut short")

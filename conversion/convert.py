@@ -1,4 +1,4 @@
-"""A series of DICOM files to one CT volume that can be trusted, or the reason why not."""
+"""Conversion of a series of DICOM files to one checked CT volume, or the reason why it is refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 def convert_series(paths: Sequence[Path], *, threads: int = 2, demands: Demands = A_STACK) -> ScannerVolume:
     """Read the files of one series, in any order, into a volume of Hounsfield units on a regular grid.
 
-    An image that came twice counts once, if both copies show the same; localizers, projections and pages are set aside and named.
+    Copies of an instance count once where both show the same. Localizers, projections and pages are dropped and named in a note.
     A tilted gantry is sheared back.
     Blocks of different steps, and irregular steps that are short enough, are interpolated (`LARGEST_PLANNED_STEP_MM` and
     `LARGEST_BRIDGED_STEP_MM` of `conversion.series_checks`).
@@ -39,14 +39,14 @@ def convert_series(paths: Sequence[Path], *, threads: int = 2, demands: Demands 
     Parameters
     ----------
     threads
-        How many cores to use.
+        Number of threads.
     demands
-        What the stack must have besides being one.
+        Further requirements on the stack.
 
     Returns
     -------
-    HU, int16, (columns, rows, slices) in Fortran order; slices ascend along the normal of the images. The peak of memory is the
-    volume itself, and for a tilted gantry or irregular steps the images as they lie in the files as well.
+    HU, int16, (columns, rows, slices) in Fortran order; slices ascend along the normal of the images. Peak memory is the
+    volume itself, and for a tilted gantry or irregular steps the decoded images as well.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def convert_series(paths: Sequence[Path], *, threads: int = 2, demands: Demands 
 def convert_with_reference(
     paths: Sequence[Path], *, threads: int = 2, demands: Demands = A_STACK
 ) -> tuple[ScannerVolume, SourceReference]:
-    """As `convert_series`, and what results need to point at the series; the headers are read once for both."""
+    """As `convert_series`, together with the reference that results need; the headers are read once for both."""
     found = _usable(read_slices(paths, threads))
     problems = found.problems + check_series([one.instance for one in found.slices], demands)
     problems += check_pixels([*found.slices, *found.copies])
@@ -83,7 +83,7 @@ def convert_with_reference(
 
 @dataclass(frozen=True, slots=True)
 class _Usable:
-    """Every frame once and without what is no slice; further copies of them; what is wrong, and what a person should know."""
+    """Each slice once, its copies, and the problems and notes found so far."""
 
     slices: list[Slice]
     copies: list[Slice]
@@ -105,7 +105,7 @@ def _usable(slices: Sequence[Slice]) -> _Usable:
     kept = [every[k] for k in wanted]
     names = {_name(one) for one in kept}
     if again:
-        notes += (f"Came again and counted once: {len(again)} images.",)
+        notes += (f"Received again and counted once: {len(again)} instances.",)
     return _Usable(kept, [one for one in again if _name(one) in names], problems, notes)
 
 
@@ -114,11 +114,11 @@ def _name(one: Slice) -> tuple[str, int]:
 
 
 def _differing(count: int) -> Problem:
-    return Problem(Reason.MIXED_SERIES, f"{count} images carry the SOP Instance UID of another one but differ from it.")
+    return Problem(Reason.MIXED_SERIES, f"{count} instances have the SOP Instance UID of another one but differ from it.")
 
 
 def _check_copies(copies: Sequence[Slice], slices: Sequence[Slice], hu: NDArray[np.int16], threads: int) -> None:
-    """Raise `NotAnalysed(MIXED_SERIES)` where a copy of a slice shows other values than the slice; `hu` is theirs."""
+    """Raise `NotAnalysed(MIXED_SERIES)` where a copy of a slice has other values than the slice in `hu`."""
     if copies:
         place = {_name(one): k for k, one in enumerate(slices)}
         values = decode_slices(copies, threads)
@@ -127,7 +127,7 @@ def _check_copies(copies: Sequence[Slice], slices: Sequence[Slice], hu: NDArray[
 
 
 def _place(instance: Instance) -> tuple[object, ...]:
-    """What two copies of one image share, whatever an archive changed of their encoding and other attributes."""
+    """Attributes that two copies of one instance share, whatever encoding and other attributes an archive changed."""
     image = instance.study_uid, instance.series_uid, instance.rows, instance.columns
     return (*image, instance.position_lps, instance.orientation, instance.pixel_spacing_mm)
 
@@ -145,4 +145,4 @@ def drop_non_slices(instances: Sequence[Instance]) -> tuple[tuple[str, ...], lis
     if 2 * len(kept) < len(instances) or len(kept) == len(instances):
         return (), list(range(len(instances)))
     counted = Counter(kind.detail for kind in kinds if kind is not None)
-    return tuple(f"Set aside: {count} of {len(instances)} images. {detail}" for detail, count in sorted(counted.items())), kept
+    return tuple(f"Left out: {count} of {len(instances)} instances. {detail}" for detail, count in sorted(counted.items())), kept

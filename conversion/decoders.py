@@ -1,8 +1,8 @@
-"""Decoding of pixel data, one frame at a time, to the stored values: nothing is rescaled here.
+"""Decoding of pixel data, one frame at a time, to stored values, without rescale.
 
-One library decodes every encoding, `imagecodecs`: OpenJPEG, CharLS, libjpeg-turbo and its own run lengths. It was measured
-to be as fast as any other for each of them or faster, and it lets go of Python's global lock while it works, so that threads are
-enough to use all cores. Nothing in it is under GPL.
+One library decodes every encoding: `imagecodecs`, with OpenJPEG, CharLS, libjpeg-turbo and an RLE decoder. Measured, it is at least
+as fast as any other for each encoding, and it releases Python's global lock, so that threads use all cores. No part of it is under
+the GPL.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class PixelFormat:
         return self.rows * self.columns * self.samples * self.bits_allocated // 8
 
     def native_dtype(self, big_endian: bool) -> np.dtype[Any]:
-        """How the stored values lie in the file without compression."""
+        """Type of the stored values in a file without compression."""
         return np.dtype(f"{'>' if big_endian else '<'}{'i' if self.signed else 'u'}{self.bits_allocated // 8}")
 
 
@@ -66,9 +66,9 @@ class DecodingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Codec:
-    """One decoder of code streams: its name, whether this build of the library has it, and how it is used.
+    """One decoder of code streams: its name, whether this build of the library has it, and how it is called.
 
-    `size` reads (rows, columns) from a code stream; None for one that does not announce them.
+    `size` reads (rows, columns) from a code stream; None for an encoding that does not announce them.
     """
 
     name: str
@@ -106,17 +106,17 @@ _CODECS: Final = {
     **{f"1.2.840.10008.1.2.4.{number}": _JPEG_2000 for number in (90, 91, 201, 202, 203)},
 }
 """JPEG processes 6 and 8 (.53) and 10 and 12 (.55) are retired, but old archives hold them. High-throughput JPEG 2000 (.201 to
-.203) is left to OpenJPEG: OpenJPH is faster, but gives what is left of an image that was cut short as if it were whole."""
+.203) is decoded by OpenJPEG: OpenJPH is faster, but returns a truncated image as if it were whole."""
 
 
 @cache
 def decoders() -> dict[str, str]:
-    """Transfer syntax UID -> name of the decoder that is used for it: what really can be decoded with what is installed."""
+    """Transfer syntax UID -> name of its decoder, for every encoding that the installed libraries decode."""
     return dict.fromkeys(NATIVE, "native") | {syntax: codec.name for syntax, codec in _CODECS.items() if codec.present()}
 
 
 def name_of(syntax: str) -> str:
-    """A transfer syntax for people: its name and UID."""
+    """Name and UID of a transfer syntax, for messages."""
     uid = UID(syntax)
     return f"{uid.name} ({syntax})" if uid.name != syntax else syntax
 
@@ -136,7 +136,7 @@ def decode_encapsulated(value: bytes, indices: Sequence[int], frames: int, pixel
     Raises
     ------
     DecodingError
-        The decoder failed, or decoded something else than the header announces.
+        The decoder failed, or its result differs from the header.
     """
     wanted = set(indices)
     try:
@@ -148,7 +148,7 @@ def decode_encapsulated(value: bytes, indices: Sequence[int], frames: int, pixel
 
 
 def _decode(codec: _Codec, frame: bytes, pixels: PixelFormat) -> Stored:
-    """Values in the type that the header announces; it also decides on the sign, about which code streams often lie."""
+    """Values in the type of the header. The header also decides the sign, which is often wrong in code streams."""
     if codec.size is not None and codec.size(frame) != (pixels.rows, pixels.columns):
         raise DecodingError("the code stream announces an image of another size")
     decoded = codec.decode(frame, pixels)

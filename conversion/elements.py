@@ -1,7 +1,7 @@
-"""Opening DICOM files and reading single elements, tolerant of what scanners and archives really write.
+"""DICOM header reader: opens files and reads single elements, tolerant of the deviations of real scanners and archives.
 
-Values are taken from the raw bytes of an element, not through its declared VR: a decimal string that is no number, or a VR that
-does not fit, must cost one value and never the file.
+Values are taken from the raw bytes of an element, not through its declared VR: a decimal string that is no number, or a wrong VR,
+makes one value unreadable and never the file.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ DAMAGE: Final = (
     BytesLengthException,
     InvalidDicomError,
 )
-"""What readers and decoders raise on damaged files. Not every `Exception`: a task's time limit is one, and says nothing of them."""
+"""Exceptions of readers and decoders on damaged files. Not every `Exception`: a task's time limit is one too."""
 
 _MOST_READS: Final = 2_000_000
-"""Of one header, a few for each element. A multi-frame object of thousands of frames needs some hundred thousand."""
+"""Most reads of one header, a few for each element. A multi-frame object of thousands of frames needs some hundred thousand."""
 _PREFIX_BYTES: Final = 132
 _META_BYTES: Final = 1024
-"""An ordinary meta header is shorter."""
+"""Largest ordinary meta header, in bytes."""
 _META_VRS: Final = frozenset({b"UL", b"OB", b"UI", b"SH", b"AE"})
 """Value representations of an ordinary meta header (PS3.10 Table 7.1-1)."""
 
@@ -70,7 +70,7 @@ _TEXT_NUMBERS: Final = frozenset({"DS", "IS", "LO", "SH", "CS", "ST", "LT", "UT"
 
 @dataclass(frozen=True, slots=True)
 class PixelElement:
-    """Where (7FE0,0010) Pixel Data lies in its file, in bytes.
+    """Position of (7FE0,0010) Pixel Data in its file, in bytes.
 
     `start` is where the element begins, `offset` where its value does; `length` is None where encapsulated.
     """
@@ -82,16 +82,16 @@ class PixelElement:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Header:
-    """What was read of one file, up to its pixel data.
+    """Elements of one file before its pixel data.
 
     Attributes
     ----------
     dataset
         Only the elements that were asked for.
     transfer_syntax_uid
-        As the file says, or as its bytes show where it does not say.
+        As the file declares it, or as its bytes show where it does not.
     pixels
-        None where the file has no pixel data. In a deflated file its place after `open_dicom` has inflated it.
+        None where the file has no pixel data. In a deflated file the position after `open_dicom` has inflated it.
     """
 
     dataset: Dataset
@@ -118,7 +118,7 @@ def read_header(path: Path, tags: list[int]) -> Header:
 
 
 class FewReads:
-    """A file whose reader gives up on what is no header: zeros, for one, are elements without end, eight bytes each."""
+    """A file that limits the number of reads: a file of zeros, for example, is an endless series of elements of eight bytes."""
 
     def __init__(self, file: BufferedIOBase) -> None:
         self._read = file.read
@@ -126,7 +126,7 @@ class FewReads:
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, size: int = -1) -> bytes:
-        """As a file's; raises `ValueError` when it was called too often."""
+        """Read as a file does; raises `ValueError` after too many calls."""
         self._left -= 1
         if self._left < 0:
             raise ValueError("more elements than any header has")
@@ -135,7 +135,7 @@ class FewReads:
 
 @contextmanager
 def open_dicom(path: Path, inflate_at_most: int | None = LARGEST_HEADER) -> Iterator[tuple[BufferedIOBase, bool]]:
-    """Open a file at its begin; gives the file and whether it is deflated (PS3.5 A.5), which it then is no more.
+    """Open a file at its beginning. Returns it, inflated where it is deflated (PS3.5 A.5), and whether it was deflated.
 
     It is inflated as it is read: at most so many bytes, with which the header ends; None for a reader that takes no more than a
     header has announced.
@@ -162,12 +162,12 @@ def open_dicom(path: Path, inflate_at_most: int | None = LARGEST_HEADER) -> Iter
 def deflated_from(file: BinaryIO) -> int | None:
     """Where the deflated data set of a file begins (PS3.5 A.5), in bytes; None where it is not deflated.
 
-    The reader would inflate all of such a file before it looks at anything, and half a megabyte inflates to any size. So this finds
-    what the reader would find, wherever a file says it: without a preamble, or behind other elements of any length.
+    pydicom's reader inflates such a file as a whole first, and half a megabyte inflates to any size. So this function finds the
+    transfer syntax as that reader would: also without a preamble, and after other elements of any length.
 
     Raises
     ------
-    Whatever `damage_is_unreadable` turns into `NotAnalysed`
+    Exceptions that `damage_is_unreadable` turns into `NotAnalysed`
         The meta header is damaged.
     """
     file.seek(0)
@@ -182,7 +182,7 @@ def deflated_from(file: BinaryIO) -> int | None:
 
 
 def _plain_meta(start: bytes, at: int) -> tuple[str, int | None]:
-    """Transfer syntax and end of an ordinary meta header, which is short; the end is None where it is none and is to be read."""
+    """Transfer syntax and end of an ordinary, short meta header; the end is None where it is unusual and must be parsed."""
     syntax = ""
     while start[at : at + 2] == b"\x02\0":
         vr = start[at + 4 : at + 6]
@@ -199,19 +199,19 @@ def _plain_meta(start: bytes, at: int) -> tuple[str, int | None]:
 
 @contextmanager
 def damage_is_unreadable(what: str) -> Iterator[None]:
-    """Turn whatever a damaged file makes a reader stumble over into `NotAnalysed(UNREADABLE)`."""
+    """Turn the exceptions of a reader on a damaged file into `NotAnalysed(UNREADABLE)`."""
     try:
         yield
     except DAMAGE as error:
         raise NotAnalysed(Reason.UNREADABLE, f"A file is damaged: {what}.") from error
     except OSError as error:
-        if error.errno is not None:  # the system's own; pydicom raises some without
+        if error.errno is not None:  # an error of the operating system; pydicom raises some without a number
             raise
         raise NotAnalysed(Reason.UNREADABLE, f"A file is damaged: {what}.") from error
 
 
 def looks_like_dicom(start: bytes) -> bool:
-    """The prefix of PS3.10 7.1; without it, an element of the first groups with a VR or a length that can be true."""
+    """Whether the bytes start with the prefix of PS3.10 7.1, or with an element of the first groups of plausible VR or length."""
     if start[128:132] == b"DICM":
         return True
     if len(start) < 8 or start[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
@@ -238,7 +238,7 @@ def _find_pixels(file: BufferedIOBase, implicit: bool, little: bool) -> PixelEle
     start = file.tell() - len(begin)
     offset = start + 8
     # a meta header may name the other kind of VR than the data set has. A VR and its two nulls, read as a length, would be odd, and
-    # no length is (7.1.1): the bytes tell the two kinds apart
+    # lengths are even (7.1.1): so the bytes show which kind it is
     if begin[4:6] in _WITH_LONG_LENGTH and begin[6:8] == b"\0\0":
         if len(begin) < 12:
             return None
@@ -251,7 +251,7 @@ def _find_pixels(file: BufferedIOBase, implicit: bool, little: bool) -> PixelEle
 
 
 def raw_value(dataset: Dataset, tag: int) -> Any:
-    """Bytes of an element as they stand in the file; for an element that was already converted its value; None where absent."""
+    """Raw bytes of an element; its value where it was converted already; None where absent."""
     if tag not in dataset:
         return None
     return dataset.get_item(tag).value
@@ -272,7 +272,7 @@ def text(dataset: Dataset, tag: int) -> str:
 
 
 def _decode(value: bytes, dataset: Dataset) -> str:
-    """Decode with (0008,0005) Specific Character Set; what it cannot name becomes a replacement character."""
+    """Decode with (0008,0005) Specific Character Set; undecodable bytes become a replacement character."""
     declared = text(dataset, SPECIFIC_CHARACTER_SET).split("\\")
     try:
         return str(decode_bytes(value, convert_encodings(declared), set()))
@@ -287,7 +287,7 @@ def texts(dataset: Dataset, tag: int) -> tuple[str, ...]:
 
 
 def numbers(dataset: Dataset, tag: int, count: int) -> tuple[float, ...] | None:
-    """Exactly `count` finite decimal numbers (DS); None where absent or not so."""
+    """Exactly `count` finite decimal numbers (DS); None where absent or otherwise."""
     values = tuple(value for part in texts(dataset, tag) if (value := _decimal(part)) is not None)
     return values if len(values) == count == len(texts(dataset, tag)) else None
 

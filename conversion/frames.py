@@ -1,4 +1,4 @@
-"""Pixel data of slices to Hounsfield units, in one thread: one file is opened, read and decoded after the other."""
+"""Pixel data of slices to Hounsfield units, in one thread, file by file."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
 
 LARGEST_IMAGE: Final = 1 << 24
-"""Pixels; 4096 x 4096, four times those of the finest scanners. OpenJPEG takes 6 to 8 bytes for each while it decodes."""
+"""Most pixels of an image: 4096 x 4096, four times those of the finest scanners. OpenJPEG needs 6 to 8 bytes for each."""
 
 LARGEST_VOLUME: Final = 1 << 30
-"""Voxels, 2 bytes each; a head of 0.3 mm needs less than half of it. A damaged header must not ask for all memory."""
+"""Most voxels of a volume, 2 bytes each; a head in voxels of 0.3 mm has less than half of them. A damaged header must not take
+all memory."""
 
 _HOUNSFIELD_KINDS: Final = frozenset({"", "HU", "US"})
 """Rescale Types (0028,1054) that can be HU; US is "unspecified", and what converters of old images write."""
 
 
 def check_pixels(slices: Sequence[Slice]) -> list[Problem]:
-    """What keeps the pixel data of a series from being decoded, as far as the headers tell; empty where nothing does."""
+    """Problems that prevent decoding the pixel data of a series, as far as headers show."""
     count = len(slices)
     unsupported = sorted({one.instance.transfer_syntax_uid for one in slices} - decoders().keys())
     problems = [Problem(Reason.UNSUPPORTED_ENCODING, f"Transfer syntax: {name_of(syntax)}.") for syntax in unsupported]
@@ -54,7 +55,7 @@ def check_pixels(slices: Sequence[Slice]) -> list[Problem]:
 
 
 def _sizes_are_bounded(slices: Sequence[Slice]) -> list[Problem]:
-    """Whether the images are no larger than memory is there for, before any of it is asked for."""
+    """Whether the images fit into memory, checked before any is allocated."""
     sizes = [one.pixels.rows * one.pixels.columns for one in slices]
     if max(sizes, default=0) > LARGEST_IMAGE:
         pixels = slices[sizes.index(max(sizes))].pixels
@@ -67,8 +68,8 @@ def _sizes_are_bounded(slices: Sequence[Slice]) -> list[Problem]:
 
 
 def _rescale_is_known(slices: Sequence[Slice]) -> list[Problem]:
-    """Whether each image says how its values become HU. A value that cannot be read, or that one image lacks and another has, is a
-    damaged header; where all lack it, the stored values may be HU, which `check_plausible` sees."""
+    """Whether each image has a rescale to HU. A value that cannot be read, or that only some images lack, is a damaged header.
+    Where all lack it, the stored values may be HU, which `check_plausible` decides."""
     count = len(slices)
     problems = []
     damaged = sum(not one.rescale.readable or one.rescale.slope == 0 for one in slices)
@@ -88,7 +89,7 @@ def _plausible_bits(one: Slice) -> bool:
 
 
 def _lengths_fit(slices: Sequence[Slice]) -> list[Problem]:
-    """Whether pixel data is encapsulated where the transfer syntax says so (PS3.5 A.4), and long enough where it is not."""
+    """Whether pixel data is encapsulated where the transfer syntax requires it (PS3.5 A.4), and long enough where it is not."""
     problems = []
     wrong = {
         one.instance.transfer_syntax_uid
@@ -118,7 +119,7 @@ def decode_into(slices: Sequence[Slice], targets: Sequence[int], out: NDArray[np
     Parameters
     ----------
     slices
-        Checked by `check_pixels`. Frames of one file should stand together: the file is then opened once.
+        Checked by `check_pixels`. Frames of one file should be adjacent, so that the file is opened once.
     out
         HU, int16, shape (n, rows, columns), C order.
 
@@ -143,8 +144,8 @@ _Frames = Sequence[tuple[Slice, int]]
 
 
 def _read_native(path: Path, frames: _Frames, out: NDArray[np.int16]) -> None:
-    """Read pixels straight to where they stay and rescale them there: the path that nearly all series take."""
-    with open_dicom(path, None) as (file, _):  # no more is read than the header announces
+    """Read pixels directly into the volume and rescale them there: the path of nearly all series."""
+    with open_dicom(path, None) as (file, _):  # reads only what the header announces
         for one, target in frames:
             assert one.element is not None
             dtype = one.pixels.native_dtype(one.instance.transfer_syntax_uid == BIG_ENDIAN)

@@ -1,4 +1,4 @@
-"""The header index of one file: what decides which series it is and whether the series is complete."""
+"""Header index of one DICOM file (`corewatch.instance.Instance`)."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ INSTANCE_TAGS: Final = [
 def read_instance(path: Path) -> Instance:
     """Read the header index of one DICOM file; the pixel data is not touched.
 
-    Values that are absent or not what their VR asks for become None or empty. For a multi-frame object, orientation and pixel
+    Values that are absent or violate their VR become None or empty. For a multi-frame object, orientation and pixel
     spacing are those that all frames share.
 
     Raises
     ------
     NotAnalysed
-        `UNREADABLE`: not DICOM, a damaged header, or one without the UIDs that say what it is.
+        `UNREADABLE`: not DICOM, a damaged header, or one without a UID that identifies it.
     OSError
         The file could not be opened or read.
     """
@@ -161,5 +161,5 @@ def _meaning(dataset: Dataset, tag: int) -> str:
 
 @cache
 def supported_transfer_syntaxes() -> tuple[str, ...]:
-    """UIDs of the transfer syntaxes whose pixel data the installed decoders really decode, sorted."""
+    """UIDs of the transfer syntaxes that the installed decoders decode, sorted."""
     return tuple(sorted(decoders()))

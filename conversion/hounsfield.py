@@ -1,4 +1,4 @@
-"""From stored values to Hounsfield units, and whether what came out can be a head."""
+"""Rescale of stored values to Hounsfield units, and plausibility of the result."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from corewatch.reasons import Reason
 _INT16: Final = np.iinfo(np.int16)
 
 AIR_BELOW_HU: Final = -700
-"""Air around a head, with noise and the foam of a head rest, stays below this."""
+"""HU below which air lies, with noise and the foam of a head rest."""
 
 SOFT_TISSUE_HU: Final = (-20, 120)
-"""Brain, muscle and blood, enhanced a little, with noise."""
+"""HU range of brain, muscle and blood, slightly enhanced, with noise."""
 
 LEAST_JUMP_HU: Final = 200.0
 JUMP_FACTOR: Final = 4.0
-"""From one slice to the next, values (within `_COMPARED_HU`) change by less than this on average, or less than so many times their
-median change. Of real and made heads in steps of 0.5 to 7.5 mm the worst changed by 0.52 of that; wider steps are not compared."""
+"""Largest mean change of values (within `_COMPARED_HU`) from one slice to the next: this, or this multiple of the median change.
+Real and synthetic heads in steps of 0.5 to 7.5 mm reached 0.52 of that; wider steps are not compared."""
 
 _COMPARED_HU: Final = (-1000, 400)
 
 MINIMUM_SHARE: Final = 0.01
-"""Of all voxels of a head, each of air and soft tissue has far more than this; of raw or unscaled values one of them has none."""
+"""Smallest share of air and of soft tissue in a head: heads have far more of both, raw or unscaled values none of one."""
 
 
 def to_hounsfield(stored: NDArray[Any], pixels: PixelFormat, rescale: Rescale, out: NDArray[np.int16]) -> None:
@@ -66,7 +66,7 @@ def to_hounsfield(stored: NDArray[Any], pixels: PixelFormat, rescale: Rescale, o
 
 
 def _significant_bits(stored: NDArray[Any], pixels: PixelFormat) -> NDArray[Any]:
-    """The Bits Stored below High Bit, sign extended (PS3.5 8.1.1); what lies above (old overlays) is dropped."""
+    """The Bits Stored below High Bit, sign extended (PS3.5 8.1.1); bits above (old overlays) are dropped."""
     if pixels.bits_stored == pixels.bits_allocated:
         return stored
     above = stored.itemsize * 8 - 1 - pixels.high_bit
@@ -80,10 +80,10 @@ def _significant_bits(stored: NDArray[Any], pixels: PixelFormat) -> NDArray[Any]
 
 
 def _padding_mask(stored: NDArray[Any], pixels: PixelFormat) -> NDArray[np.bool_] | None:
-    """Where the slice is padded (PS3.3 C.7.5.1.1.2).
+    """Mask of padded pixels (PS3.3 C.7.5.1.1.2); None where there are none.
 
-    Padding surrounds the field of view. Where none of the corners holds it, the value is announced but not used, and a voxel that
-    happens to have it is tissue.
+    Padding surrounds the field of view. Where no corner has the padding value, it is announced but not used, and a pixel with that
+    value is tissue.
     """
     if pixels.padding is None:
         return None
@@ -101,14 +101,14 @@ def _signed(word: int, width: int) -> int:
 
 
 def check_plausible(hu: NDArray[np.int16], along_mm: NDArray[np.float64]) -> None:
-    """Raise `NotAnalysed(IMPLAUSIBLE_VALUES)` unless a HU volume holds both air and soft tissue, and no slice is out of line.
+    """Raise `NotAnalysed(IMPLAUSIBLE_VALUES)` unless a volume holds air and soft tissue, and no slice is unlike its neighbours.
 
     Parameters
     ----------
     hu
-        Shape (slices, rows, columns), in the order of their places.
+        HU, shape (slices, rows, columns), in the order of positions.
     along_mm
-        (slices,) where each lies along the normal.
+        (slices,) position of each slice along the normal, mm.
     """
     sample = hu[:, :: max(1, hu.shape[1] // 32), :: max(1, hu.shape[2] // 32)]
     air = float((sample < AIR_BELOW_HU).mean())
@@ -119,12 +119,12 @@ def check_plausible(hu: NDArray[np.int16], along_mm: NDArray[np.float64]) -> Non
     jump = _first_jump(np.clip(sample, *_COMPARED_HU), np.diff(along_mm) <= LARGEST_PLANNED_STEP_MM)
     if jump is not None:
         pair = f"{jump + 1} and {jump + 2} of {len(hu)}, counted along the stack"
-        detail = f"Slices {pair}, show other values than neighbours do: one of them is blank or damaged."
+        detail = f"Slices {pair}, differ more than neighbours do: one of them is blank or damaged."
         raise NotAnalysed(Reason.IMPLAUSIBLE_VALUES, detail)
 
 
 def _first_jump(sample: NDArray[np.int16], near: NDArray[np.bool_]) -> int | None:
-    """The first slice whose upper neighbour is unlike it: one of the two is blank, damaged or in another unit, or no neighbour."""
+    """Index of the first slice whose upper neighbour is unlike it: one of the two is blank, damaged or in another unit."""
     changes = np.array([np.abs(upper - lower.astype(np.int32)).mean() for lower, upper in itertools.pairwise(sample)])
     limit = max(LEAST_JUMP_HU, JUMP_FACTOR * float(np.median(changes))) if len(changes) else 0.0
     jumps = np.flatnonzero(near & (changes > limit))

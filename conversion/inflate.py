@@ -1,6 +1,6 @@
-"""Deflated files (PS3.5 A.5) read as a stream: no more is inflated than is asked for, and none of it is kept.
+"""Deflated files (PS3.5 A.5) as a stream: only the bytes that are read are inflated, and none are kept.
 
-A file of one megabyte can swell to a gigabyte. Whoever reads its header pays for the header alone.
+A file of one megabyte can inflate to a gigabyte. Reading its header inflates the header alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from corewatch.reasons import Reason
 EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
 
 LARGEST_HEADER: Final = 1 << 25
-"""Bytes up to the pixel data; that of an enhanced object of a thousand frames is some megabytes."""
+"""Most bytes of a header; that of an enhanced object of a thousand frames has some megabytes."""
 
 _CHUNK: Final = 1 << 16
 
@@ -27,10 +27,10 @@ def inflated(file: BinaryIO, begin: int, at_most: int | None) -> io.BufferedIOBa
     Parameters
     ----------
     file
-        Stays open for as long as the answer is read, and is read by nobody else.
+        Must stay open while the result is read, and must not be read elsewhere.
     at_most
-        So many bytes may be inflated in all; None where the reader itself is bounded. Beyond it a read raises
-        `NotAnalysed(UNREADABLE)`, as it does where the stream is damaged.
+        Most bytes to inflate in all; None where the reader itself is bounded. A read beyond it raises `NotAnalysed(UNREADABLE)`,
+        as a damaged stream does.
     """
     uid = EXPLICIT_LITTLE.encode() + b"\0"
     meta = struct.pack("<HH2sH", 2, 0x10, b"UI", len(uid)) + uid
@@ -43,7 +43,7 @@ def _too_large() -> NotAnalysed:
 
 
 class _Stream(io.RawIOBase):
-    """`prefix`, then what inflates from `begin` of a file. Seeking forward inflates and forgets; backward begins anew."""
+    """`prefix`, followed by the data inflated from `begin` of a file. Seeking forward inflates and discards; backward restarts."""
 
     def __init__(self, file: BinaryIO, begin: int, prefix: bytes, at_most: int | None) -> None:
         self._file, self._begin, self._prefix = file, begin, prefix
@@ -106,7 +106,7 @@ class _Stream(io.RawIOBase):
 
 
 class _Bounded(io.BufferedReader):
-    """Asks for no memory for a value that is longer than may be inflated."""
+    """Refuses a value longer than may be inflated before memory is allocated for it."""
 
     def __init__(self, raw: _Stream, at_most: int | None) -> None:
         super().__init__(raw, _CHUNK)

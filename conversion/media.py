@@ -1,7 +1,6 @@
-"""Finding DICOM files in what people drop: a folder, a CD's content, a zip.
+"""DICOM files in folders, CD contents and zips.
 
-An archive comes from anywhere and is not trusted: none of its names becomes a path, links are not followed, and it may not grow
-beyond the limits.
+An archive is not trusted: none of its names becomes a path, links are not followed, and it must not unpack to more than the limits.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ _ENCRYPTED: Final = 0x1
 DAMAGED: Final = "The zip is damaged, or packed in a way that cannot be read."
 
 ZIP_ERRORS: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError)
-"""What the standard library raises on archives from anywhere."""
+"""Exceptions of the standard library on damaged archives."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveLimits:
-    """How far an archive may grow.
+    """Limits on what an archive unpacks to.
 
     Attributes
     ----------
@@ -51,7 +50,7 @@ class ArchiveLimits:
         Size after unpacking to size before, of the whole archive. CT compresses to a half or a third; even an empty phantom stays
         far below.
     ratio_free_bytes
-        Up to this size after unpacking the ratio does not matter: it does no harm.
+        Size after unpacking up to which the ratio is not checked, because it does no harm.
     """
 
     files: int = 50_000
@@ -64,9 +63,9 @@ ARCHIVE_LIMITS: Final = ArchiveLimits()
 
 
 def check_entries(entries: Sequence[zipfile.ZipInfo], archive_bytes: int, limits: ArchiveLimits = ARCHIVE_LIMITS) -> None:
-    """Refuse an archive that cannot be unpacked or is made to do harm, going by its table of contents.
+    """Refuse an archive that cannot be unpacked or is made to do harm, by its table of contents.
 
-    The stated sizes can be relied on: `zipfile` reads no entry beyond its own, and one that is stated too small is damaged for it.
+    The stated sizes are reliable: `zipfile` reads no entry beyond its size, and reports one that is stated too small as damaged.
 
     Raises
     ------
@@ -85,21 +84,21 @@ def check_entries(entries: Sequence[zipfile.ZipInfo], archive_bytes: int, limits
 
 
 def is_link(entry: zipfile.ZipInfo) -> bool:
-    """Whether an entry is a symbolic link (its Unix mode stands in the upper half of the external attributes)."""
+    """Whether an entry is a symbolic link (its Unix mode is in the upper half of the external attributes)."""
     return stat.S_ISLNK(entry.external_attr >> 16)
 
 
 def find_files(root: Path) -> list[Path]:
     """Files under a folder that are DICOM by their content, sorted; a DICOMDIR is left out, symbolic links are not followed.
 
-    `root` may be a single file. What vanishes or may not be read while looking is left out.
+    `root` may be a single file. Files that vanish or cannot be read are left out.
     """
     candidates = [root] if root.is_file() else sorted(_walk(root))
     return [path for path in candidates if _is_dicom_file(path)]
 
 
 def unpack(archive: Path, folder: Path, limits: ArchiveLimits = ARCHIVE_LIMITS) -> list[Path]:
-    """Unpack the DICOM files of a zip into `folder`, under names of our own (`000001.dcm`, ...).
+    """Unpack the DICOM files of a zip into `folder`, under new names (`000001.dcm`, ...).
 
     Names in archives often hold patients' names, and may point outside of the folder; they are not used at all.
 
@@ -110,7 +109,7 @@ def unpack(archive: Path, folder: Path, limits: ArchiveLimits = ARCHIVE_LIMITS) 
 
     Returns
     -------
-    The files, in the order of the archive. A DICOMDIR, links and what is not DICOM are left out.
+    The files, in the order of the archive. A DICOMDIR, links and files that are not DICOM are left out.
 
     Raises
     ------

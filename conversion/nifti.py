@@ -1,7 +1,6 @@
-"""NIfTI-1 files of a case: the aligned head and the core maps; what is written is whole or not there at all.
+"""NIfTI-1 files of a case: the aligned head and the core maps, written atomically.
 
-Both transforms of the header are set and coded, so that every viewer shows the same place, and the units are mm. A file's world is
-NIfTI's RAS.
+Both transforms of the header are set and coded, so that every viewer shows the same place; units are mm, the world frame is RAS.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from corewatch.volumes import AlignedHead
 from foundation.durable import replacing
 
 HU_RANGE: Final = (0, 100)
-"""What the network sees of a head."""
+"""HU range of the network's input."""
 
 AXIS_TOLERANCE: Final = 1e-3
 """Largest difference of an entry of the affine's 3 x 3 part from L-A-S axes of 1 mm: 0.2 mm over the grid."""
 
 _LARGEST_FILE: Final = 8 * math.prod(NETWORK_SHAPE) + (1 << 20)
-"""Bytes: the grid in the widest type that is read (float64), and its header with extensions."""
+"""Largest file in bytes: the grid in the widest type that is read (float64), and a header with extensions."""
 
 _NIFTI2_SIZES: Final = (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
 """sizeof_hdr 540 in either byte order."""
@@ -41,7 +40,7 @@ _NIFTI2_SIZES: Final = (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
 _NIBABEL_ERRORS: Final = (ImageFileError, HeaderDataError, WrapStructError)
 
 _GZIP_LEVEL: Final = 1
-"""Fastest: a result is read once or twice, and a higher level costs seconds for a few per cent."""
+"""Fastest level: a file is read once or twice, and a higher level takes seconds to save a few per cent."""
 
 _SCANNER, _ALIGNED, _TEMPLATE = 1, 2, 4
 """NIFTI_XFORM codes: scanner's own frame; aligned to something else; a template's frame."""
@@ -80,10 +79,10 @@ def write_native_map(path: Path, core_map: NDArray[np.uint8], voxel_to_lps: Matr
 
 
 def read_aligned(path: Path) -> AlignedHead:
-    """Read a head that comes aligned. Values outside of HU 0-100 are clipped.
+    """Read a head that is aligned already. Values outside of HU 0-100 are clipped.
 
-    Any origin is accepted: the network sees voxels only, and files of the published pipeline have an origin of their own. The axes
-    are not: a mirrored head would be analysed as if its sides were exchanged.
+    Any origin is accepted: the network sees voxels only, and files of the published pipeline have another origin. Other axes are
+    refused: a mirrored head would be analysed as if its sides were exchanged.
 
     Raises
     ------
@@ -97,7 +96,7 @@ def read_aligned(path: Path) -> AlignedHead:
 
 
 def check_aligned(data: bytes) -> None:
-    """Check the bytes of a head that comes aligned, exactly as `read_aligned` does.
+    """Check the bytes of an aligned head exactly as `read_aligned` does.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Decoding a whole series on several cores. Reading and decoding both leave Python's global lock free, so threads are enough."""
+"""Decoding of a series on several cores. Reading and decoding release Python's global lock, so threads suffice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from conversion.frames import decode_into
 from conversion.slices import Slice
 
 SHARES_A_THREAD: Final = 8
-"""Files are dealt out in so many parts for each thread: when one core is slower than another, it does fewer of them."""
+"""Parts for each thread: a slower core takes fewer of them."""
 
 
 def decode_slices(slices: Sequence[Slice], threads: int) -> NDArray[np.int16]:

@@ -1,4 +1,4 @@
-"""What is said of a series, on two levels: a `Problem` refuses it, a note is told to people beside the result."""
+"""Problems of a series: each refuses it, with a reason. Notes, in contrast, are reported with the result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from corewatch.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with a series: which of the known reasons, and what was found, free of patient data."""
+    """One problem of a series: its reason, and the finding in words, free of patient data."""
 
     reason: Reason
     detail: str
@@ -45,9 +45,9 @@ def gravest_first(problems: Iterable[Problem]) -> list[Problem]:
 
 
 def raise_problems(problems: Iterable[Problem], notes: Sequence[str] = ()) -> None:
-    """Raise `NotAnalysed` with the reason of the first problem, the details of all and the notes; nothing where none is.
+    """Raise `NotAnalysed` with the reason of the first problem, the details of all, and the notes; return where there is none.
 
-    A further reason comes with its sentence and its remedy; those of the first are the error's own.
+    A further reason adds its sentence and remedy; sentence and remedy of the first are those of the error.
     """
     problems = list(problems)
     if not problems:

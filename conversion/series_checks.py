@@ -1,10 +1,11 @@
-"""Whether the slices of a series form one stack that can be trusted.
+"""Checks of a series: whether its slices form one stack that can become a volume.
 
-Every check is independent and returns the problems it sees; all of them are reported together, so that one look tells everything.
+Every check is independent and returns the problems it finds; all problems are reported together.
 Geometry comes from position and orientation alone, never from Slice Thickness, Spacing Between Slices or the tilt tag: those are
 often wrong, and two vendors write opposite tilts for the same geometry.
 
-The checks take one `Instance` per slice (a multi-frame object gives one per frame, see `conversion.slices`), in any order.
+The checks take one `Instance` per slice (one per frame of a multi-frame object, see `conversion.slices`), in any order. Frame: LPS,
+mm.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from corewatch.slice_stack import SAME_POSITION_MM, first_at_each_position
 from corewatch.spacing import EQUAL_STEPS_MM, blocks, jumps
 
 GRID_TOLERANCE_MM: Final = 0.1
-"""A slice may lie so far from its place on the regular grid: positions are often written with one decimal, which costs 0.05 mm at
-the slice and as much at the ends that the grid hangs on. Both together stay below a tenth of the network's voxel."""
+"""Largest distance of a slice from its place on the regular grid. Positions with one decimal are off by 0.05 mm at the slice, and
+by as much at the two ends that define the grid. Together they are a tenth of the network's voxel."""
 
 PARALLEL_COSINE: Final = 1e-3
 """Largest difference of a direction cosine between slices of one stack; 1e-3 moves the far corner of a head by 0.25 mm."""
@@ -39,26 +40,27 @@ SPACING_TOLERANCE_MM: Final = 1e-3
 """Largest difference of the pixel spacing between slices of one stack; adds up to 0.5 mm over 512 pixels."""
 
 GAP_FACTOR: Final = 1.5
-"""A step of more than so many median steps is a gap: slices are missing there."""
+"""Number of median steps beyond which a step is a gap, where slices are missing."""
 
 LARGEST_BRIDGED_STEP_MM: Final = 3.0
-"""Between slices no farther apart than this the volume is interpolated where the steps are irregular. The network sees voxels of
-1 mm and was trained on infarcts of centimetres; a wider hole could hold one."""
+"""Widest irregular step that is interpolated. The network sees voxels of 1 mm and was trained on infarcts of centimetres; a wider
+gap could hide one."""
 
 LARGEST_PLANNED_STEP_MM: Final = 7.5
-"""Of a block of equal steps in a stack of several blocks (`corewatch.spacing`): sequential heads are scanned at 2.5 to 5 mm through
-the posterior fossa and at up to 7 mm above. Slices of a block touch each other, so nothing between them was left unseen."""
+"""Widest step of a block of equal steps (`corewatch.spacing`): sequential heads are scanned at 2.5 to 5 mm through the posterior
+fossa and at up to 7 mm above. Slices of a block touch each other, so nothing between them is unseen."""
 
 MINIMUM_SLICES: Final = 4
-"""Fewer slices do not show whether they are regularly spaced."""
+"""Fewest slices that show whether they are regularly spaced."""
 
 LEAST_COVERAGE_MM: Final = 80.0
-"""A brain is some 120 mm high; the alignment, which measures how much of it is there, needs far more than half."""
+"""Smallest coverage of a head. A brain is some 120 mm high; the alignment, which measures the visible share, needs far more than
+half."""
 
 
 @dataclass(frozen=True, slots=True)
 class Demands:
-    """What a stack must have besides being one.
+    """Further requirements on a stack.
 
     Attributes
     ----------
@@ -79,14 +81,14 @@ A_STACK: Final = Demands()
 """Any stack."""
 
 A_HEAD: Final = Demands(MINIMUM_SLICES, LARGEST_PLANNED_STEP_MM, LEAST_COVERAGE_MM)
-"""A stack that can show a head."""
+"""A stack that can show a whole head."""
 
 
 Check = Callable[[Sequence[Instance]], list[Problem]]
 
 
 def check_series(instances: Sequence[Instance], demands: Demands = A_STACK) -> list[Problem]:
-    """All problems of a series, the one that explains most first; empty where the slices form one stack."""
+    """All problems of a series, the gravest first; empty where the slices form one stack."""
     checks: tuple[Check, ...] = (
         is_ct,
         one_series,
@@ -116,14 +118,14 @@ def is_ct(slices: Sequence[Instance]) -> list[Problem]:
     localizers = sum(is_localizer(one) for one in slices)
     problems = []
     if foreign:
-        problems.append(Problem(Reason.NOT_A_VOLUME, f"{foreign} of {len(slices)} objects are no CT images."))
+        problems.append(Problem(Reason.NOT_A_VOLUME, f"{foreign} of {len(slices)} instances are no CT images."))
     if localizers:
         problems.append(Problem(Reason.NOT_A_VOLUME, f"{localizers} of {len(slices)} images are localizers."))
     return problems
 
 
 def is_localizer(instance: Instance) -> bool:
-    """Whether Image Type (0008,0008) says that this is a localizer (scout, topogram)."""
+    """Whether Image Type (0008,0008) names a localizer (scout, topogram)."""
     return "LOCALIZER" in instance.image_type[2:]
 
 
@@ -133,12 +135,12 @@ def one_series(slices: Sequence[Instance]) -> list[Problem]:
 
 
 def one_study(slices: Sequence[Instance]) -> list[Problem]:
-    """One Study Instance UID: the result goes into one study."""
+    """One Study Instance UID: the result belongs to one study."""
     return _one("studies", Counter(one.study_uid for one in slices))
 
 
 def one_patient(patient_ids: Iterable[str]) -> list[Problem]:
-    """One Patient ID (0010,0020) among the files that have one. The detail names none."""
+    """One Patient ID (0010,0020) among the files that have one. The message names none."""
     return _one("patients", Counter(patient_id for patient_id in patient_ids if patient_id))
 
 
@@ -148,15 +150,15 @@ def one_frame_of_reference(slices: Sequence[Instance]) -> list[Problem]:
 
 
 def one_matrix(slices: Sequence[Instance]) -> list[Problem]:
-    """The same rows and columns everywhere."""
+    """The same rows and columns in every slice."""
     sizes = Counter((one.columns or 0, one.rows or 0) for one in slices)
     if any(0 in size for size in sizes):
-        return [Problem(Reason.NOT_A_VOLUME, f"{sum(n for size, n in sizes.items() if 0 in size)} objects hold no image.")]
+        return [Problem(Reason.NOT_A_VOLUME, f"{sum(n for size, n in sizes.items() if 0 in size)} instances hold no image.")]
     return _one("image sizes", Counter({f"{columns} x {rows}": count for (columns, rows), count in sizes.items()}), name=True)
 
 
 def one_pixel_spacing(slices: Sequence[Instance]) -> list[Problem]:
-    """The same Pixel Spacing (0028,0030) everywhere, within `SPACING_TOLERANCE_MM`."""
+    """The same Pixel Spacing (0028,0030) in every slice, within `SPACING_TOLERANCE_MM`."""
     known = np.array([one.pixel_spacing_mm for one in slices if one.pixel_spacing_mm is not None])
     problems = []
     if len(known) < len(slices):
@@ -168,7 +170,7 @@ def one_pixel_spacing(slices: Sequence[Instance]) -> list[Problem]:
 
 
 def one_orientation(slices: Sequence[Instance]) -> list[Problem]:
-    """The same orientation everywhere, its two directions at right angles and of unit length."""
+    """The same orientation in every slice, its two directions at right angles and of unit length."""
     known = np.array([one.orientation for one in slices if one.orientation is not None])
     problems = []
     if len(known) < len(slices):
@@ -186,7 +188,7 @@ def one_orientation(slices: Sequence[Instance]) -> list[Problem]:
 
 
 def positions_present(slices: Sequence[Instance]) -> list[Problem]:
-    """Every slice says where it lies."""
+    """Every slice has a position."""
     without = sum(one.position_lps is None for one in slices)
     return [Problem(Reason.IRREGULAR_GEOMETRY, f"{without} of {len(slices)} slices have no position.")] if without else []
 
@@ -203,9 +205,9 @@ def positions_unique(slices: Sequence[Instance]) -> list[Problem]:
     if counts.max() == 1:
         return []
     if counts.min() == counts.max():
-        return [Problem(Reason.MIXED_SERIES, f"Each of its {len(counts)} positions is there {counts[0]} times.")]
+        return [Problem(Reason.MIXED_SERIES, f"Each of its {len(counts)} positions occurs {counts[0]} times.")]
     first = line.place(int(starts[counts > 1][0]))
-    return [Problem(Reason.MIXED_SERIES, f"{(counts > 1).sum()} positions are there more than once, the first at {first}.")]
+    return [Problem(Reason.MIXED_SERIES, f"{(counts > 1).sum()} positions occur more than once, the first at {first}.")]
 
 
 def positions_on_a_line(slices: Sequence[Instance]) -> list[Problem]:
@@ -232,7 +234,7 @@ def regular_increments(slices: Sequence[Instance]) -> list[Problem]:
     if len(along) < 3:
         return []
     if _interleaved(slices) or interleaved([line.numbers[k] for k in distinct]):
-        return [Problem(Reason.MIXED_SERIES, "Its acquisitions overlap, each with slice positions of its own.")]
+        return [Problem(Reason.MIXED_SERIES, "Its acquisitions overlap, each with different slice positions.")]
     if lies_on_grid(along):
         return []
     steps = np.diff(along)
@@ -252,7 +254,7 @@ def regular_increments(slices: Sequence[Instance]) -> list[Problem]:
 
 
 def _allowed_steps(along: NDArray[np.float64], numbers: Sequence[int | None]) -> NDArray[np.float64]:
-    """How wide each step may be: as wide as those of the blocks next to it, where no number was left out; else what is bridged."""
+    """Widest allowed step at each place: that of the adjacent blocks where no number is missing, else what is interpolated."""
     allowed = np.full(len(along) - 1, LARGEST_BRIDGED_STEP_MM)
     planned = [block for block in blocks(along) if block.step_mm <= LARGEST_PLANNED_STEP_MM]
     for n, block in enumerate(planned):
@@ -269,7 +271,7 @@ def enough_slices(slices: Sequence[Instance], minimum: int = MINIMUM_SLICES) -> 
 
 
 def fine_enough(slices: Sequence[Instance], widest_step_mm: float) -> list[Problem]:
-    """Regular steps of at most `widest_step_mm`; of irregular ones the gaps are named by `regular_increments`."""
+    """Regular steps of at most `widest_step_mm`; gaps between irregular ones are found by `regular_increments`."""
     line = _line(slices)
     if line is None or len(slices) < 3 or not lies_on_grid(line.along):
         return []
@@ -280,7 +282,7 @@ def fine_enough(slices: Sequence[Instance], widest_step_mm: float) -> list[Probl
 
 
 def long_enough(slices: Sequence[Instance], least_coverage_mm: float) -> list[Problem]:
-    """At least so much along the normal, from the lower face of the first slice to the upper face of the last."""
+    """At least `least_coverage_mm` along the normal, from the lower face of the first slice to the upper face of the last."""
     line = _line(slices)
     if line is None or len(slices) < 2:
         return []
@@ -298,7 +300,7 @@ def lies_on_grid(along: NDArray[np.float64]) -> bool:
 
 
 def common_normal(orientations: Sequence[Orientation]) -> NDArray[np.float64]:
-    """Unit normal (3,), LPS, of the median orientation: the same in whatever order the slices came. NaN where it has none."""
+    """Unit normal (3,), LPS, of the median orientation: independent of the order of slices; NaN where it has none."""
     row_x, row_y, row_z, column_x, column_y, column_z = np.median(np.array(orientations), axis=0).tolist()
     with np.errstate(invalid="ignore", divide="ignore"):
         return slice_normal((row_x, row_y, row_z, column_x, column_y, column_z))
@@ -308,8 +310,8 @@ def common_normal(orientations: Sequence[Orientation]) -> NDArray[np.float64]:
 class _Line:
     """Slice positions, ascending along the normal of the first slice.
 
-    `along` (n,): mm from the lowest slice along the normal; `sideways` (n, 3): what is left of the way to it, LPS mm;
-    `numbers` their instance numbers.
+    `along` (n,): mm from the lowest slice along the normal; `sideways` (n, 3): the rest of the way to it, LPS mm; `numbers`
+    their instance numbers.
     """
 
     positions: NDArray[np.float64]
@@ -327,7 +329,7 @@ class _Line:
 
 
 def _line(slices: Sequence[Instance]) -> _Line | None:
-    """None where a position or every orientation is missing: other checks say so."""
+    """None where a position or every orientation is missing: other checks report that."""
     known = [one.orientation for one in slices if one.orientation is not None]
     if not known or any(one.position_lps is None for one in slices):
         return None
@@ -344,7 +346,7 @@ def _line(slices: Sequence[Instance]) -> _Line | None:
 
 
 def _interleaved(slices: Sequence[Instance]) -> bool:
-    """Whether the slices of each acquisition number form a regular stack of their own and the stacks overlap."""
+    """Whether the slices of each acquisition number lie on a grid, and these grids overlap."""
     groups: dict[int | None, list[Instance]] = {}
     for one in slices:
         groups.setdefault(one.acquisition_number, []).append(one)

@@ -1,4 +1,4 @@
-"""What later stages need of the series a case came from: its patient and study for new objects, its slices to point at."""
+"""Reference to the series of a case: patient and study for new objects, and the slices that results refer to."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _SOP_CLASS_UID: Final = 0x00080016
 class SourceReference:
     """The series behind a volume; its slices ascend along the normal, as the volume's do.
 
-    `file` is that of the first slice: an image that is in the volume, to take patient and study from.
-    `notes` say in words what a person should know of the volume: what was set aside, came twice, was moved or interpolated.
+    `file` is that of the first slice, from which result objects copy patient and study.
+    `notes` describe changes to the series: dropped instances, copies, a sheared gantry tilt, interpolation.
     """
 
     study_uid: str
@@ -46,7 +46,7 @@ class SourceReference:
 def reference_to(slices: Sequence[Slice], notes: tuple[str, ...] = ()) -> SourceReference:
     """Reference to the slices of one series, in the order given.
 
-    A checked series: its slices have a position each, and one orientation, spacing and size.
+    The series must be checked: each slice has a position, and all have one orientation, spacing and size.
     """
     first = slices[0].instance
     images = SourceImages(
@@ -65,7 +65,7 @@ def reference_to(slices: Sequence[Slice], notes: tuple[str, ...] = ()) -> Source
 
 
 def file_of_one_study(paths: Iterable[Path]) -> Path | None:
-    """A file to take patient and study from where a series became no volume; None unless all readable files agree on both."""
+    """A file to copy patient and study from where a series became no volume; None unless all readable files agree on both."""
     slices: list[Slice] = []
     for path in paths:
         with suppress(NotAnalysed):
@@ -76,9 +76,9 @@ def file_of_one_study(paths: Iterable[Path]) -> Path | None:
 
 
 def write_source_header(source: Path, out: Path) -> None:
-    """Copy an instance up to its pixel data, byte for byte: what the modality wrote of patient and study is kept as it is.
+    """Copy an instance up to its pixel data, byte for byte, so that patient and study stay as the modality wrote them.
 
-    Result objects take patient and study from there. It holds patient data and stays in the case's folder. A deflated file is
+    Result objects copy patient and study from it. It holds patient data and stays in the case's folder. A deflated file is
     inflated (Explicit VR Little Endian).
 
     Raises

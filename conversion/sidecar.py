@@ -1,4 +1,4 @@
-"""`aligned.json` beside `aligned.nii.gz`: what the volume is, where it lies, and how to get back, in the names of BIDS derivatives.
+"""`aligned.json`, sidecar of `aligned.nii.gz` in the names of BIDS derivatives: template, matrices, source grid, alignment quality.
 
 It holds no patient data: no UID, no path, no date.
 """
@@ -29,7 +29,7 @@ def write_aligned_sidecar(path: Path, head: AlignedHead, source: ScannerVolume |
     path
         `aligned.json`.
     source
-        The stack that the head was resampled from; None where the file came aligned.
+        The stack that the head was resampled from; None where the input was aligned already.
     """
     with replacing(path) as file:
         file.write((json.dumps(describe(head, source), indent=2) + "\n").encode())

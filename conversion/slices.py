@@ -1,4 +1,4 @@
-"""The slices of a series before decoding: one value per frame, whether its file holds one frame or hundreds."""
+"""Slices of a series before decoding: one value per frame, for single-frame and multi-frame files."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ class Rescale:
     kind
         Rescale Type (0028,1054), empty where absent.
     given
-        Whether the header has a slope, and an intercept; what it lacks is 1 and 0.
+        Whether the header has a slope, and an intercept; the defaults are 1 and 0.
     readable
-        False where one of them is there and is no number.
+        False where one of them is present and no number.
     """
 
     slope: float = 1.0
@@ -81,7 +81,7 @@ class Rescale:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One frame on its way into the volume.
+    """One frame of the series, not yet decoded.
 
     Attributes
     ----------
@@ -90,9 +90,9 @@ class Slice:
     frame, frames_in_file
         Index of the frame in its file, from 0, and how many there are.
     element
-        Where the pixel data lies; None where there is none.
+        Position of the pixel data; None where there is none.
     patient_id
-        Patient ID (0010,0020), to compare the slices by; it is kept nowhere and shown by no `repr`.
+        Patient ID (0010,0020), for comparison between slices; it is neither stored nor shown by `repr`.
     """
 
     instance: Instance
@@ -137,7 +137,7 @@ def slices_of_file(path: Path) -> tuple[Slice, ...]:
 def _enhanced_frames(
     path: Path, header: Header, instance: Instance, pixels: PixelFormat, rescale: Rescale, patient_id: str
 ) -> Iterator[Slice]:
-    """Frames of Enhanced CT (PS3.3 A.38) or Legacy Converted Enhanced CT (A.70): a per-frame group goes before a shared one."""
+    """Frames of Enhanced CT (PS3.3 A.38) or Legacy Converted Enhanced CT (A.70): per-frame groups override shared ones."""
     groups = sequence(header.dataset, PER_FRAME_GROUPS)
     if len(groups) != instance.frames:
         raise NotAnalysed(Reason.UNREADABLE, f"A multi-frame file announces {instance.frames} frames and describes {len(groups)}.")
@@ -161,7 +161,7 @@ def _enhanced_frames(
 
 
 def _frame_type(groups: Dataset | None) -> tuple[str, ...]:
-    """Frame Type (0008,9007) of CT Image Frame Type (PS3.3 C.8.15.3.1): what Image Type is of the whole object."""
+    """Frame Type (0008,9007) of CT Image Frame Type (PS3.3 C.8.15.3.1): the Image Type of one frame."""
     item = group_of(groups, _CT_FRAME_TYPE)
     return () if item is None else texts(item, _FRAME_TYPE)
 

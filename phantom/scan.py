@@ -156,7 +156,7 @@ def slabs(head: PhantomHead, scan: Scan) -> Iterator[tuple[int, NDArray[np.int16
 
 
 class _Noise:
-    """Noise with the correlation of a soft kernel, from a pool that is shifted anew for every block of slices."""
+    """Noise with the correlation of a soft kernel, from a pool that is shifted again for every block of slices."""
 
     def __init__(self, acquisition: Acquisition) -> None:
         self._rng = np.random.default_rng([acquisition.seed, 7])

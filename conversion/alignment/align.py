@@ -1,4 +1,4 @@
-"""The alignment from top to bottom."""
+"""Alignment pipeline: from the scanner's stack to the head on the network's grid."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Cavity:
 
 
 def _grown(core: NDArray[np.bool_], soft: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Give a core back what the cut took from it."""
+    """Grow a core back into the soft tissue that the cut removed."""
     reach = distance_transform_edt(~core, sampling=COARSE_MM) <= _CORE_MM + COARSE_MM / 2
     return np.asarray(reach & soft)
 

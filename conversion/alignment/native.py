@@ -1,4 +1,4 @@
-"""The way back: a map on the network's grid, drawn on the scanner's slices."""
+"""Resampling of a map from the network's grid to the scanner's slices."""
 
 from __future__ import annotations
 

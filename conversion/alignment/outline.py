@@ -1,4 +1,4 @@
-"""Where the template's brain lies on the network's grid: what people are shown when they judge an alignment."""
+"""Outline of the template's brain on the network's grid, for the alignment page."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _DEPTH_MM: Final = 6.0
 _STRIDE: Final = 3
 _STEPS: Final = 7
 _FEWEST: Final = 100
-"""With fewer points nothing is said about a likeness."""
+"""Fewest points for a correlation."""
 _WIDTH_HU: Final = 8.0
 _PRIOR: Final = 1.0
 """Pull back to the pose that the skull gave, relative to the pull of the brain: large ventricles or a swollen hemisphere sit
@@ -97,7 +97,7 @@ def fit_parenchyma(
 
 
 def _scaling(log_scales: NDArray[np.float64], template: Template) -> Matrix:
-    """Template RAS mm -> the same place in a head of its own size, about the template's centre."""
+    """Template RAS mm -> the same place in a head of the fitted size, about the template's centre."""
     matrix = np.diag([*np.exp(log_scales), 1.0])
     matrix[:3, 3] = template.centre_mm * (1 - np.exp(log_scales))
     return matrix

@@ -1,4 +1,4 @@
-"""How far an alignment can be trusted: a few figures, each with the range in which good heads lie, and one score."""
+"""Quality score of an alignment: ten figures, each with the range in which good heads lie, and their product."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from corewatch.reasons import Reason
 from corewatch.volumes import AlignmentQuality
 
 MINIMUM_SCORE: Final = 0.5
-"""Heads below this score are not analysed."""
+"""Lowest score of a head that is analysed."""
 
 
 SCALE_PARTS: Final = ("scale_r", "scale_a", "scale_s")
 """Names in `AlignmentQuality.parts` of the head's size over the template's along R, A and S."""
 
 _NO_HEAD: Final = 0.2
-"""Below this, what a figure is worth speaks against a head rather than against its pose."""
+"""Component score below which a figure speaks against a head rather than against its pose."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """Values at `good` or beyond count fully, at `bad` or beyond not at all, linear between."""
+    """Component score: 1 at `good` and beyond, 0 at `bad` and beyond, linear between."""
 
     bad: float
     good: float
@@ -68,7 +68,7 @@ _RANGES: Final[dict[str, Callable[[float], float]]] = {
 
 
 def brain_figures(blocks: BlockMeans, pose: Matrix, log_scales: NDArray[np.float64], template: Template) -> dict[str, float]:
-    """What lies where the template has its brain: share seen, share that is soft tissue, median HU."""
+    """Figures of the voxels in the template's brain: share inside the stack, share of soft tissue, median HU."""
     inside = np.argwhere(template.distance_mm[::2, ::2, ::2] < -4.0) * 2 * STEP_MM + template.origin_mm
     here = (inside - template.centre_mm) * np.exp(log_scales) + template.centre_mm
     index = apply(np.linalg.inv(blocks.to_ras) @ np.linalg.inv(pose), here)
@@ -85,7 +85,7 @@ def brain_figures(blocks: BlockMeans, pose: Matrix, log_scales: NDArray[np.float
 def score_alignment(
     cavity: Cavity, fit: SurfaceFit, plane: SymmetryPlane, left: SymmetryPlane, figures: dict[str, float]
 ) -> AlignmentQuality:
-    """Make the score: the product of what each figure is worth, so that one bad figure is enough to refuse."""
+    """Score an alignment: the product of the component scores, so that one bad figure is enough to refuse."""
     parts = {
         **figures,
         "enclosed": cavity.enclosed,
@@ -104,7 +104,7 @@ def score_alignment(
 
 
 def component_scores(quality: AlignmentQuality) -> dict[str, float]:
-    """What each figure that makes the score counts, 0 to 1; the score is their product."""
+    """Component score of each figure, 0 to 1; the score is their product."""
     return {name: rate(quality.parts[name]) for name, rate in _RANGES.items() if name in quality.parts}
 
 

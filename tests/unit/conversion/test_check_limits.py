@@ -45,13 +45,13 @@ def test_limits_are_those_that_were_measured() -> None:
             [{"modality": ""}, {"modality": "PT"}, {"modality": "PT"}],
             [Problem(Reason.NOT_CT, "It holds 2 x PT, 1 x without modality.")],
         ),
-        ([{"sop_class_uid": "1.2"}, {}], [Problem(NO_VOLUME, "1 of 2 objects are no CT images.")]),
+        ([{"sop_class_uid": "1.2"}, {}], [Problem(NO_VOLUME, "1 of 2 instances are no CT images.")]),
         ([{"image_type": ("A", "B", "LOCALIZER")}, {}], [Problem(NO_VOLUME, "1 of 2 images are localizers.")]),
         ([{"image_type": ("A", "B", "C", "LOCALIZER")}, {}], [Problem(NO_VOLUME, "1 of 2 images are localizers.")]),
         ([{"image_type": ("LOCALIZER", "LOCALIZER", "C")}, {}], []),
         (
             [{"sop_class_uid": "1.2", "image_type": ("A", "B", "LOCALIZER")}, {}],
-            [Problem(NO_VOLUME, "1 of 2 objects are no CT images."), Problem(NO_VOLUME, "1 of 2 images are localizers.")],
+            [Problem(NO_VOLUME, "1 of 2 instances are no CT images."), Problem(NO_VOLUME, "1 of 2 images are localizers.")],
         ),
     ],
 )
@@ -85,8 +85,8 @@ def test_one_patient_among_the_files_that_name_one(ids: list[str], wrong: bool) 
     [
         ([(512, 512)] * 3, []),
         ([(512, 512), (512, 256), (512, 256)], [Problem(MIXED, "It holds 2 image sizes: 2 x 256 x 512, 1 x 512 x 512.")]),
-        ([(512, 512), (None, 512), (512, None)], [Problem(NO_VOLUME, "2 objects hold no image.")]),
-        ([(0, 512)], [Problem(NO_VOLUME, "1 objects hold no image.")]),
+        ([(512, 512), (None, 512), (512, None)], [Problem(NO_VOLUME, "2 instances hold no image.")]),
+        ([(0, 512)], [Problem(NO_VOLUME, "1 instances hold no image.")]),
         ([(n, 1) for n in range(1, 7)], [Problem(MIXED, "It holds 6 image sizes: 1 x 1 x 1, 1 x 1 x 2, 1 x 1 x 3, 1 x 1 x 4.")]),
     ],
 )
@@ -173,10 +173,10 @@ def test_the_common_normal_is_that_of_the_middle_orientation() -> None:
         ((0.0, 0.0), [Problem(NO_VOLUME, "All 2 images lie at one position.")]),
         ((0.0, 0.009, 0.018), [Problem(NO_VOLUME, "All 3 images lie at one position.")]),
         ((0.0, 0.011, 1.0), []),
-        ((0.0, 1.0, 1.0, 2.0), [Problem(MIXED, "1 positions are there more than once, the first at 1.0 mm (LPS z).")]),
-        ((0.0, 1.0, 1.0, 2.0, 3.0, 3.0), [Problem(MIXED, "2 positions are there more than once, the first at 1.0 mm (LPS z).")]),
-        ((5.0, 5.0, 1.0, 1.0), [Problem(MIXED, "Each of its 2 positions is there 2 times.")]),
-        ((5.0, 5.0, 5.0, 1.0, 1.0, 1.0), [Problem(MIXED, "Each of its 2 positions is there 3 times.")]),
+        ((0.0, 1.0, 1.0, 2.0), [Problem(MIXED, "1 positions occur more than once, the first at 1.0 mm (LPS z).")]),
+        ((0.0, 1.0, 1.0, 2.0, 3.0, 3.0), [Problem(MIXED, "2 positions occur more than once, the first at 1.0 mm (LPS z).")]),
+        ((5.0, 5.0, 1.0, 1.0), [Problem(MIXED, "Each of its 2 positions occurs 2 times.")]),
+        ((5.0, 5.0, 5.0, 1.0, 1.0, 1.0), [Problem(MIXED, "Each of its 2 positions occurs 3 times.")]),
     ],
 )
 def test_no_two_slices_at_one_position(zs: tuple[float, ...], problems: list[Problem]) -> None:
@@ -319,7 +319,7 @@ def acquisitions(*groups: tuple[float, ...]) -> list[Instance]:
 )
 def test_acquisitions_that_overlap(groups: tuple[tuple[float, ...], ...], mixed: bool) -> None:
     found = checks.regular_increments(acquisitions(*groups))
-    wanted = Problem(MIXED, "Its acquisitions overlap, each with slice positions of its own.")
+    wanted = Problem(MIXED, "Its acquisitions overlap, each with different slice positions.")
     assert (found == [wanted]) is mixed
 
 

@@ -104,7 +104,7 @@ def test_a_second_slice_at_one_position_is_found_and_placed(slices: list[Instanc
     twin = data.draw(st.sampled_from(slices))
     found = check_series(data.draw(st.permutations([*slices, replace(twin, sop_instance_uid="2.1")])))
     assert (
-        Problem(Reason.MIXED_SERIES, f"1 positions are there more than once, the first at {twin.position_lps[2]:.1f} mm (LPS z).")
+        Problem(Reason.MIXED_SERIES, f"1 positions occur more than once, the first at {twin.position_lps[2]:.1f} mm (LPS z).")
         in found
     )
 
@@ -112,14 +112,14 @@ def test_a_second_slice_at_one_position_is_found_and_placed(slices: list[Instanc
 @given(stacks, st.integers(2, 5))
 def test_phases_are_counted(slices: list[Instance], phases: int) -> None:
     several = [replace(s, sop_instance_uid=f"{s.sop_instance_uid}.{n}") for n in range(phases) for s in slices]
-    assert check_series(several) == [Problem(Reason.MIXED_SERIES, f"Each of its {len(slices)} positions is there {phases} times.")]
+    assert check_series(several) == [Problem(Reason.MIXED_SERIES, f"Each of its {len(slices)} positions occurs {phases} times.")]
 
 
 FAULTS = {
     "frame of reference": ({"frame_of_reference_uid": "9"}, Reason.MIXED_SERIES, "2 frames of reference"),
     "series": ({"series_uid": "9"}, Reason.MIXED_SERIES, "2 series"),
     "matrix": ({"rows": 256}, Reason.MIXED_SERIES, "19 x 512 x 512, 1 x 512 x 256"),
-    "no image": ({"rows": None}, Reason.NOT_A_VOLUME, "1 objects hold no image"),
+    "no image": ({"rows": None}, Reason.NOT_A_VOLUME, "1 instances hold no image"),
     "spacing": ({"pixel_spacing_mm": (0.5, 0.6)}, Reason.MIXED_SERIES, "from 0.5 mm to 0.6 mm"),
     "no spacing": ({"pixel_spacing_mm": None}, Reason.IRREGULAR_GEOMETRY, "1 slices have no pixel spacing"),
     "orientation": ({"orientation": tilted(10)}, Reason.MIXED_SERIES, "1 of 20 slices are oriented differently"),
@@ -128,7 +128,7 @@ FAULTS = {
     "no position": ({"position_lps": None}, Reason.IRREGULAR_GEOMETRY, "1 of 20 slices have no position"),
     "sideways": ({"position_lps": (-118.0, -110.0, -53.0)}, Reason.IRREGULAR_GEOMETRY, "at -53.0 mm (LPS z) lies 2.00 mm off"),
     "modality": ({"modality": "MR"}, Reason.NOT_CT, "1 x MR"),
-    "class": ({"sop_class_uid": "1.2.840.10008.5.1.4.1.1.7"}, Reason.NOT_A_VOLUME, "1 of 20 objects are no CT images"),
+    "class": ({"sop_class_uid": "1.2.840.10008.5.1.4.1.1.7"}, Reason.NOT_A_VOLUME, "1 of 20 instances are no CT images"),
     "localizer": ({"image_type": ("ORIGINAL", "PRIMARY", "LOCALIZER")}, Reason.NOT_A_VOLUME, "1 of 20 images are localizers"),
 }
 

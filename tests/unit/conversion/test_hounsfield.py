@@ -221,7 +221,7 @@ def alternating(values: list[int]) -> np.ndarray:
 
 def jump(pair: tuple[int, int], count: int) -> str:
     return (
-        f"Slices {pair[0]} and {pair[1]} of {count}, counted along the stack, show other values than neighbours do: "
+        f"Slices {pair[0]} and {pair[1]} of {count}, counted along the stack, differ more than neighbours do: "
         "one of them is blank or damaged."
     )
 

@@ -28,7 +28,7 @@ def test_what_is_no_slice_is_set_aside_and_named(tmp_path: Path, kind: str) -> N
     paths = write(tmp_path, [scout, *stack(ZS)])
     volume, reference = convert_with_reference(paths)
     np.testing.assert_array_equal(volume.hu, expected())
-    assert reference.notes == (f"Set aside: 1 of 7 images. {kind}",)
+    assert reference.notes == (f"Left out: 1 of 7 instances. {kind}",)
     assert reference.file == paths[1 + int(np.argmin(ZS))], "patient and study are those of a slice in the volume"
     assert refused(write(tmp_path / "alone", [scout])).reason in (Reason.NOT_A_VOLUME, Reason.TOO_FEW_SLICES)
     gap = refused(write(tmp_path / "gap", [scout, *stack([*ZS, 40.0])]))
@@ -44,13 +44,13 @@ def test_localizer_frames_of_an_enhanced_object_are_set_aside(tmp_path: Path) ->
         item.CTImageFrameTypeSequence = [kind]
     volume, reference = convert_with_reference(write(tmp_path, [frames]))
     np.testing.assert_array_equal(volume.hu, expected())
-    assert reference.notes == ("Set aside: 1 of 7 images. It is a localizer.",)
+    assert reference.notes == ("Left out: 1 of 7 instances. It is a localizer.",)
 
 
 def test_frames_of_two_phases_or_orientations_are_mixed(tmp_path: Path) -> None:
     phases = enhanced([*stack(ZS), *stack(ZS)])
     error = refused(write(tmp_path / "phases", [phases]))
-    assert (error.reason, "Each of its 6 positions is there 2 times." in error.detail) == (Reason.MIXED_SERIES, True)
+    assert (error.reason, "Each of its 6 positions occurs 2 times." in error.detail) == (Reason.MIXED_SERIES, True)
     turned = enhanced(stack(ZS))
     plane = Dataset()
     plane.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]

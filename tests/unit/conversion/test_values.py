@@ -154,7 +154,7 @@ def test_copies_that_show_the_same_count_once_and_are_told(tmp_path: Path) -> No
     again = write(tmp_path / "again", stack(ZS), RLELossless)[:2] + write(tmp_path / "third", stack(ZS), JPEG2000Lossless)[:1]
     volume, reference = convert_with_reference([*again, *paths])
     np.testing.assert_array_equal(volume.hu, expected())
-    assert reference.notes == ("Came again and counted once: 3 images.",)
+    assert reference.notes == ("Received again and counted once: 3 instances.",)
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -167,7 +167,7 @@ def test_copies_that_show_something_else_end_the_series(tmp_path: Path, first: b
     (copy,) = write(tmp_path / "b", [other])
     error = refused([copy, *paths] if first else [*paths, copy])
     assert error.reason is Reason.MIXED_SERIES
-    assert error.detail == "1 images carry the SOP Instance UID of another one but differ from it."
+    assert error.detail == "1 instances have the SOP Instance UID of another one but differ from it."
 
 
 def tilted(degrees: float) -> list[Dataset]:
