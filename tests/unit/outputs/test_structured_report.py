@@ -212,9 +212,9 @@ def test_the_report_item_by_item(tmp_path: Path) -> None:
     ]
     assert items(outline_group)[1:] == [
         *outlined,
-        f".CONTAINS 121191 {segmentation.SOPInstanceUID}",
         *SITE_AND_ALGORITHM,
         ".CONTAINS INTENDED-USE RESEARCH-ONLY",
+        f".CONTAINS 121191 {segmentation.SOPInstanceUID}",
         ".CONTAINS 121232 1.2.826.0.1.2",  # the source series of the segmentation
     ]
 
