@@ -108,9 +108,9 @@ def listener_answers(settings: Settings) -> bool:
     from pynetdicom import AE
     from pynetdicom.sop_class import Verification
 
-    from foundation.dicom_client.association import Heard
+    from foundation.dicom_client.association import HandshakeEvents
 
-    events = Heard()
+    events = HandshakeEvents()
     entity = AE(ae_title="COREWATCH-UP")
     entity.add_requested_context(Verification)
     entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = PROBE_LIMIT_S

@@ -12,13 +12,13 @@ from corewatch.errors import CorewatchError
 
 def sources(settings: Settings) -> Iterator[Check]:
     """Every source answers, and accepts our queries and retrievals."""
-    from dicom_listener.query import peer_of
-    from dicom_listener.retrieve import check
+    from cli.query_sources import peer_of
+    from foundation.dicom_client.retrieve import check_query_retrieve
 
     for source in settings.sources:
         subject = f"from {source.name}"
         try:
-            check(peer_of(source, settings), source.retrieve)
+            check_query_retrieve(peer_of(source, settings), source.retrieve)
         except CorewatchError as error:
             yield Check.of_error(subject, error, f"correct {source.name} in sources")
             continue

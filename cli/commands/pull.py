@@ -18,7 +18,7 @@ from cli.options import config_option, json_option, settings_of
 if TYPE_CHECKING:
     from config.settings import Settings
     from config.sources import Source
-    from dicom_listener.query import FoundSeries
+    from foundation.dicom_client.query import FoundSeries
 
 WANTED = "CT"
 """Modality of the series that are fetched."""
@@ -90,8 +90,9 @@ def _source(settings: Settings, name: str | None) -> Source:
 
 
 def _series(settings: Settings, source: Source, study_uid: str, accession: str) -> list[FoundSeries]:
+    from cli.query_sources import peer_of
     from corewatch.errors import OperatorNeeded
-    from dicom_listener.query import find_series, find_studies, peer_of
+    from foundation.dicom_client.query import find_series, find_studies
 
     peer = peer_of(source, settings)
     studies = find_studies(peer, study_uid=study_uid, accession=accession)
@@ -104,18 +105,22 @@ def _series(settings: Settings, source: Source, study_uid: str, accession: str) 
 
 
 def _pull(settings: Settings, source: Source, series: FoundSeries, *, quiet: bool) -> Pulled:
-    from dicom_listener.query import peer_of
-    from dicom_listener.retrieve import Retrieved, get_series, move_series
+    from cli.query_sources import peer_of
+    from dicom_listener.c_get import get_into_spool
+    from foundation.dicom_client.retrieve import MoveDestination, SubOperations, move_series
 
     peer = peer_of(source, settings, silence_s=source.retrieve_timeout_s)
     terminal = sys.stderr.isatty() and not quiet
 
-    def progress(so_far: Retrieved) -> None:
+    def progress(so_far: SubOperations) -> None:
         if terminal:
             click.echo(f"\r{so_far.completed}/{series.instances or '?'} ", err=True, nl=False)
 
-    retrieve = get_series if source.retrieve == "get" else move_series
-    got = retrieve(peer, series, settings, progress)
+    if source.retrieve == "get":
+        got = get_into_spool(peer, series, settings, progress)
+    else:
+        listener = MoveDestination(settings.listener.ae_title, settings.listener.port)
+        got = move_series(peer, series, listener, progress)
     if terminal:
         click.echo("\r", err=True, nl=False)
     return Pulled(series.study_uid, series.series_uid, series.description, series.instances, got.completed, got.failed)

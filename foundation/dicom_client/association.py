@@ -1,4 +1,4 @@
-"""An association that we ask for: peer address, TLS, and errors sorted by what a person can do about them (PS3.8, PS3.15 B.12)."""
+"""Association as requestor (PS3.8) with TLS (PS3.15 B.12); errors are classified by what a person can do about them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pynetdicom.pdu import A_ASSOCIATE_RJ
 from corewatch.errors import CorewatchError, NoAnswer, OperatorNeeded, RetryLater
 
 DEFAULT_MAX_PDU: Final = 262_144
-"""Bytes of one P-DATA-TF PDU that we take; the peer says what it takes."""
+"""Bytes of the longest P-DATA-TF that we accept."""
 
 _EVENT_POLL_S: Final = 0.2
-"""An association that the peer has ended is noticed within this time."""
+"""Interval at which `EventPump.wait` checks that the association is still established."""
 
 _ANSWER_LIMIT_S: Final = 10.0
-"""An answer to the peer is on its way within this time."""
+"""Longest wait for a response to the peer that is being sent."""
 
 
 class AssociationRejected(CorewatchError):
@@ -42,18 +42,18 @@ class RejectedForNow(AssociationRejected, RetryLater):
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Our certificate and key, and the authority that the peer's certificate must come from (PEM)."""
+    """PEM files: our certificate and key, and the authority that must have issued the peer's certificate."""
 
     certificate: Path
     key: Path
     authority: Path
     check_hostname: bool = False
-    """DICOM nodes are known by the site's authority (PS3.15 B.12) and often reached by address, so names are not compared."""
+    """Default off: DICOM nodes are identified by the site's authority (PS3.15 B.12) and often addressed by IP address."""
 
 
 @dataclass(frozen=True, slots=True)
 class PeerAddress:
-    """An application entity on the network, and how we call it."""
+    """Address of an application entity, the AE titles of both sides, and time limits."""
 
     host: str
     port: int
@@ -63,11 +63,11 @@ class PeerAddress:
     tls: TlsFiles | None = None
     max_pdu: int = DEFAULT_MAX_PDU
     silence_s: float | None = None
-    """Longest wait for the next answer once the association is there; None: `timeout_s`."""
+    """Longest wait for the next response on an established association; None: `timeout_s`."""
 
     @property
     def longest_silence_s(self) -> float:
-        """Longest wait for the next answer."""
+        """Longest wait for the next response, in seconds."""
         return self.timeout_s if self.silence_s is None else self.silence_s
 
     def __str__(self) -> str:
@@ -78,26 +78,26 @@ class PeerAddress:
 def associated(
     peer: PeerAddress, contexts: list[Any], *, as_scp: Sequence[str] = (), handlers: Sequence[tuple[Any, Any]] = ()
 ) -> Iterator[Any]:
-    """An established association; released on the way out, aborted where something was raised.
+    """Context manager: an established association, released at the end, aborted if the body raises.
 
     Parameters
     ----------
     as_scp
-        SOP classes for which we ask to be the SCP, besides being the requestor (PS3.7 D.3.3.4).
+        SOP classes for which we propose to be the SCP, although we are the requestor (PS3.7 D.3.3.4).
     handlers
         pynetdicom's event handlers.
 
     Raises
     ------
     NoAnswer, RetryLater
-        The peer could not be reached, or is busy.
+        The peer cannot be reached, or is busy.
     OperatorNeeded
-        The peer refused the association or our certificate for good, or its certificate is not to be trusted.
+        The peer permanently refuses the association or our certificate, or its certificate is not trusted.
     """
     ae = AE(ae_title=peer.calling_ae)
     ae.connection_timeout = ae.acse_timeout = peer.timeout_s
     ae.dimse_timeout = ae.network_timeout = peer.longest_silence_s
-    heard = Heard()
+    events = HandshakeEvents()
     context = None if peer.tls is None else client_context(peer.tls, str(peer))
     try:
         association = ae.associate(
@@ -108,14 +108,14 @@ def associated(
             max_pdu=peer.max_pdu,
             tls_args=None if context is None else (context, peer.host),
             ext_neg=[build_role(sop_class, scp_role=True) for sop_class in as_scp],
-            evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay), *heard.handlers, *handlers],
+            evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay), *events.handlers, *handlers],
         )
     except OSError as error:
         raise NoAnswer(f"{peer} cannot be reached ({error})", "check the host name and the network") from None
     if not association.is_established:
         if context is not None and context.fault is not None:
-            raise _distrust(context.fault, peer)
-        raise _refusal(association, peer, heard)
+            raise _tls_error(context.fault, peer)
+        raise _refusal(association, peer, events)
     serve_nothing(association)
     try:
         yield association
@@ -127,17 +127,16 @@ def associated(
         association.release()
 
 
-class Heard:
-    """How a peer took our association request, from the events of its reactor; for `evt_handlers`.
+class HandshakeEvents:
+    """Outcome of our association request, from events of pynetdicom's reactor; for `evt_handlers`.
 
-    The association itself does not always know: an A-ASSOCIATE-RJ that the reactor has served before the thread that asked wakes up
-    passes there for a connection that never was (`ACSE._negotiate_as_requestor` looks at the socket, which is closed by then), one
-    in fifteen on a busy machine.
+    The association object itself can be wrong. If the reactor handles an A-ASSOCIATE-RJ before the requesting thread wakes up,
+    `ACSE._negotiate_as_requestor` finds the socket closed and reports a failed connection: one in fifteen on a busy machine.
     """
 
     def __init__(self) -> None:
         self.connected = False
-        """There was a TCP connection, and TLS where it was wanted."""
+        """The TCP connection, and TLS if configured, was established."""
         self.rejection: A_ASSOCIATE_RJ | None = None
 
     @property
@@ -154,59 +153,60 @@ class Heard:
 
 
 def serve_nothing(association: Any) -> None:
-    """Keep pynetdicom's reactor from taking an answer that a request waits for.
+    """Keep pynetdicom's reactor from consuming a response that a request waits for.
 
-    The reactor of a requestor looks for requests of the peer, and pauses while something is sent. A reactor that was preempted just
-    behind its pause (`Association._run_reactor`) takes the peer's answer for a request and drops it: about once in 10 000 instances
-    on a busy machine, and then the request waits until it times out. So the reactor does not look; what the peer asks for while we
-    are connected, N-EVENT-REPORT, is served apart from it, see `Served`.
+    The reactor of a requestor polls for requests of the peer, and pauses while a message is sent. A reactor that is preempted just
+    after its pause (`Association._run_reactor`) treats the peer's response as a request and drops it, so that our request times
+    out: about once in 10 000 instances on a busy machine. So the reactor does not poll. The only request that a peer sends on our
+    association, N-EVENT-REPORT, is handled apart from it, see `EventPump`.
     """
     take = association.dimse.get_msg
     association.dimse.get_msg = lambda block=False: take(block=True) if block else (None, None)
 
 
-class Served:
-    """Requests of the peer while an association of ours is open: pynetdicom answers each N-EVENT-REPORT in a thread of its own.
+class EventPump:
+    """Waits for requests of the peer on our association, until each has been answered.
 
-    Its handler is done before its answer is sent, and an answer behind our A-RELEASE-RQ is an error (PS3.8 table 9-10) that ends
-    the association's thread: the peer gets no answer, and we none to the release. So it is counted who is at it.
+    pynetdicom answers each N-EVENT-REPORT in a separate thread, whose handler returns before the response is sent. A response after
+    our A-RELEASE-RQ is an error (PS3.8 Table 9-10) that ends the association's thread: the peer gets no response, and we get none
+    to the release. So requests in progress are counted.
     """
 
     def __init__(self, association: Any) -> None:
         self._association = association
         self._serve = association._serve_request
         self._changed = threading.Condition()
-        self._at_it = 0
+        self._in_progress = 0
         association._serve_request = self._one
 
     def _one(self, *arguments: Any) -> None:
         with self._changed:
-            self._at_it += 1
+            self._in_progress += 1
         try:
             self._serve(*arguments)
         finally:
             with self._changed:
-                self._at_it -= 1
+                self._in_progress -= 1
                 self._changed.notify_all()
 
     def wait(self, seconds: float, done: Callable[[], bool]) -> None:
-        """Until `done`, the peer has left, or the time is over; and then until what is being answered has been."""
+        """Wait until `done`, the end of the association or the time limit, and then for responses in progress."""
         deadline = time.monotonic() + seconds
         with self._changed:
             while self._association.is_established and not done() and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(min(left, _EVENT_POLL_S))
-            self._changed.wait_for(lambda: self._at_it == 0, _ANSWER_LIMIT_S)
+            self._changed.wait_for(lambda: self._in_progress == 0, _ANSWER_LIMIT_S)
 
 
 def _no_delay(event: Any) -> None:
-    """Small PDUs (commands, answers) leave at once: without this each C-STORE waits for Nagle's algorithm."""
+    """Send small PDUs (commands, responses) at once: otherwise each C-STORE waits for Nagle's algorithm."""
     wrapper = event.assoc.dul.socket
     if wrapper is not None and wrapper.socket is not None:
         wrapper.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class _ClientContext(ssl.SSLContext):
-    """Remembers what TLS failed for: pynetdicom tells only that there is no association."""
+    """Keeps the TLS error: pynetdicom reports only that there is no association."""
 
     fault: ssl.SSLError | None = None
 
@@ -220,7 +220,7 @@ class _RememberingSocket(ssl.SSLSocket):
             raise
 
     def read(self, *arguments: Any) -> Any:
-        # in TLS 1.3 the peer's word about our certificate comes after the handshake
+        # in TLS 1.3 the peer's alert about our certificate is received after the handshake
         try:
             return super().read(*arguments)
         except ssl.SSLError as error:
@@ -234,12 +234,12 @@ def _remember(context: ssl.SSLContext, error: ssl.SSLError) -> None:
 
 
 def client_context(files: TlsFiles, peer: str) -> _ClientContext:
-    """TLS 1.2 or later towards `peer`, whose certificate must come from the authority of the files.
+    """TLS 1.2 or later towards `peer`, whose certificate must be issued by the authority of the files.
 
     Raises
     ------
     OperatorNeeded
-        A file is missing or is not what it should be.
+        A file is missing or invalid.
     """
     context = _ClientContext(ssl.PROTOCOL_TLS_CLIENT)
     context.sslsocket_class = _RememberingSocket
@@ -253,8 +253,8 @@ def client_context(files: TlsFiles, peer: str) -> _ClientContext:
     return context
 
 
-def _distrust(fault: ssl.SSLError, peer: PeerAddress) -> RetryLater | OperatorNeeded:
-    """The error for a TLS connection that did not come about."""
+def _tls_error(fault: ssl.SSLError, peer: PeerAddress) -> RetryLater | OperatorNeeded:
+    """The error for a failed TLS handshake."""
     if isinstance(fault, ssl.SSLCertVerificationError):
         return OperatorNeeded(
             f"{peer}: its TLS certificate is not to be trusted ({fault.verify_message})", "renew it there, or correct tls.authority"
@@ -271,9 +271,9 @@ def _distrust(fault: ssl.SSLError, peer: PeerAddress) -> RetryLater | OperatorNe
     return NoAnswer(f"{peer} broke off the TLS handshake ({reason or 'connection closed'})", "look at its log")
 
 
-def _refusal(association: Any, peer: PeerAddress, heard: Heard) -> RetryLater | OperatorNeeded:
+def _refusal(association: Any, peer: PeerAddress, events: HandshakeEvents) -> RetryLater | OperatorNeeded:
     """The error for an association that was not established."""
-    if (answer := heard.rejection) is not None:
+    if (answer := events.rejection) is not None:
         reason = f"{peer} rejected the association: {answer.reason_str}"
         if answer.result == 0x02:  # rejected-transient, PS3.8 9.3.4
             return RejectedForNow(reason, "it is busy, no action needed unless this lasts")
@@ -281,7 +281,7 @@ def _refusal(association: Any, peer: PeerAddress, heard: Heard) -> RetryLater | 
     if association.rejected_contexts:
         names = sorted({UID(cx.abstract_syntax).name for cx in association.rejected_contexts})
         return OperatorNeeded(f"{peer} does not take {', '.join(names)}", "allow these SOP classes there")
-    if heard.connected:
+    if events.connected:
         return NoAnswer(
             f"{peer} did not answer the association request within {peer.timeout_s:g} s or broke off", "look at its log"
         )

@@ -1,4 +1,4 @@
-"""The data sets of storage commitment: Action Information and Event Information (PS3.4 Tables J.3-1 and J.3-2)."""
+"""Storage commitment data sets: Action Information and Event Information (PS3.4 Tables J.3-1 and J.3-2)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ REQUEST: Final = 1
 """Action Type ID of Request Storage Commitment."""
 ALL_COMMITTED: Final = 1
 SOME_FAILED: Final = 2
-"""Event Type IDs of the two answers."""
+"""Event Type IDs of the two results."""
 
 MOST_REFERENCES: Final = 100_000
-"""Objects of one transaction; more is no honest request."""
+"""Most instances of one transaction; protects memory against absurd requests."""
 
 
 def encode_request(transaction_uid: str, references: Iterable[InstanceReference]) -> Dataset:
@@ -29,12 +29,12 @@ def encode_request(transaction_uid: str, references: Iterable[InstanceReference]
 
 
 def decode_request(dataset: Dataset) -> tuple[str, tuple[InstanceReference, ...]]:
-    """Transaction UID and objects of an N-ACTION.
+    """Transaction UID and instances of an N-ACTION.
 
     Raises
     ------
     ValueError
-        Something is missing or is not what it should be; the message says what, in at most 64 characters.
+        An element is missing or invalid; the message names it, in at most 64 characters.
     """
     return _transaction(dataset), tuple(_references(dataset, "ReferencedSOPSequence"))
 
@@ -57,7 +57,7 @@ def encode_report(report: CommitmentReport) -> tuple[Dataset, int]:
 
 
 def decode_report(dataset: Dataset) -> CommitmentReport:
-    """The answer that an N-EVENT-REPORT brings.
+    """Decode the report of an N-EVENT-REPORT.
 
     Raises
     ------

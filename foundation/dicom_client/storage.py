@@ -28,7 +28,7 @@ from pynetdicom.sop_class import Verification
 from corewatch.errors import NoAnswer, OperatorNeeded
 from foundation.dicom_client.association import DEFAULT_MAX_PDU, PeerAddress, TlsFiles, associated
 
-# Files go out in fragments as they lie on disk. Process-wide in pynetdicom, and nothing else in corewatch calls send_c_store.
+# Send files in fragments, without loading them. Process-wide in pynetdicom; nothing else in corewatch calls send_c_store.
 _config.STORE_SEND_CHUNKED_DATASET = True
 
 MAX_CONTEXTS: Final = 128
@@ -38,28 +38,28 @@ _NATIVE: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 _REENCODABLE: Final = frozenset({ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian})
 """Not the retired big endian: the words of its pixel data would have to be swapped."""
 _LOSSLESS: Final = frozenset({RLELossless, JPEG2000Lossless, JPEGLSLossless, JPEGLossless, JPEGLosslessSV1})
-"""Decoded for a peer that takes native objects only."""
+"""Decoded for a peer that accepts native transfer syntaxes only."""
 
 
 class StoreResult(StrEnum):
-    """What became of one instance."""
+    """Result of one C-STORE."""
 
     ACCEPTED = "accepted"
     WARNING = "warning"
-    """Stored, with something changed or left out."""
+    """Stored, with elements changed or dropped."""
     FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class StoreOutcome:
-    """The peer's answer for one instance.
+    """The peer's response for one instance.
 
     Attributes
     ----------
     status
-        C-STORE status (PS3.4 B.2.3); None where the instance was not sent, because the peer takes no presentation context for it.
+        C-STORE status (PS3.4 B.2.3); None if the instance was not sent, because the peer accepted no presentation context for it.
     temporary
-        A failure that may pass by itself.
+        The failure may pass by itself.
     """
 
     path: Path
@@ -118,13 +118,13 @@ def send_files(
 ) -> tuple[StoreOutcome, ...]:
     """Send DICOM files by C-STORE, in their own SOP classes and transfer syntaxes, over one association.
 
-    Where the peer takes native (uncompressed) transfer syntaxes only, a native or losslessly compressed file is re-encoded on the
-    way, its pixels unchanged; a file that was compressed with losses is never decoded.
+    If the peer accepts native (uncompressed) transfer syntaxes only, a native or losslessly compressed file is re-encoded with
+    unchanged pixels. A lossy compressed file is never decoded.
 
     Parameters
     ----------
     timeout_s
-        Longest wait, in seconds, for a connection and for each answer.
+        Longest wait, in seconds, for a connection and for each response.
     progress
         Called after each instance.
 
@@ -137,7 +137,7 @@ def send_files(
     RetryLater
         The peer could not be reached, is busy, or the association broke.
     OperatorNeeded
-        The peer refused the association for good, takes none of the SOP classes, or a file is not DICOM.
+        The peer permanently refuses the association, accepts none of the SOP classes, or a file is not DICOM.
     """
     peer = PeerAddress(host, port, called_ae, calling_ae, timeout_s, tls, max_pdu)
     files = [_read_meta(Path(path)) for path in paths]
@@ -145,9 +145,9 @@ def send_files(
     for batch in _batches(files):
         wanted = _contexts(batch)
         with associated(peer, [build_context(sop_class, syntax) for sop_class, syntax in wanted]) as association:
-            taken = {(cx.abstract_syntax, cx.transfer_syntax[0]) for cx in association.accepted_contexts}
+            accepted = {(cx.abstract_syntax, cx.transfer_syntax[0]) for cx in association.accepted_contexts}
             for number, file in enumerate(batch, start=1):
-                outcome = _send_one(association, peer, file, taken, number)
+                outcome = _send_one(association, peer, file, accepted, number)
                 outcomes.append(outcome)
                 if progress is not None:
                     progress(outcome)
@@ -177,12 +177,12 @@ def _read_meta(path: Path) -> _File:
         return _File(path, UID(meta.MediaStorageSOPClassUID), UID(meta.MediaStorageSOPInstanceUID), UID(meta.TransferSyntaxUID))
     except (OSError, InvalidDicomError, AttributeError, EOFError, ValueError):
         raise OperatorNeeded(
-            f"{path.name} is not a DICOM file with file meta information (PS3.10)", "take it out and send again"
+            f"{path.name} is not a DICOM file with file meta information (PS3.10)", "remove it and send again"
         ) from None
 
 
 def _proposed(file: _File) -> tuple[UID, ...]:
-    """Transfer syntaxes that the file can go out in: its own, and where nothing is lost the two that every peer knows."""
+    """Transfer syntaxes to propose: the file's own, and if nothing is lost by it the two native ones that every peer supports."""
     if file.transfer_syntax not in _REENCODABLE | _LOSSLESS:
         return (file.transfer_syntax,)
     return tuple(dict.fromkeys((file.transfer_syntax, *_NATIVE)))
@@ -196,7 +196,7 @@ def _native(file: _File) -> Dataset:
 
 
 def _contexts(files: Sequence[_File]) -> list[tuple[UID, UID]]:
-    """Distinct (SOP class, transfer syntax); one transfer syntax each, so that it is ours to choose which of them is used."""
+    """Distinct (SOP class, transfer syntax); one transfer syntax per context, so that we choose which is used."""
     return list(dict.fromkeys((file.sop_class, syntax) for file in files for syntax in _proposed(file)))
 
 
@@ -215,9 +215,9 @@ def _batches(files: Sequence[_File]) -> Iterator[list[_File]]:
         yield batch
 
 
-def _send_one(association: Any, peer: PeerAddress, file: _File, taken: set[tuple[Any, Any]], message_id: int) -> StoreOutcome:
+def _send_one(association: Any, peer: PeerAddress, file: _File, accepted: set[tuple[Any, Any]], message_id: int) -> StoreOutcome:
     names = (file.path, str(file.sop_class), str(file.sop_instance))
-    syntax = next((s for s in _proposed(file) if (file.sop_class, s) in taken), None)
+    syntax = next((s for s in _proposed(file) if (file.sop_class, s) in accepted), None)
     if syntax is None:
         words = f"the peer does not take {file.sop_class.name} in {file.transfer_syntax.name}"
         return StoreOutcome(*names, StoreResult.FAILED, None, words)

@@ -20,10 +20,11 @@ from cli.checks import Level
 from cli.checks.peers import sources
 from cli.command_group import ExitCode
 from cli.main import corewatch
+from cli.query_sources import instance_count_query
 from config import Settings, load_settings
 from corewatch.errors import RetryLater
-from dicom_listener.query import ask_count, find_series, find_studies
 from foundation.dicom_client.association import PeerAddress
+from foundation.dicom_client.query import find_series, find_studies
 from tests.support.listener import arrivals, closing, ct_slice, file_bytes, images, running
 from tests.support.net import free_port
 from tests.support.orthanc import Orthanc
@@ -262,9 +263,9 @@ def test_a_pacs_that_refuses_to_send(tmp_path: Path, status: int, words: str) ->
 
 def test_a_source_says_how_many_images_a_series_has(archive: Archive, tmp_path: Path) -> None:
     settings = here(tmp_path, port=archive.orthanc.dicom).settings
-    assert ask_count(settings) is None, "nobody is asked by default"
+    assert instance_count_query(settings) is None, "nobody is asked by default"
     settings = here(tmp_path, port=archive.orthanc.dicom, expected="query").settings
-    ask, [source] = ask_count(settings), settings.asked_sources
+    ask, [source] = instance_count_query(settings), settings.asked_sources
     assert ask is not None
     assert ask(source, STUDY, f"{STUDY}.1") == SLICES
     assert ask(source, STUDY, "1.2.3") is None

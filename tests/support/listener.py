@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from config.intake import ListenerSettings
 from config.settings import Settings
 from dicom_listener.server import StorageListener
-from foundation.dicom_client.association import Heard
+from foundation.dicom_client.association import HandshakeEvents
 from tests.support.net import wait_for
 
 STUDY_UID, SERIES_UID = generate_uid(), generate_uid()
@@ -91,10 +91,10 @@ def associate(port: int, sop_classes: list[str] | None = None, **keywords: Any) 
     syntaxes = keywords.pop("transfer_syntaxes", [ExplicitVRLittleEndian])
     for sop_class in sop_classes or [CTImageStorage]:
         entity.add_requested_context(sop_class, syntaxes)
-    heard = Heard()
+    events = HandshakeEvents()
     called = keywords.pop("called", "COREWATCH")
-    association = entity.associate("127.0.0.1", port, ae_title=called, evt_handlers=heard.handlers, **keywords)
-    association.rejection = heard.rejection
+    association = entity.associate("127.0.0.1", port, ae_title=called, evt_handlers=events.handlers, **keywords)
+    association.rejection = events.rejection
     association._reactor_checkpoint = Checkpoint()
     return association
 

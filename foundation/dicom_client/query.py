@@ -1,25 +1,20 @@
-"""Query SCU (PS3.4 Annex C, Study Root): which series a study has, and how many images a series has."""
+"""Query SCU (C-FIND, Study Root, PS3.4 Annex C): studies, their series, and the number of instances of a series."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
-from config.settings import Settings
-from config.sources import Source
 from corewatch.errors import OperatorNeeded, RetryLater
-from foundation.dicom_client.association import PeerAddress, TlsFiles, associated
+from foundation.dicom_client.association import PeerAddress, associated
 
 MOST_ANSWERS = 10_000
-"""Matches of one query; a PACS that sends more does not do what it was asked."""
-
-COUNT_TIMEOUT_S = 5.0
-"""Longest wait for the number of images: an answer that comes later is of no use."""
+"""Matches of one query; a PACS that sends more ignores the query keys."""
 
 _LONGEST_LINE = 64
 
@@ -28,7 +23,7 @@ _FIND = StudyRootQueryRetrieveInformationModelFind
 
 @dataclass(frozen=True, slots=True)
 class FoundSeries:
-    """A series as a PACS describes it. `instances` is None where it does not say."""
+    """A series as a PACS describes it. `instances` is None if it does not return the number."""
 
     study_uid: str
     series_uid: str
@@ -37,25 +32,18 @@ class FoundSeries:
     instances: int | None
 
 
-def peer_of(source: Source, settings: Settings, *, silence_s: float | None = None) -> PeerAddress:
-    """The source's address, and how we call it."""
-    tls = None if source.tls is None else TlsFiles(source.tls.certificate, source.tls.key, source.tls.authority)
-    calling = source.our_ae_title or settings.listener.ae_title
-    return PeerAddress(source.host, source.port, source.ae_title, calling, source.timeout_s, tls, silence_s=silence_s)
-
-
 def find_studies(peer: PeerAddress, *, study_uid: str = "", accession: str = "") -> list[str]:
-    """Study Instance UIDs that match, each once.
+    """Study Instance UIDs that match, each once. At least one of `study_uid` and `accession` must not be empty.
 
-    What a PACS answers beyond the question is left out: one that does not know a key takes it for a wildcard (PS3.4 C.2.2.1.3), and
-    the studies of other patients are none of ours. One of `study_uid` and `accession` must say something.
+    Matches that differ in a key are dropped: a PACS that does not support a key treats it as a wildcard (PS3.4 C.2.2.1.3), and
+    returns studies of other patients.
 
     Raises
     ------
     RetryLater
         The PACS could not be reached, is busy, or did not answer.
     OperatorNeeded
-        It refuses us or the query.
+        It rejects the association or the query.
     """
     query = Dataset()
     query.QueryRetrieveLevel = "STUDY"
@@ -63,7 +51,7 @@ def find_studies(peer: PeerAddress, *, study_uid: str = "", accession: str = "")
     query.AccessionNumber = accession
     wanted = {"StudyInstanceUID": study_uid.strip(), "AccessionNumber": accession.strip()}
     if not any(wanted.values()):
-        raise ValueError("neither a study nor an accession number is named")
+        raise ValueError("neither a Study Instance UID nor an accession number is given")
     return list(
         dict.fromkeys(
             str(answer.StudyInstanceUID)
@@ -95,20 +83,8 @@ def find_series(peer: PeerAddress, study_uid: str, series_uid: str = "") -> list
     ]
 
 
-def ask_count(settings: Settings) -> Callable[[Source, str, str], int | None] | None:
-    """What asks a source how many images a series has; None: the settings want nobody asked."""
-    if not settings.asked_sources:
-        return None
-
-    def ask(source: Source, study_uid: str, series_uid: str) -> int | None:
-        peer = replace(peer_of(source, settings), timeout_s=min(source.timeout_s, COUNT_TIMEOUT_S))
-        return next((series.instances for series in find_series(peer, study_uid, series_uid)), None)
-
-    return ask
-
-
 def _line(value: object) -> str:
-    """A PACS's words as one line for a terminal: no control characters, no more than an LO may have (PS3.5 6.2)."""
+    """A value of a match as one line for a terminal: no control characters, at most the length of an LO (PS3.5 6.2)."""
     return "".join(c if c.isprintable() else " " for c in str(value or ""))[:_LONGEST_LINE].strip()
 
 
@@ -139,7 +115,7 @@ def _find(peer: PeerAddress, query: Dataset) -> Iterator[Dataset]:
                 elif status.Status != 0x0000:
                     raise _refusal(peer, status.Status)
         except RuntimeError:
-            raise RetryLater(f"{peer} ended the association before it was asked", "look at its log") from None
+            raise RetryLater(f"{peer} ended the association before the query", "look at its log") from None
     yield from answers
 
 
