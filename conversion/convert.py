@@ -15,7 +15,7 @@ from conversion.frames import check_pixels
 from conversion.hounsfield import check_plausible
 from conversion.parallel import decode_slices
 from conversion.problems import Problem, gravest_first, raise_problems
-from conversion.series_checks import A_STACK, Demands, check_series, one_patient
+from conversion.series_checks import ANY_STACK, StackRequirements, check_series, one_patient
 from conversion.series_reference import SourceReference, reference_to
 from conversion.slices import Slice, read_slices
 from conversion.volume_grid import check_grid, on_grid, plan_grid
@@ -28,7 +28,7 @@ from corewatch.volumes import ScannerVolume
 log = logging.getLogger(__name__)
 
 
-def convert_series(paths: Sequence[Path], *, threads: int = 2, demands: Demands = A_STACK) -> ScannerVolume:
+def convert_series(paths: Sequence[Path], *, threads: int = 2, requirements: StackRequirements = ANY_STACK) -> ScannerVolume:
     """Read the files of one series, in any order, into a volume of Hounsfield units on a regular grid.
 
     Copies of an instance count once where both show the same. Localizers, projections and pages are dropped and named in a note.
@@ -40,7 +40,7 @@ def convert_series(paths: Sequence[Path], *, threads: int = 2, demands: Demands 
     ----------
     threads
         Number of threads.
-    demands
+    requirements
         Further requirements on the stack.
 
     Returns
@@ -55,15 +55,15 @@ def convert_series(paths: Sequence[Path], *, threads: int = 2, demands: Demands 
     OSError
         A file could not be opened or read.
     """
-    return convert_with_reference(paths, threads=threads, demands=demands)[0]
+    return convert_with_reference(paths, threads=threads, requirements=requirements)[0]
 
 
 def convert_with_reference(
-    paths: Sequence[Path], *, threads: int = 2, demands: Demands = A_STACK
+    paths: Sequence[Path], *, threads: int = 2, requirements: StackRequirements = ANY_STACK
 ) -> tuple[ScannerVolume, SourceReference]:
     """As `convert_series`, together with the reference that results need; the headers are read once for both."""
     found = _usable(read_slices(paths, threads))
-    problems = found.problems + check_series([one.instance for one in found.slices], demands)
+    problems = found.problems + check_series([one.instance for one in found.slices], requirements)
     problems += check_pixels([*found.slices, *found.copies])
     raise_problems(gravest_first(problems), found.notes)
 

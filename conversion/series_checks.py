@@ -59,7 +59,7 @@ half."""
 
 
 @dataclass(frozen=True, slots=True)
-class Demands:
+class StackRequirements:
     """Further requirements on a stack.
 
     Attributes
@@ -77,17 +77,17 @@ class Demands:
     least_coverage_mm: float = 0.0
 
 
-A_STACK: Final = Demands()
+ANY_STACK: Final = StackRequirements()
 """Any stack."""
 
-A_HEAD: Final = Demands(MINIMUM_SLICES, LARGEST_PLANNED_STEP_MM, LEAST_COVERAGE_MM)
+WHOLE_HEAD: Final = StackRequirements(MINIMUM_SLICES, LARGEST_PLANNED_STEP_MM, LEAST_COVERAGE_MM)
 """A stack that can show a whole head."""
 
 
 Check = Callable[[Sequence[Instance]], list[Problem]]
 
 
-def check_series(instances: Sequence[Instance], demands: Demands = A_STACK) -> list[Problem]:
+def check_series(instances: Sequence[Instance], requirements: StackRequirements = ANY_STACK) -> list[Problem]:
     """All problems of a series, the gravest first; empty where the slices form one stack."""
     checks: tuple[Check, ...] = (
         is_ct,
@@ -101,9 +101,9 @@ def check_series(instances: Sequence[Instance], demands: Demands = A_STACK) -> l
         positions_unique,
         positions_on_a_line,
         regular_increments,
-        lambda slices: enough_slices(slices, demands.minimum_slices),
-        lambda slices: fine_enough(slices, demands.widest_step_mm),
-        lambda slices: long_enough(slices, demands.least_coverage_mm),
+        lambda slices: enough_slices(slices, requirements.minimum_slices),
+        lambda slices: fine_enough(slices, requirements.widest_step_mm),
+        lambda slices: long_enough(slices, requirements.least_coverage_mm),
     )
     found = [problem for check in checks for problem in check(instances)]
     return gravest_first(found)
@@ -195,7 +195,7 @@ def positions_present(slices: Sequence[Instance]) -> list[Problem]:
 
 def positions_unique(slices: Sequence[Instance]) -> list[Problem]:
     """No two slices at the same position: that would be several phases, or two acquisitions, in one series."""
-    line = _line(slices)
+    line = slice_positions(slices)
     if line is None or len(slices) < 2:
         return []
     starts = first_at_each_position(line.along)
@@ -212,10 +212,12 @@ def positions_unique(slices: Sequence[Instance]) -> list[Problem]:
 
 def positions_on_a_line(slices: Sequence[Instance]) -> list[Problem]:
     """The positions lie on a straight line, along the normal or, with a tilted gantry, at an angle to it."""
-    line = _line(slices)
+    line = slice_positions(slices)
     if line is None or len(slices) < 3 or line.along[-1] - line.along[0] <= SAME_POSITION_MM:
         return []
-    off = np.linalg.norm(line.sideways - line.sideways[-1] * (line.along / line.along[-1])[:, None], axis=1)
+    way = line.positions - line.positions[0]
+    sideways = way - line.along[:, None] * line.normal
+    off = np.linalg.norm(sideways - sideways[-1] * (line.along / line.along[-1])[:, None], axis=1)
     if off.max() <= GRID_TOLERANCE_MM:
         return []
     worst = int(off.argmax())
@@ -226,14 +228,14 @@ def positions_on_a_line(slices: Sequence[Instance]) -> list[Problem]:
 
 def regular_increments(slices: Sequence[Instance]) -> list[Problem]:
     """Regular steps along the normal; or blocks of regular steps, or irregular ones that are all short enough to be bridged."""
-    line = _line(slices)
+    line = slice_positions(slices)
     if line is None or len(slices) < 3:
         return []
     distinct = first_at_each_position(line.along)
     along = line.along[distinct]
     if len(along) < 3:
         return []
-    if _interleaved(slices) or interleaved([line.numbers[k] for k in distinct]):
+    if _acquisitions_overlap(slices) or interleaved([line.numbers[k] for k in distinct]):
         return [Problem(Reason.MIXED_SERIES, "Its acquisitions overlap, each with different slice positions.")]
     if lies_on_grid(along):
         return []
@@ -272,7 +274,7 @@ def enough_slices(slices: Sequence[Instance], minimum: int = MINIMUM_SLICES) -> 
 
 def fine_enough(slices: Sequence[Instance], widest_step_mm: float) -> list[Problem]:
     """Regular steps of at most `widest_step_mm`; gaps between irregular ones are found by `regular_increments`."""
-    line = _line(slices)
+    line = slice_positions(slices)
     if line is None or len(slices) < 3 or not lies_on_grid(line.along):
         return []
     step = float(line.along[-1]) / (len(slices) - 1)
@@ -283,7 +285,7 @@ def fine_enough(slices: Sequence[Instance], widest_step_mm: float) -> list[Probl
 
 def long_enough(slices: Sequence[Instance], least_coverage_mm: float) -> list[Problem]:
     """At least `least_coverage_mm` along the normal, from the lower face of the first slice to the upper face of the last."""
-    line = _line(slices)
+    line = slice_positions(slices)
     if line is None or len(slices) < 2:
         return []
     covered = float(line.along[-1] + np.median(np.diff(line.along)))
@@ -307,29 +309,46 @@ def common_normal(orientations: Sequence[Orientation]) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Line:
-    """Slice positions, ascending along the normal of the first slice.
+class SlicePositions:
+    """Positions of the slices of a series, ascending along their common normal. Frame: LPS, mm.
 
-    `along` (n,): mm from the lowest slice along the normal; `sideways` (n, 3): the rest of the way to it, LPS mm; `numbers`
-    their instance numbers.
+    Attributes
+    ----------
+    order
+        (n,) index of each slice in the given sequence.
+    positions
+        (n, 3) Image Position (Patient).
+    normal
+        (3,) common unit normal.
+    along
+        (n,) distance from the first slice along the normal.
+    numbers
+        Instance number of each slice.
     """
 
+    order: NDArray[np.intp]
     positions: NDArray[np.float64]
+    normal: NDArray[np.float64]
     along: NDArray[np.float64]
-    sideways: NDArray[np.float64]
-    axis: int
     numbers: tuple[int | None, ...]
 
+    @property
+    def axis(self) -> int:
+        """Axis of the patient that the normal is closest to: 0, 1 or 2 for x, y or z."""
+        return int(np.abs(self.normal).argmax())
+
     def place(self, k: int) -> str:
+        """Position of slice `k` in words."""
         return f"{self.positions[k, self.axis]:.1f} mm (LPS {'xyz'[self.axis]})"
 
     def between(self, k: int, m: int) -> str:
+        """Range between the slices `k` and `m` in words."""
         low, high = sorted((self.positions[k, self.axis], self.positions[m, self.axis]))
         return f"between {low:.1f} mm and {high:.1f} mm (LPS {'xyz'[self.axis]})"
 
 
-def _line(slices: Sequence[Instance]) -> _Line | None:
-    """None where a position or every orientation is missing: other checks report that."""
+def slice_positions(slices: Sequence[Instance]) -> SlicePositions | None:
+    """Positions of slices in any order; None where a position or every orientation is missing, which other checks report."""
     known = [one.orientation for one in slices if one.orientation is not None]
     if not known or any(one.position_lps is None for one in slices):
         return None
@@ -339,20 +358,18 @@ def _line(slices: Sequence[Instance]) -> _Line | None:
         return None
     order = np.argsort(positions @ normal, kind="stable")
     positions = positions[order]
-    way = positions - positions[0]
-    along = way @ normal
     numbers = tuple(slices[k].instance_number for k in order)
-    return _Line(positions, along, way - along[:, None] * normal, int(np.abs(normal).argmax()), numbers)
+    return SlicePositions(order, positions, normal, (positions - positions[0]) @ normal, numbers)
 
 
-def _interleaved(slices: Sequence[Instance]) -> bool:
+def _acquisitions_overlap(slices: Sequence[Instance]) -> bool:
     """Whether the slices of each acquisition number lie on a grid, and these grids overlap."""
     groups: dict[int | None, list[Instance]] = {}
     for one in slices:
         groups.setdefault(one.acquisition_number, []).append(one)
     if len(groups) < 2 or min(map(len, groups.values())) < MINIMUM_SLICES:
         return False
-    lines = [line for group in groups.values() if (line := _line(group)) is not None]
+    lines = [line for group in groups.values() if (line := slice_positions(group)) is not None]
     if not all(lies_on_grid(line.along) for line in lines):
         return False
     spans = sorted(tuple(sorted((line.positions[0, line.axis], line.positions[-1, line.axis]))) for line in lines)

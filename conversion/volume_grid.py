@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from conversion.series_checks import GRID_TOLERANCE_MM, common_normal, lies_on_grid
+from conversion.series_checks import GRID_TOLERANCE_MM, lies_on_grid, slice_positions
 from corewatch.errors import NotAnalysed
-from corewatch.geometry import Matrix, Orientation
+from corewatch.geometry import Matrix
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
 from corewatch.spacing import finest_step_mm
@@ -91,13 +91,13 @@ def plan_grid(slices: Sequence[Instance]) -> VolumeGrid:
     The step of the grid is the mean step where the slices lie on a grid. Else it is that of the finest block, rounded so that the
     last grid slice coincides with the last slice.
     """
-    orientation = np.median(np.array([one.orientation for one in slices], np.float64), axis=0)
-    positions = np.array([one.position_lps for one in slices], np.float64)
-    row, column, normal = _axes(orientation)
-    order = np.argsort(positions @ normal, kind="stable")
-    positions = positions[order]
-    way = positions - positions[0]
-    along = way @ normal
+    line = slice_positions(slices)
+    assert line is not None
+    along, way = line.along, line.positions - line.positions[0]
+    # cosines in headers are rounded; the axes of the grid are exactly orthonormal
+    row = np.median(np.array([one.orientation for one in slices], np.float64), axis=0)[:3]
+    row /= np.linalg.norm(row)
+    column = np.cross(line.normal, row)
     between_rows, between_columns = np.median(np.array([one.pixel_spacing_mm for one in slices], np.float64), axis=0)
 
     interpolated = not lies_on_grid(along)
@@ -115,10 +115,10 @@ def plan_grid(slices: Sequence[Instance]) -> VolumeGrid:
     extra = np.ceil(shift.max(axis=0)) - low
 
     matrix = np.eye(4)
-    matrix[:3, 0], matrix[:3, 1], matrix[:3, 2] = row * between_columns, column * between_rows, normal * step
-    matrix[:3, 3] = positions[0] + matrix[:3, 0] * low[0] + matrix[:3, 1] * low[1]
+    matrix[:3, 0], matrix[:3, 1], matrix[:3, 2] = row * between_columns, column * between_rows, line.normal * step
+    matrix[:3, 3] = line.positions[0] + matrix[:3, 0] * low[0] + matrix[:3, 1] * low[1]
     shape = (int((slices[0].columns or 0) + extra[0]), int((slices[0].rows or 0) + extra[1]), count)
-    return VolumeGrid(tuple(order.tolist()), along, shift - low, shape, matrix, interpolated)
+    return VolumeGrid(tuple(line.order.tolist()), along, shift - low, shape, matrix, interpolated)
 
 
 def check_grid(grid: VolumeGrid) -> None:
@@ -129,14 +129,6 @@ def check_grid(grid: VolumeGrid) -> None:
     if grid.resampled and math.prod(grid.shape) > LARGEST_GRID:
         columns, rows, count = grid.shape
         raise NotAnalysed(Reason.IRREGULAR_GEOMETRY, f"On a regular grid it would have {columns} x {rows} x {count} voxels.")
-
-
-def _axes(orientation: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Row, column and normal direction, LPS, made exactly orthonormal: cosines in headers are rounded."""
-    values: Orientation = tuple(orientation.tolist())
-    normal = common_normal([values])
-    row = orientation[:3] / np.linalg.norm(orientation[:3])
-    return row, np.cross(normal, row), normal
 
 
 def place(image: NDArray[np.int16], shift: NDArray[np.float64], out: NDArray[np.int16]) -> None:

@@ -77,12 +77,14 @@ def main() -> int:
 def _print_table(verdicts: dict[Mutant, Verdict]) -> None:
     total = Counter(mutant.path for mutant in verdicts)
     killed = Counter(mutant.path for mutant, verdict in verdicts.items() if verdict is not Verdict.SURVIVED)
+    hung = sum(verdict is Verdict.TIMEOUT for verdict in verdicts.values())
     print(f"\n{'file':45} {'killed':>6} {'of':>5} {'%':>4}")
     for path, count in sorted(total.items()):
         print(f"{path:45} {killed[path]:6} {count:5} {100 * killed[path] // count:4}")
     whole = sum(total.values())
     if whole:
         print(f"{'all':45} {sum(killed.values()):6} {whole:5} {100 * sum(killed.values()) // whole:4}")
+        print(f"{hung} of the killed ones by the time limit")
 
 
 if __name__ == "__main__":

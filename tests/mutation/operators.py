@@ -203,7 +203,8 @@ class _Finder(ast.NodeVisitor):
             if keyword.arg is not None and keyword.arg not in _NEUTRAL_KEYWORDS:
                 rest = node.keywords[:k] + node.keywords[k + 1 :]
                 self._replace(node, "argument dropped", ast.Call(node.func, node.args, rest))
-        self.generic_visit(node)
+        for child in [node.func, *node.args, *(k.value for k in node.keywords if k.arg not in _NEUTRAL_KEYWORDS)]:
+            self.visit(child)
 
     def visit_Constant(self, node: ast.Constant) -> None:
         value = node.value

@@ -10,7 +10,7 @@ from pathlib import Path
 from conversion.alignment import align, check_quality
 from conversion.convert import convert_with_reference
 from conversion.nifti import read_aligned, write_aligned
-from conversion.series_checks import A_HEAD
+from conversion.series_checks import WHOLE_HEAD
 from conversion.series_reference import file_of_one_study, write_source_header
 from conversion.sidecar import write_aligned_sidecar
 from corewatch.casefolder import PARTIAL_SUFFIX, CaseFolder
@@ -100,7 +100,7 @@ def _convert_and_align(
     started = time.perf_counter()
     progress(f"reading {len(paths)} files")
     try:
-        volume, reference = convert_with_reference(paths, demands=A_HEAD)
+        volume, reference = convert_with_reference(paths, requirements=WHOLE_HEAD)
     except NotAnalysed:
         # the page that says why goes into the study
         if (file := file_of_one_study(paths)) is not None:

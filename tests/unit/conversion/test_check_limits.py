@@ -11,7 +11,7 @@ import pytest
 
 from conversion import series_checks as checks
 from conversion.problems import Problem
-from conversion.series_checks import A_HEAD, A_STACK, Demands, check_series, common_normal, lies_on_grid
+from conversion.series_checks import ANY_STACK, WHOLE_HEAD, StackRequirements, check_series, common_normal, lies_on_grid
 from corewatch.dicom_uids import CT_SOP_CLASSES
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
@@ -29,8 +29,8 @@ def numberless(slices: list[Instance]) -> list[Instance]:
 
 
 def test_limits_are_those_that_were_measured() -> None:
-    assert Demands(4, math.inf, 0.0) == A_STACK == Demands()
-    assert Demands(4, 7.5, 80.0) == A_HEAD
+    assert StackRequirements(4, math.inf, 0.0) == ANY_STACK == StackRequirements()
+    assert StackRequirements(4, 7.5, 80.0) == WHOLE_HEAD
 
 
 # what belongs together ------------------------------------------------------------------------------------------------------------

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from conversion.problems import Problem, raise_problems
 from conversion.series_checks import (
-    A_HEAD,
     GRID_TOLERANCE_MM,
     LARGEST_BRIDGED_STEP_MM,
     LARGEST_PLANNED_STEP_MM,
-    Demands,
+    WHOLE_HEAD,
+    StackRequirements,
     check_series,
 )
 from corewatch.errors import NotAnalysed
@@ -268,14 +268,14 @@ def test_steps_that_vary_without_a_gap_are_irregular() -> None:
 def test_regular_steps_may_be_bounded() -> None:
     thick = series(12, 8.0)
     assert check_series(thick) == []
-    assert check_series(thick, Demands(widest_step_mm=8.0)) == []
-    (problem,) = check_series(thick[::-1], A_HEAD)
+    assert check_series(thick, StackRequirements(widest_step_mm=8.0)) == []
+    (problem,) = check_series(thick[::-1], WHOLE_HEAD)
     assert problem == Problem(Reason.SLICES_TOO_THICK, "They lie 8.0 mm apart; at most 7.5 mm are allowed.")
 
 
 def test_coverage_counts_both_faces() -> None:
-    assert check_series(series(40, 2.0), A_HEAD) == []
-    (problem,) = check_series(series(39, 2.0)[::-1], A_HEAD)
+    assert check_series(series(40, 2.0), WHOLE_HEAD) == []
+    (problem,) = check_series(series(39, 2.0)[::-1], WHOLE_HEAD)
     assert problem == Problem(Reason.TOO_LITTLE_COVERAGE, "They cover 78 mm; at least 80 mm are needed.")
     assert check_series(series(39, 2.0)) == []
 
