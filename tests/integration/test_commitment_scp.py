@@ -33,7 +33,7 @@ UIDS = [str(ct_slice(n).SOPInstanceUID) for n in range(1, 4)]
 
 @dataclass
 class House:
-    """Listener, assembler and commitment, over one data folder; the daemon's parts take steps when they are told to."""
+    """Listener, assembler and commitment, over one data folder; the test calls the steps of the daemon's components."""
 
     settings: Settings
     listener: StorageListener

@@ -1,4 +1,4 @@
-"""Too little disk: the sender is told to keep its images, and the operators are told once, by a real mail."""
+"""Too little disk: the sender gets 0xA700, and the operators get one mail over real SMTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every end that an operator must look at is told, by mail and by webhook, whatever was told of the case before."""
+"""Every failure is sent by mail and by webhook, whatever was sent of the case before."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_failure_after_a_finding(core_ml: float, tmp_path: Path) -> None:
         office.ledger.close()
     told = [(json.loads(body)["type"], headers["webhook-id"]) for headers, body in hook.got]
     result = ["case.result"] if core_ml >= 20 else []
-    assert [kind for kind, _ in told] == [*result, "case.failed", "case.failed"], "the end that came again is told again"
+    assert [kind for kind, _ in told] == [*result, "case.failed", "case.failed"], "the second failure is sent again"
     assert len({identity for _, identity in told}) == len(told), "each is an event of its own"
     assert [(to, "FAILED" in str(mail["Subject"])) for to, mail in mailbox.mails] == [
         ((OPERATORS,), True), ((OPERATORS,), True), ((TEAM,), False)

@@ -71,7 +71,7 @@ def test_an_outage_ends_in_the_alerts_and_one_digest(office: Office, mailbox: Ma
     mailbox.mail_reply = None
     office.work_for(1, step_s=240)
     everything = [old_alert, *calm, *alerts]
-    assert sorted(name for name, _ in ids_in(mailbox, everything)) == sorted(everything), "each case is told once"
+    assert sorted(name for name, _ in ids_in(mailbox, everything)) == sorted(everything), "each case is mailed once"
     assert {name for name, digest in ids_in(mailbox, everything) if not digest} == set(alerts), "recent alerts, each alone"
     subjects = [str(message["Subject"]) for _, message in mailbox.mails]
     assert len(subjects) == 3
@@ -155,7 +155,7 @@ TEAM, DUTY = "stroke@clinic.example", "duty@clinic.example"
 
 
 def heard(mailbox: Mailbox, recipient: str, ids: list[str]) -> list[str]:
-    """The cases that a mailbox was told of, as often as it was."""
+    """Cases that a mailbox got, one entry per mail."""
     return [name for to, message in mailbox.mails if recipient in to for name, _ in ids_in(Mailbox(mails=[(to, message)]), ids)]
 
 

@@ -1,4 +1,4 @@
-"""The detect worker whose process ends, whose device breaks or that is told to stop in the middle of a case: nothing is lost."""
+"""The detect worker whose process ends, whose device breaks or that gets SIGTERM in the middle of a case: nothing is lost."""
 
 from __future__ import annotations
 

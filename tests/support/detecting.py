@@ -75,7 +75,7 @@ class DetectSite:
         return install_model(given, self.settings.models_dir, name, version="1", adapter=adapter, adapters=QUICK)
 
     def prepared(self, count: int = 1, *, first_voxel: int = 0, model: str | None = None) -> list[str]:
-        """So many cases in `prepared`, with their folders, their work in the outbox."""
+        """Make this many cases in `prepared`, with their folders, and their messages in the outbox."""
         self._arrivals += 1
         now = datetime.now(UTC)
         arrival = Arrival(f"a{self._arrivals}", ArrivalSource.C_STORE, now)

@@ -27,7 +27,7 @@ from worker.stages.case_files import Found, Prepared
 
 @dataclass
 class Office:
-    """Makes cases that are ready to be told, and does the work that the outbox holds."""
+    """Makes cases that are ready for delivery, and runs the tasks in the outbox."""
 
     context: WorkerContext
     clock: Any
@@ -77,14 +77,14 @@ class Office:
         return case_id
 
     def failed(self, *names: str) -> str:
-        """A case whose detection failed, with those who are told."""
+        """A case whose detection failed, with its notices."""
         case_id = self._prepared()
         facts = {"detail": "the worker ended each time", "failed_stage": Stage.DETECT}
         self.ledger.deliveries.plan(case_id, CaseState.PREPARED, CaseState.FAILED, dict.fromkeys(names), **facts)
         return case_id
 
     def not_analysed(self) -> str:
-        """A case that the operators are told of."""
+        """A case that is reported to the operators."""
         case_id = self._received()
         notices = {"operators": None}
         self.ledger.deliveries.plan(

@@ -123,7 +123,7 @@ def test_an_image_of_another_size_is_not_decoded(number: str, monkeypatch: pytes
 
 @pytest.mark.parametrize("number", ["70", "51", "90", "201"])
 def test_changed_bytes_are_decoded_or_refused_at_once(number: str) -> None:
-    """JPEG-LS is left out: its decoder is slow to give up, whoever calls it."""
+    """JPEG-LS is left out: its decoder is slow to give up, in any caller."""
     whole = (LOSSY[number] if number in LOSSY else ENCODERS[number][0])(ramp().astype(np.uint16))
     places = st.integers(0, 160) | st.integers(0, len(whole) - 1)
 

@@ -33,7 +33,7 @@ def test_what_is_no_slice_is_set_aside_and_named(tmp_path: Path, kind: str) -> N
     assert refused(write(tmp_path / "alone", [scout])).reason in (Reason.NOT_A_VOLUME, Reason.TOO_FEW_SLICES)
     gap = refused(write(tmp_path / "gap", [scout, *stack([*ZS, 40.0])]))
     assert gap.reason is Reason.MISSING_SLICES
-    assert gap.detail.endswith(kind), "what was set aside is told with what is wrong"
+    assert gap.detail.endswith(kind), "what was left out is named with the problem"
 
 
 def test_localizer_frames_of_an_enhanced_object_are_set_aside(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Sweeps: acquisitions between each other are told apart by their numbers, and nothing else is taken for them."""
+"""Interleaved acquisitions are separated by their instance numbers, and nothing else is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""However cases and outages come: mails stay within their bound, everything is told, nothing waits for ever."""
+"""For any sequence of cases and outages: mails stay within their bound, everything is mailed, nothing waits for ever."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def reason(answer: Selected | Rejected) -> Reason | None:
         ({"sop_class_uid": f"{STORAGE}7.4"}, Rejected(Reason.NOT_A_VOLUME, "It is a secondary capture.")),
         ({"sop_class_uid": f"{STORAGE}88.33"}, Rejected(Reason.NOT_A_VOLUME, "It is a structured report.")),
         ({"sop_class_uid": f"{STORAGE}481.3"}, Rejected(Reason.NOT_A_VOLUME, "It belongs to radiotherapy.")),
-        # our own results are told from others by their description; a CT series that a user named so is still a CT
+        # results of corewatch are recognised by their description; a CT series that a user named so is still a CT
         ({"sop_class_uid": f"{STORAGE}7", "series_description": "corewatch ischemic core 1"}, Rejected(Reason.OWN_RESULT, "")),
         ({"sop_class_uid": f"{STORAGE}66.4", "series_description": "corewatch ischemic core"}, Rejected(Reason.OWN_RESULT, "")),
         (

@@ -1,4 +1,4 @@
-"""A shortage of disk is told once; the next one too."""
+"""Each shortage of disk space is reported once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOOKS = st.lists(
 
 
 def told_at(looks: list[tuple[int, float]], reserve: int = RESERVE) -> list[int]:
-    """At which looks somebody is told, by one who always gets through."""
+    """Checks at which a mail is sent, if sending always succeeds."""
     state, now, told = Shortage(), 0.0, []
     for number, (free, wait) in enumerate(looks):
         now += wait
@@ -39,7 +39,7 @@ def told_at(looks: list[tuple[int, float]], reserve: int = RESERVE) -> list[int]
 def test_between_two_mails_lies_enough_for_long_enough(looks: list[tuple[int, float]]) -> None:
     told = told_at(looks)
     short = [number for number, (free, _) in enumerate(looks) if free < short_below(RESERVE)]
-    assert told[:1] == short[:1], "the first shortage is told at once"
+    assert told[:1] == short[:1], "the first shortage is reported at once"
     for first, second in pairwise(short):
         between = looks[first + 1 : second]
         # the longest time for which every look found enough

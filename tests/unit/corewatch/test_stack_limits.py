@@ -190,7 +190,7 @@ def test_runs_go_up_or_down() -> None:
 
 
 def two_runs(first: int, second: int, shared: int) -> list[int | None]:
-    """Numbers of two runs of so many slices, of which `shared` of the first alternate with slices of the second."""
+    """Numbers of two runs of this many slices, of which `shared` of the first alternate with slices of the second."""
     order = ["a"] * (first - shared) + ["a", "b"] * shared + ["b"] * (second - shared)
     numbers, a, b = [], 0, first
     for which in order:

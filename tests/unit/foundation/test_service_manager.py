@@ -15,7 +15,7 @@ from tests.support.listener import captured_logs
 
 
 class Now:
-    """A clock that moves when it is told."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.s = 100.0

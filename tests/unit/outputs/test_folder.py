@@ -1,4 +1,4 @@
-"""Delivery into the results folder: whoever reads there is not disturbed, and a failure in the middle leaves what was there."""
+"""Delivery into the results folder: readers are not disturbed, and a failure in the middle keeps the earlier content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mails: what stands in them, and what must not."""
+"""Mails: what they contain, and what they must not."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_keys_are_128_bits_of_a_hash(tmp_path: Path) -> None:
 
 
 def test_the_event_of_an_end_is_its_time(tmp_path: Path) -> None:
-    """A case that failed with a finding is told of by the time at which it failed, not at which it was analysed."""
+    """The mail of a case that failed with a finding names the time of the failure, not of the analysis."""
     case = failed(make_case(tmp_path))
     later = dataclasses.replace(case, ended_at=case.analysed_at + timedelta(minutes=5))
     again = dataclasses.replace(case, ended_at=case.analysed_at + timedelta(minutes=9))

@@ -1,4 +1,4 @@
-"""What a killed worker was writing is removed when the case is begun anew, whichever part of the program wrote it."""
+"""What a killed worker was writing is removed when the case is started again, whichever module wrote it."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def a_map(darker: Side = Side.LEFT, difference_hu: float = 6.0) -> CoreMap:
 
 
 class Scripted:
-    """Says what it was told to say and counts what it was shown."""
+    """Returns what the test set, and counts its inputs."""
 
     def __init__(self, core_ml: float, copies: Sequence[float] = (), found: CoreMap | None = None) -> None:
         self.core_ml, self.copies, self.found = core_ml, list(copies), found or a_map()

@@ -1,4 +1,4 @@
-"""The instruction set is told to oneDNN where it helps, and never against what the site says."""
+"""The instruction set is given to oneDNN where it helps, and never against the site's setting."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ MAPS = {side: core_on(side) for side in (Side.LEFT, Side.RIGHT)}
 
 
 class Scripted:
-    """A detector that finds a core where it is told to."""
+    """A detector that finds a core where the test places it."""
 
     def __init__(self, side: Side) -> None:
         self._side = side

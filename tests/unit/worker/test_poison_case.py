@@ -1,4 +1,4 @@
-"""A case that kills whoever takes it up is parked in front of an operator after so many attempts, with its whole history."""
+"""A case that kills its workers ends in front of an operator after its attempts, with its whole history."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Plant:
             self.reconciler.step(self.clock())
             if self.messages() or self.case.state is CaseState.FAILED:
                 return
-        raise AssertionError("the case circles no more, but it has not ended")
+        raise AssertionError("the case is no longer retried, but it has not ended")
 
 
 @pytest.mark.parametrize("ends", list(product(["error", "killed", "killed, message lost"], repeat=ATTEMPTS)))

@@ -1,4 +1,4 @@
-"""The queue is open while the model is loaded, and a missing model is told: clock, queue and monitor are the test's."""
+"""The queue is open while the model is loaded, and a missing model is reported: clock, queue and monitor are the test's."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_model_that_is_never_loaded_is_missing_too() -> None:
     queue.status.write(Readiness.LOADING)
     queue.gate.look(1001.0)
     queue.gate.look(1000.0 + LOADING_LIMIT_S)
-    assert queue.done[-1] == "close", "each time anew"
+    assert queue.done[-1] == "close", "again each time"
 
 
 def test_each_problem_is_logged_at_once_and_once() -> None:
