@@ -12,15 +12,16 @@ from typing import Protocol
 import structlog
 
 from corewatch.clock import Clock, utc_now
+from foundation.backoff import Backoff, RetryTimer
+from foundation.outages import OutageTracker
 
 log = structlog.get_logger()
 
 MIN_PAUSE_S = 0.01
 """Between two steps of a component that always has something due."""
 
-FIRST_RETRY_S = 0.5
-MAX_RETRY_S = 60.0
-"""Pause after a failed step: doubles from the first to the longest."""
+BACKOFF = Backoff(0.5, 60.0)
+"""Pauses after failed steps."""
 
 HUNG_AFTER_S = 900.0
 """A step that takes longer hangs. What it has done is committed, so that restarting the program loses nothing."""
@@ -89,7 +90,7 @@ class PeriodicThread:
         self._clock = clock
         self._wake = threading.Event()
         self._stopping = False
-        self._failures = 0
+        self._retry = RetryTimer(BACKOFF)
         self._busy_since_s: float | None = None
         # a daemon thread: a step that hangs must not keep the program from ending, and every step may be interrupted anywhere
         self._thread = threading.Thread(target=self._run, name=f"daemon-{name}", daemon=True)
@@ -129,15 +130,13 @@ class PeriodicThread:
         try:
             done = self._step(self._clock())
         except Exception:
-            self._failures += 1
-            pause = min(FIRST_RETRY_S * 2.0 ** min(self._failures - 1, 16), MAX_RETRY_S)
-            log.exception("component_failed", component=self.name, failures=self._failures, retry_in_s=pause)
+            pause = self._retry.failed(time.monotonic())
+            log.exception("component_failed", component=self.name, failures=self._retry.failures, retry_in_s=pause)
             return pause
         finally:
             self._busy_since_s = None
-        if self._failures:
-            log.info("component_recovered", component=self.name, after_failures=self._failures)
-            self._failures = 0
+        if failures := self._retry.succeeded():
+            log.info("component_recovered", component=self.name, after_failures=failures)
         if done and self._wakes is not None:
             self._wakes.wake()
         if self._due_in_s is None:
@@ -159,7 +158,7 @@ class Components:
         order = TopologicalSorter({component.name: component.requires for component in components}).static_order()
         self._in_order = [by_name[name] for name in order]
         self._started: list[Component] = []
-        self._not_working: set[str] = set()
+        self._outages = OutageTracker()
 
     def start(self) -> None:
         """Start every component after those that it requires."""
@@ -179,7 +178,6 @@ class Components:
     def are_working(self, now_s: float) -> bool:
         """Whether every component works at this time of the monotonic clock. One that does not is logged once."""
         not_working = {component.name for component in self._in_order if not component.is_working(now_s)}
-        for name in sorted(not_working - self._not_working):
+        for name in self._outages.observe(not_working).begun:
             log.error("component_hangs", component=name, effect="under systemd the daemon is restarted")
-        self._not_working = not_working
         return not not_working

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import structlog
 
 from corewatch.units import GIB
 from foundation.disk import FreeBytes, free_bytes
+from foundation.outages import OutageTracker
 
 log = structlog.get_logger()
 
@@ -32,9 +32,7 @@ class DiskGuard:
         self._reserve = int(reserve_gib * GIB)
         self._free = free
         self._clock = clock
-        self._lock = threading.Lock()
-        self._short = self._logged = False
-        self._logged_at = float("-inf")
+        self._outage = OutageTracker(LOG_AGAIN_AFTER_S)
 
     def admits(self, size: int) -> bool:
         """Whether `size` more bytes leave the reserve untouched.
@@ -56,17 +54,9 @@ class DiskGuard:
 
     def stored(self) -> None:
         """An instance was written: a shortage, if there was one, is over."""
-        if self._short:
-            with self._lock:
-                over, self._short, self._logged = self._logged, False, False
-            if over:
-                log.info("disk_usable_again")
+        if self._outage.recovered():
+            log.info("disk_usable_again")
 
     def _enter(self, event: str, **details: object) -> None:
-        with self._lock:
-            now, self._short = self._clock(), True
-            due = not self._logged and now - self._logged_at >= LOG_AGAIN_AFTER_S
-            if due:
-                self._logged, self._logged_at = True, now
-        if due:
+        if self._outage.failed(now=self._clock()):
             log.error(event, answer="0xA700 to every C-STORE until there is room again", **details)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import structlog
 
+from foundation.outages import OutageTracker
+
 log = structlog.get_logger()
 
 Resolver = Callable[[str], frozenset[str]]
@@ -69,7 +71,7 @@ class RememberedNames:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._known: dict[str, tuple[float, frozenset[str]]] = {}
-        self._silent: set[str] = set()
+        self._lost = OutageTracker()
 
     def __call__(self, name: str) -> frozenset[str]:
         """Addresses of `name`."""
@@ -81,9 +83,9 @@ class RememberedNames:
         with self._lock:
             if found or before:
                 self._known[name] = (self._monotonic(), found or before)
-            say = not found and bool(before) and name not in self._silent
-            (self._silent.discard if found else self._silent.add)(name)
-        if say:
+        if found:
+            self._lost.recovered(name)
+        elif before and self._lost.failed(name):
             log.warning("a host name of listener.peers has no address any more; its last ones count", host=name)
         return found or before
 

@@ -34,6 +34,11 @@ class Backoff:
     first_s: float
     longest_s: float = math.inf
 
+    @classmethod
+    def constant(cls, seconds: float) -> Backoff:
+        """The same wait after every failure."""
+        return cls(seconds, seconds)
+
     def delay_s(self, failures: int) -> float:
         """Wait after this many failures in a row (1 or more): doubles with each of them."""
         exponent = min(failures - 1, 64)  # months of failures must not overflow a float
@@ -64,10 +69,9 @@ class RetryTimer:
     def __init__(self, backoff: Backoff) -> None:
         self._backoff = backoff
         self._not_before: Moment | None = None
+        self._since: Moment | None = None
         self.failures = 0
         """Failures in a row."""
-        self.since: Moment | None = None
-        """When the first of them was."""
 
     def is_due(self, now: Moment) -> bool:
         """Whether the wait is over, or there is none."""
@@ -76,14 +80,18 @@ class RetryTimer:
     def failed(self, now: Moment) -> float:
         """Count a failure; returns the wait after it in seconds."""
         self.failures += 1
-        self.since = now if self.since is None else self.since
+        self._since = now if self._since is None else self._since
         delay_s = self._backoff.delay_s(self.failures)
         self._not_before = _seconds(now) + delay_s
         return delay_s
 
+    def failing_for_s(self, now: Moment) -> float:
+        """Seconds since the first of the failures; 0 while there are none."""
+        return 0.0 if self._since is None else _seconds(now) - _seconds(self._since)
+
     def succeeded(self) -> int:
         """End the failures; returns how many there were in a row: not zero means that it works again."""
-        before, self.failures, self.since, self._not_before = self.failures, 0, None, None
+        before, self.failures, self._since, self._not_before = self.failures, 0, None, None
         return before
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
+from foundation.outages import OutageTracker
+
 log = structlog.get_logger()
 
 _WITHIN = 4
@@ -34,7 +36,7 @@ class ServiceManager:
         if usec.isdecimal() and int(usec) and pid in {"", str(os.getpid())}:
             self._every_s = int(usec) / 1e6 / _WITHIN
         self._said_at = monotonic()
-        self._failed = False
+        self._outage = OutageTracker()
 
     def ready(self) -> None:
         """The program does its work from now on."""
@@ -60,6 +62,7 @@ class ServiceManager:
                 sock.settimeout(1.0)  # a manager that does not listen must not hold up the work
                 sock.sendto(words.encode(), address)
         except OSError as error:
-            if not self._failed:
-                self._failed = True
+            if self._outage.failed():
                 log.warning("the service manager cannot be told", error=error.strerror or type(error).__name__)
+        else:
+            self._outage.recovered()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import structlog
 
 from config.sources import Source
 from corewatch.errors import CorewatchError
+from foundation.backoff import Backoff, RetryTimer
 
 log = structlog.get_logger()
 
@@ -22,7 +24,7 @@ Bounded in time; raises `CorewatchError`."""
 QUERY_INTERVAL = timedelta(seconds=2)
 """Shortest time between two queries about one series."""
 
-SOURCE_PAUSE = timedelta(seconds=60)
+BACKOFF = Backoff.constant(60.0)
 """Pause after a source did not answer."""
 
 MAX_CONCURRENT = 2
@@ -51,7 +53,7 @@ class ExpectedCounts:
         self._count = count
         self._pool = ThreadPoolExecutor(MAX_CONCURRENT, thread_name_prefix="expected-count") if self._sources else None
         self._queries: dict[str, _Query] = {}
-        self._paused: dict[str, datetime] = {}
+        self._retries = defaultdict[str, RetryTimer](lambda: RetryTimer(BACKOFF))  # by source
 
     @property
     def enabled(self) -> bool:
@@ -105,8 +107,7 @@ class ExpectedCounts:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _send_query(self, source: Source, study_uid: str, series_uid: str, before: _Query | None, now: datetime) -> None:
-        # a longer wait than the pause dates from before the clock was set back
-        if timedelta(0) < self._paused.get(source.name, now) - now <= SOURCE_PAUSE:
+        if not self._retries[source.name].is_due(now):
             return
         if before is not None and timedelta(0) <= now - before.sent_at < QUERY_INTERVAL:
             return
@@ -115,13 +116,13 @@ class ExpectedCounts:
             self._queries[series_uid] = _Query(now, source.name, future)
 
     def _answer(self, series_uid: str, query: _Query, now: datetime) -> int | None:
-        error = query.future.exception()
+        error, retry = query.future.exception(), self._retries[query.source]
         if error is None:
-            self._paused.pop(query.source, None)
+            retry.succeeded()
             return query.future.result()
         del self._queries[series_uid]
-        if query.source not in self._paused:
+        if not retry.failures:
             why = str(error) if isinstance(error, CorewatchError) else type(error).__name__
             log.warning("expected_count_unknown", source=query.source, why=why)
-        self._paused[query.source] = now + SOURCE_PAUSE
+        retry.failed(now)
         return None

@@ -27,6 +27,7 @@ from daemon.intake.arrivals import (
 )
 from daemon.intake.instance_checks import completes, same_instance
 from daemon.intake.triage import Triage
+from foundation.outages import OutageTracker
 from ledger.intake import IndexedFile
 from ledger.spool import ALIGNED_FILE, instance_files, write_closing
 from ledger.store import Ledger
@@ -88,7 +89,7 @@ class SpoolIndexer:
         self._finished: set[str] | None = None
         self._scanned = False
         self._read_failures: dict[Path, int] = {}
-        self._logged: set[str] = set()
+        self._failing = OutageTracker()
         self._changes = Changes()
 
     def step(self, now: datetime) -> Changes:
@@ -168,8 +169,7 @@ class SpoolIndexer:
 
     def _log_once(self, name: str) -> None:
         """Log the failure of an arrival once. It is retried in every step and does not stop the others."""
-        if name not in self._logged:
-            self._logged.add(name)
+        if self._failing.failed(name):
             log.exception("arrival_not_indexed", arrival=name)
 
     def _index_arrival(self, arrival: OpenArrival, now: datetime, changes: Changes) -> None:

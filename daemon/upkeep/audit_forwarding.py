@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -22,16 +22,16 @@ from config.settings import Settings
 from conversion.elements import read_header
 from corewatch.atna import ArchivePeer, Site, TrailLine, audit_message, syslog_frame
 from corewatch.errors import CorewatchError, OperatorNeeded, RetryLater
+from foundation.backoff import Backoff, RetryTimer
 from foundation.keys import own_key
 from ledger.store import Ledger
 from ledger.trail import Line, Origin
 
 log = structlog.get_logger()
 
-_FIRST_RETRY_S: Final = 5.0
+_BACKOFF: Final = Backoff(5.0, 600.0)
 READER: Final = "syslog"
 _BATCH: Final = 200
-_MAX_RETRY_S: Final = 600.0
 MAX_UNCONFIRMED: Final = 3
 """Attempts at a batch that the receiver does not confirm by close_notify; then it counts as read, and the trail records that."""
 _PATIENT_ID: Final = 0x00100020
@@ -103,15 +103,13 @@ class AuditForwarder:
         self._site = Site(to.source_id, settings.listener.ae_title, self._host, peers)
         self._received = settings.received_dir
         self._key = own_key(settings.data_dir, "patients in the audit trail")
-        self._failures = 0
+        self._retry = RetryTimer(_BACKOFF)
         self._unconfirmed = 0
-        self._not_before: datetime | None = None
 
     def step(self, now: datetime) -> int:
         """Send all new lines; returns how many messages were sent. After a failure the pauses grow."""
         sent = 0
-        # after the clock was set back the pause must not be longer than the longest
-        if self._not_before is not None and timedelta() < self._not_before - now <= timedelta(seconds=_MAX_RETRY_S):
+        if not self._retry.is_due(now):
             return sent
         while lines := self._ledger.trail.unread(READER, _BATCH):
             frames = [frame for line in lines if (frame := self._frame(line)) is not None]
@@ -128,17 +126,14 @@ class AuditForwarder:
             self._unconfirmed = 0
             self._ledger.trail.read(READER, lines[-1].id)
             sent += len(frames)
-            if self._failures:
-                log.info("audit_forwarding_recovered", failures=self._failures)
-            self._failures, self._not_before = 0, None
+            if failures := self._retry.succeeded():
+                log.info("audit_forwarding_recovered", failures=failures)
         return sent
 
     def _failed(self, now: datetime, error: CorewatchError) -> None:
-        if not self._failures:
+        if not self._retry.failures:
             log.error("audit_forwarding_failed", why=str(error), effect="the trail waits in the ledger")
-        pause_s = min(_FIRST_RETRY_S * 2 ** min(self._failures, 10), _MAX_RETRY_S)
-        self._failures += 1
-        self._not_before = now + timedelta(seconds=pause_s)
+        self._retry.failed(now)
 
     def _frame(self, line: Line) -> bytes | None:
         origin = Origin(None, ()) if line.case_id is None else self._ledger.trail.origin(line.case_id)

@@ -12,11 +12,12 @@ import structlog
 from config.settings import Settings
 from corewatch.shortage import Shortage
 from corewatch.units import GIB
+from foundation.backoff import Backoff, RetryTimer
 from foundation.disk import FreeBytes, free_bytes
 
 log = structlog.get_logger()
 
-MAIL_RETRY_S: Final = 60.0
+MAIL_BACKOFF: Final = Backoff.constant(60.0)
 """Pause after the mail server took no mail."""
 
 MailOperators = Callable[[str], bool]
@@ -38,7 +39,7 @@ class DiskWatch:
         self._mail_operators = mail_operators or _mail_with(settings)
         self._free, self._clock = free, clock
         self._shortage = Shortage()
-        self._not_before = float("-inf")
+        self._mail = RetryTimer(MAIL_BACKOFF)
 
     def step(self, _now: datetime) -> bool:
         """Measure the free disk; returns whether there is a shortage.
@@ -55,12 +56,13 @@ class DiskWatch:
             log.error("disk_nearly_full", **details)
         elif before.short and not self._shortage.short:
             log.info("disk_usable_again", **details)
-        if self._shortage.must_tell and now >= self._not_before:
-            self._not_before = now + MAIL_RETRY_S
-            if self._mail_operators(
-                f"{free / GIB:.2f} GiB are free; {self._reserve / GIB:.2f} GiB are kept free (listener.reserve_gib)."
-            ):
+        if self._shortage.must_tell and self._mail.is_due(now):
+            problem = f"{free / GIB:.2f} GiB are free; {self._reserve / GIB:.2f} GiB are kept free (listener.reserve_gib)."
+            if self._mail_operators(problem):
                 self._shortage = self._shortage.after_telling()
+                self._mail.succeeded()
+            else:
+                self._mail.failed(now)
         return self._shortage.short
 
 

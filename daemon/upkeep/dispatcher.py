@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Final
 
 import structlog
 
 from corewatch.errors import RetryLater
 from corewatch.messages import Work
+from foundation.backoff import Backoff, RetryTimer
 from ledger.outbox import Outbox
 
 log = structlog.get_logger()
@@ -16,9 +18,11 @@ log = structlog.get_logger()
 Publish = Callable[[Work], None]
 """Publishes work; returns only after the broker took it, and raises `RetryLater` when it did not."""
 
-FIRST_RETRY = timedelta(seconds=0.5)
-MAX_RETRY = timedelta(seconds=15)
-"""Pause after a failed attempt: doubles from the first to the longest."""
+BACKOFF: Final = Backoff(0.5, 15.0)
+"""Pauses while the broker is down."""
+
+MESSAGE_BACKOFF: Final = Backoff.constant(15.0)
+"""Pause after an error of one message."""
 
 KEPT = timedelta(days=7)
 """Published work stays in the outbox this long, for the record."""
@@ -30,18 +34,16 @@ class Dispatcher:
     def __init__(self, outbox: Outbox, publish: Publish) -> None:
         self._outbox = outbox
         self._publish = publish
-        self._retry = FIRST_RETRY
-        self._not_before: datetime | None = None
-        self._down_since: datetime | None = None
-        self._refused: dict[int, datetime] = {}
+        self._broker = RetryTimer(BACKOFF)
+        self._refused: dict[int, RetryTimer] = {}
 
     def step(self, now: datetime) -> int:
         """Publish everything that is due; returns how much the broker took."""
-        if _is_pending(self._not_before, now):
+        if not self._broker.is_due(now):
             return 0
         taken = 0
         for posted in self._outbox.due(now):
-            if _is_pending(self._refused.get(posted.id), now):
+            if posted.id in self._refused and not self._refused[posted.id].is_due(now):
                 continue
             try:
                 self._publish(posted.work)
@@ -50,7 +52,7 @@ class Dispatcher:
                 return taken
             except Exception:
                 # this message alone is at fault: it waits, the others are published
-                self._refused[posted.id] = now + MAX_RETRY
+                self._refused.setdefault(posted.id, RetryTimer(MESSAGE_BACKOFF)).failed(now)
                 log.exception("work_not_published", case=posted.work.case_id, stage=str(posted.work.stage))
                 continue
             self._outbox.mark_published(posted)
@@ -65,18 +67,11 @@ class Dispatcher:
         return self._outbox.purge(now - KEPT)
 
     def _note_broker_down(self, now: datetime, why: str) -> None:
-        if self._down_since is None:
-            self._down_since = now
+        if not self._broker.failures:
             log.error("broker_unavailable", why=why, effect="work stays in the ledger and is retried")
-        self._not_before = now + self._retry
-        self._retry = min(self._retry * 2, MAX_RETRY)
+        self._broker.failed(now)
 
     def _note_broker_up(self, now: datetime) -> None:
-        if self._down_since is not None:
-            log.info("broker_recovered", down_s=round((now - self._down_since).total_seconds(), 1))
-        self._down_since, self._not_before, self._retry = None, None, FIRST_RETRY
-
-
-def _is_pending(at: datetime | None, now: datetime) -> bool:
-    """Whether a pause is not over. One longer than the longest pause dates from before the clock was set back."""
-    return at is not None and timedelta(0) < at - now <= MAX_RETRY
+        down_s = round(self._broker.failing_for_s(now), 1)
+        if self._broker.succeeded():
+            log.info("broker_recovered", down_s=down_s)

@@ -22,6 +22,7 @@ from corewatch.states import ENDS, CaseState
 from corewatch.units import GIB
 from foundation.disk import FreeBytes, free_bytes
 from foundation.durable import sync_folder
+from foundation.outages import OutageTracker
 from ledger.cases import Case
 from ledger.store import Ledger
 
@@ -126,7 +127,7 @@ class Retention:
         self._settings = settings.retention
         self._data, self._received, self._cases = settings.data_dir, settings.received_dir, settings.cases_dir
         self._free_bytes = free
-        self._logged_full = False
+        self._full = OutageTracker()
         self._arrivals_of: dict[str, frozenset[str]] = {}  # of ended cases, which no longer change
 
     def step(self, now: datetime) -> None:
@@ -144,11 +145,10 @@ class Retention:
 
     def _log_full(self, full: bool) -> None:
         """Log it once, and again only after there was room."""
-        if full and not self._logged_full:
+        if full and self._full.failed():
             log.error("disk_full_nothing_removable", remedy="make room, or the listener will refuse images")
-        elif self._logged_full and not full:
+        elif not full and self._full.recovered():
             log.info("disk_has_room_again")
-        self._logged_full = full
 
     def _too_full(self) -> bool:
         return self._free_bytes(self._data) < self._settings.free_gib * GIB

@@ -12,6 +12,7 @@ from config.settings import Settings
 from corewatch.errors import CorewatchError
 from corewatch.storage_commitment import NO_SUCH_OBJECT, CommitmentFailure, CommitmentReport, InstanceReference
 from foundation.addresses import RememberedNames, Resolver, host_matches, parse_address
+from foundation.backoff import Backoff
 from ledger.commitment_inbox import CommitmentInbox, HeardReport, HeardRequest
 from ledger.commitments_owed import Owed
 from ledger.store import Ledger
@@ -24,8 +25,7 @@ SendReport = Callable[[Peer, CommitmentReport], object]
 SETTLE = timedelta(seconds=30)
 """An instance that is unknown this long after the request is not here: a stored instance is in the ledger within a second."""
 
-FIRST_RETRY = timedelta(seconds=10)
-MAX_RETRY = timedelta(hours=1)
+BACKOFF = Backoff(10.0, 3600.0)
 GIVE_UP_AFTER = timedelta(hours=48)
 """Retry of a peer that cannot be reached: after as long as has passed since its request, within these bounds."""
 
@@ -126,13 +126,13 @@ class StorageCommitment:
             ledger.end(owed, "given_up", why)
             log.error("commitment_answer_given_up", peer=owed.peer_ae_title, why=why)
             return False
-        wait = min(max(FIRST_RETRY, waited), MAX_RETRY)
-        ledger.postpone(owed, now + wait, why)
+        wait_s = BACKOFF.delay_after_s(waited.total_seconds())
+        ledger.postpone(owed, now + timedelta(seconds=wait_s), why)
         log.warning(
             "commitment_answer_postponed",
             peer=owed.peer_ae_title,
             why=why,
-            retry_in_s=wait.total_seconds(),
+            retry_in_s=wait_s,
         )
         return False
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
-from math import inf
 from pathlib import Path
 
 import structlog
@@ -28,6 +27,7 @@ from daemon.watch.rejection import RejectedDrop, drop_id, occurrence_of
 from daemon.watch.scan import PROCESSED, REJECTED, Drop, DropLimits, scan
 from daemon.watch.settling import DropGroup, Observation, StabilityTracker, group_settled
 from daemon.watch.share_errors import ShareErrors
+from foundation.backoff import Backoff, RetryTimer
 from foundation.disk import FreeBytes, free_bytes
 from foundation.durable import create_durably, make_folders
 from ledger.spool import ArrivalWriter
@@ -38,8 +38,8 @@ UNFINISHED_SETTLE_S = 60.0
 """A drop with an empty or partial file (by its name) must stay unchanged this long: it is probably still being copied."""
 LOOSE_WAIT_S = 30.0
 """Longest wait of settled loose files for others that are still being written."""
-RETRY_S = 30.0
-"""Pause after the spool could not be written, so that attempts do not fill it further."""
+SPOOL_BACKOFF = Backoff.constant(30.0)
+"""Wait after the spool could not be written, so that attempts do not fill it further."""
 MAX_ATTEMPTS = 5
 """Attempts at a drop that cannot be read or keeps changing."""
 MAX_LOGGED = 20
@@ -84,7 +84,7 @@ class Inbox:
         """Signatures of drops that are done but could not be moved: they must not be ingested at every poll."""
         self._incomplete: dict[str, Hashable] = {}
         """Signatures of drops that lack a part which may still be copied."""
-        self._not_before = -inf
+        self._spool = RetryTimer(SPOOL_BACKOFF)
         self._refusals: list[_Refusal] = []
         """Of the group that is being ingested."""
 
@@ -98,7 +98,7 @@ class Inbox:
 
     def poll(self, now: float) -> bool:
         """Ingest what has settled; returns whether a drop is waiting to settle."""
-        if now < self._not_before:
+        if not self._spool.is_due(now):
             return False
         self._errors.begin()
         waiting = self._poll(now)
@@ -139,7 +139,7 @@ class Inbox:
         try:
             if self._free(self._received_dir) - sum(self._spool_bytes(d) for d in group) < self._reserve:
                 self._errors.enter("disk_nearly_full", "drops stay where they are until there is room")
-                self._not_before = now + RETRY_S
+                self._spool.failed(now)
                 return
             final = any(d.name in self._incomplete for d in group)
             self._archive_ingested(group, ingest(group, self._open_arrival, self._rules, final=final))
@@ -152,7 +152,7 @@ class Inbox:
         except OSError as error:
             # an error of the spool, not of the drop: the drop stays where it is
             self._errors.enter("spool_not_writable", str(error.strerror))
-            self._not_before = now + RETRY_S
+            self._spool.failed(now)
         except Exception as error:
             # a defect in corewatch: the drop must be neither lost nor retried without end
             frame = traceback.extract_tb(error.__traceback__)[-1]

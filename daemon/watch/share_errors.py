@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import structlog
 
+from foundation.outages import OutageTracker
+
 log = structlog.get_logger()
 
 
@@ -12,7 +14,7 @@ class ShareErrors:
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        self._known: frozenset[str] = frozenset()
+        self._outages = OutageTracker()
         self._seen: set[str] = set()
 
     def begin(self) -> None:
@@ -21,12 +23,11 @@ class ShareErrors:
 
     def enter(self, event: str, detail: str) -> None:
         """Report an error of this poll."""
-        if event not in self._known and event not in self._seen:
+        if self._outages.failed(event):
             log.error(event, folder=self._folder, detail=detail)
         self._seen.add(event)
 
     def end(self) -> None:
         """End a poll: errors that did not occur in it are over."""
-        for event in self._known - self._seen:
+        for event in self._outages.observe(self._seen).over:
             log.info("share_error_over", folder=self._folder, error=event)
-        self._known = frozenset(self._seen)

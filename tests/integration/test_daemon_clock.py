@@ -10,7 +10,7 @@ import pytest
 
 from corewatch.errors import RetryLater
 from corewatch.states import CaseState
-from daemon.upkeep.dispatcher import MAX_RETRY, Dispatcher
+from daemon.upkeep.dispatcher import BACKOFF, Dispatcher
 from tests.support.site import Site, open_site
 from tests.support.spool import head, send_all
 
@@ -80,5 +80,5 @@ def test_the_wait_for_a_broker_does_not_outlast_a_clock_that_was_set_back(site: 
     now = site.clock.tick(-HOUR)
     site.ledger.clock_shift.shift(timedelta(hours=-1), now)
     dispatcher.step(now)
-    dispatcher.step(site.clock.tick(MAX_RETRY.total_seconds()))
+    dispatcher.step(site.clock.tick(BACKOFF.longest_s))
     assert len(taken) == 1

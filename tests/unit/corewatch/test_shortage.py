@@ -12,9 +12,10 @@ from config.settings import Settings
 from corewatch.clock import utc_now
 from corewatch.shortage import CALM_S, NEARLY, Shortage, enough_from, short_below
 from corewatch.units import GIB, MIB
-from daemon.upkeep.disk import MAIL_RETRY_S, DiskWatch
+from daemon.upkeep.disk import MAIL_BACKOFF, DiskWatch
 
 RESERVE = 2 * GIB
+RETRY_S = MAIL_BACKOFF.first_s
 LITTLE, BETWEEN, ENOUGH = short_below(RESERVE) - 1, short_below(RESERVE), enough_from(RESERVE)
 LOOKS = st.lists(
     st.tuples(st.sampled_from([0, RESERVE, LITTLE, BETWEEN, ENOUGH - 1, ENOUGH, 99 * GIB]), st.floats(0.1, 2 * CALM_S)), max_size=60
@@ -88,7 +89,7 @@ def test_the_watch_waits_before_it_asks_a_mail_server_again(tmp_path: Path) -> N
 
     free = [GIB]
     watch = DiskWatch(settings, tell, free=lambda _: free[0], clock=lambda: now[0])
-    for now[0] in (0.0, MAIL_RETRY_S - 1, MAIL_RETRY_S, MAIL_RETRY_S * 2, MAIL_RETRY_S * 3):
+    for now[0] in (0.0, RETRY_S - 1, RETRY_S, RETRY_S * 2, RETRY_S * 3):
         assert watch.step(utc_now())
     assert told == ["1.00 GiB are free; 2.00 GiB are kept free (listener.reserve_gib)."] * 2
     free[0] = 50 * GIB

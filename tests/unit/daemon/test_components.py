@@ -12,6 +12,7 @@ import pytest
 
 import daemon.components
 from daemon.components import HUNG_AFTER_S, Components, PeriodicThread
+from foundation.backoff import Backoff
 from tests.support.listener import captured_logs
 from tests.support.net import wait_for
 
@@ -89,7 +90,7 @@ def test_requirements_that_cannot_be_met_are_an_error(requires: str, error: type
 
 
 def test_a_thread_that_fails_goes_on_and_stops_no_other(threads: list[PeriodicThread], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.components.FIRST_RETRY_S", 0.01)
+    monkeypatch.setattr("daemon.components.BACKOFF", Backoff(0.01, 60))
     failures: list[int] = []
     other, recovered = threading.Event(), threading.Event()
 

@@ -10,7 +10,7 @@ import pytest
 from corewatch.errors import RetryLater
 from corewatch.messages import Work
 from corewatch.states import Stage
-from daemon.upkeep.dispatcher import MAX_RETRY, Dispatcher
+from daemon.upkeep.dispatcher import BACKOFF, Dispatcher
 from ledger.database import Database, post
 from ledger.outbox import Outbox
 from tests.support.spool import TestClock
@@ -75,7 +75,7 @@ def test_a_broker_that_is_down_is_retried_with_growing_pauses_and_logged_once(
     assert 8 <= broker.asked <= 16, "two minutes: 0.5, 1, 2, 4, 8, 15, 15, ... seconds"
     assert capsys.readouterr().out.count("broker_unavailable") == 1
     broker.down = False
-    dispatcher.step(clock.tick(MAX_RETRY.total_seconds()))
+    dispatcher.step(clock.tick(BACKOFF.longest_s))
     assert broker.took == works
     assert "broker_recovered" in capsys.readouterr().out
     put(database, "d")
@@ -94,7 +94,7 @@ def test_one_message_that_cannot_be_published_stops_no_other(database: Database,
     assert [w.case_id for w in broker.took] == ["a", "c"]
     assert broker.asked == 3
     broker.poison = None
-    dispatcher.step(clock.tick(MAX_RETRY.total_seconds()))
+    dispatcher.step(clock.tick(BACKOFF.longest_s))
     assert [w.case_id for w in broker.took] == ["a", "c", "bad"]
 
 

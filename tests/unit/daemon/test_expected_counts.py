@@ -14,7 +14,7 @@ from config.sources import Source
 from corewatch.errors import RetryLater
 from corewatch.states import CaseState
 from daemon.intake.assembler import Assembler
-from daemon.intake.expected_counts import QUERY_INTERVAL, SOURCE_PAUSE, ExpectedCounts
+from daemon.intake.expected_counts import BACKOFF, QUERY_INTERVAL, ExpectedCounts
 from tests.support.net import wait_for
 from tests.support.site import Site, open_site
 from tests.support.spool import head
@@ -103,7 +103,7 @@ def test_it_is_not_asked_too_often(counts: ExpectedCounts, oracle: Oracle) -> No
 
 def test_a_source_that_is_down_is_left_alone_for_a_while(counts: ExpectedCounts, oracle: Oracle) -> None:
     oracle.answer = RetryLater("down")
-    pause = SOURCE_PAUSE.total_seconds()
+    pause = BACKOFF.longest_s
     for start in (0.0, pause + 2):
         ask(counts, have=3, stored=0, now=start)
         settle(counts)

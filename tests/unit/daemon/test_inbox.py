@@ -13,7 +13,7 @@ import pytest
 
 import daemon.watch.inbox
 from corewatch.geometry import NETWORK_SHAPE, NETWORK_TO_RAS
-from daemon.watch.inbox import LOOSE_WAIT_S, RETRY_S, UNFINISHED_SETTLE_S
+from daemon.watch.inbox import LOOSE_WAIT_S, SPOOL_BACKOFF, UNFINISHED_SETTLE_S
 from daemon.watch.rejection import drop_id
 from daemon.watch.scan import DEFAULT_LIMITS
 from tests.support.listener import captured_logs
@@ -263,7 +263,7 @@ def test_a_zip_waits_for_the_room_that_it_needs_unpacked(ward: Ward) -> None:
     assert ward.arrivals() == []
     assert ward.names() == ["case.zip"]
     ward.free += 20 * 1024**2
-    ward.poll(RETRY_S)
+    ward.poll(SPOOL_BACKOFF.first_s)
     ward.settle()
     assert image(1) in ward.arrivals()[0]["files"]
     assert ward.names() == []

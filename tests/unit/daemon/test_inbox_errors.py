@@ -11,7 +11,7 @@ import pytest
 
 import daemon.watch.inbox
 import daemon.watch.share_errors
-from daemon.watch.inbox import MAX_ATTEMPTS, RETRY_S
+from daemon.watch.inbox import MAX_ATTEMPTS, SPOOL_BACKOFF
 from daemon.watch.rejection import RejectedDrop, drop_id
 from daemon.watch.scan import Drop
 from tests.support.listener import captured_logs
@@ -80,11 +80,11 @@ def test_a_full_disk_leaves_the_drop_where_it_is(ward: Ward) -> None:
     ward.free = 0
     with captured_logs(daemon.watch.share_errors) as logs:
         ward.settle()
-        ward.poll(RETRY_S)
+        ward.poll(SPOOL_BACKOFF.first_s)
         assert ward.names() == ["a"]
         assert ward.arrivals() == []
         ward.free = 10**12
-        ward.poll(RETRY_S)
+        ward.poll(SPOOL_BACKOFF.first_s)
     assert ward.names() == []
     assert len(ward.arrivals()) == 1
     assert troubles(logs) == ["disk_nearly_full", "share_error_over"]
@@ -100,9 +100,9 @@ def test_a_spool_that_cannot_be_written_pauses(ward: Ward, monkeypatch: pytest.M
         patch.setattr(os, "fsync", full)
         ward.settle()
         before = len(list(ward.settings.received_dir.iterdir()))
-        ward.poll(RETRY_S / 2)
+        ward.poll(SPOOL_BACKOFF.first_s / 2)
         assert len(list(ward.settings.received_dir.iterdir())) == before, "no attempt during the pause"
-    ward.poll(RETRY_S)
+    ward.poll(SPOOL_BACKOFF.first_s)
     assert ward.names() == []
     assert ward.rejected == []
 

@@ -53,7 +53,7 @@ def test_a_timer_waits_after_each_failure_and_not_after_a_success(steps: list[tu
         if works:
             assert timer.succeeded() == failures
             failures, due = 0, 0.0
-            assert timer.since is None
+            assert timer.failing_for_s(now) == 0.0
         else:
             failures += 1
             assert timer.failed(now) == backoff.delay_s(failures)
@@ -61,11 +61,11 @@ def test_a_timer_waits_after_each_failure_and_not_after_a_success(steps: list[tu
         assert timer.failures == failures
 
 
-def test_the_time_of_the_first_failure_is_kept() -> None:
-    timer = RetryTimer(Backoff(5, 300))
+def test_an_outage_lasts_since_its_first_failure() -> None:
+    timer = RetryTimer(Backoff.constant(5))
     for minute in range(3):
-        timer.failed(START + timedelta(minutes=minute))
-    assert timer.since == START
+        assert timer.failed(START + timedelta(minutes=minute)) == 5
+    assert timer.failing_for_s(START + timedelta(minutes=4)) == 240
 
 
 @given(jump_s=st.integers(-(10**6), 10**6), failures=st.integers(1, 12))
