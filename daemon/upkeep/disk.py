@@ -56,10 +56,10 @@ class DiskWatch:
             log.error("disk_nearly_full", **details)
         elif before.short and not self._shortage.short:
             log.info("disk_usable_again", **details)
-        if self._shortage.must_tell and self._mail.is_due(now):
+        if self._shortage.must_notify and self._mail.is_due(now):
             problem = f"{free / GIB:.2f} GiB are free; {self._reserve / GIB:.2f} GiB are kept free (listener.reserve_gib)."
             if self._mail_operators(problem):
-                self._shortage = self._shortage.after_telling()
+                self._shortage = self._shortage.after_notifying()
                 self._mail.succeeded()
             else:
                 self._mail.failed(now)

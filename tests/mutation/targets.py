@@ -144,4 +144,20 @@ class Equivalent:
     reason: str
 
 
-EQUIVALENTS: Final[tuple[Equivalent, ...]] = ()
+EQUIVALENTS: Final[tuple[Equivalent, ...]] = (
+    Equivalent(
+        "quality.py",
+        "inside = np.argwhere((template.distance_mm[::2, ::2, ::2] <= -4.0)) * 2 * STEP_MM + template.origin_mm",
+        "no voxel of the template lies at exactly 4 mm",
+    ),
+    Equivalent(
+        "hounsfield.py",
+        "if low >= _INT16.min and (high < _INT16.max):",
+        "the slower branch gives the same values",
+    ),
+    Equivalent(
+        "hounsfield.py",
+        "if (low > _INT16.min) and high <= _INT16.max:",
+        "the slower branch gives the same values",
+    ),
+)

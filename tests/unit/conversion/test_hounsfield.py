@@ -237,6 +237,8 @@ def jump(pair: tuple[int, int], count: int) -> str:
         ([0, 0, 0, -402], 1.0, (3, 4)),
         # values beyond -1000 and 400 are not compared
         ([0, 0, 3000, 3000], 1.0, None),
+        ([-1, -1, -1, 400, 400, 400], 1.0, (3, 4)),
+        ([-1, -1, -1, 399, 399, 399], 1.0, None),
         ([40, 40, 40, -3000, 40, 40, 40], 1.0, (3, 4)),
         # where all slices change much, four times as much is a jump
         ([100, 0, 100, 0, 100, 0, -399, -399], 1.0, None),

@@ -277,18 +277,18 @@ def test_a_shortage_from_its_beginning_to_its_end() -> None:
     reserve = 1000 * MIB
     little, enough = short_below(reserve) - 1, enough_from(reserve)
     state = Shortage()
-    assert not state.must_tell
+    assert not state.must_notify
     assert state.observe(little + 1, reserve, 0.0) is state, "room enough is nothing to remember"
     state = state.observe(little, reserve, 1.0)
-    assert (state, state.must_tell) == (Shortage(short=True), True)
-    assert state.observe(little, reserve, 2.0).must_tell, "until somebody was reached"
-    state = state.after_telling()
-    assert (state.short, state.told, state.must_tell) == (True, True, False)
+    assert (state, state.must_notify) == (Shortage(short=True), True)
+    assert state.observe(little, reserve, 2.0).must_notify, "until somebody was reached"
+    state = state.after_notifying()
+    assert (state.short, state.notified, state.must_notify) == (True, True, False)
     state = state.observe(little, reserve, 3.0)
-    assert (state.told, state.enough_since) == (True, None)
+    assert (state.notified, state.enough_since) == (True, None)
     assert state.observe(enough - 1, reserve, 4.0).enough_since is None
     state = state.observe(enough, reserve, 5.0)
-    assert state == Shortage(short=True, told=True, enough_since=5.0)
+    assert state == Shortage(short=True, notified=True, enough_since=5.0)
     assert state.observe(enough, reserve, 604.9) == state
     assert state.observe(enough, reserve, 605.0) == Shortage()
     assert state.observe(enough - 1, reserve, 604.0).observe(enough, reserve, 605.0).short, "it must last without a break"
