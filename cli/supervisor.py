@@ -12,34 +12,21 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from corewatch.errors import CorewatchError
+from foundation.backoff import Backoff, RetryTimer
 
 _log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.1
 
-FIRST_DELAY_S: Final = 1.0
-"""Wait before the first restart; doubles with each further failure."""
-
-LONGEST_DELAY_S: Final = 60.0
-"""Longest wait: a minute after the cause is removed, the program runs again."""
+BACKOFF: Final = Backoff(1.0, 60.0)
+"""Waits before restarts: at the latest a minute after the cause is removed the program runs again."""
 
 HEALTHY_AFTER_S: Final = 60.0
 """A program that ran this long is healthy: earlier failures no longer count."""
-
-
-def failures_after_exit(failures: int, ran_s: float) -> int:
-    """Failures in a row, this one included, of a program that ended after `ran_s` seconds and had `failures` before."""
-    return 1 if ran_s >= HEALTHY_AFTER_S else failures + 1
-
-
-def restart_delay_s(failures: int) -> float:
-    """Seconds to wait after this many failures in a row (1 or more)."""
-    # the exponent is capped, so that a program that fails for weeks does not overflow a float
-    return min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(failures - 1, 16))
 
 
 class Watchdog(Protocol):
@@ -100,8 +87,7 @@ class _Supervised:
     program: Program
     process: Process | None = None
     started_at: float = 0.0
-    failures: int = 0
-    due_at: float = 0.0
+    retry: RetryTimer = field(default_factory=lambda: RetryTimer(BACKOFF))
 
 
 def kill_group(pid: int) -> None:
@@ -152,7 +138,7 @@ class Supervisor:
         for supervised in self._supervised:
             if supervised.process is not None:
                 self._check(supervised, supervised.process)
-            if supervised.process is None and self._clock() >= supervised.due_at:
+            if supervised.process is None and supervised.retry.is_due(self._clock()):
                 self._start(supervised)
 
     def _check(self, supervised: _Supervised, process: Process) -> None:
@@ -187,9 +173,9 @@ class Supervisor:
             _log.info("%s started, pid %d", supervised.program.name, supervised.process.pid)
 
     def _failed(self, supervised: _Supervised, what: str, ran_s: float) -> None:
-        supervised.failures = failures_after_exit(supervised.failures, ran_s)
-        delay = restart_delay_s(supervised.failures)
-        supervised.due_at = self._clock() + delay
+        if ran_s >= HEALTHY_AFTER_S:
+            supervised.retry.succeeded()
+        delay = supervised.retry.failed(self._clock())
         _log.error("%s %s; starting it again in %g s", supervised.program.name, what, delay)
 
     def stop(self, hurry: Callable[[], bool] = lambda: False) -> None:

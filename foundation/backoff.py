@@ -100,7 +100,8 @@ def is_waiting(until: Moment, now: Moment, longest_s: float) -> bool:
 
     A wait that would last longer than the longest one is over: the clock was set back meanwhile.
     """
-    return 0 < _seconds(until) - _seconds(now) <= longest_s
+    end, start = _seconds(until), _seconds(now)
+    return start < end <= start + longest_s  # not as a difference: its rounding could exceed the longest wait
 
 
 def _seconds(moment: Moment) -> float:

@@ -17,7 +17,7 @@ from tests.support.office import Office, open_office
 from tests.support.results import write_header
 from tests.support.smtp import smtp_server
 from tests.support.storage import storage_scp
-from worker.delivery.circuit_breaker import MIN_OPEN_S
+from worker.delivery.circuit_breaker import BACKOFF
 
 TIMEOUT_S = 0.4
 SECRET = "whsec_" + "c2VjcmV0" * 4
@@ -78,7 +78,7 @@ def test_an_archive_that_hangs_costs_one_timeout_and_not_one_for_each_case(tmp_p
         waiting = [d for case_id in ids for d in office.ledger.deliveries.of(case_id) if d.state is DeliveryState.PENDING]
         assert {(d.destination, d.attempts) for d in waiting} == {("pacs", 0), ("web", 0)}
         assert len(waiting) == 12
-        office.clock.forward(MIN_OPEN_S)
+        office.clock.forward(BACKOFF.first_s)
         office.work()
         assert (len(pacs.connections), len(web.connections)) == (2, 2), "one of them tries again"
         office.clock.forward(50 * 3600)
@@ -108,7 +108,7 @@ def test_a_mail_server_or_webhook_that_hangs_keeps_no_archive_waiting(
         states = [(d.destination, d.state) for case_id in ids for d in office.ledger.deliveries.of(case_id)]
         assert states.count(("pacs", DeliveryState.SENT)) == 6
         assert states.count(("email", DeliveryState.PENDING)) == states.count(("webhook", DeliveryState.PENDING)) == 6
-        office.clock.forward(MIN_OPEN_S)
+        office.clock.forward(BACKOFF.first_s)
         office.work()
         assert (len(mail.connections), len(hook.connections)) == (2, 2), "one of them tries again"
         office.ledger.close()

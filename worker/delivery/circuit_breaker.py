@@ -22,6 +22,7 @@ from typing import Final
 import structlog
 
 from corewatch.errors import NoAnswer, RetryLater
+from foundation.backoff import Backoff, is_waiting
 from outputs.destinations import Destination
 from outputs.destinations.email import MailDestination
 from worker.context import WorkerContext
@@ -31,8 +32,7 @@ log = structlog.get_logger()
 SLOW_S: Final = 2.0
 """An attempt without an answer opens the circuit only if it took this long: one that fails sooner occupies no process."""
 
-MIN_OPEN_S: Final = 5.0
-MAX_OPEN_S: Final = 60.0
+BACKOFF: Final = Backoff(5.0, 60.0)
 """The circuit stays open as long again as the server has not answered, within these bounds."""
 
 HALF_OPEN_LIMIT_S: Final = 120.0
@@ -59,7 +59,7 @@ class Circuit:
 
     def is_open(self, now: float) -> bool:
         """Whether no attempt may be made now; a clock that was set back does not prolong that."""
-        return now < self.until <= now + HALF_OPEN_LIMIT_S
+        return is_waiting(self.until, now, HALF_OPEN_LIMIT_S)
 
 
 @contextmanager
@@ -138,8 +138,7 @@ class CircuitBreaker:
             before = circuits.pop(server, None)
             if hung:
                 since = moment if before is None else min(before.since, moment)
-                pause = min(max(MIN_OPEN_S, moment - since), MAX_OPEN_S)
-                circuits[server] = Circuit(since, moment + pause)
+                circuits[server] = Circuit(since, moment + BACKOFF.delay_after_s(moment - since))
 
     @contextmanager
     def _circuits(self) -> Iterator[dict[str, Circuit]]:

@@ -13,6 +13,7 @@ from config.delivery import DeliverSettings
 from corewatch.destinations import FOLDER
 from corewatch.errors import OperatorNeeded, RetryLater
 from corewatch.states import ENDS, WITHOUT_RESULT, CaseState, DeliveryState, Stage
+from foundation.backoff import Backoff
 from ledger.cases import Case, HistoryLine
 from ledger.deliveries import Delivery
 from outputs.case import ReportedCase
@@ -130,7 +131,7 @@ def ensure_rendered(context: WorkerContext, case: Case) -> ReportedCase:
 
 def retry_delay(settings: DeliverSettings, tried: timedelta) -> timedelta:
     """Wait before the next attempt of a delivery that has been retried for `tried`: as long again, within the bounds."""
-    return timedelta(seconds=min(max(settings.backoff_s, tried.total_seconds()), settings.backoff_max_s))
+    return timedelta(seconds=Backoff(settings.backoff_s, settings.backoff_max_s).delay_after_s(tried.total_seconds()))
 
 
 def finish_delivery(context: WorkerContext, case_id: str, destination: str, state: DeliveryState, detail: str) -> None:

@@ -15,14 +15,15 @@ import structlog
 from corewatch.errors import CorewatchError, NotAnalysed, OperatorNeeded
 from corewatch.stage_limits import VISIBILITY_MARGIN_S
 from corewatch.states import CaseState, PipelineStep
+from foundation.backoff import Backoff
 from foundation.safe_errors import describe_error, error_frames
 from ledger.cases import Case
 from worker.context import WorkerContext, holder_name
 
 log = structlog.get_logger()
 
-RETRY_AFTER_S = 5.0
-"""Wait after the first failed attempt of a stage, in seconds; it doubles with each further one."""
+BACKOFF = Backoff(5.0)
+"""Waits after failed attempts at a stage; `work.attempts` limits how many there are."""
 
 Facts = dict[str, Any]
 """Columns of the case that a stage fills in the ledger, by name."""
@@ -91,7 +92,7 @@ def _retry_or_fail(context: WorkerContext, case: Case, step: PipelineStep, error
     if case.attempts >= context.settings.work.attempts:
         _fail(context, case, step, f"{why} (attempt {case.attempts}, the last)")
         return
-    wait = timedelta(seconds=RETRY_AFTER_S * 2 ** (case.attempts - 1))
+    wait = timedelta(seconds=BACKOFF.delay_s(case.attempts))
     log.warning("stage_attempt_failed", why=why, attempt=case.attempts, retry_in_s=wait.total_seconds(), trace=error_frames(error))
     not_before = context.ledger.clock() + wait
     context.ledger.cases.release(case.case_id, step.before, holder=case.holder or "", why=why, not_before=not_before)

@@ -86,3 +86,11 @@ def test_a_wait_is_over_at_its_end() -> None:
     assert is_waiting(10.0, 5.0, 5.0)
     assert not is_waiting(10.0, 4.9, 5.0), "the clock was set back"
     assert is_waiting(START + timedelta(seconds=1), START, 5.0)
+
+
+@given(now=st.floats(1.6e9, 2.0e9), longest=LONGEST)
+def test_rounding_ends_no_wait_at_once(now: float, longest: float) -> None:
+    assert is_waiting(now + longest, now, longest)
+    timer = RetryTimer(Backoff.constant(longest))
+    timer.failed(now)
+    assert not timer.is_due(now)

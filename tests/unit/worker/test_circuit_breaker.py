@@ -9,7 +9,7 @@ import pytest
 
 from corewatch.errors import RetryLater
 from tests.support.ledger import Clock
-from worker.delivery.circuit_breaker import HALF_OPEN_LIMIT_S, MAX_OPEN_S, MIN_OPEN_S, CircuitBreaker
+from worker.delivery.circuit_breaker import BACKOFF, HALF_OPEN_LIMIT_S, CircuitBreaker
 
 
 def may_try(breaker: CircuitBreaker, name: str, clock: Clock, *, unlimited: bool = False) -> bool:
@@ -44,10 +44,10 @@ def test_half_open_attempts_are_made_one_at_a_time_after_growing_pauses(tmp_path
         clock.forward(30)
         other.after_attempt("pacs", clock(), hung=True)
         pauses.append(passed)
-    assert pauses[0] == MIN_OPEN_S
+    assert pauses[0] == BACKOFF.first_s
     assert pauses == sorted(pauses)
-    assert pauses[-1] == MAX_OPEN_S
-    clock.forward(MAX_OPEN_S)
+    assert pauses[-1] == BACKOFF.longest_s
+    clock.forward(BACKOFF.longest_s)
     assert may_try(one, "pacs", clock)
     one.after_attempt("pacs", clock(), hung=False)
     assert may_try(one, "pacs", clock)
@@ -60,7 +60,7 @@ def test_a_process_stays_free(processes: int, at_once: int, tmp_path: Path) -> N
     names = ["a", "b", "c"]
     for name in names:
         breaker.after_attempt(name, clock(), hung=True)
-    clock.forward(MIN_OPEN_S)
+    clock.forward(BACKOFF.first_s)
     assert [may_try(breaker, name, clock) for name in names].count(True) == at_once
     assert may_try(breaker, "another", clock), "a server without a circuit is tried"
 
@@ -70,7 +70,7 @@ def test_mail_waits_for_no_half_open_attempt_of_another_server(tmp_path: Path) -
     for name in ("pacs", "mail"):
         breaker.after_attempt(name, clock(), hung=True)
     assert not may_try(breaker, "mail", clock, unlimited=True), "its circuit is open, too"
-    clock.forward(MIN_OPEN_S)
+    clock.forward(BACKOFF.first_s)
     assert may_try(breaker, "pacs", clock)
     assert may_try(breaker, "mail", clock, unlimited=True)
     assert not may_try(breaker, "mail", clock, unlimited=True), "one at a time"
@@ -79,7 +79,7 @@ def test_mail_waits_for_no_half_open_attempt_of_another_server(tmp_path: Path) -
 def test_a_killed_half_open_attempt_and_a_clock_set_back_do_not_keep_the_circuit_open(tmp_path: Path) -> None:
     breaker, clock = CircuitBreaker(tmp_path, 2), Clock()
     breaker.after_attempt("pacs", clock(), hung=True)
-    clock.forward(MIN_OPEN_S)
+    clock.forward(BACKOFF.first_s)
     assert may_try(breaker, "pacs", clock)
     clock.forward(HALF_OPEN_LIMIT_S - 1)
     assert not may_try(breaker, "pacs", clock)
