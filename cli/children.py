@@ -11,7 +11,7 @@ from typing import IO
 
 from cli.program_health import WATCHDOG_VARIABLES, NotifySocket
 from cli.supervisor import Program
-from jobs import tether
+from jobs import die_with_parent
 from jobs.names import QUEUES
 
 LISTENER_STOP_S = 25.0
@@ -82,10 +82,10 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a program in a new session, so that Ctrl-C reaches the supervisor only; it ends with this process.
 
-    Call it from the main thread, see `jobs.tether`.
+    Call it from the main thread, see `jobs.die_with_parent`.
     """
     return subprocess.Popen(
-        tether.command_line(list(command)),
+        die_with_parent.command_line(list(command)),
         env=dict(environment),
         stdin=subprocess.DEVNULL,
         stdout=stdout,

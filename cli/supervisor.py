@@ -1,7 +1,7 @@
 """Process supervisor of `corewatch up`: starts programs, restarts those that end or hang, stops them in order.
 
 Single-threaded: `start`, then `step` repeatedly, then `stop`, all from the main thread, because a child dies with the thread that
-started it (`jobs.tether`).
+started it (`jobs.die_with_parent`).
 """
 
 from __future__ import annotations

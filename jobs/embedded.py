@@ -17,7 +17,7 @@ import psutil
 import redis
 
 from corewatch.errors import ConfigurationError
-from jobs import tether
+from jobs import die_with_parent
 
 START_LIMIT_S = 20.0
 """A Redis that does not answer within this is taken as failed."""
@@ -137,7 +137,7 @@ class EmbeddedRedis:
     def _launch(self) -> bool:
         """Start the process and wait until it answers; False when it ended or did not answer."""
         self._process = subprocess.Popen(
-            tether.command_line([str(redis_server()), str(self._folder / _CONFIG_FILE)]),
+            die_with_parent.command_line([str(redis_server()), str(self._folder / _CONFIG_FILE)]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,

@@ -29,7 +29,7 @@ from outputs.dicom.object_manifest import ObjectManifest
 from worker.models.detector import Detector
 from worker.models.detectors import load
 from worker.stages.bodies import STAGE_BODIES, run_render
-from worker.stages.case_files import Found, Prepared, result_of
+from worker.stages.case_files import FindingRecord, PreparedRecord, result_of
 from worker.stages.prepare import AlignedSource, DicomSource, HeadObserver, Progress, Source, no_observer, no_progress
 from worker.stages.render import alignment_view, write_alignment_page
 
@@ -139,8 +139,8 @@ class ForegroundCase:
 
     def reported(self) -> ReportedCase:
         """The case with what the stages left in its folder."""
-        prepared = Prepared.read(self.folder) if self.folder.prepared.exists() else None
-        found = Found.read(self.folder)
+        prepared = PreparedRecord.read(self.folder) if self.folder.prepared.exists() else None
+        found = FindingRecord.read(self.folder)
         result = result_of(
             prepared,
             found,

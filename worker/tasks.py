@@ -26,7 +26,7 @@ from worker.delivery.sending import run_delivery
 from worker.models.detector import Detector
 from worker.stages.attempts import Facts, run_stage
 from worker.stages.bodies import STAGE_BODIES
-from worker.stages.case_files import Found
+from worker.stages.case_files import FindingRecord
 from worker.stages.prepare import AlignedSource, DicomSource, HeadObserver, Progress, Source, no_observer, no_progress
 
 REQUEUE_DELAY_S: Final = 1.0
@@ -110,7 +110,7 @@ def _body_of(step: PipelineStep) -> Callable[[WorkerContext, Case], Facts]:
         if step.stage is Stage.PREPARE:
             _keep_settings(context.settings, context.folder(case.case_id))
         output = STAGE_BODIES[step.stage](LedgerCase(context, case))
-        if not isinstance(output, Found):
+        if not isinstance(output, FindingRecord):
             return {}
         finding = asdict(output.finding)
         context.ledger.note("case.analysed", case.case_id, **finding["model"], core_ml=finding["core_ml"], alert=finding["alert"])

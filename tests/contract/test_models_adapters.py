@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import pytest
@@ -16,42 +16,43 @@ from corewatch.errors import ConfigurationError
 from corewatch.findings import Detection, Side
 from corewatch.geometry import MIDLINE_INDEX, NETWORK_SHAPE
 from worker.models import install_model, load_detector, verify_model
-from worker.models.adapters import ADAPTERS, Adapter, Device
+from worker.models.adapters import ADAPTERS, Adapter, Device, Head, NetworkOutput
 from worker.models.core_map import core_map
-from worker.models.detector import Detector, Head, Network, Reading
+from worker.models.detector import Detector
 from worker.models.hemispheres import split
 from worker.models.weights import expected_shapes, write_weights
 
 ALERT_ML = 20.0
 
 
-class DifferenceNetwork:
-    """Counts the voxels that are clearly darker on one side; its "gradient" is that difference in coarse cells."""
+class DifferenceAdapter:
+    """Counts the voxels that are clearly darker on one side; its "gradient" is that difference in coarse cells.
+
+    Its "weights" are one number in a JSON file.
+    """
 
     def __init__(self, margin: float) -> None:
         self._margin = np.float32(margin)
 
-    def read(self, head: Head) -> Reading:
+    @classmethod
+    def check(cls, weights: Path) -> str:
+        return f"difference, margin {cls._read_margin(weights)}"
+
+    @classmethod
+    def load(cls, weights: Path, device: Device) -> Self:
+        return cls(cls._read_margin(weights))
+
+    def infer(self, head: Head) -> NetworkOutput:
         pair = split(head)
         darker = np.stack([pair[1] - pair[0] > self._margin, pair[0] - pair[1] > self._margin])[:, :72, :180, :132]
         cells = darker.reshape(2, 9, 8, 20, 9, 11, 12).mean(axis=(2, 4, 6))[..., np.newaxis].astype(np.float32)
-        return Reading(float(darker.sum()) / 1000, core_map(cells, pair))
+        return NetworkOutput(float(darker.sum()) / 1000, core_map(cells, pair))
 
     def core_volumes(self, heads: Iterable[Head]) -> list[float]:
-        return [self.read(head).core_ml for head in heads]
-
-
-class DifferenceAdapter:
-    """Its "weights" are one number in a JSON file."""
-
-    def check(self, weights: Path) -> str:
-        return f"difference, margin {self._margin(weights)}"
-
-    def load(self, weights: Path, device: Device) -> Network:
-        return DifferenceNetwork(self._margin(weights))
+        return [self.infer(head).core_ml for head in heads]
 
     @staticmethod
-    def _margin(weights: Path) -> float:
+    def _read_margin(weights: Path) -> float:
         try:
             return float(json.loads(weights.read_bytes())["margin"])
         except (ValueError, KeyError, TypeError) as error:
@@ -78,11 +79,11 @@ def _write_difference(path: Path) -> None:
 @dataclass(frozen=True)
 class Case:
     name: str
-    adapter: Adapter
+    adapter: type[Adapter]
     write: WriteWeights
 
 
-CASES = [Case("deepsymnet", ADAPTERS["deepsymnet"], _write_deepsymnet), Case("difference", DifferenceAdapter(), _write_difference)]
+CASES = [Case("deepsymnet", ADAPTERS["deepsymnet"], _write_deepsymnet), Case("difference", DifferenceAdapter, _write_difference)]
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)

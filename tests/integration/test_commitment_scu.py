@@ -38,7 +38,7 @@ from worker.context import WorkerContext
 from worker.delivery.destinations import destinations_of
 from worker.delivery.sending import run_delivery
 from worker.models.detectors import Detectors
-from worker.stages.case_files import Found, Prepared
+from worker.stages.case_files import FindingRecord, PreparedRecord
 
 OBJECTS = 3
 
@@ -106,9 +106,9 @@ def _fill(folder: CaseFolder) -> None:
     """The case's folder as its stages leave it."""
     case = make_case(folder.path)
     write_pages(case, [Page(np.zeros((16, 16, 3), np.uint8), f"overlay-{n}") for n in range(OBJECTS)])
-    Prepared("1.2.826.0.1.2", case.source_instances, None, None, None, 0.5, 1.5).write(folder)
+    PreparedRecord("1.2.826.0.1.2", case.source_instances, None, None, None, 0.5, 1.5).write(folder)
     assert case.result.finding is not None
-    Found(case.result.finding, case.analysed_at, 1.0).write(folder)
+    FindingRecord(case.result.finding, case.analysed_at, 1.0).write(folder)
     folder.result.write_text("{}")
 
 

@@ -11,10 +11,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +25,8 @@ from corewatch.errors import ConfigurationError
 from tests.support.net import wait_for
 from worker.main import serve
 from worker.models import readiness
-from worker.models.adapters import ADAPTERS, Device
+from worker.models.adapters import ADAPTERS, Device, Head, NetworkOutput
 from worker.models.core_map import core_map
-from worker.models.detector import Head, Network, Reading
 from worker.models.hemispheres import split
 
 HANGS = 77
@@ -45,13 +43,28 @@ _STRIDE = 4
 
 
 class QuickNetwork:
-    """One convolution of every fourth voxel, in TensorFlow; or a difference without it, which starts in no time."""
+    """The difference of the sides in every fourth voxel; its weights are one number in a JSON file."""
 
     def __init__(self, gain: float) -> None:
         self._gain = gain
         self._broken = False
 
-    def read(self, head: Head) -> Reading:
+    @classmethod
+    def check(cls, weights: Path) -> str:
+        return f"quick, gain {cls._read_gain(weights)}"
+
+    @classmethod
+    def load(cls, weights: Path, device: Device) -> Self:
+        return cls(cls._read_gain(weights))
+
+    @staticmethod
+    def _read_gain(weights: Path) -> float:
+        try:
+            return float(json.loads(weights.read_bytes())["gain"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigurationError(f"the weights are not a gain: {error}") from error
+
+    def infer(self, head: Head) -> NetworkOutput:
         asks_for = int(head[0, 0, 0])
         if asks_for == DIES:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -67,10 +80,10 @@ class QuickNetwork:
                 continue
         pair = split(head)
         volume, gradient = self.run(pair[:, ::_STRIDE, ::_STRIDE, ::_STRIDE, np.newaxis])
-        return Reading(volume, core_map(gradient, pair))
+        return NetworkOutput(volume, core_map(gradient, pair))
 
     def core_volumes(self, heads: Iterable[Head]) -> list[float]:
-        return [self.read(head).core_ml for head in heads]
+        return [self.infer(head).core_ml for head in heads]
 
     def run(self, pair: NDArray[np.float32]) -> tuple[float, NDArray[np.float32]]:
         difference = np.float32(self._gain) * (pair[1] - pair[0])
@@ -78,7 +91,7 @@ class QuickNetwork:
 
 
 class QuickTensorFlow(QuickNetwork):
-    """The same in TensorFlow."""
+    """One convolution instead, in TensorFlow."""
 
     def __init__(self, gain: float) -> None:
         super().__init__(gain)
@@ -98,39 +111,16 @@ class QuickTensorFlow(QuickNetwork):
         return float(volume), gradient.numpy()
 
 
-@dataclass(frozen=True)
-class QuickAdapter:
-    """Its weights are one number in a JSON file."""
-
-    network: Callable[[float], QuickNetwork]
-
-    def check(self, weights: Path) -> str:
-        return f"quick, gain {self._gain(weights)}"
-
-    def load(self, weights: Path, device: Device) -> Network:
-        return self.network(self._gain(weights))
-
-    @staticmethod
-    def _gain(weights: Path) -> float:
-        try:
-            return float(json.loads(weights.read_bytes())["gain"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigurationError(f"the weights are not a gain: {error}") from error
-
-
-class TooLargeAdapter(QuickAdapter):
+class TooLarge(QuickNetwork):
     """Its model does not fit into the memory: the kernel ends the process that loads it."""
 
-    def load(self, weights: Path, device: Device) -> Network:
+    @classmethod
+    def load(cls, weights: Path, device: Device) -> Self:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError("not reached")
 
 
-QUICK = {
-    "quick": QuickAdapter(QuickNetwork),
-    "quick-tensorflow": QuickAdapter(QuickTensorFlow),
-    "too-large": TooLargeAdapter(QuickNetwork),
-}
+QUICK = {"quick": QuickNetwork, "quick-tensorflow": QuickTensorFlow, "too-large": TooLarge}
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ from tests.support.detect_worker import DAWDLES_UNTIL, QUICK
 from tests.support.net import wait_for
 from worker.models import install_model
 from worker.models.manifest import Manifest
-from worker.stages.case_files import Found, Prepared
+from worker.stages.case_files import FindingRecord, PreparedRecord
 
 MODEL = "quick"
 _CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -93,7 +93,7 @@ class DetectSite:
             folder = CaseFolder(self.settings.cases_dir / case_id)
             folder.path.mkdir(parents=True)
             shutil.copyfile(given, folder.aligned)
-            Prepared(None, (), None, None, None, 0.1, None).write(folder)
+            PreparedRecord(None, (), None, None, None, 0.1, None).write(folder)
             self.ledger.cases.advance(case_id, CaseState.QUEUED, CaseState.PREPARED, work=[Work(Stage.DETECT, case_id)])
         return list(opened)
 
@@ -118,7 +118,7 @@ class DetectSite:
 
     def found(self, case_id: str) -> Finding:
         """What was found in a case."""
-        found = Found.read(CaseFolder(self.settings.cases_dir / case_id))
+        found = FindingRecord.read(CaseFolder(self.settings.cases_dir / case_id))
         assert found is not None
         return found.finding
 

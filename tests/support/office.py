@@ -22,7 +22,7 @@ from worker.context import WorkerContext
 from worker.delivery.destinations import destinations_of
 from worker.delivery.sending import run_delivery
 from worker.models.detectors import Detectors
-from worker.stages.case_files import Found, Prepared
+from worker.stages.case_files import FindingRecord, PreparedRecord
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Office:
         case_id = self._received(email)
         folder = self.context.folder(case_id)
         folder.path.mkdir(parents=True)
-        Prepared("1.2", (("1", "2"),), None, None, None, 0.5, 1.5).write(folder)
+        PreparedRecord("1.2", (("1", "2"),), None, None, None, 0.5, 1.5).write(folder)
         self.ledger.cases.advance(case_id, CaseState.QUEUED, CaseState.PREPARED)
         return case_id
 
@@ -61,7 +61,7 @@ class Office:
         """Give a prepared case its finding."""
         folder, alert = self.context.folder(case_id), core_ml >= 20
         finding = Finding(core_ml, None, Side.LEFT, 0.9, alert, 20.0, False, ModelIdentity("m", "1", "0" * 64))
-        Found(finding, self.clock(), 1.0).write(folder)
+        FindingRecord(finding, self.clock(), 1.0).write(folder)
         folder.result.write_text("{}")
         facts = {"core_ml": core_ml, "side": "left", "alert": alert}
         self.ledger.cases.advance(case_id, CaseState.PREPARED, CaseState.DETECTED, **facts)

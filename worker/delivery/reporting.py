@@ -18,7 +18,7 @@ from ledger.cases import Case, HistoryLine
 from ledger.deliveries import Delivery
 from outputs.case import ReportedCase
 from worker.context import WorkerContext
-from worker.stages.case_files import Found, Prepared, result_of
+from worker.stages.case_files import FindingRecord, PreparedRecord, result_of
 from worker.stages.render import render, write_result
 
 log = structlog.get_logger()
@@ -40,8 +40,8 @@ def report_case(context: WorkerContext, case: Case) -> ReportedCase:
     history, deliveries = context.ledger.cases.history(case.case_id), context.ledger.deliveries.of(case.case_id)
     alert, folder = context.ledger.alerts.get(case.case_id), context.folder(case.case_id)
     try:
-        prepared = Prepared.read(folder) if folder.prepared.exists() else None
-        found = Found.read(folder) if case.state not in WITHOUT_RESULT or case.reason is None else None
+        prepared = PreparedRecord.read(folder) if folder.prepared.exists() else None
+        found = FindingRecord.read(folder) if case.state not in WITHOUT_RESULT or case.reason is None else None
     except (ValueError, KeyError, TypeError):
         if case.state not in WITHOUT_RESULT:
             raise _damaged(case, "is damaged") from None

@@ -1,18 +1,19 @@
-"""Adapters: how the weights of one kind of network are checked and loaded. A new kind is one new entry in `ADAPTERS`."""
+"""Adapters: one class per kind of network, which checks its weights, loads them and runs the network. `ADAPTERS` lists them."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from corewatch.units import GIB, MIB
-from worker.models.core_map import core_map
-from worker.models.detector import Head, Network, Reading
+from worker.models.core_map import CoreMap, core_map
 from worker.models.hemispheres import HEMISPHERE_SHAPE, split
 from worker.models.processor import tune
 from worker.models.weights import read_weights
@@ -22,78 +23,88 @@ if TYPE_CHECKING:
 
 Device = Literal["cpu", "gpu"]
 
+Head = NDArray[np.uint8] | NDArray[np.float32]
+"""A head on the network's grid: shape (146, 182, 133), network voxels (L-A-S), HU 0-100; float32 where it was resampled."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NetworkOutput:
+    """Raw output of a network for one head: the core volume in mL, which can be negative, and the core map."""
+
+    core_ml: float
+    core_map: CoreMap
+
 
 class Adapter(Protocol):
-    """One kind of network."""
+    """A kind of network. The class checks and loads weights; an instance is a loaded network."""
 
-    def check(self, weights: Path) -> str:
-        """Check a weights file without loading TensorFlow; return a description for people.
+    @classmethod
+    def check(cls, weights: Path) -> str:
+        """Check a weights file without loading TensorFlow; returns a description for people.
 
         Raises
         ------
         ConfigurationError
-            The file is not a sound weights file of this kind.
+            The file is damaged, or another network's.
         """
         ...
 
-    def load(self, weights: Path, device: Device) -> Network:
+    @classmethod
+    def load(cls, weights: Path, device: Device) -> Self:
         """Load the network.
 
         Raises
         ------
         ConfigurationError
-            The weights are refused, or the device is not there.
+            The weights are refused, or the device is not available.
         """
+        ...
+
+    def infer(self, head: Head) -> NetworkOutput:
+        """Core volume and core map of one head."""
+        ...
+
+    def core_volumes(self, heads: Iterable[Head]) -> list[float]:
+        """Core volumes in mL, not clipped at 0, one per head; in batches that fit the memory. `heads` may be a generator."""
         ...
 
 
 class DeepSymNetAdapter:
-    """DeepSymNet of any number of filters."""
-
-    def check(self, weights: Path) -> str:
-        """Check the file's layout, shapes and values."""
-        sound = read_weights(weights)
-        return f"DeepSymNet, {sound.filters} filters"
-
-    def load(self, weights: Path, device: Device) -> Network:
-        """Load the network; TensorFlow is imported here."""
-        sound = read_weights(weights)
-        tune()
-        from worker.models.deepsymnet import DeepSymNet  # here, so that programs which only list models need no TensorFlow
-
-        if device == "cpu":
-            _leave_gpus_alone()
-        return DeepSymNetNetwork(DeepSymNet(sound, device), device)
-
-
-def _leave_gpus_alone() -> None:
-    """Hide the GPUs from TensorFlow: with the first thing that it computes it takes nearly all memory of each one that it sees."""
-    import tensorflow as tf
-
-    with contextlib.suppress(RuntimeError):  # this process has computed something already
-        tf.config.set_visible_devices([], "GPU")
-
-
-class DeepSymNetNetwork:
-    """`Network` around `DeepSymNet`."""
+    """DeepSymNet with any number of filters."""
 
     BATCH_BYTES: Final = {"cpu": 256 * MIB, "gpu": 2 * GIB}
-    """What a batch may take for its activations. A processor wins nothing by more than one head at a time (docs/models.md)."""
+    """Memory for the activations of a batch. A processor gains nothing from more than one head at a time (docs/models.md)."""
 
     def __init__(self, network: DeepSymNet, device: Device = "cpu") -> None:
         self._network = network
-        # Measured: at the widest place about four arrays of one hemisphere are alive (a convolution's two, oneDNN's copies).
+        # measured: at the widest layer about four arrays of one hemisphere are alive (two of a convolution, two copies of oneDNN)
         case_bytes = 4 * int(np.prod(HEMISPHERE_SHAPE)) * network.filters * np.dtype(np.float32).itemsize
         self._batch = max(1, self.BATCH_BYTES[device] // case_bytes)
 
-    def read(self, head: Head) -> Reading:
-        """Volume and core map of one head."""
+    @classmethod
+    def check(cls, weights: Path) -> str:
+        """Check layout, shapes and values."""
+        return f"DeepSymNet, {read_weights(weights).filters} filters"
+
+    @classmethod
+    def load(cls, weights: Path, device: Device) -> Self:
+        """Load the network; imports TensorFlow."""
+        checked = read_weights(weights)
+        tune()
+        from worker.models.deepsymnet import DeepSymNet  # here: programs that only list models do not need TensorFlow
+
+        if device == "cpu":
+            _hide_gpus()
+        return cls(DeepSymNet(checked, device), device)
+
+    def infer(self, head: Head) -> NetworkOutput:
+        """Core volume and core map of one head."""
         hemispheres = split(head)
         volumes, gradients = self._network.volumes_and_gradients(hemispheres[np.newaxis])
-        return Reading(float(volumes[0]), core_map(gradients[0], hemispheres))
+        return NetworkOutput(float(volumes[0]), core_map(gradients[0], hemispheres))
 
     def core_volumes(self, heads: Iterable[Head]) -> list[float]:
-        """Volumes of several heads, as many at a time as the memory allows."""
+        """Core volumes in mL of several heads, as many at a time as the memory allows."""
         pairs = map(split, heads)
         volumes: list[float] = []
         while batch := list(islice(pairs, self._batch)):
@@ -101,5 +112,13 @@ class DeepSymNetNetwork:
         return volumes
 
 
-ADAPTERS: dict[str, Adapter] = {"deepsymnet": DeepSymNetAdapter()}
-"""By the name that manifests use."""
+def _hide_gpus() -> None:
+    """Hide the GPUs from TensorFlow, which takes nearly all memory of each GPU that it sees with its first computation."""
+    import tensorflow as tf
+
+    with contextlib.suppress(RuntimeError):  # this process has computed something already
+        tf.config.set_visible_devices([], "GPU")
+
+
+ADAPTERS: Final[dict[str, type[Adapter]]] = {"deepsymnet": DeepSymNetAdapter}
+"""By the name in the manifest. A program can add its own before it starts a worker."""

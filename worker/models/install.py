@@ -37,7 +37,7 @@ def install_model(
     intended_use: str = RESEARCH_USE,
     citation: str = "",
     licence: str = "",
-    adapters: Mapping[str, Adapter] = ADAPTERS,
+    adapters: Mapping[str, type[Adapter]] = ADAPTERS,
 ) -> Manifest:
     """Install a weights file as `models_dir/name/`, replacing an earlier version of the same model in one step.
 

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from corewatch.errors import ConfigurationError
 from worker.models.adapters import ADAPTERS, Adapter, Device
-from worker.models.detector import Detector, ModelDetector
+from worker.models.detector import Detector
 from worker.models.manifest import MANIFEST_NAME, Manifest, read_manifest, sha256_of
 from worker.models.spread import PERTURBATIONS
 
@@ -88,7 +88,7 @@ def find_model(name: str, models_dir: Path) -> tuple[Path, Manifest]:
     raise ModelNotFound(f"there is no model {name!r} (there are: {known})", "install it with: corewatch model install")
 
 
-def verify_model(name: str, models_dir: Path, *, adapters: Mapping[str, Adapter] = ADAPTERS) -> Manifest:
+def verify_model(name: str, models_dir: Path, *, adapters: Mapping[str, type[Adapter]] = ADAPTERS) -> Manifest:
     """Check that a model's weights are the file that the manifest names, unchanged, and sound. Loads no TensorFlow.
 
     Raises
@@ -97,7 +97,7 @@ def verify_model(name: str, models_dir: Path, *, adapters: Mapping[str, Adapter]
         What is wrong, and what to do about it.
     """
 
-    def check(manifest: Manifest, weights: Path, adapter: Adapter) -> Manifest:
+    def check(manifest: Manifest, weights: Path, adapter: type[Adapter]) -> Manifest:
         adapter.check(weights)
         return manifest
 
@@ -105,7 +105,7 @@ def verify_model(name: str, models_dir: Path, *, adapters: Mapping[str, Adapter]
 
 
 def load_detector(
-    name: str, models_dir: Path, *, device: Device = "cpu", perturbations: int = 0, adapters: Mapping[str, Adapter] = ADAPTERS
+    name: str, models_dir: Path, *, device: Device = "cpu", perturbations: int = 0, adapters: Mapping[str, type[Adapter]] = ADAPTERS
 ) -> Detector:
     """Load a model by its name, built in or under `models_dir`; see `load_from`.
 
@@ -120,8 +120,8 @@ def load_detector(
 
 
 def load_from(
-    folder: Path, *, device: Device = "cpu", perturbations: int = 0, adapters: Mapping[str, Adapter] = ADAPTERS
-) -> ModelDetector:
+    folder: Path, *, device: Device = "cpu", perturbations: int = 0, adapters: Mapping[str, type[Adapter]] = ADAPTERS
+) -> Detector:
     """Load the model in `folder`. Slow (it imports TensorFlow): once per worker process.
 
     Parameters
@@ -140,13 +140,13 @@ def load_from(
     if perturbations not in PERTURBATIONS:
         raise ConfigurationError(f"model.perturbations: {perturbations} is not one of {', '.join(map(str, PERTURBATIONS))}")
 
-    def load(manifest: Manifest, weights: Path, adapter: Adapter) -> ModelDetector:
-        return ModelDetector(manifest.identity, adapter.load(weights, device), manifest.thresholds, perturbations)
+    def load(manifest: Manifest, weights: Path, adapter: type[Adapter]) -> Detector:
+        return Detector(manifest.identity, adapter.load(weights, device), manifest.thresholds, perturbations)
 
     return _with_model(folder, adapters, load)
 
 
-def _with_model(folder: Path, adapters: Mapping[str, Adapter], use: Callable[[Manifest, Path, Adapter], T]) -> T:
+def _with_model(folder: Path, adapters: Mapping[str, type[Adapter]], use: Callable[[Manifest, Path, type[Adapter]], T]) -> T:
     """`use(manifest, weights, adapter)`; again where the model was replaced meanwhile, for its former weights are gone then."""
     manifest = read_manifest(folder)
     try:
@@ -157,7 +157,7 @@ def _with_model(folder: Path, adapters: Mapping[str, Adapter], use: Callable[[Ma
     return _with_model(folder, adapters, use)
 
 
-def _checked(folder: Path, manifest: Manifest, adapters: Mapping[str, Adapter]) -> tuple[Path, Adapter]:
+def _checked(folder: Path, manifest: Manifest, adapters: Mapping[str, type[Adapter]]) -> tuple[Path, type[Adapter]]:
     """The weights file, unchanged since it was installed, and the adapter for it."""
     adapter = adapters.get(manifest.adapter)
     if adapter is None:

@@ -14,7 +14,7 @@ from corewatch.clock import Clock
 from corewatch.states import Stage
 from outputs.case import ReportedCase
 from worker.models.detector import Detector
-from worker.stages.case_files import Found, Prepared
+from worker.stages.case_files import FindingRecord, PreparedRecord
 from worker.stages.detect import detect
 from worker.stages.prepare import HeadObserver, Progress, Source, prepare
 from worker.stages.render import render
@@ -66,7 +66,7 @@ class StageInput(Protocol):
         ...
 
 
-def run_prepare(case: StageInput) -> Prepared:
+def run_prepare(case: StageInput) -> PreparedRecord:
     """Run `prepare` as the settings say."""
     return prepare(
         case.source,
@@ -77,7 +77,7 @@ def run_prepare(case: StageInput) -> Prepared:
     )
 
 
-def run_detect(case: StageInput) -> Found:
+def run_detect(case: StageInput) -> FindingRecord:
     """Run `detect` as the settings say."""
     case.progress("estimating the core")
     return detect(case.folder, case.detector, alert_ml=case.settings.model.alert_ml, clock=case.clock)
@@ -89,7 +89,7 @@ def run_render(case: StageInput) -> ReportedCase:
     return render(case.reported(), case.settings.deliver.series)
 
 
-STAGE_BODIES: Final[Mapping[Stage, Callable[[StageInput], Prepared | Found | ReportedCase]]] = {
+STAGE_BODIES: Final[Mapping[Stage, Callable[[StageInput], PreparedRecord | FindingRecord | ReportedCase]]] = {
     Stage.PREPARE: run_prepare,
     Stage.DETECT: run_detect,
     Stage.RENDER: run_render,

@@ -31,7 +31,7 @@ class ScannerGrid:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
+class PreparedRecord:
     """What `prepare` found (`prepared.json`).
 
     Attributes
@@ -66,7 +66,7 @@ class Prepared:
         _write_json(folder.prepared, data)
 
     @classmethod
-    def read(cls, folder: CaseFolder) -> Prepared:
+    def read(cls, folder: CaseFolder) -> PreparedRecord:
         """Read it back.
 
         Raises
@@ -90,7 +90,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FindingRecord:
     """What `detect` found (`finding.json`), when, and how long it took."""
 
     finding: Finding
@@ -102,7 +102,7 @@ class Found:
         _write_json(folder.finding, asdict(self))
 
     @classmethod
-    def read(cls, folder: CaseFolder) -> Found | None:
+    def read(cls, folder: CaseFolder) -> FindingRecord | None:
         """Read it back; None where the stage has not been done."""
         try:
             data = json.loads(folder.finding.read_bytes())
@@ -126,8 +126,8 @@ class Found:
 
 
 def result_of(
-    prepared: Prepared | None,
-    found: Found | None,
+    prepared: PreparedRecord | None,
+    found: FindingRecord | None,
     *,
     case_id: str,
     state: CaseState,

@@ -16,7 +16,7 @@ from conversion.sidecar import write_aligned_sidecar
 from corewatch.casefolder import PARTIAL_SUFFIX, CaseFolder
 from corewatch.errors import NotAnalysed
 from corewatch.volumes import AlignedHead
-from worker.stages.case_files import Prepared, ScannerGrid
+from worker.stages.case_files import PreparedRecord, ScannerGrid
 
 Progress = Callable[[str], None]
 """Is called with what a stage does at the moment, for a person at a terminal."""
@@ -57,7 +57,7 @@ def prepare(
     minimum_score: float | None,
     progress: Progress = no_progress,
     on_aligned: HeadObserver = no_observer,
-) -> Prepared:
+) -> PreparedRecord:
     """Convert and align a series; writes `aligned.nii.gz` with its sidecar, `prepared.json` and, for DICOM, `source_header.dcm`.
 
     `source_header.dcm` is written also where this raises: the page that says why goes into the study.
@@ -85,18 +85,18 @@ def prepare(
     return prepared
 
 
-def _copy_aligned(path: Path, folder: CaseFolder, on_aligned: HeadObserver) -> Prepared:
+def _copy_aligned(path: Path, folder: CaseFolder, on_aligned: HeadObserver) -> PreparedRecord:
     started = time.perf_counter()
     head = read_aligned(path)
     on_aligned(head)
     write_aligned(folder.aligned, head)
     write_aligned_sidecar(folder.aligned_sidecar, head, None)
-    return Prepared(None, (), None, None, None, convert_s=time.perf_counter() - started, align_s=None)
+    return PreparedRecord(None, (), None, None, None, convert_s=time.perf_counter() - started, align_s=None)
 
 
 def _convert_and_align(
     paths: Sequence[Path], folder: CaseFolder, minimum_score: float | None, progress: Progress, on_aligned: HeadObserver
-) -> Prepared:
+) -> PreparedRecord:
     started = time.perf_counter()
     progress(f"reading {len(paths)} files")
     try:
@@ -121,7 +121,7 @@ def _convert_and_align(
         raise NotAnalysed(error.reason, " ".join(filter(None, [error.detail, *reference.notes]))) from error
     write_aligned(folder.aligned, head)
     write_aligned_sidecar(folder.aligned_sidecar, head, volume)
-    return Prepared(
+    return PreparedRecord(
         series_uid=reference.series_uid,
         source_instances=reference.instances,
         source_images=reference.images,

@@ -24,7 +24,7 @@ from outputs.pages.summary_page import render_not_analysed, render_summary
 from tests.support.results import make_case, not_analysed, volumes
 from tests.support_conversion import head, image, stack, write
 from worker.foreground import run_case
-from worker.stages.case_files import Prepared
+from worker.stages.case_files import PreparedRecord
 
 ZS = [7.0 * n for n in range(14)]
 NOTES = ("Left out: 1 of 15 instances. It is a localizer.", "Gantry tilted by 18.5°; slices moved back.")
@@ -99,12 +99,12 @@ def test_a_mail_has_both(tmp_path: Path) -> None:
 
 def test_notes_are_kept_from_stage_to_stage(tmp_path: Path) -> None:
     folder = CaseFolder(tmp_path)
-    Prepared("1.2", (), None, None, None, 0.5, 1.5, notes=NOTES).write(folder)
-    assert Prepared.read(folder).notes == NOTES
+    PreparedRecord("1.2", (), None, None, None, 0.5, 1.5, notes=NOTES).write(folder)
+    assert PreparedRecord.read(folder).notes == NOTES
     data = json.loads(folder.prepared.read_text())
     del data["notes"]  # as an earlier version wrote it
     folder.prepared.write_text(json.dumps(data))
-    assert Prepared.read(folder).notes == ()
+    assert PreparedRecord.read(folder).notes == ()
 
 
 def test_a_case_shows_the_notes_of_its_result(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_what_was_set_aside_reaches_the_prepared_case(tmp_path: Path, monkeypatc
     source = stage.DicomSource(tuple(with_scout(tmp_path / "in")))
     done = stage.prepare(source, CaseFolder(tmp_path / "out"), minimum_score=None, progress=progress.append)
     assert done.notes == NOTES[:1]
-    assert Prepared.read(CaseFolder(tmp_path / "out")).notes == NOTES[:1]
+    assert PreparedRecord.read(CaseFolder(tmp_path / "out")).notes == NOTES[:1]
     assert NOTES[0] in progress
 
 

@@ -35,7 +35,7 @@ from worker.context import WorkerContext, holder_is_gone, holder_name
 from worker.delivery.sending import run_delivery
 from worker.models.detectors import Detectors
 from worker.stages.attempts import Facts, run_stage
-from worker.stages.case_files import Found, Prepared
+from worker.stages.case_files import FindingRecord, PreparedRecord
 from worker.tasks import advance
 
 PREPARE = PIPELINE[0]
@@ -222,9 +222,9 @@ def delivering(context: WorkerContext, *names: str) -> str:
     cases = context.ledger.cases
     folder = context.folder(case_id)
     folder.path.mkdir(parents=True)
-    Prepared("1.2", (("1", "2"),), None, None, None, 0.5, 1.5).write(folder)
+    PreparedRecord("1.2", (("1", "2"),), None, None, None, 0.5, 1.5).write(folder)
     finding = Finding(33.0, (30.0, 35.0), Side.LEFT, 0.9, True, 20.0, False, ModelIdentity("m", "1", "0" * 64))
-    Found(finding, T0, 1.0).write(folder)
+    FindingRecord(finding, T0, 1.0).write(folder)
     folder.result.write_text("{}")
     cases.advance(case_id, CaseState.QUEUED, CaseState.PREPARED)
     cases.advance(case_id, CaseState.PREPARED, CaseState.DETECTED)

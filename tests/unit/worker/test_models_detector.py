@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from corewatch.errors import OperatorNeeded
 from corewatch.findings import ModelIdentity, Side, decide_alert
 from corewatch.geometry import NETWORK_SHAPE
+from worker.models.adapters import Head, NetworkOutput
 from worker.models.core_map import CoreMap
-from worker.models.detector import Head, ModelDetector, Reading, decide_side
+from worker.models.detector import Detector, decide_side
 from worker.models.hemispheres import HEMISPHERE_SHAPE
 from worker.models.manifest import Thresholds
 
@@ -36,9 +37,9 @@ class Scripted:
         self.core_ml, self.copies, self.found = core_ml, list(copies), found or a_map()
         self.read_heads, self.shown = 0, 0
 
-    def read(self, head: Head) -> Reading:
+    def infer(self, head: Head) -> NetworkOutput:
         self.read_heads += 1
-        return Reading(self.core_ml, self.found)
+        return NetworkOutput(self.core_ml, self.found)
 
     def core_volumes(self, heads: Iterable[Head]) -> list[float]:
         shown = len(list(heads))
@@ -46,8 +47,8 @@ class Scripted:
         return self.copies[:shown]
 
 
-def detector(network: Scripted, perturbations: int = 0) -> ModelDetector:
-    return ModelDetector(IDENTITY, network, THRESHOLDS, perturbations)
+def detector(network: Scripted, perturbations: int = 0) -> Detector:
+    return Detector(IDENTITY, network, THRESHOLDS, perturbations)
 
 
 def test_a_negative_volume_becomes_zero() -> None:

@@ -18,7 +18,6 @@ from tests.support.detect_worker import QuickNetwork
 from worker.models import install as install_module
 from worker.models import install_model, list_models, load_detector, verify_model
 from worker.models.adapters import ADAPTERS, DeepSymNetAdapter, Device
-from worker.models.detector import Network
 from worker.models.manifest import MANIFEST_NAME, Manifest, write_manifest
 from worker.models.weights import expected_shapes, write_weights
 
@@ -27,10 +26,10 @@ import os, signal, sys
 from pathlib import Path
 from worker.models import install as module
 def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
-class Dies(module.ADAPTERS["deepsymnet"].__class__):
+class Dies(module.ADAPTERS["deepsymnet"]):
     check = die
 setattr(module, sys.argv[3], die) if sys.argv[3] != "check" else None
-adapters = {"deepsymnet": Dies()} if sys.argv[3] == "check" else module.ADAPTERS
+adapters = {"deepsymnet": Dies} if sys.argv[3] == "check" else module.ADAPTERS
 module.install_model(Path(sys.argv[1]), Path(sys.argv[2]), "mine", version="2", adapters=adapters)
 """
 
@@ -75,11 +74,12 @@ def test_an_installation_that_is_killed_changes_nothing_and_leaves_nothing_for_l
 
 def test_a_folder_that_another_installer_is_at_is_left_alone(first: Path, second: Path, models_dir: Path) -> None:
     class Meanwhile(DeepSymNetAdapter):
-        def check(self, weights: Path) -> str:
+        @classmethod
+        def check(cls, weights: Path) -> str:
             install_model(second, models_dir, "other", version="1")
             return super().check(weights)
 
-    manifest = install_model(first, models_dir, "mine", version="1", adapters={"deepsymnet": Meanwhile()})
+    manifest = install_model(first, models_dir, "mine", version="1", adapters={"deepsymnet": Meanwhile})
 
     assert verify_model("mine", models_dir) == manifest
     assert verify_model("other", models_dir).version == "1"
@@ -114,26 +114,29 @@ def test_whoever_loads_while_a_new_version_comes_gets_the_old_or_the_new_one(fir
     replaced: list[Path] = []
 
     class Slow(DeepSymNetAdapter):
-        def check(self, weights: Path) -> str:
-            self._replace(weights)
+        @classmethod
+        def check(cls, weights: Path) -> str:
+            cls._replace(weights)
             return super().check(weights)
 
-        def load(self, weights: Path, device: Device) -> Network:
-            self._replace(weights)
+        @classmethod
+        def load(cls, weights: Path, device: Device) -> QuickNetwork:
+            cls._replace(weights)
             super().check(weights)
             return QuickNetwork(1.0)
 
-        def _replace(self, weights: Path) -> None:
+        @classmethod
+        def _replace(cls, weights: Path) -> None:
             if not replaced:
                 replaced.append(weights)
                 install_model(second, models_dir, "mine", version="2", adapters=ADAPTERS)
                 assert not weights.exists()
 
     install_model(first, models_dir, "mine", version="1")
-    assert load_detector("mine", models_dir, adapters={"deepsymnet": Slow()}).identity.version == "2"
+    assert load_detector("mine", models_dir, adapters={"deepsymnet": Slow}).identity.version == "2"
     install_model(first, models_dir, "mine", version="1")
     replaced.clear()
-    assert verify_model("mine", models_dir, adapters={"deepsymnet": Slow()}).version == "2"
+    assert verify_model("mine", models_dir, adapters={"deepsymnet": Slow}).version == "2"
 
 
 def test_weights_that_are_gone_for_good_are_an_error(first: Path, models_dir: Path) -> None:

@@ -17,7 +17,7 @@ from corewatch.casefolder import CaseFolder
 from corewatch.findings import CORE_MAP_THRESHOLD, Detection, Finding, ModelIdentity, Side
 from corewatch.geometry import LPS_TO_RAS, MIDLINE_INDEX, NETWORK_SHAPE, NETWORK_TO_RAS, NETWORK_VOXEL_ML, Matrix, apply
 from corewatch.volumes import AlignedHead
-from worker.stages.case_files import Prepared, ScannerGrid
+from worker.stages.case_files import PreparedRecord, ScannerGrid
 from worker.stages.detect import detect
 
 ANATOMY: Matrix = np.linalg.inv(LPS_TO_RAS @ NETWORK_TO_RAS)
@@ -67,7 +67,7 @@ def check(folder: CaseFolder, side: Side, pose: Matrix, spacing: tuple[float, fl
     grid = scanner_grid(spacing, columns, lps_to_voxel)
     folder.path.mkdir(exist_ok=True)
     write_aligned(folder.aligned, AlignedHead(np.zeros(NETWORK_SHAPE, np.uint8), None, None))
-    Prepared("1.2", (), grid, lps_to_voxel, None, 0.1, 0.1).write(folder)
+    PreparedRecord("1.2", (), grid, lps_to_voxel, None, 0.1, 0.1).write(folder)
 
     detect(folder, Scripted(side), alert_ml=20.0)
 

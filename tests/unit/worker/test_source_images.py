@@ -14,7 +14,7 @@ from corewatch.casefolder import CaseFolder
 from tests.support.results import make_case
 from tests.support_conversion import enhanced, head, image, write
 from worker.delivery.destinations import destinations_of
-from worker.stages.case_files import Prepared
+from worker.stages.case_files import PreparedRecord
 
 TILT = np.tan(np.radians(18.0))
 
@@ -39,17 +39,17 @@ def test_the_slices_are_kept_as_the_modality_made_them(kind: str, tmp_path: Path
     assert centre[:3] == pytest.approx(expected)
 
     folder = CaseFolder(tmp_path)
-    Prepared("1.2", reference.instances, None, None, None, 0.5, 1.5, kept).write(folder)
-    assert Prepared.read(folder).source_images == kept
+    PreparedRecord("1.2", reference.instances, None, None, None, 0.5, 1.5, kept).write(folder)
+    assert PreparedRecord.read(folder).source_images == kept
 
 
 def test_a_file_of_an_earlier_version_has_none(tmp_path: Path) -> None:
     folder = CaseFolder(tmp_path)
-    Prepared("1.2", (), None, None, None, 0.5, 1.5, make_case(tmp_path / "case").source_images).write(folder)
+    PreparedRecord("1.2", (), None, None, None, 0.5, 1.5, make_case(tmp_path / "case").source_images).write(folder)
     data = json.loads(folder.prepared.read_text())
     del data["source_images"]
     folder.prepared.write_text(json.dumps(data))
-    assert Prepared.read(folder).source_images is None
+    assert PreparedRecord.read(folder).source_images is None
 
 
 def test_the_folder_is_named_by_the_settings(tmp_path: Path) -> None:
