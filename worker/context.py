@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psutil
 
 from config.settings import Settings
 from corewatch.casefolder import CaseFolder
+from foundation.keys import own_key
 from ledger.store import Ledger
-from outputs.destinations import Destination
-from worker.delivery.destinations import destinations_of
+from outputs.destinations import Destination, DestinationContext, build_destinations
+from outputs.links import Links
+from outputs.mail.receipts import MailReceipts
 from worker.models.detectors import Detectors
 from worker.models.readiness import ModelKeeper
 
@@ -37,6 +39,23 @@ class WorkerContext:
     def folder(self, case_id: str) -> CaseFolder:
         """The folder of a case."""
         return CaseFolder(self.settings.cases_dir / case_id)
+
+
+def destinations_of(settings: Settings, receipts: MailReceipts | None = None) -> dict[str, Destination]:
+    """All destinations by name; see `outputs.destinations.build_destinations`.
+
+    Without `receipts` they serve connection tests only, and no key of this installation is made or read.
+    """
+    deliver, portal = settings.deliver, settings.portal
+    context = DestinationContext(listener_ae_title=settings.listener.ae_title)
+    if receipts is not None and deliver.email is not None:
+        context = replace(
+            context,
+            receipts=receipts,
+            thread_key=own_key(settings.data_dir, "mail threads"),
+            link=None if portal is None or portal.url is None else Links(portal.link_key(settings.data_dir), portal.url).to,
+        )
+    return build_destinations(deliver, context)
 
 
 def holder_name() -> str:

@@ -29,7 +29,7 @@ def sources(settings: Settings) -> Iterator[Check]:
 
 def destinations(settings: Settings) -> Iterator[Check]:
     """Every destination answers: C-ECHO, a login at the mail server, a file in the results folder."""
-    from worker.delivery.destinations import destinations_of
+    from worker.context import destinations_of
 
     known = destinations_of(settings)
     if not known:

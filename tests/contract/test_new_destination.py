@@ -22,8 +22,7 @@ from corewatch.destinations import Turn
 from corewatch.states import DeliveryState
 from ledger.store import Ledger
 from tests.support.office import Office
-from worker.context import WorkerContext
-from worker.delivery.destinations import destinations_of
+from worker.context import WorkerContext, destinations_of
 from worker.models.detectors import Detectors
 from worker.tasks import plan_deliveries
 

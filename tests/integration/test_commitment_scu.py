@@ -34,8 +34,7 @@ from tests.support.net import free_port, wait_for
 from tests.support.orthanc import Orthanc
 from tests.support.results import make_case, write_pages
 from tests.support.site import Crash, crash_at
-from worker.context import WorkerContext
-from worker.delivery.destinations import destinations_of
+from worker.context import WorkerContext, destinations_of
 from worker.delivery.sending import run_delivery
 from worker.models.detectors import Detectors
 from worker.stages.case_files import FindingRecord, PreparedRecord

@@ -18,8 +18,7 @@ from corewatch.states import CaseState, Stage
 from ledger.intake import IndexedFile
 from ledger.store import Ledger
 from tests.support.ledger import Clock
-from worker.context import WorkerContext
-from worker.delivery.destinations import destinations_of
+from worker.context import WorkerContext, destinations_of
 from worker.delivery.sending import run_delivery
 from worker.models.detectors import Detectors
 from worker.stages.case_files import FindingRecord, PreparedRecord

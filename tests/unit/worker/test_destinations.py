@@ -16,7 +16,7 @@ from corewatch.reasons import Reason
 from foundation.dicom_client.association import TlsFiles
 from outputs.destinations import pacs
 from tests.support_conversion import stack, write
-from worker.delivery.destinations import destinations_of
+from worker.context import destinations_of
 from worker.stages.prepare import DicomSource, prepare
 
 PACS = {"name": "main", "ae_title": "PACS", "host": "h", "port": 104}

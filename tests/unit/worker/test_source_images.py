@@ -13,7 +13,7 @@ from conversion.convert import convert_with_reference
 from corewatch.casefolder import CaseFolder
 from tests.support.results import make_case
 from tests.support_conversion import enhanced, head, image, write
-from worker.delivery.destinations import destinations_of
+from worker.context import destinations_of
 from worker.stages.case_files import PreparedRecord
 
 TILT = np.tan(np.radians(18.0))
