@@ -117,13 +117,13 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "ledger/outbox.py": ("tests/contract/test_ledger_cases.py", "tests/unit/daemon/test_dispatcher.py"),
     "worker/stages/attempts.py": (
+        "tests/unit/worker/test_stage_attempts.py",
+        "tests/unit/worker/test_claims.py",
         "tests/unit/worker/test_poison_case.py",
-        "tests/unit/worker/test_frames.py",
-        "tests/unit/worker/test_foreground.py",
     ),
     "worker/delivery/sending.py": (
-        "tests/unit/worker/test_frames.py",
-        "tests/unit/worker/test_destinations.py",
+        "tests/unit/worker/test_delivery_attempts.py",
+        "tests/unit/worker/test_claims.py",
         "tests/integration/test_commitment_scu.py",
     ),
     "outputs/mail/case_mail.py": ("tests/unit/outputs/test_mail.py", "tests/unit/project/test_notes.py"),
