@@ -19,7 +19,7 @@ from jobs.names import QUEUE_OF, QUEUES
 from ledger.store import Ledger
 from outputs.mail.operator_notice import OneNoticePerOutage, no_model_notice, send_notice
 from worker.context import WorkerContext, holder_is_gone
-from worker.models.readiness import ModelKeeper, ModelStatus, gated
+from worker.models.readiness import ModelKeeper, ModelStatus, install_queue_gate
 from worker.tasks import register
 
 log = structlog.get_logger()
@@ -54,7 +54,7 @@ def serve(settings: Settings, broker_url: str, queues: Sequence[str]) -> None:
     held: list[WorkerContext] = []
     status = ModelStatus()
     if DETECT in queues:
-        gated(
+        install_queue_gate(
             app, status, DETECT, OneNoticePerOutage(lambda problem: send_notice(settings.deliver.email, no_model_notice(problem)))
         )
     register(app, lambda: held[0])

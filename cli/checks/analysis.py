@@ -38,13 +38,13 @@ def model(settings: Settings) -> Iterator[Check]:
 def device(settings: Settings) -> Iterator[Check]:
     """TensorFlow is installed and loads a model on the device of the settings."""
     from cli.children import own_environment
-    from worker.models.device_probe import problem_of
+    from worker.models.device_probe import probe
 
     subject, wanted, environment = "device", settings.model.device, own_environment({})
     if importlib.util.find_spec("tensorflow") is None:
         yield Check.error(subject, "TensorFlow is not installed", "pip install 'corewatch[cpu]' or 'corewatch[cuda]'")
         return
-    problem = ("the driver shows no GPU" if wanted == "gpu" and not gpus() else None) or problem_of(wanted, environment)
+    problem = ("the driver shows no GPU" if wanted == "gpu" and not gpus() else None) or probe(wanted, environment)
     if problem is None:
         yield Check.ok(subject, f"{gpus()} GPU" if wanted == "gpu" else "computes on the processor")
         return
@@ -52,7 +52,7 @@ def device(settings: Settings) -> Iterator[Check]:
         yield Check.error(subject, problem, "check that TensorFlow supports this processor; reinstall corewatch[cpu]")
         return
     remedy = "install the NVIDIA driver and corewatch[cuda], pass the GPU to the container, or set model.device: cpu"
-    if settings.model.cpu_fallback and problem_of("cpu", environment) is None:
+    if settings.model.cpu_fallback and probe("cpu", environment) is None:
         yield Check.warning(subject, f"{problem}: computes on the processor, which is slower (model.cpu_fallback)", remedy)
     else:
         yield Check.error(subject, problem, remedy)

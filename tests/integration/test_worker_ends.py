@@ -59,7 +59,7 @@ def test_a_case_that_breaks_the_device_alone_pays_for_it(site: DetectSite) -> No
         waiter(site, behind)(DETECTED)
         assert attempts(site, behind) <= 1, "it was never tried on the broken device"
         assert site.states()[breaking] is PREPARED
-        assert "the model is there again" in site.log.read_text()
+        assert "model_recovered" in site.log.read_text()
 
 
 def test_a_worker_that_is_told_to_stop_ends_its_case_and_begins_no_other(site: DetectSite) -> None:

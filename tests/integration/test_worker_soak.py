@@ -128,8 +128,8 @@ def test_a_worker_takes_work_only_while_it_has_its_model(site: Callable[..., Det
 
     with here.worker() as parent:
         here.dispatch()
-        here.wait("the log to say so", lambda: "no model, so this worker takes no work" in here.log.read_text())
-        here.wait("the log to say so again", lambda: "still no model" in here.log.read_text())
+        here.wait("the log to say so", lambda: "model_missing" in here.log.read_text())
+        here.wait("the log to say so again", lambda: "model_still_missing" in here.log.read_text())
         [mail] = here.wait("the operators' mail", lambda: mailbox.mails)
         assert mail["To"] == OPERATORS
         assert "there is no model 'quick'" in mail.get_content()

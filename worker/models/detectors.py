@@ -1,4 +1,4 @@
-"""The models of one worker process: each loaded once, before it is needed where that is known."""
+"""The models of one worker process, loaded once each as the settings say (device, perturbations)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ log = structlog.get_logger()
 
 
 class Detectors:
-    """Loads detectors by name and keeps them."""
+    """Cache of loaded models by name."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._loaded: dict[str, Detector] = {}
 
     def get(self, name: str | None) -> Detector:
-        """The detector of this name; None: the one of the settings.
+        """The model of this name; None: `model.name` of the settings.
 
         Raises
         ------
@@ -34,43 +34,43 @@ class Detectors:
             try:
                 self._loaded[wanted] = load(wanted, self._settings)
             except (ConfigurationError, OSError) as error:
-                log.error("model cannot be loaded", model=wanted, why=str(error))
+                log.error("model_not_loaded", model=wanted, why=str(error))
                 raise NotAnalysed(Reason.MODEL_MISSING, f"{wanted}: {error}") from error
         return self._loaded[wanted]
 
     def warm_up(self) -> str | None:
-        """Load and trace now what the settings name; returns what is wrong with `model.name`, for people, or None.
+        """Load every model that the settings name and run it once; returns the problem with `model.name`, for people, or None.
 
-        A model that only a rule names may be missing: the other series do not wait for it. Whatever is wrong is logged.
+        A model that only a series rule names may be missing: the other series do not wait for it. Each problem is logged.
         """
         first, *of_rules = self._settings.model_names
-        problem = self._trace(first)
+        problem = self._run_once(first)
         if problem is None:
             for name in of_rules:
-                self._trace(name)
+                self._run_once(name)
         return problem
 
-    def _trace(self, name: str) -> str | None:
+    def _run_once(self, name: str) -> str | None:
         try:
             detector = self.get(name)
             detector.warm_up()
         except NotAnalysed as error:
             return error.detail
-        except Exception as error:  # TensorFlow's own, for example a device without memory: whatever it is, there is no model
-            log.exception("model cannot be traced", model=name)
+        except Exception as error:  # TensorFlow's errors, for example of a device without memory
+            log.exception("model_warm_up_failed", model=name)
             self._loaded.pop(name, None)
             return f"{name}: {type(error).__name__}"
-        log.info("model ready", model=detector.identity.name, version=detector.identity.version)
+        log.info("model_ready", model=detector.identity.name, version=detector.identity.version)
         return None
 
 
 def load(name: str, settings: Settings) -> Detector:
-    """Load a model as the settings say; not traced yet.
+    """Load a model as the settings say, without running it.
 
     Raises
     ------
     ConfigurationError
-        There is no such model, its weights are refused, the device is not there, or TensorFlow is not.
+        There is no such model, its weights are refused, or the device or TensorFlow is not available.
     """
     model = settings.model
 
@@ -85,5 +85,5 @@ def load(name: str, settings: Settings) -> Detector:
         if not (model.device == "gpu" and model.cpu_fallback):
             raise
         detector = on("cpu")
-        log.error("no GPU: computing on the processor, which is slower, as model.cpu_fallback says", model=name, why=str(error))
+        log.error("gpu_missing_using_cpu", setting="model.cpu_fallback", model=name, why=str(error))
         return detector

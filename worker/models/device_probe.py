@@ -1,6 +1,6 @@
-"""Whether the detector works on this machine, tried in a process of its own: ``python -m worker.models.device_probe DEVICE``.
+"""Probe of the device: load a model in a separate process: ``python -m worker.models.device_probe DEVICE``.
 
-TensorFlow stays in the process that imports it, and ends it where processor or driver do not suit it.
+TensorFlow stays in the process that imports it, and ends that process where processor or driver do not suit it.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from worker.models.adapters import Device
 from worker.models.registry import load_detector
 
 LIMIT_S: Final = 120.0
-"""Loading takes seconds; on a busy machine longer."""
+"""Time limit in seconds. Loading takes a few seconds, on a busy machine longer."""
 
 
 PROGRAM: Final = (sys.executable, "-P", "-m", "worker.models.device_probe")
 
 
-def problem_of(
+def probe(
     device: Device, environment: Mapping[str, str] = os.environ, *, command: Sequence[str] = PROGRAM, limit_s: float = LIMIT_S
 ) -> str | None:
-    """Load the built-in model for `device`; returns what is wrong, in one line for people, or None.
+    """Load the built-in model on `device` in a separate process; returns the problem in one line for people, or None.
 
     Parameters
     ----------
     environment
-        Of that process, which must find our packages.
+        Environment of that process, in which corewatch can be imported.
     command
-        The program; it is given the device.
+        The program; the device is appended.
     """
     try:
         done = subprocess.run(
@@ -51,7 +51,7 @@ def problem_of(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run from the command line; a problem goes to standard output."""
+    """Run from the command line; prints the problem."""
     device: Device = "gpu" if arguments[0] == "gpu" else "cpu"
     try:
         load_detector(min(DEMONSTRATION_MODELS), Path(), device=device)

@@ -1,9 +1,9 @@
-"""A worker takes work from `detect` only while its model is loaded.
+"""Readiness of the model: a worker consumes the queue `detect` only while its model is loaded.
 
-The consumer runs in the worker's parent process, the model in its child, which is another process after every hard time limit. So
-the child writes into shared memory how it stands with its model, and the parent looks there every second: it opens the queue once
-the model is traced and closes it when a new child cannot load it. A child that cannot ends after `RETRY_S` and its successor tries
-again, in a fresh process, since TensorFlow looks for devices once only. Meanwhile cases wait in the queue.
+The consumer runs in the worker's parent process. The model is in its child process, which Celery replaces after a hard time limit.
+The child writes its readiness into shared memory, and the parent reads it every second: it opens the queue when the model is ready
+and closes it when a new child cannot load the model. Such a child ends after `RETRY_S`, and the next one retries in a new process,
+since TensorFlow looks for devices only once per process. Meanwhile cases wait in the queue.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from outputs.mail.operator_notice import OneNoticePerOutage
 log = structlog.get_logger()
 
 RETRY_S: Final = 30.0
-"""A model that cannot be loaded is tried again so often."""
+"""Wait before a model that cannot be loaded is retried, in seconds."""
 
-LOOK_S: Final = 1.0
-"""The parent looks so often whether the model is loaded."""
+CHECK_INTERVAL_S: Final = 1.0
+"""Interval at which the parent reads the readiness, in seconds."""
 
 HEARTBEAT_S: Final = 10.0
-"""So often Flower is told that the model is missing."""
+"""Interval of the heartbeats that show a missing model in Flower, in seconds."""
 
 LOADING_LIMIT_S: Final = 120.0
-"""A model that is still being loaded after so long counts as missing: it hangs, or its process ends each time before it has said
-why, as where memory is short."""
+"""A model that is still not loaded after this many seconds counts as missing: loading hangs, or the process ends each time before
+it can say why, as where memory is short."""
 
 PROBLEM_AFTER_S: Final = 300.0
-"""A model that is missing for so long is told again, and to the operators by mail; where no mail went out, again after as long."""
+"""Interval in seconds at which a missing model is logged again and reported to the operators, who get one mail per outage."""
 
 _SIZE: Final = 2048
 
 
 class Readiness(enum.IntEnum):
-    """How a worker stands with its model."""
+    """Whether the model of a worker is loaded."""
 
     LOADING = 0
     READY = 1
@@ -55,46 +55,46 @@ class Readiness(enum.IntEnum):
 
 
 class ModelStatus:
-    """`Readiness` and the problem, shared between a process and the children that it forks; one child writes, anybody reads."""
+    """Readiness and problem of the model, shared between a process and the children that it forks; one child writes, all read."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _SIZE)  # anonymous and shared: children inherit it
 
     def write(self, readiness: Readiness, problem: str = "") -> None:
-        """Say how it stands; `problem` says what is wrong where the model is missing."""
+        """Set the readiness; `problem` says why the model is missing."""
         text = problem.encode()[: _SIZE - 3]
         self._memory[1:3] = len(text).to_bytes(2, "big")
         self._memory[3 : 3 + len(text)] = text
-        self._memory[0] = int(readiness)  # last: whoever sees it sees the text too
+        self._memory[0] = int(readiness)  # last: a reader that sees it sees the text too
 
     @property
     def readiness(self) -> Readiness:
-        """How it stands."""
+        """Whether the model is loaded."""
         return Readiness(self._memory[0])
 
     @property
     def problem(self) -> str:
-        """What is wrong; empty where nothing is."""
+        """Why the model is missing; empty where it is not."""
         length = int.from_bytes(self._memory[1:3], "big")
         return self._memory[3 : 3 + length].decode(errors="ignore")
 
 
 class ModelKeeper:
-    """The child's side: loads the model once, or ends this process after a while so that the next one tries again.
+    """The child's side: loads the model, or ends this process after `RETRY_S` so that the next one retries.
 
     Parameters
     ----------
     warm_up
-        Loads and traces the model; returns what is wrong, or None.
+        Loads the model and runs it once; returns the problem, or None.
     end
-        Ends this process at once.
+        Ends this process immediately.
     """
 
     def __init__(self, status: ModelStatus, warm_up: Callable[[], str | None], *, end: Callable[[int], Any] = os._exit) -> None:
         self._status = status
         self._warm_up = warm_up
         self._end = end
-        self._at_work = threading.Lock()  # a process may be in the middle of a task when its time comes
+        self._task_lock = threading.Lock()  # the process ends between two tasks, not within one
         signals.task_prerun.connect(self._begin_task)
         signals.task_postrun.connect(self._end_task)
 
@@ -111,8 +111,10 @@ class ModelKeeper:
         self.load()
 
     def load(self) -> bool:
-        """Load the model, or try the one that is loaded; whether that went well. Where it did not, this process ends after
-        `RETRY_S`, between two tasks."""
+        """Load the model, or run the loaded one once; returns whether it works.
+
+        Where it does not, this process ends after `RETRY_S`, between two tasks.
+        """
         self._status.write(Readiness.LOADING)
         problem = self._warm_up()
         if problem is None:
@@ -123,29 +125,29 @@ class ModelKeeper:
         return False
 
     def _begin_task(self, **_: Any) -> None:
-        self._at_work.acquire(blocking=False)  # held by whoever ends this process: the task is given out again then
+        self._task_lock.acquire(blocking=False)  # already held by the thread that ends this process: the task is redelivered
 
     def _end_task(self, **_: Any) -> None:
         with contextlib.suppress(RuntimeError):  # not held
-            self._at_work.release()
+            self._task_lock.release()
 
     def _end_later(self) -> None:
         time.sleep(RETRY_S)
-        with self._at_work:
-            self._end(EX_RECYCLE)  # as a child that has done its share of tasks: its parent starts another one and is not alarmed
+        with self._task_lock:
+            self._end(EX_RECYCLE)  # as a child that has reached its number of tasks: the parent replaces it and logs no error
 
 
 class QueueGate:
-    """Opens and closes one queue of a worker as its model comes and goes; pure of clocks and of Celery.
+    """The parent's side: opens and closes a queue with the readiness of the model. Knows neither clock nor Celery.
 
     Parameters
     ----------
     open_queue, close_queue
-        Begin and stop taking messages.
+        Start and stop consuming.
     show_missing
-        Tells the monitor that the model is missing; called every `HEARTBEAT_S` while it is.
-    show_found
-        Tells the monitor, and whoever was told, that it no longer is.
+        Shows in the monitor that the model is missing; called every `HEARTBEAT_S` while it is.
+    show_recovered
+        Removes that from the monitor and ends the outage.
     alarm
         Tells the operators what is wrong; called every `PROBLEM_AFTER_S`, and may take that for once.
     """
@@ -157,12 +159,12 @@ class QueueGate:
         open_queue: Callable[[], None],
         close_queue: Callable[[], None],
         show_missing: Callable[[], None],
-        show_found: Callable[[], None],
+        show_recovered: Callable[[], None],
         alarm: Callable[[str], None],
     ) -> None:
         self._status = status
         self._open_queue, self._close_queue = open_queue, close_queue
-        self._show_missing, self._show_found = show_missing, show_found
+        self._show_missing, self._show_recovered = show_missing, show_recovered
         self._alarm = alarm
         self._is_open = False
         self._loading_since: float | None = None
@@ -171,8 +173,8 @@ class QueueGate:
         self._shown_at: float | None = None
         self._reminded_at = 0.0
 
-    def look(self, now: float) -> None:
-        """Act on how it stands with the model now (`now` in monotonic seconds)."""
+    def step(self, now: float) -> None:
+        """Act on the readiness at `now` (monotonic seconds)."""
         readiness = self._status.readiness
         if (readiness is Readiness.READY) != self._is_open:
             self._is_open = not self._is_open
@@ -186,27 +188,27 @@ class QueueGate:
         elif self._loading_since is not None and now - self._loading_since >= LOADING_LIMIT_S:
             self._missing(now, f"it is still not loaded after {LOADING_LIMIT_S:.0f} s; is there enough memory?")
         elif readiness is Readiness.READY and self._missing_since is not None:
-            log.info("the model is there again; taking work", after_s=round(now - self._missing_since))
+            log.info("model_recovered", after_s=round(now - self._missing_since))
             self._missing_since, self._shown_at, self._problem = None, None, ""
-            self._show_found()
+            self._show_recovered()
 
     def _missing(self, now: float, problem: str) -> None:
         if self._missing_since is None:
             self._missing_since = self._reminded_at = now
         if problem != self._problem:
             self._problem = problem
-            log.error("no model, so this worker takes no work; cases wait", why=problem, tried_again_every_s=RETRY_S)
+            log.error("model_missing", why=problem, retry_s=RETRY_S)
         elif now - self._reminded_at >= PROBLEM_AFTER_S:
             self._reminded_at = now
-            log.error("still no model; cases wait", why=problem, since_s=round(now - self._missing_since))
+            log.error("model_still_missing", why=problem, since_s=round(now - self._missing_since))
             self._alarm(problem)
         if self._shown_at is None or now - self._shown_at >= HEARTBEAT_S:
             self._shown_at = now
             self._show_missing()
 
 
-def gated(app: Celery, status: ModelStatus, queue: str, notice: OneNoticePerOutage) -> None:
-    """Make the worker of `app` consume `queue` only while `status` is READY. Called in the parent, before the worker starts."""
+def install_queue_gate(app: Celery, status: ModelStatus, queue: str, notice: OneNoticePerOutage) -> None:
+    """Make the worker of `app` consume `queue` only while `status` is READY. Call it in the parent, before the worker starts."""
 
     class Gate(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
         """Runs `QueueGate` in the consumer's event loop."""
@@ -214,12 +216,12 @@ def gated(app: Celery, status: ModelStatus, queue: str, notice: OneNoticePerOuta
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
         def start(self, consumer: Any) -> None:
-            """Also after every lost connection, when the queues that were open are open again."""
+            """Close the queue. Celery calls this also after a lost connection, when it has opened all queues again."""
             monitor = _Monitor(app, consumer.hostname)
             consumer.cancel_task_queue(queue)
 
-            def found() -> None:
-                monitor.found()
+            def recovered() -> None:
+                monitor.recovered()
                 notice.reset()
 
             gate = QueueGate(
@@ -227,10 +229,10 @@ def gated(app: Celery, status: ModelStatus, queue: str, notice: OneNoticePerOuta
                 open_queue=lambda: consumer.add_task_queue(queue),
                 close_queue=lambda: consumer.cancel_task_queue(queue),
                 show_missing=monitor.missing,
-                show_found=found,
+                show_recovered=recovered,
                 alarm=notice.report,
             )
-            self._timer = consumer.timer.call_repeatedly(LOOK_S, lambda: gate.look(time.monotonic()))
+            self._timer = consumer.timer.call_repeatedly(CHECK_INTERVAL_S, lambda: gate.step(time.monotonic()))
 
         def stop(self, _consumer: Any) -> None:
             self._timer.cancel()
@@ -239,7 +241,7 @@ def gated(app: Celery, status: ModelStatus, queue: str, notice: OneNoticePerOuta
 
 
 class _Monitor:
-    """Shows in Flower, as a worker of its own in the list, that this worker has no model."""
+    """Shows a worker without its model in Flower, as a further worker in the list."""
 
     def __init__(self, app: Celery, hostname: str) -> None:
         name, host = nodesplit(hostname)
@@ -247,11 +249,11 @@ class _Monitor:
         self._hostname = f"{name}-HAS-NO-MODEL@{host}"
 
     def missing(self) -> None:
-        """A heartbeat; without the next one Flower calls the line offline."""
+        """Send a heartbeat; Flower shows the line as offline when the next one does not follow."""
         self._send("worker-heartbeat")
 
-    def found(self) -> None:
-        """The line goes offline at once."""
+    def recovered(self) -> None:
+        """Show the line as offline at once."""
         self._send("worker-offline")
 
     def _send(self, event: str) -> None:
@@ -259,4 +261,4 @@ class _Monitor:
             with self._app.connection_for_write() as connection, self._app.events.Dispatcher(connection, self._hostname) as sender:
                 sender.send(event, freq=HEARTBEAT_S, sw_ident="corewatch", sw_ver="", sw_sys="")
         except (OperationalError, OSError) as error:
-            log.warning("the monitor cannot be told of the missing model", why=type(error).__name__)
+            log.warning("missing_model_not_shown_in_monitor", why=type(error).__name__)

@@ -303,7 +303,7 @@ class TestDevice:
     @pytest.fixture
     def trial(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
         problems: dict[str, str | None] = {"cpu": None, "gpu": None}
-        monkeypatch.setattr("worker.models.device_probe.problem_of", lambda device, _environment: problems[device])
+        monkeypatch.setattr("worker.models.device_probe.probe", lambda device, _environment: problems[device])
         monkeypatch.setattr("cli.checks.analysis.gpus", lambda: 1)
         return problems
 
@@ -342,7 +342,7 @@ class TestDevice:
 
 
 def test_a_check_that_breaks_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.models.device_probe.problem_of", lambda *_: None)
+    monkeypatch.setattr("worker.models.device_probe.probe", lambda *_: None)
 
     def fail(_: Settings) -> Iterator[Check]:
         raise ZeroDivisionError("oh")
@@ -355,7 +355,7 @@ def test_a_check_that_breaks_stops_no_other(tmp_path: Path, monkeypatch: pytest.
 
 def test_doctor_reports_everything_and_exits_with_4_on_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("worker.models.device_probe.problem_of", lambda *_: None)
+    monkeypatch.setattr("worker.models.device_probe.probe", lambda *_: None)
     (tmp_path / "corewatch.yaml").write_text(
         f"listener: {{port: {free_port()}}}\nflower: {{port: {free_port()}}}\nmodel: {{name: never-trained}}\n"
     )

@@ -121,7 +121,7 @@ def test_the_processor_stands_in_where_the_settings_say_so_and_the_log_tells(
     with capture_logs() as said:
         assert detectors(device="gpu", cpu_fallback=True).warm_up() is None
     assert [d.device for d in shelf.loaded] == ["cpu"]
-    assert [(line["log_level"], line["why"]) for line in said if "cpu_fallback" in line["event"]] == [("error", NO_GPU)]
+    assert [(line["log_level"], line["why"]) for line in said if line["event"] == "gpu_missing_using_cpu"] == [("error", NO_GPU)]
 
 
 def test_without_tensorflow_there_is_no_model(detectors: Callable[..., Detectors], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from worker.models.adapters import Device
-from worker.models.device_probe import problem_of
+from worker.models.device_probe import probe
 
 
 @pytest.mark.slow
 def test_a_model_loads_on_the_processor() -> None:
-    assert problem_of("cpu") is None
+    assert probe("cpu") is None
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_a_model_loads_on_the_processor() -> None:
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(program: str, problem: str) -> None:
-    said = problem_of("gpu", command=[sys.executable, "-c", program])
+    said = probe("gpu", command=[sys.executable, "-c", program])
 
     assert said is not None
     assert "\n" not in said
@@ -35,10 +35,10 @@ def test_what_is_wrong_is_said_in_one_line(program: str, problem: str) -> None:
 
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
 def test_the_device_is_passed_on(device: Device) -> None:
-    assert problem_of(device, command=[sys.executable, "-c", "import sys; print(sys.argv[1]); sys.exit(1)"]) == device
+    assert probe(device, command=[sys.executable, "-c", "import sys; print(sys.argv[1]); sys.exit(1)"]) == device
 
 
 def test_a_driver_that_hangs_is_given_up() -> None:
     program = "import time; time.sleep(600)"
 
-    assert problem_of("gpu", command=[sys.executable, "-c", program], limit_s=1.0) == "loading a model takes longer than 1 s"
+    assert probe("gpu", command=[sys.executable, "-c", program], limit_s=1.0) == "loading a model takes longer than 1 s"

@@ -13,7 +13,7 @@ from cli.checks.analysis import gpus
 from corewatch.errors import ConfigurationError
 from worker.models import install_model
 from worker.models.adapters import ADAPTERS
-from worker.models.device_probe import problem_of
+from worker.models.device_probe import probe
 from worker.models.registry import BUILTIN_DIR
 
 WEIGHTS = BUILTIN_DIR / "phantom-demo" / "weights.h5"
@@ -141,6 +141,6 @@ def test_without_a_gpu_the_gpu_is_an_error_and_never_the_processor_instead(found
 
     with pytest.raises(ConfigurationError, match="finds no GPU"):
         load_detector("copy", tmp_path, device="gpu")
-    said = problem_of("gpu")
+    said = probe("gpu")
     assert said is not None
     assert "finds no GPU" in said

@@ -29,7 +29,7 @@ class Queue:
             open_queue=lambda: self.done.append("open"),
             close_queue=lambda: self.done.append("close"),
             show_missing=lambda: self.done.append("missing"),
-            show_found=lambda: self.done.append("found"),
+            show_recovered=lambda: self.done.append("recovered"),
             alarm=self.alarms.append,
         )
 
@@ -46,7 +46,7 @@ def test_the_queue_opens_once_the_model_is_ready_and_closes_with_it() -> None:
         ]
     ):
         queue.status.write(state)
-        queue.gate.look(float(now))
+        queue.gate.step(float(now))
         assert queue.done == expected
 
 
@@ -54,27 +54,27 @@ def test_a_missing_model_is_shown_at_every_heartbeat_until_it_is_found() -> None
     queue = Queue()
     queue.status.write(Readiness.MISSING, "no such model")
     for second in range(int(3 * HEARTBEAT_S)):
-        queue.gate.look(float(second))
+        queue.gate.step(float(second))
     assert queue.done == ["missing"] * 3
 
     queue.status.write(Readiness.LOADING)  # the next try: nothing is known yet
-    queue.gate.look(100.0)
+    queue.gate.step(100.0)
     assert queue.done == ["missing"] * 3
     queue.status.write(Readiness.READY)
-    queue.gate.look(101.0)
-    assert queue.done == ["missing"] * 3 + ["open", "found"]
+    queue.gate.step(101.0)
+    assert queue.done == ["missing"] * 3 + ["open", "recovered"]
 
 
 def test_the_operators_are_told_when_it_stays_missing_and_not_before() -> None:
     queue = Queue()
     queue.status.write(Readiness.MISSING, "no such model")
-    queue.gate.look(0.0)
-    queue.gate.look(PROBLEM_AFTER_S - 1)
+    queue.gate.step(0.0)
+    queue.gate.step(PROBLEM_AFTER_S - 1)
     assert queue.alarms == []
-    queue.gate.look(PROBLEM_AFTER_S)
-    queue.gate.look(PROBLEM_AFTER_S + 1)
+    queue.gate.step(PROBLEM_AFTER_S)
+    queue.gate.step(PROBLEM_AFTER_S + 1)
     assert queue.alarms == ["no such model"]
-    queue.gate.look(2 * PROBLEM_AFTER_S)
+    queue.gate.step(2 * PROBLEM_AFTER_S)
     assert len(queue.alarms) == 2
 
 
@@ -82,16 +82,16 @@ def test_a_model_that_is_never_loaded_is_missing_too() -> None:
     """The process hangs, or ends each time while it loads and is replaced by the next: nobody would say anything."""
     queue = Queue()
     for second in range(int(LOADING_LIMIT_S + PROBLEM_AFTER_S) + 1):
-        queue.gate.look(float(second))
+        queue.gate.step(float(second))
         assert ("missing" in queue.done) == (second >= LOADING_LIMIT_S)
     [alarm] = queue.alarms
     assert "still not loaded" in alarm
     queue.status.write(Readiness.READY)
-    queue.gate.look(1000.0)
-    assert queue.done[-2:] == ["open", "found"]
+    queue.gate.step(1000.0)
+    assert queue.done[-2:] == ["open", "recovered"]
     queue.status.write(Readiness.LOADING)
-    queue.gate.look(1001.0)
-    queue.gate.look(1000.0 + LOADING_LIMIT_S)
+    queue.gate.step(1001.0)
+    queue.gate.step(1000.0 + LOADING_LIMIT_S)
     assert queue.done[-1] == "close", "again each time"
 
 
@@ -100,7 +100,7 @@ def test_each_problem_is_logged_at_once_and_once() -> None:
     with capture_logs() as said:
         for second, problem in enumerate(["no weights", "no weights", "no GPU", "no GPU", "no GPU"]):
             queue.status.write(Readiness.MISSING, problem)
-            queue.gate.look(float(second))
+            queue.gate.step(float(second))
     assert [line["why"] for line in said] == ["no weights", "no GPU"]
 
 
@@ -139,7 +139,7 @@ def test_whatever_happens_the_queue_is_open_exactly_while_the_model_is_ready(ste
     for state, wait in steps:
         now += wait
         queue.status.write(state, "?")
-        queue.gate.look(now)
+        queue.gate.step(now)
         moves = [move for move in queue.done if move in ("open", "close")]
         assert moves == ["open", "close"] * (len(moves) // 2) + ["open"] * (len(moves) % 2)
         assert (len(moves) % 2 == 1) == (state is Readiness.READY)
