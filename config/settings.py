@@ -138,8 +138,8 @@ class Settings(Section):
         return self.data_dir / "commitment"
 
     @property
-    def asked_sources(self) -> tuple[Source, ...]:
-        """Those that are asked how many images a series has."""
+    def queried_sources(self) -> tuple[Source, ...]:
+        """Sources that are queried for the number of instances of a series."""
         return tuple(s for s in self.sources if (s.expected or self.series.expected) == "query")
 
     @property

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from config.section import AeTitle, Port, Section, TlsFiles
+
+if TYPE_CHECKING:
+    from foundation.dicom_client.association import PeerAddress
 
 
 class Source(Section):
@@ -28,3 +31,12 @@ class Source(Section):
     """Longest wait for a connection and for an answer to a query."""
     retrieve_timeout_s: float = Field(300.0, gt=0)
     """Longest silence while it sends."""
+
+    def address(self, listener_ae_title: str, *, silence_s: float | None = None) -> PeerAddress:
+        """Its address for the DICOM client, and the AE title that we use towards it."""
+        # imported when first needed: it loads pynetdicom, and most programs read settings without calling a PACS
+        from foundation.dicom_client.association import PeerAddress, TlsFiles
+
+        tls = None if self.tls is None else TlsFiles(self.tls.certificate, self.tls.key, self.tls.authority)
+        calling = self.our_ae_title or listener_ae_title
+        return PeerAddress(self.host, self.port, self.ae_title, calling, self.timeout_s, tls, silence_s=silence_s)

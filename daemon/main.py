@@ -11,7 +11,7 @@ import structlog
 
 from config.settings import Settings
 from daemon.components import Component, Components, PeriodicThread
-from daemon.intake import Assembler, CountInstances, ExpectedCounts
+from daemon.intake import Assembler, ExpectedCounts
 from daemon.upkeep import (
     AuditForwarder,
     DiskWatch,
@@ -46,13 +46,7 @@ MAX_CLOCK_JUMP = timedelta(hours=1)
 """After the clock was set forward by more, every file looks old: retention skips one interval, time to correct it."""
 
 
-def serve(
-    settings: Settings,
-    publish: Publish,
-    *,
-    count_instances: CountInstances | None = None,
-    stop: StopRequest | None = None,
-) -> None:
+def serve(settings: Settings, publish: Publish, *, stop: StopRequest | None = None) -> None:
     """Run until SIGTERM or SIGINT, or until another thread requests `stop`.
 
     The service manager is notified when the daemon is ready, and periodically while every component works.
@@ -61,8 +55,6 @@ def serve(
     ----------
     publish
         Hands work to the broker (`jobs.publishing.Publisher`).
-    count_instances
-        Queries a PACS for the number of instances of a series; None: no PACS is queried.
 
     Raises
     ------
@@ -77,7 +69,7 @@ def serve(
         make_folders(settings.received_dir)
         ledger = Ledger(settings.database_url, lease_s=settings.work.lease_s)
         stack.callback(ledger.close)
-        expected = ExpectedCounts(settings.asked_sources, count_instances)
+        expected = ExpectedCounts.from_settings(settings)
         stack.callback(expected.close)
         components = Components(_components(ledger, settings, publish, expected))
         ledger.note("program.started", program="watch")

@@ -12,13 +12,12 @@ from corewatch.errors import CorewatchError
 
 def sources(settings: Settings) -> Iterator[Check]:
     """Every source answers, and accepts our queries and retrievals."""
-    from cli.query_sources import peer_of
     from foundation.dicom_client.retrieve import check_query_retrieve
 
     for source in settings.sources:
         subject = f"from {source.name}"
         try:
-            check_query_retrieve(peer_of(source, settings), source.retrieve)
+            check_query_retrieve(source.address(settings.listener.ae_title), source.retrieve)
         except CorewatchError as error:
             yield Check.of_error(subject, error, f"correct {source.name} in sources")
             continue

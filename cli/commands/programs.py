@@ -32,7 +32,6 @@ def watch(config_file: Path | None) -> None:
     Makes cases of what has arrived, and publishes their tasks to the queue.
     """
     from cli.data_folder import broker_url, make_private
-    from cli.query_sources import instance_count_query
     from config.logging import configure_logging
     from daemon.main import serve
     from jobs.app import make_app
@@ -44,7 +43,7 @@ def watch(config_file: Path | None) -> None:
     make_private(settings.data_dir)
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # our own messages hold its facts
     publisher = Publisher(make_app(broker_url(settings), settings.work.limits))
-    serve(settings, publisher, count_instances=instance_count_query(settings))
+    serve(settings, publisher)
 
 
 @click.command()

@@ -90,11 +90,10 @@ def _source(settings: Settings, name: str | None) -> Source:
 
 
 def _series(settings: Settings, source: Source, study_uid: str, accession: str) -> list[FoundSeries]:
-    from cli.query_sources import peer_of
     from corewatch.errors import OperatorNeeded
     from foundation.dicom_client.query import find_series, find_studies
 
-    peer = peer_of(source, settings)
+    peer = source.address(settings.listener.ae_title)
     studies = find_studies(peer, study_uid=study_uid, accession=accession)
     if not studies:
         what = "study" if study_uid else "accession number"
@@ -105,11 +104,10 @@ def _series(settings: Settings, source: Source, study_uid: str, accession: str) 
 
 
 def _pull(settings: Settings, source: Source, series: FoundSeries, *, quiet: bool) -> Pulled:
-    from cli.query_sources import peer_of
     from dicom_listener.c_get import get_into_spool
     from foundation.dicom_client.retrieve import MoveDestination, SubOperations, move_series
 
-    peer = peer_of(source, settings, silence_s=source.retrieve_timeout_s)
+    peer = source.address(settings.listener.ae_title, silence_s=source.retrieve_timeout_s)
     terminal = sys.stderr.isatty() and not quiet
 
     def progress(so_far: SubOperations) -> None:

@@ -5,7 +5,7 @@ when a series is complete, and hands it to `triage`. `recovery` runs once, at th
 """
 
 from daemon.intake.assembler import Assembler
-from daemon.intake.expected_counts import CountInstances, ExpectedCounts
+from daemon.intake.expected_counts import ExpectedCounts
 from daemon.intake.triage import Triage
 
-__all__ = ["Assembler", "CountInstances", "ExpectedCounts", "Triage"]
+__all__ = ["Assembler", "ExpectedCounts", "Triage"]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Self
 
 import structlog
 
+from config.settings import Settings
 from config.sources import Source
 from corewatch.errors import CorewatchError
 from foundation.backoff import Backoff, RetryTimer
@@ -26,6 +28,9 @@ QUERY_INTERVAL = timedelta(seconds=2)
 
 BACKOFF = Backoff.constant(60.0)
 """Pause after a source did not answer."""
+
+QUERY_TIMEOUT_S = 5.0
+"""Longest wait for an answer: a later one is of no use."""
 
 MAX_CONCURRENT = 2
 """Concurrent queries."""
@@ -54,6 +59,11 @@ class ExpectedCounts:
         self._pool = ThreadPoolExecutor(MAX_CONCURRENT, thread_name_prefix="expected-count") if self._sources else None
         self._queries: dict[str, _Query] = {}
         self._retries = defaultdict[str, RetryTimer](lambda: RetryTimer(BACKOFF))  # by source
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Queries the sources that the settings name."""
+        return cls(settings.queried_sources, query_over_network(settings.listener.ae_title))
 
     @property
     def enabled(self) -> bool:
@@ -126,3 +136,16 @@ class ExpectedCounts:
             log.warning("expected_count_unknown", source=query.source, why=why)
         retry.failed(now)
         return None
+
+
+def query_over_network(listener_ae_title: str) -> CountInstances:
+    """Queries a source by C-FIND, with the listener's AE title unless the source has one for us."""
+
+    def count(source: Source, study_uid: str, series_uid: str) -> int | None:
+        # imported when first needed: most sites query no source
+        from foundation.dicom_client.query import find_series
+
+        peer = replace(source.address(listener_ae_title), timeout_s=min(source.timeout_s, QUERY_TIMEOUT_S))
+        return next((series.instances for series in find_series(peer, study_uid, series_uid)), None)
+
+    return count

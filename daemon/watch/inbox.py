@@ -26,10 +26,10 @@ from daemon.watch.recipients import allowed_domains, is_recipients
 from daemon.watch.rejection import RejectedDrop, drop_id, occurrence_of
 from daemon.watch.scan import PROCESSED, REJECTED, Drop, DropLimits, scan
 from daemon.watch.settling import DropGroup, Observation, StabilityTracker, group_settled
-from daemon.watch.share_errors import ShareErrors
 from foundation.backoff import Backoff, RetryTimer
 from foundation.disk import FreeBytes, free_bytes
 from foundation.durable import create_durably, make_folders
+from foundation.outages import OutageTracker
 from ledger.spool import ArrivalWriter
 
 log = structlog.get_logger()
@@ -78,7 +78,9 @@ class Inbox:
         self._clock = clock
         self._free = free
         self._tracker = StabilityTracker()
-        self._errors = ShareErrors(str(folder.path))
+        self._outages = OutageTracker()
+        self._errors: set[str] = set()
+        """Errors of the share or the disk during this poll."""
         self._failures: dict[str, int] = {}
         self._done: dict[str, Hashable] = {}
         """Signatures of drops that are done but could not be moved: they must not be ingested at every poll."""
@@ -94,22 +96,29 @@ class Inbox:
             for path in (self._folder.path / PROCESSED, self._folder.path / REJECTED, self._received_dir):
                 make_folders(path)
         except OSError as error:
-            self._errors.enter("watch_folder_not_usable", str(error.strerror))
+            self._log_error("watch_folder_not_usable", str(error.strerror))
 
     def poll(self, now: float) -> bool:
         """Ingest what has settled; returns whether a drop is waiting to settle."""
         if not self._spool.is_due(now):
             return False
-        self._errors.begin()
+        self._errors = set()
         waiting = self._poll(now)
-        self._errors.end()
+        for event in self._outages.observe(self._errors).over:
+            log.info("share_error_over", folder=str(self._folder.path), error=event)
         return waiting
+
+    def _log_error(self, event: str, detail: str) -> None:
+        """Log an error of the share or the disk when it begins."""
+        self._errors.add(event)
+        if self._outages.failed(event):
+            log.error(event, folder=str(self._folder.path), detail=detail)
 
     def _poll(self, now: float) -> bool:
         try:
             found = scan(self._folder.path, self._rules.limits)
         except OSError as error:
-            self._errors.enter("watch_folder_not_usable", str(error.strerror))
+            self._log_error("watch_folder_not_usable", str(error.strerror))
             self.prepare()
             return False
         self._forget_gone(found)
@@ -138,7 +147,7 @@ class Inbox:
     def _ingest(self, group: DropGroup, now: float) -> None:
         try:
             if self._free(self._received_dir) - sum(self._spool_bytes(d) for d in group) < self._reserve:
-                self._errors.enter("disk_nearly_full", "drops stay where they are until there is room")
+                self._log_error("disk_nearly_full", "drops stay where they are until there is room")
                 self._spool.failed(now)
                 return
             final = any(d.name in self._incomplete for d in group)
@@ -151,7 +160,7 @@ class Inbox:
             self._refuse(group, rejected, now)
         except OSError as error:
             # an error of the spool, not of the drop: the drop stays where it is
-            self._errors.enter("spool_not_writable", str(error.strerror))
+            self._log_error("spool_not_writable", str(error.strerror))
             self._spool.failed(now)
         except Exception as error:
             # a defect in corewatch: the drop must be neither lost nor retried without end
@@ -232,7 +241,7 @@ class Inbox:
         try:
             self._on_rejected(RejectedDrop(self._folder.path, drop_id(first.name), occurrence_of(first), reason, self._clock()))
         except Exception as error:
-            self._errors.enter("rejection_not_recorded", type(error).__name__)
+            self._log_error("rejection_not_recorded", type(error).__name__)
             return
         drops = [drop_id(r.drop.name) for r in refusals][:MAX_LOGGED]
         log.warning("drop_rejected", folder=str(self._folder.path), drops=drops, reason=reason)

@@ -67,7 +67,7 @@ def test_a_series_on_an_open_association_waits_for_the_idle_time(site: Site) -> 
     assert sender.arrival_id not in site.ledger.intake.finished_arrivals()
 
 
-def test_the_rest_on_another_association_is_waited_for(site: Site) -> None:
+def test_the_series_waits_for_the_rest_on_another_association(site: Site) -> None:
     images = head()
     first, second = site.sender(), site.sender()
     first.send(images[:7])
@@ -84,7 +84,7 @@ def test_the_rest_on_another_association_is_waited_for(site: Site) -> None:
     assert len(site.ledger.cases.instance_paths(site.only())) == 12
 
 
-def test_an_association_of_the_same_sender_that_has_brought_nothing_yet_is_waited_for(site: Site) -> None:
+def test_the_series_waits_for_an_empty_association_of_the_same_sender(site: Site) -> None:
     send_all(site.received, site.clock, head())
     other = site.sender()
     site.step(3)
@@ -95,7 +95,7 @@ def test_an_association_of_the_same_sender_that_has_brought_nothing_yet_is_waite
     assert [c.series_uid for c in site.cases(S.QUEUED)] == ["1.2.7"]
 
 
-def test_another_sender_is_not_waited_for(site: Site) -> None:
+def test_the_series_does_not_wait_for_another_sender(site: Site) -> None:
     send_all(site.received, site.clock, head())
     site.sender(ae_title="OTHER")
     site.step(3)
@@ -133,7 +133,7 @@ def test_an_arrival_whose_program_died_ends_after_the_idle_time(site: Site) -> N
     assert sender.arrival_id in site.ledger.intake.finished_arrivals()
 
 
-def test_nothing_is_acknowledged_in_an_arrival_that_was_given_up(site: Site) -> None:
+def test_nothing_is_acknowledged_in_an_abandoned_arrival(site: Site) -> None:
     """A sender may keep an association alive by C-ECHO for hours, and then send again."""
     sender = site.sender()
     sender.send(head()[:10])
@@ -150,7 +150,7 @@ def test_nothing_is_acknowledged_in_an_arrival_that_was_given_up(site: Site) -> 
     assert len(site.ledger.cases.instance_paths(newest)) == 12
 
 
-def test_images_whose_record_of_closing_is_damaged_become_a_case(site: Site) -> None:
+def test_instances_with_a_damaged_closing_record_become_a_case(site: Site) -> None:
     sender = site.sender()
     sender.send(head())
     (sender.writer.folder / "closed.json").write_bytes(b"\0" * 40)
@@ -160,7 +160,7 @@ def test_images_whose_record_of_closing_is_damaged_become_a_case(site: Site) -> 
     assert sender.arrival_id in site.ledger.intake.finished_arrivals()
 
 
-def test_a_large_image_on_its_way_keeps_its_arrival_open(site: Site) -> None:
+def test_a_large_instance_that_is_being_received_keeps_its_arrival_open(site: Site) -> None:
     sender = site.sender()
     sender.send(head()[:1])
     site.step(1)
@@ -178,7 +178,7 @@ def test_a_large_image_on_its_way_keeps_its_arrival_open(site: Site) -> None:
     coming.discard()
 
 
-def test_the_by_products_of_an_examination_end_with_their_reason_and_without_a_mail(site: Site) -> None:
+def test_by_products_of_a_study_end_with_their_reason_and_without_a_mail(site: Site) -> None:
     send_all(site.received, site.clock, [*head("7"), *head("8", SeriesDescription="Head 3.0 nativ")])
     site.step(2)
     (case,) = site.cases(S.NOT_ANALYSED)
@@ -188,14 +188,14 @@ def test_the_by_products_of_an_examination_end_with_their_reason_and_without_a_m
     assert site.ledger.cases.retry(case.case_id) is Stage.PREPARE
 
 
-def test_a_series_that_was_sent_alone_gets_an_answer_whatever_the_reason(site: Site) -> None:
+def test_a_series_that_was_sent_alone_is_reported_whatever_the_reason(site: Site) -> None:
     send_all(site.received, site.clock, head(SeriesDescription="Head 3.0 nativ"))
     site.step(2)
     assert site.only().reason is Reason.NO_CONTRAST
     assert {w.destination for w in site.outbox()} == {"folder", "operators"}
 
 
-def test_a_result_that_the_pacs_sends_back_is_recorded_and_tells_nobody(site: Site) -> None:
+def test_our_own_result_is_recorded_without_a_mail(site: Site) -> None:
     ours = head(
         slices=3, SOPClassUID=SecondaryCaptureImageStorage, SeriesDescription=series_description(ResultSeries(), ObjectKind.SC, 1)
     )
@@ -213,7 +213,7 @@ def test_a_cta_head_that_cannot_be_used_is_reported(site: Site) -> None:
     assert {w.destination for w in site.outbox()} == {"folder", "operators"}
 
 
-def test_who_drops_a_series_gets_an_answer_whatever_the_reason(site: Site) -> None:
+def test_a_dropped_series_is_reported_whatever_the_reason(site: Site) -> None:
     both = [*head("7"), *head("8", SeriesDescription="Head nativ")]
     send_all(site.received, site.clock, both, source=ArrivalSource.FOLDER, email=("me@example.org",))
     site.step(2)
@@ -260,7 +260,7 @@ def test_unreadable_files_of_an_arrival_are_one_case(site: Site) -> None:
     assert {w.destination for w in site.outbox() if w.case_id == bad.case_id} == {"folder", "operators"}
 
 
-def test_a_file_that_the_disk_has_damaged_is_not_taken_for_an_image(site: Site) -> None:
+def test_a_file_that_the_disk_has_damaged_is_not_indexed(site: Site) -> None:
     sender = site.sender()
     stored = sender.send(head())
     stored[7].path.write_bytes(stored[7].path.read_bytes()[:-2] + b"xx")
@@ -290,7 +290,7 @@ def test_a_disk_that_fails_for_a_moment_loses_nothing(site: Site) -> None:
     assert site.only().state is S.QUEUED
 
 
-def test_a_disk_that_goes_on_failing_is_put_in_front_of_an_operator(site: Site) -> None:
+def test_a_disk_that_keeps_failing_fails_the_case(site: Site) -> None:
     def read(path: Path) -> Instance:
         raise OSError(5, "Input/output error")
 
@@ -318,7 +318,7 @@ def test_a_defect_in_reading_one_header_does_not_stop_the_others(site: Site) -> 
     assert states == {None: S.NOT_ANALYSED, "1.2.7": S.QUEUED}
 
 
-def test_an_arrival_that_cannot_be_taken_in_does_not_stop_the_others(
+def test_an_arrival_that_cannot_be_indexed_does_not_stop_the_others(
     site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = send_all(site.received, site.clock, head("8"))
@@ -340,7 +340,7 @@ def test_an_arrival_that_cannot_be_taken_in_does_not_stop_the_others(
     assert len(site.cases(S.QUEUED)) == 2
 
 
-def test_everything_that_was_promised_is_not_held_up_by_an_open_association(site: Site) -> None:
+def test_a_series_with_all_its_instances_does_not_wait_for_an_open_association(site: Site) -> None:
     sender = site.sender()
     images = head(NumberOfSeriesRelatedInstances=12)
     sender.send(images[:11])
@@ -363,7 +363,7 @@ def test_a_disk_that_is_not_mounted_fails_no_case(site: Site) -> None:
     assert site.only().state is S.QUEUED
 
 
-def test_a_decision_that_fails_is_put_in_front_of_an_operator(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decision_that_fails_repeatedly_fails_the_case(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daemon.intake.triage.select", lambda *_: 1 / 0)
     send_all(site.received, site.clock, head())
     for _ in range(DECIDE_ATTEMPTS + 1):
@@ -375,7 +375,7 @@ def test_a_decision_that_fails_is_put_in_front_of_an_operator(site: Site, monkey
     assert [c.series_uid for c in site.cases(S.QUEUED)] == ["1.2.8"]
 
 
-def test_values_that_the_ledger_cannot_keep_do_not_stop_the_others(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_that_the_ledger_cannot_store_do_not_stop_the_others(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     take = site.ledger.intake.take
 
     def refuse(arrival: object, files: list[object], **how: object) -> object:

@@ -63,7 +63,7 @@ def test_a_clock_that_was_set_back_between_two_runs(site: Site) -> None:
     assert site.only().state is S.QUEUED
 
 
-def test_the_wait_for_a_broker_does_not_outlast_a_clock_that_was_set_back(site: Site) -> None:
+def test_the_broker_back_off_survives_a_clock_that_was_set_back(site: Site) -> None:
     taken = []
     down = True
 

@@ -116,7 +116,7 @@ def send(settings: Settings, series: str) -> None:
     writer.close(ArrivalOutcome.RELEASED)
 
 
-def test_a_service_manager_hears_that_it_is_ready_and_alive_until_it_hangs(start: Callable[..., Daemon], tmp_path: Path) -> None:
+def test_the_service_manager_is_notified_until_the_daemon_hangs(start: Callable[..., Daemon], tmp_path: Path) -> None:
     with service_manager(tmp_path, watchdog_s=2.0) as manager:
         daemon = start(**manager.environment)
         assert manager.next() == "READY=1"
@@ -184,7 +184,7 @@ def test_a_second_daemon_for_the_folder_ends_with_a_clear_message(settings: Sett
     assert first.process.poll() is None
 
 
-def test_a_drop_goes_the_whole_way_and_a_refused_one_gets_its_case(
+def test_a_drop_is_queued_and_a_rejected_one_gets_its_case(
     settings: Settings, start: Callable[..., Daemon], tmp_path: Path
 ) -> None:
     daemon = start()
@@ -203,7 +203,7 @@ def test_a_drop_goes_the_whole_way_and_a_refused_one_gets_its_case(
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_loses_nothing(settings: Settings, start: Callable[..., Daemon]) -> None:
+def test_repeated_kills_lose_nothing(settings: Settings, start: Callable[..., Daemon]) -> None:
     names = [str(100 + n) for n in range(8)]
     for n, series in enumerate(names):
         daemon = start()

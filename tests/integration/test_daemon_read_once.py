@@ -30,7 +30,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield opened
 
 
-def test_what_comes_while_the_daemon_runs_is_not_read_again_for_its_hash(site: Site) -> None:
+def test_files_stored_while_the_daemon_runs_are_not_read_for_their_hash(site: Site) -> None:
     images = [image("7", n, Rows=1024, Columns=512, PixelData=bytes([n]) * SIZE) for n in range(1, 13)]
     stored = site.sender().send(images)
     before = bytes_read()
@@ -39,7 +39,7 @@ def test_what_comes_while_the_daemon_runs_is_not_read_again_for_its_hash(site: S
     assert hashes(site) == {s.sha256 for s in stored} == {hashlib.sha256(data).hexdigest() for _, data in images}
 
 
-def test_what_lay_there_when_the_daemon_started_is_read(site: Site) -> None:
+def test_files_stored_before_the_daemon_started_are_read(site: Site) -> None:
     stored = site.sender().send(head())
     spoil(stored[3])
     site.restart()
@@ -49,7 +49,7 @@ def test_what_lay_there_when_the_daemon_started_is_read(site: Site) -> None:
     assert hashes(site) == {s.sha256 for s in stored if s is not stored[3]}
 
 
-def test_a_file_of_an_earlier_release_whose_name_holds_a_part_of_the_hash_is_read(site: Site) -> None:
+def test_a_file_of_an_earlier_release_with_a_short_hash_in_its_name_is_read(site: Site) -> None:
     stored = site.sender().send(head())
     spoil(stored[3])
     for one in stored:
@@ -60,7 +60,7 @@ def test_a_file_of_an_earlier_release_whose_name_holds_a_part_of_the_hash_is_rea
     assert hashes(site) == {s.sha256 for s in stored if s is not stored[3]}
 
 
-def test_a_slice_that_the_disk_does_not_give_just_now_is_waited_for(site: Site) -> None:
+def test_the_series_waits_for_a_file_that_the_disk_fails_to_read(site: Site) -> None:
     broken = {"yes"}
 
     def read(path: Path) -> Instance:
@@ -83,7 +83,7 @@ def test_a_slice_that_the_disk_does_not_give_just_now_is_waited_for(site: Site) 
     assert len(site.ledger.cases.instance_paths(site.only())) == 12
 
 
-def test_many_images_of_one_sender_keep_no_other_waiting(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_instances_of_one_sender_do_not_delay_another(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daemon.intake.spool_indexer.MAX_FILES_PER_STEP", 12)
     bulk = send_all(site.received, site.clock, head("8", 100))
     urgent = send_all(site.received, site.clock, head("7"), ae_title="OTHER")
@@ -99,7 +99,7 @@ def test_many_images_of_one_sender_keep_no_other_waiting(site: Site, monkeypatch
     assert (len(site.ledger.cases.instance_paths(case)), case.revision) == (100, 1)
 
 
-def test_half_a_series_whose_rest_lies_there_among_others_is_not_started(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_series_waits_for_its_files_that_are_not_indexed_yet(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daemon.intake.spool_indexer.MAX_FILES_PER_STEP", 12)
     images = head("7", 24)
     rest = images[-4:]

@@ -28,7 +28,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield opened
 
 
-def test_left_overs_are_cleared_but_not_what_is_at_work(site: Site) -> None:
+def test_left_overs_are_removed_but_not_what_is_being_written(site: Site) -> None:
     sender = site.sender()
     sender.send(head()[:5])
     old, new = sender.writer.folder / "a.dcm.partial", sender.writer.folder / "b.dcm.partial"
@@ -45,7 +45,7 @@ def test_left_overs_are_cleared_but_not_what_is_at_work(site: Site) -> None:
     assert site.only().state is S.RECEIVING
 
 
-def test_a_folder_that_gets_its_record_later_is_taken_in(site: Site) -> None:
+def test_a_folder_that_gets_its_record_later_is_indexed(site: Site) -> None:
     late = site.received / "20260301T030000-late"
     late.mkdir(parents=True)
     site.step(0.2)
@@ -60,7 +60,7 @@ def test_a_folder_that_gets_its_record_later_is_taken_in(site: Site) -> None:
 
 
 @pytest.mark.parametrize("record", [None, b"", b"{not json", b"{}"])
-def test_images_without_a_readable_record_of_their_sender_still_count(site: Site, record: bytes | None) -> None:
+def test_instances_without_a_readable_arrival_record_still_count(site: Site, record: bytes | None) -> None:
     sender = send_all(site.received, site.clock, head())
     path = sender.writer.folder / "arrival.json"
     path.unlink() if record is None else path.write_bytes(record)
@@ -68,7 +68,7 @@ def test_images_without_a_readable_record_of_their_sender_still_count(site: Site
     assert site.only().state is S.QUEUED
 
 
-def test_a_queued_case_without_its_images_goes_to_an_operator(site: Site) -> None:
+def test_a_queued_case_without_its_files_fails(site: Site) -> None:
     sender = send_all(site.received, site.clock, head())
     site.step(2)
     next(sender.writer.folder.glob("*.dcm")).unlink()
@@ -79,7 +79,7 @@ def test_a_queued_case_without_its_images_goes_to_an_operator(site: Site) -> Non
     assert "no longer on the disk" in case.detail
 
 
-def test_a_complete_series_without_its_images_goes_to_an_operator(site: Site) -> None:
+def test_a_complete_series_without_its_files_fails(site: Site) -> None:
     sender = site.sender()
     sender.send(head())
     site.step(1)
@@ -100,7 +100,7 @@ def test_a_folder_that_somebody_removed_ends(site: Site) -> None:
     assert sender.arrival_id in site.ledger.intake.finished_arrivals()
 
 
-def test_an_interrupted_supersession_is_made_good(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_supersession_is_completed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     images = head()
     send_all(site.received, site.clock, images[:3])
     site.step(2)
@@ -115,7 +115,7 @@ def test_an_interrupted_supersession_is_made_good(site: Site, monkeypatch: pytes
     assert {c.revision: c.state for c in site.cases()} == {1: S.SUPERSEDED, 2: S.QUEUED}
 
 
-def test_singles_that_were_opened_but_not_moved_are_moved_at_the_next_start(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_file_cases_without_triage_get_it_at_the_next_start(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daemon.intake.triage.Triage.queue_aligned", lambda *_: None)
     monkeypatch.setattr("daemon.intake.triage.Triage.reject_single_file", lambda *_: None)
     site.sender().send_aligned(b"a nifti")
@@ -128,7 +128,7 @@ def test_singles_that_were_opened_but_not_moved_are_moved_at_the_next_start(site
     assert {c.state for c in site.cases()} == {S.QUEUED, S.NOT_ANALYSED}
 
 
-def test_singles_that_the_ledger_could_not_move_are_moved_without_a_new_start(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_file_cases_whose_triage_failed_get_it_without_a_restart(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def locked(*_: object, **__: object) -> bool:
         raise OperationalError("UPDATE", {}, Exception("database is locked"))
 
@@ -174,7 +174,7 @@ def test_singles_that_the_ledger_could_not_move_are_moved_without_a_new_start(si
         ("deliveries", "plan", 2),
     ],
 )
-def test_every_acknowledged_image_is_in_one_current_case_whatever_crashes(
+def test_every_acknowledged_instance_is_in_one_current_case_whatever_crashes(
     site: Site, room: str, method: str, call: int, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("daemon.intake.spool_indexer.BATCH", 4)
@@ -230,7 +230,7 @@ def test_every_acknowledged_image_is_in_one_current_case_whatever_crashes(
     assert queued <= {w.case_id for w in site.outbox() if w.stage is Stage.PREPARE}
 
 
-def test_a_database_that_is_away_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_unavailable_is_retried(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_: object, **__: object) -> None:
         raise OperationalError("SELECT", {}, Exception("database is locked"))
 

@@ -75,7 +75,7 @@ def test_a_revision_that_ends_without_a_result_leaves_the_earlier_one_alone(site
     assert {c.revision: c.state for c in site.cases()} == {1: S.DELIVERED, 2: end}
 
 
-def test_a_late_stray_that_spoils_the_series_does_not_take_the_result_back(site: Site) -> None:
+def test_a_late_stray_instance_does_not_withdraw_the_result(site: Site) -> None:
     send_all(site.received, site.clock, head())
     site.step(2)
     first = site.only()
@@ -145,9 +145,7 @@ def test_a_series_without_a_result_that_is_sent_again_after_its_files_were_remov
     assert Work(Stage.PREPARE, second.case_id) in site.outbox()
 
 
-def test_a_series_with_a_result_that_is_sent_again_after_its_files_were_removed_says_whose_it_is(
-    site: Site, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_series_with_a_result_that_is_sent_again_is_logged_with_its_case(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     case = without_files(site, S.DELIVERED)
     again = send_all(site.received, site.clock, head())
     site.step(0.2)
@@ -174,7 +172,7 @@ def test_a_late_slice_after_retention_is_analysed_once_the_whole_series_was_sent
     assert site.ledger.cases.get(first.case_id).state is S.DELIVERED, "until there is a new result"  # type: ignore[union-attr]
 
 
-def test_a_case_that_an_operator_has_tried_again_keeps_its_images(site: Site) -> None:
+def test_a_case_that_an_operator_retried_keeps_its_instances(site: Site) -> None:
     first = without_files(site, S.FAILED, failed_stage=Stage.PREPARE, detail="x")
     send_all(site.received, site.clock, head())
     site.step(0.2)
@@ -209,7 +207,7 @@ def test_an_aligned_head_without_a_result_that_is_dropped_again_after_its_file_w
     assert site.ledger.cases.get(first.case_id).case_key is None  # type: ignore[union-attr]
 
 
-def test_other_contents_under_a_known_uid_are_kept_aside(site: Site) -> None:
+def test_other_content_under_a_known_uid_is_quarantined(site: Site) -> None:
     send_all(site.received, site.clock, head())
     site.step(2)
     before = site.ledger.cases.instance_paths(site.only())
@@ -225,7 +223,7 @@ def test_other_contents_under_a_known_uid_are_kept_aside(site: Site) -> None:
 
 
 @pytest.mark.parametrize("crash", [None, "intake.take", "singles.take_conflicts", "intake.finish"])
-def test_an_arrival_of_other_contents_alone_is_a_case_that_somebody_is_told_of(site: Site, crash: str | None) -> None:
+def test_an_arrival_of_conflicting_instances_alone_is_a_reported_case(site: Site, crash: str | None) -> None:
     send_all(site.received, site.clock, head())
     site.step(2)
     first = site.only()
@@ -245,7 +243,7 @@ def test_an_arrival_of_other_contents_alone_is_a_case_that_somebody_is_told_of(s
     assert {w.destination for w in site.outbox() if w.case_id == told.case_id} == {"folder", "operators"}
 
 
-def test_the_same_image_twice_in_one_association_with_other_contents(site: Site) -> None:
+def test_the_same_uid_twice_in_one_association_with_other_content(site: Site) -> None:
     send_all(site.received, site.clock, [*head(), image("7", 3, content=1)])
     site.step(2)
     assert site.only().state is S.QUEUED

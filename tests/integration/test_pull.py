@@ -20,9 +20,9 @@ from cli.checks import Level
 from cli.checks.peers import sources
 from cli.command_group import ExitCode
 from cli.main import corewatch
-from cli.query_sources import instance_count_query
 from config import Settings, load_settings
 from corewatch.errors import RetryLater
+from daemon.intake.expected_counts import query_over_network
 from foundation.dicom_client.association import PeerAddress
 from foundation.dicom_client.query import find_series, find_studies
 from tests.support.listener import arrivals, closing, ct_slice, file_bytes, images, running
@@ -261,13 +261,12 @@ def test_a_pacs_that_refuses_to_send(tmp_path: Path, status: int, words: str) ->
     assert words in " ".join(done.output.split())
 
 
-def test_a_source_says_how_many_images_a_series_has(archive: Archive, tmp_path: Path) -> None:
+def test_a_source_is_queried_for_the_number_of_instances_of_a_series(archive: Archive, tmp_path: Path) -> None:
     settings = here(tmp_path, port=archive.orthanc.dicom).settings
-    assert instance_count_query(settings) is None, "nobody is asked by default"
+    assert settings.queried_sources == (), "no source is queried by default"
     settings = here(tmp_path, port=archive.orthanc.dicom, expected="query").settings
-    ask, [source] = instance_count_query(settings), settings.asked_sources
-    assert ask is not None
-    assert ask(source, STUDY, f"{STUDY}.1") == SLICES
-    assert ask(source, STUDY, "1.2.3") is None
+    count, [source] = query_over_network(settings.listener.ae_title), settings.queried_sources
+    assert count(source, STUDY, f"{STUDY}.1") == SLICES
+    assert count(source, STUDY, "1.2.3") is None
     with pytest.raises(RetryLater, match="cannot be reached"):
-        ask(source.model_copy(update={"port": free_port()}), STUDY, f"{STUDY}.1")
+        count(source.model_copy(update={"port": free_port()}), STUDY, f"{STUDY}.1")

@@ -56,9 +56,7 @@ def test_drops_become_arrivals(tmp_path: Path, polling: Literal["auto", "always"
     assert set(threading.enumerate()) <= before, "no thread is left"
 
 
-def test_a_folder_that_is_filled_after_it_was_seen_empty_does_not_wait_for_the_rescan(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_is_filled_after_it_was_seen_empty_is_scanned_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = make(tmp_path, "never", 600.0)
     series = tmp_path / "one" / "series"
     looks: list[bool] = []
@@ -80,7 +78,7 @@ def test_a_folder_that_is_filled_after_it_was_seen_empty_does_not_wait_for_the_r
         stop(watch)
 
 
-def test_a_folder_that_hangs_keeps_no_other_waiting_nor_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_hangs_delays_no_other_and_not_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = make(tmp_path, "always", 0.1)
     inside, answers = threading.Event(), threading.Event()
 
@@ -108,7 +106,7 @@ def test_a_folder_that_hangs_keeps_no_other_waiting_nor_the_end(tmp_path: Path, 
     assert not watch.is_working(0.0)
 
 
-def test_what_lay_there_at_the_start_is_taken(tmp_path: Path) -> None:
+def test_files_dropped_before_the_start_are_ingested(tmp_path: Path) -> None:
     settings = make(tmp_path, "never", 600.0)
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "x").write_bytes(file_bytes(ct_slice(1)))

@@ -173,4 +173,4 @@ def test_which_sources_are_asked_how_many_images_a_series_has(
         for name, each in zip("ab", for_each, strict=True)
     ]
     settings = Settings.model_validate({"series": {"expected": for_all}, "sources": sources})
-    assert [source.name for source in settings.asked_sources] == asked
+    assert [source.name for source in settings.queried_sources] == asked

@@ -59,11 +59,11 @@ def patients(found: list[bytes]) -> set[str]:
     return {one.attrib["ParticipantObjectID"] for one in objects if one.get("ParticipantObjectTypeCode") == "1"}
 
 
-def test_by_the_patient_id_where_the_settings_say_so(tmp_path: Path) -> None:
+def test_patient_id_is_sent_when_the_settings_allow_it(tmp_path: Path) -> None:
     assert patients(messages(tmp_path, real=True)) == {PATIENT_ID}
 
 
-def test_by_a_pseudonym_otherwise(tmp_path: Path) -> None:
+def test_pseudonym_is_sent_otherwise(tmp_path: Path) -> None:
     found = messages(tmp_path / "a", real=False)
     [pseudonym] = patients(found)
     assert len(pseudonym) == 32
@@ -77,7 +77,7 @@ def test_by_a_pseudonym_otherwise(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("patient_id", [None, ""])
-def test_unknown_where_the_images_are_gone_or_do_not_say(tmp_path: Path, patient_id: str | None) -> None:
+def test_patient_is_unknown_when_the_files_are_removed_or_have_no_id(tmp_path: Path, patient_id: str | None) -> None:
     assert patients(messages(tmp_path, real=True, patient_id=patient_id)) == {"(unknown)"}
 
 
@@ -87,7 +87,7 @@ def test_no_name_and_no_login_in_any_message(tmp_path: Path) -> None:
     assert b"secret" not in text
 
 
-def test_transfers_over_the_web_have_their_messages(tmp_path: Path) -> None:
+def test_dicomweb_transfers_have_their_messages(tmp_path: Path) -> None:
     roots = [ET.fromstring(xml) for xml in messages(tmp_path, real=False)]
     events = [(event.attrib["csd-code"]) for root in roots for event in root.findall("EventIdentification/EventID")]
     assert events == ["110104", "110102", "110104"], "received, begun, stored"

@@ -26,7 +26,7 @@ def nifti(shape: tuple[int, ...] = NETWORK_SHAPE, affine: np.ndarray = NETWORK_T
     return gzip.compress(image.to_bytes(), 1)
 
 
-def test_a_dicom_file_is_taken_byte_for_byte() -> None:
+def test_a_dicom_file_is_stored_byte_for_byte() -> None:
     data = file_bytes(ct_slice())
     content = read_content("any name", data)
     assert isinstance(content, InstanceFile)
@@ -63,7 +63,7 @@ def test_a_file_without_preamble_gets_one() -> None:
         (b"Dear colleague", "not DICOM"),
     ],
 )
-def test_an_archive_that_is_not_unpacked_says_so(head: bytes, words: str) -> None:
+def test_an_archive_that_is_not_unpacked_has_its_reason(head: bytes, words: str) -> None:
     content = read_content("images", head + bytes(500))
     assert isinstance(content, LeftOut)
     assert words in content.reason
@@ -82,12 +82,12 @@ def test_an_instance_without_uid_is_left_out() -> None:
     assert "SOP Instance UID" in content.reason
 
 
-def test_an_index_is_no_loss() -> None:
+def test_a_dicomdir_is_not_left_out() -> None:
     index = ct_slice(sop_class=uid.MediaStorageDirectoryStorage)
     assert read_content("DICOMDIR", file_bytes(index)) is None
 
 
-def test_an_aligned_head_is_taken() -> None:
+def test_an_aligned_head_is_accepted() -> None:
     data = nifti()
     assert aligned_problem(data) is None
     assert read_content("head.NII.GZ", data) == AlignedFile(data)
@@ -111,7 +111,7 @@ def test_other_heads_are_left_out_with_the_reason(data: bytes, reason: str) -> N
     assert reason in content.reason
 
 
-def test_a_gzip_bomb_is_not_unpacked_whole() -> None:
+def test_a_gzip_bomb_is_not_unpacked_completely() -> None:
     bomb = nifti() + gzip.compress(bytes(10**9), 1)
     tracemalloc.start()
     try:
@@ -134,7 +134,7 @@ def test_a_gzip_bomb_is_not_unpacked_whole() -> None:
     ],
     ids=["nifti-2", "one-volume", "plain", "mirrored", "three-volumes", "cut-off", "not-gzip"],
 )
-def test_what_is_taken_here_is_what_the_worker_reads(data: bytes, tmp_path: Path) -> None:
+def test_the_worker_reads_every_aligned_head_that_is_accepted_here(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "head.nii.gz").write_bytes(data)
     try:
         read_aligned(tmp_path / "head.nii.gz")
@@ -144,7 +144,7 @@ def test_what_is_taken_here_is_what_the_worker_reads(data: bytes, tmp_path: Path
         assert isinstance(read_content("head.nii.gz", data), AlignedFile)
 
 
-def test_plain_nifti_is_answered_with_what_to_do() -> None:
+def test_uncompressed_nifti_is_left_out_with_a_remedy() -> None:
     content = read_content("head.nii", b"\x5c\x01\x00\x00" * 200)
     assert isinstance(content, LeftOut)
     assert ".nii.gz" in content.reason
@@ -152,14 +152,14 @@ def test_plain_nifti_is_answered_with_what_to_do() -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom's, about what it makes of noise
 @given(data=st.binary(max_size=600), name=st.sampled_from(["x", "x.dcm", "x.nii.gz", "x.nii"]))
-def test_any_bytes_are_judged(data: bytes, name: str) -> None:
+def test_arbitrary_bytes_are_classified(data: bytes, name: str) -> None:
     content = read_content(name, data)
     assert isinstance(content, (LeftOut, InstanceFile))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @given(start=st.sampled_from([b"\x08\x00\x05\x00", b"\x02\x00\x00\x00", b"\x00\x08\x00\x05"]), rest=st.binary(max_size=300))
-def test_what_begins_like_dicom_is_judged_too(start: bytes, rest: bytes) -> None:
+def test_bytes_that_begin_like_dicom_are_classified(start: bytes, rest: bytes) -> None:
     data = start + rest
     assert may_be_useful("x", data)
     content = read_content("x", data)
@@ -176,7 +176,7 @@ def test_odd_files(shared: Path) -> None:
     assert set(found.values()) == {InstanceFile}
 
 
-def test_elements_without_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_elements_of_undefined_length_without_end_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("conversion.elements._MOST_READS", 2000)
     content = read_content("zeros", hostile.meta() + hostile.header() + bytes(100_000))
     assert isinstance(content, LeftOut)

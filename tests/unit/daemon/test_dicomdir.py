@@ -38,7 +38,7 @@ def archive_of(*numbers: int) -> bytes:
     return buffer.getvalue()
 
 
-def test_an_upload_that_pauses_is_waited_for(ward: Ward) -> None:
+def test_the_inbox_waits_for_an_upload_that_pauses(ward: Ward) -> None:
     whole = archive_of(1, 2)
     path = ward.path / "case.zip"
     path.write_bytes(whole[:1000])
@@ -53,7 +53,7 @@ def test_an_upload_that_pauses_is_waited_for(ward: Ward) -> None:
     assert ward.names("processed") == [STAMP + "case.zip"]
 
 
-def test_an_upload_that_never_ends_is_refused_with_the_reason(ward: Ward) -> None:
+def test_an_upload_that_never_ends_is_rejected_with_the_reason(ward: Ward) -> None:
     (ward.path / "case.zip").write_bytes(archive_of(1, 2)[:1000])
     (ward.path / "other.zip").write_bytes(archive_of(3))
     ward.settle()
@@ -65,7 +65,7 @@ def test_an_upload_that_never_ends_is_refused_with_the_reason(ward: Ward) -> Non
     assert STAMP + "case.zip" in ward.names("rejected")
 
 
-def test_a_zip_with_an_end_that_is_damaged_is_refused_at_once(ward: Ward) -> None:
+def test_a_damaged_zip_with_an_end_record_is_rejected_at_once(ward: Ward) -> None:
     whole = archive_of(1)
     (ward.path / "case.zip").write_bytes(whole[:200] + whole[400:])
     ward.settle()
@@ -93,7 +93,7 @@ def images_of(folder: Path) -> list[Path]:
     return [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "DICOMDIR"]
 
 
-def test_a_whole_disc_is_one_arrival(ward: Ward, disc: Path) -> None:
+def test_a_complete_cd_is_one_arrival(ward: Ward, disc: Path) -> None:
     shutil.copytree(disc, ward.path / "disc")
     (ward.path / "disc" / "VIEWER.EXE").write_bytes(b"MZ" * 100)
     ward.settle()
@@ -105,7 +105,7 @@ def test_a_whole_disc_is_one_arrival(ward: Ward, disc: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [str.lower, lambda name: f"{name};1"], ids=["lower case", "with versions"])
-def test_names_as_copying_programs_leave_them(ward: Ward, disc: Path, change: Callable[[str], str]) -> None:
+def test_names_are_compared_as_copying_programs_write_them(ward: Ward, disc: Path, change: Callable[[str], str]) -> None:
     for path in [disc / "DICOMDIR", *images_of(disc)]:
         target = ward.path / "disc" / change(str(path.relative_to(disc)))
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def test_names_as_copying_programs_leave_them(ward: Ward, disc: Path, change: Ca
     assert ward.names("processed") == [STAMP + "disc"]
 
 
-def test_files_that_the_index_names_are_waited_for(ward: Ward, disc: Path) -> None:
+def test_the_inbox_waits_for_files_that_the_index_names(ward: Ward, disc: Path) -> None:
     shutil.copytree(disc, ward.path / "disc")
     last = images_of(ward.path / "disc")[-1]
     kept = last.read_bytes()
@@ -128,7 +128,7 @@ def test_files_that_the_index_names_are_waited_for(ward: Ward, disc: Path) -> No
     assert [len(a["files"]) for a in ward.arrivals()] == [6]
 
 
-def test_an_index_that_may_not_be_read_holds_up_nothing(ward: Ward, disc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_without_read_permission_delays_nothing(ward: Ward, disc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(disc, ward.path / "disc")
     opened = os.open
 
@@ -143,7 +143,7 @@ def test_an_index_that_may_not_be_read_holds_up_nothing(ward: Ward, disc: Path, 
     assert "permissions are missing" in (ward.path / "processed" / (STAMP + "disc.reason.txt")).read_text()
 
 
-def test_what_never_comes_is_reported_and_the_rest_is_taken(ward: Ward, disc: Path) -> None:
+def test_missing_files_are_reported_and_the_rest_is_ingested(ward: Ward, disc: Path) -> None:
     shutil.copytree(disc, ward.path / "disc")
     for path in images_of(ward.path / "disc")[:2]:
         path.unlink()
@@ -154,7 +154,7 @@ def test_what_never_comes_is_reported_and_the_rest_is_taken(ward: Ward, disc: Pa
     assert "2 files that it names are missing" in note
 
 
-def test_in_a_zip_what_is_missing_is_reported_at_once(ward: Ward, disc: Path) -> None:
+def test_missing_files_of_a_zip_are_reported_at_once(ward: Ward, disc: Path) -> None:
     with zipfile.ZipFile(ward.path / "disc.zip", "w") as archive:
         for path in [*images_of(disc)[1:], disc / "DICOMDIR"]:
             archive.write(path, f"CD/{path.relative_to(disc)}")
@@ -163,20 +163,20 @@ def test_in_a_zip_what_is_missing_is_reported_at_once(ward: Ward, disc: Path) ->
     assert "One file that it names is missing" in (ward.path / "processed" / (STAMP + "disc.zip.reason.txt")).read_text()
 
 
-def test_images_that_the_index_does_not_name_are_taken_too(ward: Ward, disc: Path) -> None:
+def test_instances_that_the_index_does_not_name_are_ingested_too(ward: Ward, disc: Path) -> None:
     shutil.copytree(disc, ward.path / "disc")
     (ward.path / "disc" / "EXTRA").write_bytes(image(9))
     ward.settle()
     assert [len(a["files"]) for a in ward.arrivals()] == [7], "nothing that arrived is lost"
 
 
-def test_an_index_alone_is_answered_with_what_to_do(ward: Ward, disc: Path) -> None:
+def test_an_index_alone_is_rejected_with_a_remedy(ward: Ward, disc: Path) -> None:
     shutil.copy(disc / "DICOMDIR", ward.path)
     ward.settle()
     assert [r.reason for r in ward.rejected] == [INDEX_ONLY]
 
 
-def test_an_image_that_is_named_like_an_index_is_an_image(ward: Ward) -> None:
+def test_an_instance_that_is_named_like_an_index_is_an_instance(ward: Ward) -> None:
     (ward.path / "DICOMDIR").write_bytes(image(1))
     ward.settle()
     assert [a["files"] for a in ward.arrivals()] == [[image(1)]]

@@ -54,7 +54,7 @@ def put(database: Database, *case_ids: str) -> list[Work]:
     return works
 
 
-def test_what_the_broker_took_is_published_once(database: Database, clock: TestClock) -> None:
+def test_work_that_the_broker_took_is_published_once(database: Database, clock: TestClock) -> None:
     broker = Broker()
     dispatcher = Dispatcher(Outbox(database), broker)
     works = put(database, "a", "b")
@@ -84,7 +84,7 @@ def test_a_broker_that_is_down_is_retried_with_growing_pauses_and_logged_once(
     assert "broker_unavailable" in capsys.readouterr().out, "the next outage is logged again"
 
 
-def test_one_message_that_cannot_be_published_stops_no_other(database: Database, clock: TestClock) -> None:
+def test_one_message_that_cannot_be_published_does_not_stop_the_others(database: Database, clock: TestClock) -> None:
     broker = Broker()
     dispatcher = Dispatcher(Outbox(database), broker)
     put(database, "a", "bad", "c")
@@ -111,7 +111,7 @@ def test_a_crash_between_broker_and_ledger_publishes_twice_and_loses_nothing(
     assert broker.took == works * 2
 
 
-def test_old_rows_are_forgotten_but_nothing_that_waits(database: Database, clock: TestClock) -> None:
+def test_old_published_rows_are_deleted_but_none_that_wait(database: Database, clock: TestClock) -> None:
     broker = Broker()
     dispatcher = Dispatcher(Outbox(database), broker)
     put(database, "a")

@@ -64,7 +64,7 @@ def settle(counts: ExpectedCounts) -> None:
     wait_for("an answer", counts.answered, 10, every=0.005)
 
 
-def test_an_answer_is_there_at_the_next_look(counts: ExpectedCounts, oracle: Oracle) -> None:
+def test_an_answer_is_used_at_the_next_decision(counts: ExpectedCounts, oracle: Oracle) -> None:
     assert ask(counts, have=3, stored=0, now=1) is None
     settle(counts)
     assert counts.answered() == [], "told once"
@@ -72,7 +72,7 @@ def test_an_answer_is_there_at_the_next_look(counts: ExpectedCounts, oracle: Ora
     assert oracle.asked == [("pacs", "1.9", "1.2")]
 
 
-def test_nobody_waits_for_a_slow_pacs(counts: ExpectedCounts, oracle: Oracle) -> None:
+def test_a_slow_pacs_delays_nothing(counts: ExpectedCounts, oracle: Oracle) -> None:
     oracle.open.clear()
     for n in range(50):
         assert ask(counts, have=3, stored=0, now=1 + n) is None
@@ -83,7 +83,7 @@ def test_nobody_waits_for_a_slow_pacs(counts: ExpectedCounts, oracle: Oracle) ->
     assert ask(counts, have=3, stored=0, now=60) == 12
 
 
-def test_a_pacs_that_is_still_receiving_itself_is_asked_again(counts: ExpectedCounts, oracle: Oracle) -> None:
+def test_a_pacs_that_is_still_receiving_is_queried_again(counts: ExpectedCounts, oracle: Oracle) -> None:
     """It knew of 12; 12 are here, and the last came after it was asked: there may be more."""
     ask(counts, have=3, stored=0, now=1)
     settle(counts)
@@ -93,7 +93,7 @@ def test_a_pacs_that_is_still_receiving_itself_is_asked_again(counts: ExpectedCo
     assert ask(counts, have=12, stored=2, now=5) == 20
 
 
-def test_it_is_not_asked_too_often(counts: ExpectedCounts, oracle: Oracle) -> None:
+def test_queries_are_rate_limited(counts: ExpectedCounts, oracle: Oracle) -> None:
     ask(counts, have=12, stored=0, now=1)
     settle(counts)
     for tenth in range(1, 20):
@@ -101,7 +101,7 @@ def test_it_is_not_asked_too_often(counts: ExpectedCounts, oracle: Oracle) -> No
     assert len(oracle.asked) == 1
 
 
-def test_a_source_that_is_down_is_left_alone_for_a_while(counts: ExpectedCounts, oracle: Oracle) -> None:
+def test_a_source_that_is_down_is_paused(counts: ExpectedCounts, oracle: Oracle) -> None:
     oracle.answer = RetryLater("down")
     pause = BACKOFF.longest_s
     for start in (0.0, pause + 2):
@@ -116,18 +116,18 @@ def test_a_source_that_is_down_is_left_alone_for_a_while(counts: ExpectedCounts,
     assert ask(counts, have=3, stored=0, now=3 * pause) == 12
 
 
-def test_only_the_sender_is_asked(counts: ExpectedCounts, oracle: Oracle) -> None:
+def test_only_the_sender_is_queried(counts: ExpectedCounts, oracle: Oracle) -> None:
     assert ask(counts, have=3, stored=0, now=1, sender="SCANNER") is None
     assert oracle.asked == []
 
 
-def test_without_a_setting_nobody_is_asked() -> None:
+def test_without_a_setting_no_source_is_queried() -> None:
     none = ExpectedCounts([PACS], None)
     assert not none.enabled
     assert ask(none, have=3, stored=0, now=1) is None
 
 
-def test_what_is_no_longer_received_is_forgotten(counts: ExpectedCounts, oracle: Oracle) -> None:
+def test_series_that_are_no_longer_received_are_forgotten(counts: ExpectedCounts, oracle: Oracle) -> None:
     ask(counts, have=3, stored=0, now=1)
     settle(counts)
     counts.forget_all_but(set())
@@ -145,7 +145,7 @@ def asking(tmp_path: Path, counts: ExpectedCounts) -> Iterator[tuple[Site, Calla
         yield site, site.step
 
 
-def test_a_series_is_complete_while_its_association_goes_on(
+def test_a_series_is_complete_while_its_association_is_open(
     asking: tuple[Site, Callable[[float], None]], counts: ExpectedCounts
 ) -> None:
     site, step = asking
@@ -158,7 +158,7 @@ def test_a_series_is_complete_while_its_association_goes_on(
     assert site.only().state is CaseState.QUEUED
 
 
-def test_half_a_series_is_not_taken_for_a_whole_one(asking: tuple[Site, Callable[[float], None]], counts: ExpectedCounts) -> None:
+def test_half_a_series_is_not_complete(asking: tuple[Site, Callable[[float], None]], counts: ExpectedCounts) -> None:
     """Released, without a gap, and yet not all: the sender says so."""
     site, step = asking
     first = site.sender()

@@ -85,7 +85,7 @@ def test_polling_always_asks_for_no_events(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "sshfs"])
-def test_network_file_systems_are_polled_and_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_network_file_systems_are_polled_and_that_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(daemon.watch.events, "file_system", lambda _folder: kind)
     observer = Observer()
     with captured_logs(daemon.watch.events) as logs:
@@ -95,7 +95,7 @@ def test_network_file_systems_are_polled_and_that_is_said(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE])
-def test_without_inotify_it_polls_and_says_how_to_raise_the_limit(tmp_path: Path, number: int) -> None:
+def test_without_inotify_it_polls_and_logs_how_to_raise_the_limit(tmp_path: Path, number: int) -> None:
     observer = Observer(OSError(number, "inotify watch limit reached"))
     with captured_logs(daemon.watch.events) as logs:
         watching = hints(tmp_path, "auto", observer)
@@ -122,7 +122,7 @@ def test_without_inotify_never_polling_is_an_error(tmp_path: Path) -> None:
         hints(tmp_path, "never", Observer(OSError(errno.ENOSPC, "limit"))).start()
 
 
-def test_a_real_observer_wakes_for_changes_but_not_for_looking(tmp_path: Path) -> None:
+def test_a_real_observer_wakes_for_changes_but_not_for_scans(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     wake, other_wake = threading.Event(), threading.Event()
     other = tmp_path.with_name("other")

@@ -180,7 +180,7 @@ def odd(folder: Path) -> dict[str, Callable[[Path], object]]:
     "kind", ["fifo", "device", "socket", *(f"link to {w}" for w in ("a file", "a folder", "nothing", "itself", "above"))]
 )
 @pytest.mark.parametrize("loose", [True, False])
-def test_what_is_no_file_is_never_read(kind: str, loose: bool, tmp_path: Path) -> None:
+def test_special_files_are_never_read(kind: str, loose: bool, tmp_path: Path) -> None:
     ward = Ward(tmp_path)
     folder = ward.path if loose else ward.path / "drop"
     folder.mkdir(exist_ok=True)
@@ -261,7 +261,7 @@ def test_names_in_any_encoding(name: bytes, nested: bool, tmp_path: Path) -> Non
 
 
 @given(st.text(st.characters(), max_size=60))
-def test_a_name_cannot_write_lines_of_its_own(name: str) -> None:
+def test_a_file_name_cannot_add_lines_to_a_note(name: str) -> None:
     note = note_text("Reason.", [LeftOut(name, "why")])
     assert note.count("\n") == 2
     assert "\x1b" not in note

@@ -29,7 +29,7 @@ def aligned() -> bytes:
     return gzip.compress(nibabel.Nifti1Image(np.zeros(NETWORK_SHAPE, np.uint8), NETWORK_TO_RAS).to_bytes(), 1)
 
 
-def test_nothing_is_taken_before_it_has_settled(ward: Ward) -> None:
+def test_nothing_is_ingested_before_it_has_settled(ward: Ward) -> None:
     (ward.path / "a").write_bytes(image(1))
     assert ward.poll()
     assert ward.poll(SETTLE_S - 0.1)
@@ -63,7 +63,7 @@ def test_a_folder_waits_until_all_of_it_has_settled(ward: Ward) -> None:
     assert len(ward.arrivals()[0]["files"]) == 5
 
 
-def test_loose_files_that_come_one_after_another_are_grouped(ward: Ward) -> None:
+def test_loose_files_that_are_copied_one_after_another_are_grouped(ward: Ward) -> None:
     for n in range(4):
         (ward.path / f"{n}.dcm").write_bytes(image(n))
         ward.poll(SETTLE_S / 2)
@@ -74,7 +74,7 @@ def test_loose_files_that_come_one_after_another_are_grouped(ward: Ward) -> None
     assert len(arrival["files"]) == 4
 
 
-def test_loose_files_wait_for_one_that_is_still_coming_but_not_for_ever(ward: Ward) -> None:
+def test_loose_files_wait_for_one_that_is_being_copied_up_to_a_limit(ward: Ward) -> None:
     (ward.path / "1.dcm").write_bytes(image(1))
     growing = ward.path / "2.dcm"
     growing.write_bytes(b"x")
@@ -110,7 +110,7 @@ def test_several_loose_files_at_once_are_one_arrival_and_bad_ones_are_rejected_t
     assert (ward.path / "rejected" / (STAMP + "link")).readlink() == Path("/etc/passwd"), "moved as a link, not followed"
 
 
-def test_a_copied_cd_is_answered_once(ward: Ward) -> None:
+def test_a_copied_cd_is_one_rejection(ward: Ward) -> None:
     names = ["AUTORUN.INF", "README.TXT", "VIEWER.EXE"]
     for name in names:
         (ward.path / name).write_bytes(b"MZ" * 200)
@@ -155,7 +155,7 @@ def test_a_zip_is_one_arrival(ward: Ward) -> None:
     assert ward.names("processed") == [STAMP + "case.zip"]
 
 
-def test_a_zip_that_turns_out_damaged_half_way_leaves_an_aborted_arrival(ward: Ward) -> None:
+def test_a_zip_that_is_damaged_half_way_leaves_an_aborted_arrival(ward: Ward) -> None:
     path = ward.path / "case.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("1", image(1))
@@ -181,7 +181,7 @@ def test_an_aligned_head_is_an_arrival_of_its_own(ward: Ward) -> None:
     assert len(ward.arrivals()) == 2
 
 
-def test_a_head_on_another_grid_is_rejected_visibly(ward: Ward) -> None:
+def test_a_head_on_another_grid_is_rejected(ward: Ward) -> None:
     image = nibabel.Nifti1Image(np.zeros((10, 10, 10), np.uint8), np.eye(4))
     (ward.path / "Secret Name.nii.gz").write_bytes(gzip.compress(image.to_bytes()))
     with captured_logs(daemon.watch.inbox) as logs:
@@ -231,7 +231,7 @@ def huge(path: Path, start: bytes, size: int) -> None:
         ("all.zip", b"PK\x03\x04", 10**12),
     ],
 )
-def test_a_file_that_is_too_large_is_refused_and_stops_no_other(ward: Ward, name: str, start: bytes, size: int) -> None:
+def test_a_file_that_is_too_large_is_rejected_alone(ward: Ward, name: str, start: bytes, size: int) -> None:
     huge(ward.path / name, start, size)
     (ward.path / "series").mkdir()
     (ward.path / "series" / "1").write_bytes(image(1))
@@ -254,7 +254,7 @@ def test_a_file_that_is_too_large_is_left_out_of_a_folder(ward: Ward) -> None:
     assert "email.txt: It is too long" in note
 
 
-def test_a_zip_waits_for_the_room_that_it_needs_unpacked(ward: Ward) -> None:
+def test_a_zip_waits_for_room_for_its_unpacked_files(ward: Ward) -> None:
     with zipfile.ZipFile(ward.path / "case.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("1", image(1))
         archive.writestr("2.dcm", bytes(128) + b"DICM" + bytes(20 * 1024**2))
@@ -278,7 +278,7 @@ def test_a_file_that_is_too_large_is_left_out_of_a_zip(tmp_path: Path) -> None:
     assert [a["files"] for a in ward.arrivals()] == [[image(1)]]
 
 
-def test_a_long_or_odd_name_can_be_put_away(ward: Ward) -> None:
+def test_a_long_or_odd_name_can_be_archived(ward: Ward) -> None:
     for name in ("ä" * 120 + ".dcm", os.fsdecode(b"caf\xe9"), "new\nline"):
         (ward.path / name).write_bytes(image(1))
     ward.settle()
@@ -287,7 +287,7 @@ def test_a_long_or_odd_name_can_be_put_away(ward: Ward) -> None:
 
 
 @pytest.mark.parametrize("loose", [True, False])
-def test_an_image_whose_copy_pauses_is_waited_for(tmp_path: Path, loose: bool) -> None:
+def test_the_inbox_waits_for_an_instance_whose_copy_pauses(tmp_path: Path, loose: bool) -> None:
     ward = Ward(tmp_path)
     folder = ward.path if loose else ward.path / "series"
     folder.mkdir(exist_ok=True)
@@ -305,7 +305,7 @@ def test_an_image_whose_copy_pauses_is_waited_for(tmp_path: Path, loose: bool) -
     assert arrival["outcome"] == "released"
 
 
-def test_an_image_that_stays_cut_short_is_taken_as_it_is_in_the_end(tmp_path: Path) -> None:
+def test_an_instance_that_stays_truncated_is_ingested_in_the_end(tmp_path: Path) -> None:
     ward = Ward(tmp_path, incomplete_s=600)
     (ward.path / "series").mkdir()
     for n in range(1, 5):

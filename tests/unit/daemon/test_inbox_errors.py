@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 import daemon.watch.inbox
-import daemon.watch.share_errors
 from daemon.watch.inbox import MAX_ATTEMPTS, SPOOL_BACKOFF
 from daemon.watch.rejection import RejectedDrop, drop_id
 from daemon.watch.scan import Drop
@@ -23,7 +22,7 @@ def ward(tmp_path: Path) -> Ward:
     return Ward(tmp_path)
 
 
-def test_what_a_crash_left_of_files_that_were_rejected_together_is_reported_as_the_same(
+def test_files_left_by_a_crash_are_recorded_as_the_same_rejection(
     ward: Ward, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a.txt", "b.txt"):
@@ -44,7 +43,7 @@ def test_what_a_crash_left_of_files_that_were_rejected_together_is_reported_as_t
     assert [r.occurrence for r in again.rejected] == [r.occurrence for r in ward.rejected]
 
 
-def test_a_crash_before_the_move_means_the_same_bytes_again(ward: Ward, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_before_the_move_ingests_the_same_bytes_again(ward: Ward, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (ward.path / "a").write_bytes(image(1))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Path, "rename", interrupt)
@@ -61,7 +60,7 @@ def interrupt(*_args: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_drop_that_cannot_be_moved_is_not_taken_again(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drop_that_cannot_be_moved_is_not_ingested_again(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_args: object) -> None:
         raise OSError(errno.EACCES, "permission denied")
 
@@ -78,7 +77,7 @@ def test_a_drop_that_cannot_be_moved_is_not_taken_again(ward: Ward, monkeypatch:
 def test_a_full_disk_leaves_the_drop_where_it_is(ward: Ward) -> None:
     (ward.path / "a").write_bytes(image(1))
     ward.free = 0
-    with captured_logs(daemon.watch.share_errors) as logs:
+    with captured_logs(daemon.watch.inbox) as logs:
         ward.settle()
         ward.poll(SPOOL_BACKOFF.first_s)
         assert ward.names() == ["a"]
@@ -111,12 +110,12 @@ def full(_descriptor: int) -> None:
     raise OSError(errno.ENOSPC, "no space left on device")
 
 
-def test_a_watched_folder_that_is_gone_is_said_once_and_used_again(ward: Ward) -> None:
+def test_a_watched_folder_that_is_gone_is_logged_once_and_used_again(ward: Ward) -> None:
     for sub in ("processed", "rejected"):
         (ward.path / sub).rmdir()
     ward.path.rmdir()
     ward.path.write_text("in the way")
-    with captured_logs(daemon.watch.share_errors) as logs:
+    with captured_logs(daemon.watch.inbox) as logs:
         ward.poll()
         ward.poll(5)
         ward.path.unlink()
@@ -127,7 +126,7 @@ def test_a_watched_folder_that_is_gone_is_said_once_and_used_again(ward: Ward) -
     assert len(ward.arrivals()) == 1
 
 
-def test_a_rejection_that_cannot_be_recorded_is_tried_again(tmp_path: Path) -> None:
+def test_a_rejection_that_cannot_be_recorded_is_retried(tmp_path: Path) -> None:
     calls: list[RejectedDrop] = []
 
     def record(drop: RejectedDrop) -> None:
@@ -149,7 +148,7 @@ def test_a_rejection_that_cannot_be_recorded_is_tried_again(tmp_path: Path) -> N
     assert calls[2].occurrence != calls[0].occurrence, "another one of that name"
 
 
-def test_a_drop_that_never_can_be_read_is_rejected_in_the_end(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drop_that_can_never_be_read_is_rejected_in_the_end(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreadable(*_args: object, **_keywords: object) -> int:
         raise OSError(errno.EIO, "input/output error")
 
@@ -162,7 +161,7 @@ def test_a_drop_that_never_can_be_read_is_rejected_in_the_end(ward: Ward, monkey
     assert [r.drop_id for r in ward.rejected] == [drop_id("a")]
 
 
-def test_others_do_not_suffer_for_one_that_cannot_be_read(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_unreadable_file_does_not_reject_the_others(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.open
 
     def one_is_unreadable(path: Any, *arguments: Any, **keywords: Any) -> int:
@@ -181,7 +180,7 @@ def test_others_do_not_suffer_for_one_that_cannot_be_read(ward: Ward, monkeypatc
     assert ward.names("processed") == [STAMP + n for n in "012"]
 
 
-def test_a_defect_of_ours_rejects_the_drop_and_goes_on(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_in_corewatch_rejects_the_drop_and_polling_goes_on(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_args: object) -> None:
         raise ZeroDivisionError("Secret^Name")
 
@@ -196,7 +195,7 @@ def test_a_defect_of_ours_rejects_the_drop_and_goes_on(ward: Ward, monkeypatch: 
     assert len(ward.arrivals()[-1]["files"]) == 1
 
 
-def test_a_drop_that_is_taken_away_meanwhile_is_no_trouble(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drop_that_is_moved_away_in_the_meantime_is_no_error(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
     path = ward.path / "a"
     path.write_bytes(image(1))
     real = daemon.watch.inbox.ingest

@@ -45,7 +45,7 @@ def test_files_of_a_folder_the_recipients_first(tmp_path: Path) -> None:
     assert next(iter(found)) == "email.txt"
 
 
-def test_what_is_not_a_file_is_left_out(tmp_path: Path) -> None:
+def test_special_files_are_left_out(tmp_path: Path) -> None:
     folder = tmp_path / "drop"
     folder.mkdir()
     (folder / "ok").write_bytes(b"1")
@@ -87,7 +87,7 @@ def test_a_link_put_in_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
         read_file(entry)
 
 
-def test_a_file_that_may_not_be_read_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_read_permission_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x").write_bytes(b"1")
     drop = only(tmp_path)
 
@@ -108,13 +108,13 @@ def test_a_zip_is_read_in_place_recipients_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x", "..\\x", "C:\\x", "C:/x"])
-def test_names_that_lead_out_are_refused(tmp_path: Path, name: str) -> None:
+def test_path_traversal_in_a_zip_is_rejected(tmp_path: Path, name: str) -> None:
     write_zip(tmp_path / "x.zip", {"fine": b"1", name: b"1"})
     with pytest.raises(DropRejected, match="lead out"):
         contents(only(tmp_path))
 
 
-def test_links_in_a_zip_are_refused(tmp_path: Path) -> None:
+def test_links_in_a_zip_are_rejected(tmp_path: Path) -> None:
     link = zipfile.ZipInfo("link")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
@@ -123,14 +123,14 @@ def test_links_in_a_zip_are_refused(tmp_path: Path) -> None:
         contents(only(tmp_path))
 
 
-def test_a_bomb_is_refused_before_anything_is_unpacked(tmp_path: Path) -> None:
+def test_a_zip_bomb_is_rejected_before_anything_is_unpacked(tmp_path: Path) -> None:
     write_zip(tmp_path / "x.zip", {"bomb": bytes(100_000_000)})
     assert (tmp_path / "x.zip").stat().st_size < 1_000_000
     with pytest.raises(DropRejected, match="far more data"):
         contents(only(tmp_path))
 
 
-def test_an_entry_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
+def test_an_entry_with_a_wrong_size_is_rejected(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x", bytes(1_000_000))
@@ -140,7 +140,7 @@ def test_an_entry_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
         contents(only(tmp_path))
 
 
-def test_too_many_files_or_bytes_are_refused() -> None:
+def test_too_many_files_or_bytes_are_rejected() -> None:
     infos = [zipfile.ZipInfo(str(n)) for n in range(3)]
     check_archive(infos[:2], 1000, ArchiveLimits(files=2))
     with pytest.raises(DropRejected, match="too many"):
@@ -150,7 +150,7 @@ def test_too_many_files_or_bytes_are_refused() -> None:
         check_archive(infos[:1], ARCHIVE_LIMITS.total_bytes)
 
 
-def test_an_encrypted_zip_is_refused() -> None:
+def test_an_encrypted_zip_is_rejected() -> None:
     info = zipfile.ZipInfo("x")
     info.flag_bits = 0x1
     with pytest.raises(DropRejected, match="password"):
@@ -158,7 +158,7 @@ def test_an_encrypted_zip_is_refused() -> None:
 
 
 @given(cut=st.integers(4, 400), noise=st.binary(max_size=50))
-def test_a_damaged_zip_is_refused_not_a_crash(tmp_path_factory: pytest.TempPathFactory, cut: int, noise: bytes) -> None:
+def test_a_damaged_zip_is_rejected(tmp_path_factory: pytest.TempPathFactory, cut: int, noise: bytes) -> None:
     folder = tmp_path_factory.mktemp("zip")
     write_zip(folder / "x.zip", {"a": bytes(range(256)), "b": b"2"})
     data = (folder / "x.zip").read_bytes()
@@ -173,7 +173,7 @@ def test_a_damaged_zip_is_refused_not_a_crash(tmp_path_factory: pytest.TempPathF
         st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), min_size=1, max_size=20), min_size=1
     )
 )
-def test_no_accepted_name_leads_out(names: list[str]) -> None:
+def test_no_accepted_name_is_outside_the_zip(names: list[str]) -> None:
     infos = [zipfile.ZipInfo(n) for n in names]
     try:
         check_archive(infos, 1000)
@@ -185,7 +185,7 @@ def test_no_accepted_name_leads_out(names: list[str]) -> None:
 
 
 @pytest.mark.parametrize("when", ["before its table is read", "before a file is read"])
-def test_a_zip_that_is_written_anew_while_it_is_read_is_not_damaged(tmp_path: Path, when: str) -> None:
+def test_a_zip_that_is_rewritten_while_it_is_read_is_not_damaged(tmp_path: Path, when: str) -> None:
     path = tmp_path / "drop.zip"
     write_zip(path, {str(n): os.urandom(3000) for n in range(4)})
     found = members(only(tmp_path))

@@ -57,7 +57,7 @@ def test_only_addresses_of_allowed_domains_are_used() -> None:
         "a\u2028@hospital.example",
     ],
 )
-def test_what_is_no_plain_address_is_not_used(line: str) -> None:
+def test_malformed_addresses_are_not_used(line: str) -> None:
     read = read_recipients(line.encode(), ["hospital.example"])
     assert set(read.addresses) <= {"a@hospital.example"}, "a line break of any kind ends a line, and nothing else does"
     assert read.problems
@@ -70,7 +70,7 @@ def test_any_bytes_give_addresses_of_allowed_domains_only(data: bytes) -> None:
     assert read.problems
 
 
-def test_there_is_a_most() -> None:
+def test_the_number_of_recipients_is_limited() -> None:
     many = "\n".join(f"a{n}@ok.example" for n in range(MAX_RECIPIENTS + 5))
     read = read_recipients(many.encode(), ["ok.example"])
     assert len(read.addresses) == MAX_RECIPIENTS
@@ -135,7 +135,7 @@ def test_beside_its_drop(ward: Ward, kind: str) -> None:
     assert "1 of its addresses" in (ward.path / "processed" / f"{car}.reason.txt").read_text()
 
 
-def test_it_belongs_to_its_drop_alone(ward: Ward) -> None:
+def test_a_side_car_belongs_to_its_drop_alone(ward: Ward) -> None:
     zipped(ward.path / "a.zip", 1)
     zipped(ward.path / "b.zip", 2)
     (ward.path / "b.zip.email.txt").write_text("neuro@hospital.example")

@@ -41,7 +41,7 @@ def test_days_by_state() -> None:
     assert set(due.cases) == {"delivered", "superseded", "old-failed", "old-not-analysed"}
 
 
-def test_an_arrival_goes_with_the_last_case_that_uses_it() -> None:
+def test_an_arrival_is_removed_with_the_last_case_that_uses_it() -> None:
     holdings = [held("a", S.DELIVERED, 8, "x", "y"), held("b", S.DELIVERED, 1, "y")]
     due = plan_retention(holdings, came(x=8, y=8), KEEP, NOW).due
     assert due.arrivals == ("x",)
@@ -53,7 +53,7 @@ def test_an_arrival_that_is_still_open_stays() -> None:
     assert plan_retention([held("a", S.DELIVERED, 8, "open")], {}, KEEP, NOW).due.arrivals == ()
 
 
-def test_arrivals_without_a_case_go_after_the_longer_time() -> None:
+def test_arrivals_without_a_case_are_removed_after_the_longer_time() -> None:
     assert plan_retention([], came(young=29, old=31), KEEP, NOW).due.arrivals == ("old",)
 
 
@@ -76,7 +76,7 @@ holdings_lists = st.lists(
 
 
 @given(holdings_lists, st.frozensets(arrival_names), st.floats(0, 60))
-def test_nothing_that_is_needed_ever_goes(holdings: list[Holding], on_disk: frozenset[str], age: float) -> None:
+def test_nothing_that_is_needed_is_removed(holdings: list[Holding], on_disk: frozenset[str], age: float) -> None:
     planned = plan_retention(holdings, dict.fromkeys(sorted(on_disk), NOW - timedelta(days=age)), KEEP, NOW)
     gone_cases: set[str] = set()
     gone_arrivals: set[str] = set()

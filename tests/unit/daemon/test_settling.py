@@ -10,14 +10,14 @@ def seen(**signatures: object) -> dict[str, Observation]:
     return {name: Observation(str(signature), 2.0) for name, signature in signatures.items()}
 
 
-def test_settles_after_standing_still_for_long_enough() -> None:
+def test_a_drop_settles_after_staying_unchanged() -> None:
     tracker = StabilityTracker()
     assert tracker.observe(100.0, seen(a=1)) == frozenset()
     assert tracker.observe(101.9, seen(a=1)) == frozenset()
     assert tracker.observe(102.0, seen(a=1)) == {"a"}
 
 
-def test_every_change_starts_the_wait_anew() -> None:
+def test_every_change_restarts_the_wait() -> None:
     tracker = StabilityTracker()
     tracker.observe(0, seen(a=1))
     tracker.observe(1.9, seen(a=2))
@@ -25,7 +25,7 @@ def test_every_change_starts_the_wait_anew() -> None:
     assert tracker.observe(3.9, seen(a=2)) == {"a"}
 
 
-def test_what_was_gone_starts_anew() -> None:
+def test_a_drop_that_was_gone_restarts_the_wait() -> None:
     tracker = StabilityTracker()
     tracker.observe(0, seen(a=1))
     tracker.observe(1, seen())
@@ -43,7 +43,7 @@ def test_restart() -> None:
     assert tracker.observe(4, seen(a=1)) == {"a"}
 
 
-def test_each_drop_has_its_own_patience() -> None:
+def test_each_drop_has_its_own_settle_time() -> None:
     tracker = StabilityTracker()
     both = {"quick": Observation(1, 0.0), "slow": Observation(1, 60.0)}
     assert tracker.observe(0, both) == {"quick"}

@@ -96,7 +96,7 @@ def test_work_that_a_wiped_broker_lost_is_posted_again(site: Site) -> None:
     assert reconciler.step(site.clock.tick(1)) == 0
 
 
-def test_a_vanished_worker_is_noticed_after_its_lease(site: Site) -> None:
+def test_a_case_of_a_worker_that_ended_is_reposted_after_its_lease(site: Site) -> None:
     case = site.queued()
     assert site.ledger.cases.begin(case.case_id, S.QUEUED, holder="host/1/1", lease_s=300) is not None
     reconciler = Reconciler(site.ledger)
@@ -107,7 +107,7 @@ def test_a_vanished_worker_is_noticed_after_its_lease(site: Site) -> None:
     assert again.attempts == 2, "the attempt of the vanished worker counts"
 
 
-def test_what_still_waits_for_the_broker_is_not_posted_again_and_again(site: Site) -> None:
+def test_work_that_still_waits_for_the_broker_is_not_reposted(site: Site) -> None:
     site.broker_up = False
     case = site.queued()
     reconciler, dispatcher = Reconciler(site.ledger), Dispatcher(site.ledger.outbox, site.publish)
@@ -119,7 +119,7 @@ def test_what_still_waits_for_the_broker_is_not_posted_again_and_again(site: Sit
     assert site.published == [Work(Stage.PREPARE, case.case_id)]
 
 
-def test_that_nobody_works_is_said_once(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unclaimed_case_is_logged_once(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     site.queued()
     reconciler, dispatcher = Reconciler(site.ledger), Dispatcher(site.ledger.outbox, site.publish)
     for _ in range(100):
@@ -163,7 +163,7 @@ def test_ended_cases_are_left_alone(site: Site) -> None:
 
 
 @pytest.mark.parametrize(("room", "method"), [("intake", "register"), ("singles", "take_unreadable"), ("intake", "finish")])
-def test_a_refused_drop_is_one_case_however_often_it_is_reported(
+def test_a_rejected_drop_is_one_case_however_often_it_is_recorded(
     site: Site, monkeypatch: pytest.MonkeyPatch, room: str, method: str
 ) -> None:
     refused = RejectionRecorder(site.ledger, site.settings)
@@ -181,7 +181,7 @@ def test_a_refused_drop_is_one_case_however_often_it_is_reported(
     assert len(site.ledger.cases.find()) == 2, "dropped once more"
 
 
-def test_a_refused_drop_whose_case_could_not_be_ended_is_ended_later(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_case_of_a_rejected_drop_is_ended_later_if_that_failed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     refused, assembler = RejectionRecorder(site.ledger, site.settings), Assembler(site.ledger, site.settings)
     assembler.step(site.clock())
     drop = RejectedDrop(site.settings.watch.folders[0].path, "0123456789", "a" * 20, "It holds nothing.", site.clock())
@@ -219,7 +219,7 @@ def retention(site: Site, *free_gib: float) -> Retention:
     return Retention(site.ledger, site.settings, lambda _: int((left.pop(0) if len(left) > 1 else left[0]) * GIB))
 
 
-def test_files_go_when_their_days_are_over_and_rows_stay(site: Site) -> None:
+def test_files_are_removed_after_their_days_and_rows_stay(site: Site) -> None:
     case, folder, spool = analysed(site, "7", S.DELIVERED)
     _, failed_folder, failed_spool = analysed(site, "8", S.FAILED)
     keeper = retention(site, 100)
@@ -238,7 +238,7 @@ def test_files_go_when_their_days_are_over_and_rows_stay(site: Site) -> None:
     assert not failed_spool.exists()
 
 
-def test_what_others_asked_for_is_forgotten_a_while_after_it_was_answered(site: Site) -> None:
+def test_answered_commitment_requests_are_deleted_later(site: Site) -> None:
     owed = site.ledger.commitments_owed
     owed.add("2.25.7", "CT", "10.0.0.7", (InstanceReference("1.2.840.10008.5.1.4.1.1.2", "1.2.7.1"),), site.clock())
     [asked] = owed.due(site.clock())
@@ -249,7 +249,7 @@ def test_what_others_asked_for_is_forgotten_a_while_after_it_was_answered(site: 
     assert owed.purge(site.clock()) == 0, "nothing is left"
 
 
-def test_a_full_disk_takes_the_oldest_until_there_is_room(site: Site) -> None:
+def test_on_a_full_disk_the_oldest_cases_are_removed_until_there_is_room(site: Site) -> None:
     ended = []
     for series in ("7", "8", "9"):
         ended.append(analysed(site, series, S.DELIVERED))
@@ -265,7 +265,7 @@ def test_a_full_disk_takes_the_oldest_until_there_is_room(site: Site) -> None:
     assert failed_folder.exists()
 
 
-def test_images_that_a_case_in_work_needs_stay(site: Site) -> None:
+def test_instances_of_an_unfinished_case_stay(site: Site) -> None:
     first, folder, spool = analysed(site, "7", S.DELIVERED)
     site.clock.tick(8 * DAY)
     late = Sender(site.settings.received_dir, site.clock)
@@ -277,7 +277,7 @@ def test_images_that_a_case_in_work_needs_stay(site: Site) -> None:
     assert spool.exists(), "revision 2 is made of these images too"
 
 
-def test_what_a_crash_left_undone_is_done_the_next_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_removal_that_a_crash_interrupted_is_completed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     case, folder, spool = analysed(site, "7", S.DELIVERED)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda _: (_ for _ in ()).throw(OSError(5, "Input/output error")))
@@ -290,7 +290,7 @@ def test_what_a_crash_left_undone_is_done_the_next_time(site: Site, monkeypatch:
     assert site.case(case.case_id).files_removed
 
 
-def test_a_disk_that_stays_full_is_said_once_and_again_only_after_there_was_room(site: Site) -> None:
+def test_a_disk_that_stays_full_is_logged_once_and_again_only_after_there_was_room(site: Site) -> None:
     clearing = retention(site, 1, 1, 1, 1, 1, 1, 30, 1, 1)
     with captured_logs(daemon.upkeep.retention) as logs:
         for _ in range(9):

@@ -53,7 +53,7 @@ def private_and_counts(dataset: Dataset) -> None:
 
 @pytest.mark.parametrize("change", [nothing, private_and_counts])
 @pytest.mark.parametrize("implicit", [True, False])
-def test_the_same_image_written_in_another_way_is_ignored(site: Site, change: Callable[[Dataset], None], implicit: bool) -> None:
+def test_the_same_instance_in_another_encoding_is_ignored(site: Site, change: Callable[[Dataset], None], implicit: bool) -> None:
     images = head()
     send_all(site.received, site.clock, images)
     site.step(2)
@@ -107,12 +107,12 @@ def deflated(dataset: Dataset) -> None:
 
 @pytest.mark.parametrize("change", [pixels, slope, bits, place, patient, study, shorter])
 @pytest.mark.parametrize("implicit", [True, False])
-def test_another_image_is_a_conflict(site: Site, change: Callable[[Dataset], None], implicit: bool) -> None:
+def test_another_instance_is_a_conflict(site: Site, change: Callable[[Dataset], None], implicit: bool) -> None:
     _conflict(site, change, implicit=implicit)
 
 
 @pytest.mark.parametrize("change", [compressed, deflated])
-def test_what_is_not_compared_counts_as_a_conflict(site: Site, change: Callable[[Dataset], None]) -> None:
+def test_instances_that_are_not_compared_count_as_a_conflict(site: Site, change: Callable[[Dataset], None]) -> None:
     """To say "the same" is only safe where it is known; a conflict is looked at by somebody."""
     _conflict(site, change, implicit=False)
 
@@ -189,9 +189,7 @@ def fails(site: Site) -> None:
 
 
 @pytest.mark.parametrize("encode", [lambda image: image, compressed], ids=["plain", "compressed"])
-def test_the_whole_of_an_image_that_was_cut_short_takes_its_place(
-    site: Site, encode: Callable[[tuple[str, bytes]], tuple[str, bytes]]
-) -> None:
+def test_a_complete_instance_replaces_a_truncated_one(site: Site, encode: Callable[[tuple[str, bytes]], tuple[str, bytes]]) -> None:
     images = [encode(image) for image in head()]
     send_all(site.received, site.clock, [*images[:4], cut(images[4]), *images[5:]])
     site.step(2)
@@ -207,7 +205,7 @@ def test_the_whole_of_an_image_that_was_cut_short_takes_its_place(
     assert files[images[4][0]].read_bytes() == images[4][1]
 
 
-def test_the_whole_of_it_in_the_same_drop(site: Site) -> None:
+def test_a_complete_and_a_truncated_instance_in_one_drop(site: Site) -> None:
     images = head()
     send_all(site.received, site.clock, [*images, cut(images[4])])
     site.step(2)
@@ -224,7 +222,9 @@ def test_the_whole_of_it_in_the_same_drop(site: Site) -> None:
     ],
     ids=["cut short too", "other pixels", "another patient"],
 )
-def test_what_is_not_the_whole_of_it_takes_no_place(site: Site, other: Callable[[tuple[str, bytes]], tuple[str, bytes]]) -> None:
+def test_an_instance_that_completes_nothing_is_a_conflict(
+    site: Site, other: Callable[[tuple[str, bytes]], tuple[str, bytes]]
+) -> None:
     images = head()
     send_all(site.received, site.clock, [*images[:4], cut(images[4]), *images[5:]])
     site.step(2)
@@ -236,7 +236,7 @@ def test_what_is_not_the_whole_of_it_takes_no_place(site: Site, other: Callable[
     assert any("conflicting" in event for event in site.events(next(c for c in site.cases() if c.series_uid is not None)))
 
 
-def test_two_images_of_one_uid_in_one_drop_are_a_conflict(site: Site) -> None:
+def test_two_instances_of_one_uid_in_one_drop_are_a_conflict(site: Site) -> None:
     images = head()
     send_all(site.received, site.clock, [*images, (images[4][0], images[4][1][:-8] + b"otherpix")])
     site.step(2)
