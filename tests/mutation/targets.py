@@ -65,7 +65,6 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "corewatch/letters.py": (
         "tests/unit/corewatch/test_decision_tables.py",
         "tests/unit/corewatch/test_letters.py",
-        "tests/contract/test_receipts.py",
     ),
     "corewatch/stage_limits.py": ("tests/unit/corewatch/test_values.py",),
     "corewatch/messages.py": ("tests/unit/corewatch/test_values.py",),
@@ -89,7 +88,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
         "tests/unit/corewatch/test_spacing.py",
         *_SELECTION,
     ),
-    "corewatch/states.py": ("tests/unit/corewatch/test_values.py",),
+    "corewatch/states.py": ("tests/unit/corewatch/test_states.py",),
     "corewatch/acquisition_runs.py": (
         "tests/unit/corewatch/test_slice_stack_limits.py",
         "tests/unit/corewatch/test_acquisition_runs.py",
