@@ -1,14 +1,15 @@
-"""How long a CTA head takes from a sender to the disk by C-STORE, beside other Storage SCPs that are installed.
+"""Storage SCP throughput: a CTA head by C-STORE to corewatch, a pynetdicom listener, DCMTK's storescp and Orthanc.
 
     python -m benchmarks.ingest --slices 400 --repeats 3
 
 Makes a synthetic series (512 x 512, 527 KB an image) and sends it with DCMTK's dcmsend, over one association and over four at once
-(a quarter of the series each), to corewatch's listener, to DCMTK's storescp and to Orthanc, each where it is on PATH. The servers
-take turns, so that a busy machine is unfair to all alike. `nagle` is dcmsend as it comes, `nodelay` dcmsend with Nagle's algorithm
-switched off (environment TCP_NODELAY=1, since DCMTK 3.6.1) and PDUs of 128 KB. storescp and Orthanc always run with it.
+(a quarter of the series each), to corewatch's listener, to a listener made with pynetdicom, and to DCMTK's storescp and Orthanc if
+they are on PATH. The servers take turns, so that a busy machine affects all alike. `nagle` is dcmsend with its defaults, `nodelay`
+dcmsend with Nagle's algorithm switched off (environment TCP_NODELAY=1, since DCMTK 3.6.1) and PDUs of 128 KB. storescp and Orthanc
+always run with it. At the end each server gets associations with one C-ECHO (echoscu), and their processor time is printed.
 
-corewatch answers success only after the image is fsynced under its final name; storescp and Orthanc (as configured here, which is
-their default) leave it in the page cache. So the comparison is unfair to corewatch, on purpose.
+corewatch and the pynetdicom listener answer success only after the instance is fsynced under its final name. storescp and Orthanc
+(with their defaults) leave it in the page cache, so their comparison is unfair to corewatch, on purpose.
 """
 
 from __future__ import annotations
@@ -41,6 +42,40 @@ from config.settings import Settings
 from dicom_listener.program import serve
 serve(Settings.model_validate_json(sys.argv[1]))
 """
+PYNETDICOM = """
+import os, socket, sys, tempfile
+from pathlib import Path
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, _config, evt
+from pynetdicom.sop_class import Verification
+
+port, folder = int(sys.argv[1]), Path(sys.argv[2])
+(folder / "partial").mkdir(parents=True)
+tempfile.tempdir = str(folder / "partial")  # so that a finished file can be renamed
+_config.STORE_RECV_CHUNKED_DATASET = True
+
+def no_delay(event):
+    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+def store(event):
+    descriptor = os.open(event.dataset_path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+    os.replace(event.dataset_path, folder / (event.request.AffectedSOPInstanceUID + ".dcm"))
+    descriptor = os.open(folder, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+    return 0x0000
+
+entity = AE("COREWATCH")
+entity.maximum_pdu_size = 262144
+for context in AllStoragePresentationContexts:
+    entity.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
+entity.add_supported_context(Verification)
+handlers = [(evt.EVT_C_STORE, store), (evt.EVT_CONN_OPEN, no_delay)]
+entity.start_server(("127.0.0.1", port), block=True, evt_handlers=handlers)
+"""
+ECHOES = 100
+"""Associations with one C-ECHO each, for the processor time of an association."""
 SENDERS: dict[str, tuple[list[str], dict[str, str]]] = {
     "nagle": ([], {}),
     "nodelay": (["--max-send-pdu", "131072"], {"TCP_NODELAY": "1"}),
@@ -65,12 +100,17 @@ def main() -> None:
         servers: dict[str, Server] = {"corewatch": stack.enter_context(listener(folder / "corewatch", 1))}
         if options.processes > 1:
             servers[f"corewatch x{options.processes}"] = stack.enter_context(listener(folder / "corewatch-n", options.processes))
+        servers["pynetdicom"] = stack.enter_context(pynetdicom(folder / "pynetdicom"))
         for title, binary, start in (("storescp", "storescp", storescp), ("Orthanc", "Orthanc", orthanc)):
             if found := shutil.which(binary):
                 servers[title] = stack.enter_context(start(folder / title, found))
         for associations in (1, 4):
             for sender in options.senders:
                 compare(servers, files, associations, sender, options.repeats)
+        if shutil.which("echoscu") is not None:
+            print(f"\n{ECHOES} associations with a C-ECHO")
+            for name, server in servers.items():
+                print(f"  {name:14} {1000 * echo(server) / ECHOES:5.2f} ms of processor time an association")
 
 
 def compare(servers: dict[str, Server], files: list[Path], associations: int, sender: str, repeats: int) -> None:
@@ -106,6 +146,14 @@ def send(port: int, files: list[Path], associations: int, sender: str) -> float:
     if any(failed):
         sys.exit(f"dcmsend failed: {failed}")
     return seconds
+
+
+def echo(server: Server) -> float:
+    """Processor seconds of a server for `ECHOES` associations, one after the other."""
+    before = server.processor_s()
+    for _ in range(ECHOES):
+        subprocess.run(["echoscu", "--quiet", "-aec", "COREWATCH", "127.0.0.1", str(server.port)], check=True)
+    return server.processor_s() - before
 
 
 def make_series(folder: Path, slices: int) -> list[Path]:
@@ -167,6 +215,14 @@ def listener(folder: Path, processes: int) -> Iterator[Server]:
     options = {"port": port, "host": "127.0.0.1", "processes": processes, "reserve_gib": 0}
     settings = json.dumps({"data_dir": str(folder), "listener": options})
     with program([sys.executable, "-c", LISTENER, settings], port) as ready:
+        yield ready
+
+
+@contextmanager
+def pynetdicom(folder: Path) -> Iterator[Server]:
+    """A listener made with pynetdicom's public interface, with the same durability: fsync and rename before the response."""
+    port = free_port()
+    with program([sys.executable, "-c", PYNETDICOM, str(port), str(folder)], port) as ready:
         yield ready
 
 

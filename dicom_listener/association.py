@@ -377,6 +377,6 @@ class _Guarded:
 
 
 def report(error: Exception, event: str) -> None:
-    """Log a defect of ours: where it happened, but not its message, which may quote a data set."""
+    """Log a defect with its type and place, but without its message, which may quote a data set."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     log.error(event, error=type(error).__name__, where=f"{Path(frame.filename).name}:{frame.lineno}")

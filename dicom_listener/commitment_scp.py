@@ -84,7 +84,7 @@ class _Handler:
             return NO_SUCH_ACTION if is_action else NO_SUCH_EVENT
         try:
             message = self._decode(data, request.context.transfer_syntax, is_action=is_action)
-        except Exception as error:  # a decoder may raise anything on foreign bytes; only texts of ours are sent back
+        except Exception as error:  # a decoder may raise anything on foreign bytes; only our own texts are sent back
             comment = str(error)[:64] if type(error) is ValueError else "the data set cannot be read"
             return Response(INVALID_ARGUMENT, comment)
         try:

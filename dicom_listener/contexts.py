@@ -38,7 +38,7 @@ DECODABLE: Mapping[str, str] = MappingProxyType(
         uid.JPEGBaseline8Bit: "lossy, 8 bit: screen captures mostly",
     }
 )
-"""Transfer syntaxes of images that are analysed, best first: the first one that a sender proposes in a context is accepted.
+"""Transfer syntaxes of objects that are analysed, best first: the first one that a sender proposes in a context is accepted.
 
 The same set as `conversion.headers.supported_transfer_syntaxes` finds decoders for (a test compares them); kept here in order of
 preference, and so that the listener starts without loading decoders."""

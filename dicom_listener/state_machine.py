@@ -97,7 +97,7 @@ class Action(Enum):
 
 
 class UndefinedTransition(Exception):
-    """An event in a state for which PS3.8 Table 9-10 has no action: a defect of ours."""
+    """An event in a state for which PS3.8 Table 9-10 has no action: a defect in our code."""
 
 
 AE_5, AE_6, AE_7, AE_8, DT_1, DT_2, AR_2, AR_4, AR_5, AR_7, AA_1, AA_2, AA_3, AA_4, AA_5, AA_6, AA_7, AA_8 = Action
@@ -152,7 +152,7 @@ NEXT_STATES: Mapping[Action, tuple[State, ...]] = {
     AA_7: (State.AWAITING_CLOSE,),
     AA_8: (State.AWAITING_CLOSE,),
 }
-"""Action -> the state after it; for AE-6 the one where the request is acceptable to the service provider comes first."""
+"""Action -> next state; for AE-6 first the one for a request that is acceptable to the service provider."""
 
 PDU_EVENTS: Mapping[PduType, Event] = {
     PduType.ASSOCIATE_RQ: Event.ASSOCIATE_RQ,

@@ -100,7 +100,7 @@ class StorageSession:
             The data folder cannot be written.
         """
         if self._writer is not None and self._writer.ended:
-            # the association was idle for so long that the daemon has ended its first arrival
+            # the association was idle until the daemon ended its first arrival
             self._log_end(ArrivalOutcome.ABORTED, arrival=self._writer.folder.name)
             self._writer = None
             self._stored = self._duplicates = self._refused = 0

@@ -29,7 +29,7 @@ _ANSWER_LIMIT_S: Final = 10.0
 
 
 class AssociationRejected(CorewatchError):
-    """The peer answered the association request with A-ASSOCIATE-RJ: it runs, speaks DICOM, and does not take us (PS3.8 9.3.4)."""
+    """The peer answered the association request with A-ASSOCIATE-RJ: it runs and speaks DICOM, but refuses us (PS3.8 9.3.4)."""
 
 
 class RejectedForGood(AssociationRejected, OperatorNeeded):

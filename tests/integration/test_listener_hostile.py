@@ -168,14 +168,14 @@ def test_no_instance_uid_becomes_a_path(listener: StorageListener, tmp_path: Pat
         data = data_set().replace(UID, instance.ljust(len(UID), b"\0")[: len(UID)])
         peer.send(conversation(instance, data)[len(wire.associate_rq()) :])
         assert peer.status() >= 0xA900
-        # the association goes on: one bad image does not keep the others out
+        # the association continues: one bad instance does not block the others
         peer.send(conversation()[len(wire.associate_rq()) :])
         assert peer.status() == 0
     wait_for("the end", lambda: listener.open_associations == 0)
     nothing_strange_in(tmp_path)
 
 
-def test_an_image_over_the_limit_is_passed_over_and_the_next_one_taken(listener: StorageListener, tmp_path: Path) -> None:
+def test_an_instance_over_the_limit_is_skipped_and_the_next_one_stored(listener: StorageListener, tmp_path: Path) -> None:
     with wire.raw_peer(listener.port) as peer:
         peer.associate()
         peer.send(conversation(data=data_set(1, size=1024), piece=60_000)[len(wire.associate_rq()) :])
@@ -186,8 +186,8 @@ def test_an_image_over_the_limit_is_passed_over_and_the_next_one_taken(listener:
     assert list(tmp_path.rglob("*.partial")) == []
 
 
-def test_an_image_without_end_takes_no_memory(listener: StorageListener) -> None:
-    """300 MB of one data set: what is over the limit goes nowhere."""
+def test_an_endless_instance_takes_no_memory(listener: StorageListener) -> None:
+    """300 MB of one data set: bytes over the limit are dropped."""
     process = psutil.Process()
     with wire.raw_peer(listener.port) as peer:
         peer.associate()
@@ -204,7 +204,7 @@ def test_an_image_without_end_takes_no_memory(listener: StorageListener) -> None
 
 
 @pytest.mark.parametrize("sop_class", ["1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.1"])
-def test_operations_that_nobody_serves_are_answered(listener: StorageListener, sop_class: str) -> None:
+def test_operations_that_no_service_offers_are_answered(listener: StorageListener, sop_class: str) -> None:
     with wire.raw_peer(listener.port) as peer:
         peer.send(wire.associate_rq(wire.context(1, sop_class, ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"])))
         assert peer.read()[0] == wire.ASSOCIATE_AC
@@ -240,7 +240,7 @@ def echoes_without_end(peer: wire.RawPeer) -> None:
             peer.sock.sendall(wire.pdu(4, wire.pdv(echo, 3)) * 100)
 
 
-def test_who_never_reads_its_answers_is_ended(tmp_path: Path) -> None:
+def test_a_peer_that_never_reads_is_ended(tmp_path: Path) -> None:
     with running(listener_settings(tmp_path, idle_timeout_s=0.5)) as listener:
         with wire.raw_peer(listener.port) as peer:
             echoes_without_end(peer)
@@ -248,7 +248,7 @@ def test_who_never_reads_its_answers_is_ended(tmp_path: Path) -> None:
         serves_a_good_sender(listener)
 
 
-def test_who_never_reads_its_answers_does_not_hold_up_the_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peer_that_never_reads_does_not_delay_the_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dicom_listener.server, "ABORT_TIMEOUT_S", 0.2)
     with running(listener_settings(tmp_path, idle_timeout_s=600)) as listener, wire.raw_peer(listener.port) as peer:
         echoes_without_end(peer)
@@ -256,7 +256,7 @@ def test_who_never_reads_its_answers_does_not_hold_up_the_stop(tmp_path: Path, m
         assert listener.open_associations == 0
 
 
-def test_many_that_say_nothing_keep_nobody_out(listener: StorageListener) -> None:
+def test_many_silent_connections_keep_no_sender_out(listener: StorageListener) -> None:
     """Other addresses of loopback stand for other hosts."""
     silent = []
     try:
@@ -272,7 +272,7 @@ def test_many_that_say_nothing_keep_nobody_out(listener: StorageListener) -> Non
             one.close()
 
 
-def test_an_abort_within_an_image_leaves_nothing_of_it(listener: StorageListener, here: Settings, tmp_path: Path) -> None:
+def test_an_abort_within_an_instance_leaves_nothing_of_it(listener: StorageListener, here: Settings, tmp_path: Path) -> None:
     with wire.raw_peer(listener.port) as peer:
         peer.associate()
         peer.send(conversation()[len(wire.associate_rq()) :])

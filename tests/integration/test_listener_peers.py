@@ -58,7 +58,7 @@ def test_who_may_send(
             assert (event["peer_ae_title"], event["peer_host"]) == (calling, "127.0.0.1")
 
 
-def test_one_more_than_allowed_is_asked_to_come_again(tmp_path: Path) -> None:
+def test_one_more_than_allowed_is_rejected_as_transient(tmp_path: Path) -> None:
     with running(listener_settings(tmp_path, max_associations=2)) as listener:
         first, second = associate(listener.port), associate(listener.port)
         third = associate(listener.port)

@@ -1,4 +1,4 @@
-"""The listener as a program of its own, against DCMTK's senders."""
+"""The listener as a separate process, against DCMTK's senders."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_process_that_ends_is_replaced(
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_service_manager_hears_that_it_is_ready_and_alive_until_it_hangs(tmp_path: Path, processes: int) -> None:
+def test_a_service_manager_is_notified_until_the_listener_hangs(tmp_path: Path, processes: int) -> None:
     settings = listener_settings(tmp_path, port=free_port(), processes=processes)
     with service_manager(tmp_path, watchdog_s=2.0) as manager, program(settings, environment=manager.environment) as process:
         assert manager.next() == "READY=1"
@@ -87,7 +87,7 @@ def test_a_service_manager_hears_that_it_is_ready_and_alive_until_it_hangs(tmp_p
         assert manager.next() == "WATCHDOG=1"
 
 
-def test_without_its_parent_no_process_goes_on(tmp_path: Path) -> None:
+def test_without_its_parent_a_process_ends(tmp_path: Path) -> None:
     settings = listener_settings(tmp_path, port=free_port(), processes=2)
     with pytest.raises(AssertionError), program(settings) as process:
         children = psutil.Process(process.pid).children()
@@ -115,7 +115,7 @@ class TestDcmtk:
             assert closing(folder) == {**closing(folder), "outcome": "released", "stored": 20}
         assert sorted(dcmread(f).InstanceNumber for f in images(folder)) == list(range(1, 21))
 
-    def test_the_wrong_title_is_told_so(self, tmp_path: Path) -> None:
+    def test_a_wrong_called_title_is_rejected_as_such(self, tmp_path: Path) -> None:
         settings = listener_settings(tmp_path, port=free_port())
         with program(settings):
             sent = subprocess.run(
@@ -195,7 +195,7 @@ class TestDcmtk:
         got = {(d.SOPInstanceUID, d.file_meta.TransferSyntaxUID) for folder in folders for d in map(dcmread, images(folder))}
         wanted = {(d.SOPInstanceUID, d.file_meta.TransferSyntaxUID) for d in map(dcmread, sources)}
         missing = {syntax for _, syntax in wanted - got}
-        # uncompressed encodings all come as the preferred one
+        # uncompressed encodings are all sent as the preferred one
         assert missing == {uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian}
 
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
-def test_memory_threads_and_descriptors_stay_as_they_are() -> None:
+def test_memory_threads_and_descriptors_do_not_grow() -> None:
     options = ["--instances", "3000", "--associations", "300", "--size", "32"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.soak", *options], cwd=ROOT, capture_output=True, text=True, check=False

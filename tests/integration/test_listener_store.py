@@ -60,7 +60,7 @@ def test_an_echo_or_a_health_check_leaves_nothing_behind(tmp_path: Path) -> None
     assert arrivals(settings) == []
 
 
-def test_an_abort_keeps_the_acknowledged_images_whole(tmp_path: Path) -> None:
+def test_an_abort_keeps_the_acknowledged_instances(tmp_path: Path) -> None:
     settings = listener_settings(tmp_path)
     with running(settings) as listener:
         association = associate(listener.port)
@@ -72,7 +72,7 @@ def test_an_abort_keeps_the_acknowledged_images_whole(tmp_path: Path) -> None:
     assert all(dcmread(f) == ct_slice(dcmread(f).InstanceNumber) for f in images(folder))
 
 
-def test_a_connection_that_breaks_within_an_image_counts_as_aborted(tmp_path: Path) -> None:
+def test_a_connection_that_breaks_within_an_instance_counts_as_aborted(tmp_path: Path) -> None:
     settings = listener_settings(tmp_path)
     with running(settings) as listener:
         association = associate(listener.port)
@@ -88,7 +88,7 @@ def test_a_connection_that_breaks_within_an_image_counts_as_aborted(tmp_path: Pa
     assert len(images(folder)) == 1
 
 
-def test_a_peer_that_falls_silent_is_ended(tmp_path: Path) -> None:
+def test_a_silent_association_is_ended(tmp_path: Path) -> None:
     settings = listener_settings(tmp_path, idle_timeout_s=0.3)
     with running(settings) as listener:
         association = associate(listener.port)
@@ -100,7 +100,7 @@ def test_a_peer_that_falls_silent_is_ended(tmp_path: Path) -> None:
         association.abort()
 
 
-def test_a_peer_that_falls_silent_within_a_pdu_is_ended(tmp_path: Path) -> None:
+def test_an_association_that_is_silent_within_a_pdu_is_ended(tmp_path: Path) -> None:
     settings = listener_settings(tmp_path, idle_timeout_s=0.3)
     with running(settings) as listener:
         association = associate(listener.port)
@@ -111,7 +111,7 @@ def test_a_peer_that_falls_silent_within_a_pdu_is_ended(tmp_path: Path) -> None:
         association.abort()
 
 
-def test_interleaved_associations_are_arrivals_of_their_own(tmp_path: Path) -> None:
+def test_interleaved_associations_are_separate_arrivals(tmp_path: Path) -> None:
     settings = listener_settings(tmp_path)
     with running(settings) as listener:
         first, second = associate(listener.port, calling="ONE"), associate(listener.port, calling="TWO")
@@ -125,7 +125,7 @@ def test_interleaved_associations_are_arrivals_of_their_own(tmp_path: Path) -> N
     assert sorted(dcmread(f).InstanceNumber for f in images(two)) == [101, 102, 103, 104, 105]
 
 
-def test_the_same_image_sent_again_is_the_same_file(tmp_path: Path) -> None:
+def test_the_same_instance_sent_again_is_the_same_file(tmp_path: Path) -> None:
     settings = listener_settings(tmp_path)
     with running(settings) as listener:
         for calling in ("ONE", "TWO"):
@@ -138,7 +138,7 @@ def test_the_same_image_sent_again_is_the_same_file(tmp_path: Path) -> None:
     assert images(one)[0].read_bytes() == images(two)[0].read_bytes()
 
 
-def test_a_full_disk_is_answered_with_a700_and_leaves_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_answered_with_a700_and_leaves_no_instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = listener_settings(tmp_path)
     with running(settings) as listener:
         association = associate(listener.port)
@@ -159,7 +159,7 @@ def test_a_full_disk_is_answered_with_a700_and_leaves_no_image(tmp_path: Path, m
         assert closing(folder)["stored"] == 2
 
 
-def test_success_comes_after_the_last_fsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_success_follows_the_last_fsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = listener_settings(tmp_path)
     release = threading.Event()
     entered = threading.Event()
@@ -205,7 +205,7 @@ def test_contradictions_get_the_status_of_the_standard(tmp_path: Path) -> None:
     assert arrivals(settings) == []
 
 
-def test_a_data_set_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_data_set_is_refused(tmp_path: Path) -> None:
     settings = listener_settings(tmp_path)
     with running(settings) as listener:
         association = associate(listener.port)
@@ -223,7 +223,7 @@ def test_a_data_set_that_is_none_is_refused(tmp_path: Path) -> None:
     assert arrivals(settings) == []
 
 
-def test_a_defect_of_ours_is_no_success_and_is_logged_without_its_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_is_no_success_and_is_logged_without_its_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_args: object) -> None:
         raise RuntimeError("Secret^Name")
 
@@ -274,7 +274,7 @@ def test_stopping_lets_an_association_finish(tmp_path: Path) -> None:
     assert closing(arrivals(settings)[0]) == {**closing(arrivals(settings)[0]), "outcome": "released", "stored": 3}
 
 
-def test_stopping_aborts_who_does_not_finish(tmp_path: Path) -> None:
+def test_stopping_aborts_associations_that_do_not_finish(tmp_path: Path) -> None:
     settings = listener_settings(tmp_path)
     with running(settings) as listener:
         association = associate(listener.port)
@@ -299,7 +299,7 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
         wait_for("descriptors to be closed", lambda: descriptors() <= before)
 
 
-def test_a_port_in_use_is_said_plainly(tmp_path: Path) -> None:
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}"):

@@ -64,7 +64,7 @@ def trusting(authority: Authority, client: Pair | None = None) -> ssl.SSLContext
 
 
 def gets_in(port: int, context: ssl.SSLContext | None) -> bool:
-    """Whether an association comes about and an image is taken."""
+    """Whether an association is established and an instance is stored."""
     association = associate(port, tls_args=None if context is None else (context, "localhost"))
     if not association.is_established:
         return False
@@ -82,7 +82,7 @@ def shown(context: ssl.SSLContext, port: int) -> str:
         return str(dict(pair for part in found["subject"] for pair in part)["commonName"])
 
 
-def test_who_may_come_in(tmp_path: Path, authority: Authority, client: Pair) -> None:
+def test_which_clients_are_accepted(tmp_path: Path, authority: Authority, client: Pair) -> None:
     stranger = Authority(tmp_path / "other", "stranger")
     with secured(tmp_path, authority) as (settings, listener), captured_logs(dicom_listener.server) as logs:
         # a client that connects and says nothing must not keep others out
@@ -118,7 +118,7 @@ def test_versions_and_kinds_of_keys(tmp_path: Path, authority: Authority, versio
         assert gets_in(listener.port, context)
 
 
-def test_a_long_image_goes_through(tmp_path: Path, authority: Authority, client: Pair) -> None:
+def test_a_long_instance_is_stored(tmp_path: Path, authority: Authority, client: Pair) -> None:
     with secured(tmp_path, authority) as (settings, listener):
         association = associate(listener.port, tls_args=(trusting(authority, client), "localhost"))
         assert association.send_c_store(ct_slice(1, size=1024)).Status == 0
@@ -146,7 +146,7 @@ def test_renewed_certificates_are_used_without_a_restart(tmp_path: Path, authori
         assert renewals() == ["certificates_not_renewed"]
         key.replace(tls.key)
         assert shown(context, listener.port) == "renewed"
-        assert send(open_one, 1) == [0], "an association that is open goes on"
+        assert send(open_one, 1) == [0], "an open association continues"
         open_one.release()
         tls.authority.write_text("rubbish")
         assert shown(context, listener.port) == "renewed"
@@ -162,7 +162,7 @@ def test_renewed_certificates_are_used_without_a_restart(tmp_path: Path, authori
         ]
 
 
-def test_files_that_are_gone_leave_things_as_they_are(authority: Authority) -> None:
+def test_missing_files_leave_the_context_in_use(authority: Authority) -> None:
     files = authority.files("server")
     tls = ServerTls(files)
     first = tls.current()

@@ -1,4 +1,4 @@
-"""Images, peers and a running listener for the tests of what comes in."""
+"""CT instances, peers and a running listener for tests of receiving."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def running(settings: Settings, **keywords: Any) -> Iterator[StorageListener]:
 
 
 def associate(port: int, sop_classes: list[str] | None = None, **keywords: Any) -> Any:
-    """An association of a Storage SCU with the listener, established or not; `rejection` is the A-ASSOCIATE-RJ, if one came."""
+    """An association of a Storage SCU with the listener, established or not; `rejection` is the A-ASSOCIATE-RJ or None."""
     entity = AE(ae_title=keywords.pop("calling", "TESTER"))
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 10
     syntaxes = keywords.pop("transfer_syntaxes", [ExplicitVRLittleEndian])

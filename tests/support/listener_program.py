@@ -1,4 +1,4 @@
-"""The listener as a program of its own."""
+"""The listener as a separate process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ serve(settings)
 def program(
     settings: Settings, *, environment: Mapping[str, str] | None = None, constants: Mapping[str, float] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """`serve` in a process of its own; ends it by SIGTERM and asks for exit code 0.
+    """`serve` in a separate process; ends it by SIGTERM and checks for exit code 0.
 
     Parameters
     ----------

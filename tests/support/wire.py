@@ -95,7 +95,7 @@ class RawPeer:
             return CLOSED
 
     def status(self) -> int:
-        """Status of the response that comes next."""
+        """Status of the next response."""
         kind, body = self.read()
         assert kind == DATA, f"a PDU of type {kind} instead of a response"
         at = body.index(struct.pack("<HHL", 0, 0x0900, 2)) + 8

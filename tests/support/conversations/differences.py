@@ -47,7 +47,7 @@ DIFFERENCES = (
         OURS,
         "PS3.8 Table 9-10, Evt19 in Sta2: AA-1",
         "An A-ASSOCIATE-RQ whose lengths contradict each other, or that lacks a mandatory item, is answered with A-ABORT; storescp "
-        "gives up without a word and leaves the connection open.",
+        "sends nothing and leaves the connection open.",
         {
             ("ABORT 0/0", "left open"): (
                 "0 contexts",
@@ -284,7 +284,7 @@ DIFFERENCES = (
     Difference(
         OURS,
         "PS3.7 C.5.23: unrecognized operation (0211H)",
-        "What no service offers is answered with a status, and the association goes on; storescp aborts it.",
+        "What no service offers is answered with a status, and the association continues; storescp aborts it.",
         {
             (f"{AC}, RSP 8001 0211, RP", ABORTED): ("C-STORE on the context of Verification",),
             **{

@@ -40,7 +40,7 @@ class connected:
     sizes=st.lists(st.integers(0, 3000) | st.sampled_from([65_536, 200_000, LONGEST_REQUEST]), max_size=8),
     cuts=st.lists(st.integers(1, 70_000), min_size=1, max_size=20),
 )
-def test_pdus_come_whole_however_they_are_cut(sizes: list[int], cuts: list[int]) -> None:
+def test_pdus_are_read_whole_from_any_segments(sizes: list[int], cuts: list[int]) -> None:
     bodies = [bytes([n]) * size for n, size in enumerate(sizes, 1)]
     stream = b"".join(pdu(PduType.DATA, b) for b in bodies)
 
@@ -76,14 +76,14 @@ def test_a_connection_that_ends_within_a_pdu_is_broken(pair: tuple[socket.socket
 
 
 @pytest.mark.parametrize("beginning", [b"", b"\x04", pdu(4, b"half", length=100)])
-def test_a_silent_peer_ends_by_time(pair: tuple[socket.socket, socket.socket], beginning: bytes) -> None:
+def test_a_silent_peer_times_out(pair: tuple[socket.socket, socket.socket], beginning: bytes) -> None:
     ours, theirs = pair
     theirs.sendall(beginning)
     with pytest.raises(TimeoutError):
         Connection(ours, 1000, 0.05).read()
 
 
-def test_a_dripping_peer_ends_by_time_too(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_a_dripping_peer_times_out(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     stop = threading.Event()
 
@@ -103,7 +103,7 @@ def test_a_dripping_peer_ends_by_time_too(pair: tuple[socket.socket, socket.sock
 
 
 @pytest.mark.parametrize(("kind", "length"), [(4, 1001), (1, LONGEST_REQUEST + 1), (4, 0xFFFFFFFF), (9, 0), (0, 0)])
-def test_what_is_too_long_or_unknown_is_not_even_begun(pair: tuple[socket.socket, socket.socket], kind: int, length: int) -> None:
+def test_a_pdu_that_is_too_long_or_unknown_is_a_fault(pair: tuple[socket.socket, socket.socket], kind: int, length: int) -> None:
     pair[1].sendall(pdu(kind, b"", length=length))
     with pytest.raises(PeerFault):
         Connection(pair[0], 1000, 5).read()
@@ -117,7 +117,7 @@ def test_another_thread_can_end_a_wait(pair: tuple[socket.socket, socket.socket]
     assert time.monotonic() - before < 20
 
 
-def test_who_does_not_close_is_not_waited_for_without_end(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_the_artim_timer_ends_a_read(pair: tuple[socket.socket, socket.socket]) -> None:
     connection = Connection(pair[0], 1000, 30)
     before = time.monotonic()
     connection.start_artim(0.05)
@@ -126,7 +126,7 @@ def test_who_does_not_close_is_not_waited_for_without_end(pair: tuple[socket.soc
     assert time.monotonic() - before < 20
 
 
-def test_a_handshake_that_does_not_come_to_its_end_is_the_end(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_after_an_unfinished_handshake_nothing_is_sent(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     connection = Connection(context.wrap_socket(ours, server_side=True, do_handshake_on_connect=False), 16384, timeout_s=0.05)

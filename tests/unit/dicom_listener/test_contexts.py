@@ -18,19 +18,19 @@ def test_every_storage_class_is_accepted_once() -> None:
     assert by_class().keys() >= CT_SOP_CLASSES.keys()
 
 
-def test_what_is_analysed_comes_in_decodable_syntaxes_only() -> None:
+def test_analysed_objects_are_accepted_in_decodable_syntaxes_only() -> None:
     for sop_class in CT_SOP_CLASSES:
         assert by_class()[sop_class] == list(DECODABLE)
 
 
-def test_what_is_not_analysed_is_not_refused_for_its_encoding() -> None:
+def test_other_objects_are_accepted_in_any_encoding() -> None:
     video = by_class()["1.2.840.10008.5.1.4.1.1.77.1.4.1"]
     assert uid.MPEG4HP41 in video
     assert set(DECODABLE) <= set(video)
     assert uid.JPIPHTJ2KReferenced not in ANY_ENCODING
 
 
-def test_what_is_accepted_is_what_can_be_decoded() -> None:
+def test_accepted_syntaxes_are_those_with_a_decoder() -> None:
     assert set(DECODABLE) == set(supported_transfer_syntaxes())
 
 

@@ -43,7 +43,7 @@ def test_a_response_is_what_pynetdicom_reads() -> None:
 
 
 @pytest.mark.parametrize("hostile", [b"../../etc/passwd", b"1.2\n3", b"1" * 65, b"1.2/3", b"\xff\xfe"])
-def test_what_is_no_uid_is_not_sent_back(hostile: bytes) -> None:
+def test_an_invalid_uid_is_not_sent_back(hostile: bytes) -> None:
     answer = encode_response(Command.decode(wire.store_command(hostile)), {Tag.STATUS: 0xC000})
     assert hostile not in answer
 

@@ -81,7 +81,7 @@ def test_roles_are_granted_where_a_service_offers_them(wanted: tuple[int, int], 
     assert found.get(uid.CTImageStorage, (False, False)) == (False, False)
 
 
-def test_unknown_items_are_passed_over() -> None:
+def test_unknown_items_are_ignored() -> None:
     contexts = wire.item(0x99, b"?") + wire.context(1)
     request = decode_request(body(wire.associate_rq(contexts, wire.item(0x77, b"??") + wire.item(0x51, struct.pack(">L", 5000)))))
     assert (len(request.proposals), request.max_pdu) == (1, 5000)

@@ -51,7 +51,7 @@ def request(transfer_syntax: str = uid.ExplicitVRLittleEndian, **changes: str) -
 
 
 @pytest.mark.parametrize("transfer_syntax", UNCOMPRESSED)
-def test_a_proper_instance_passes_in_every_encoding(transfer_syntax: str) -> None:
+def test_a_valid_instance_passes_in_every_encoding(transfer_syntax: str) -> None:
     assert check_instance(request(transfer_syntax), memoryview(encode(transfer_syntax))) is None
 
 
@@ -74,7 +74,7 @@ def test_the_header_is_read_back_as_written(sop_class: str, sop_instance: str, t
 
 
 @pytest.mark.parametrize("bad", ["", "../../etc/passwd", "1.2\n", "1.2.3 ", "1" * 65, "1.2.ü"])
-def test_requests_without_proper_uids_are_refused(bad: str) -> None:
+def test_requests_without_valid_uids_are_refused(bad: str) -> None:
     data = memoryview(encode(uid.ExplicitVRLittleEndian))
     assert check_instance(request(sop_instance_uid=bad), data) is NO_UID
     assert check_instance(request(sop_class_uid=bad), data) is NO_UID
@@ -114,7 +114,7 @@ def test_only_the_beginning_of_a_bomb_is_inflated() -> None:
 
 @pytest.mark.parametrize("transfer_syntax", UNCOMPRESSED)
 @pytest.mark.parametrize("undefined", [True, False])
-def test_a_sequence_before_the_uids_is_walked_through(transfer_syntax: str, undefined: bool) -> None:
+def test_a_sequence_before_the_uids_is_skipped(transfer_syntax: str, undefined: bool) -> None:
     dataset = ct_slice()
     inner, outer = Dataset(), Dataset()
     # the same elements within the sequence are not the instance's

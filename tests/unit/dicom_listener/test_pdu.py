@@ -14,7 +14,7 @@ from tests.support import wire
 
 
 @given(content=st.binary(max_size=300), longest=st.sampled_from([0, 8, 20, 64, 1000]), command=st.booleans())
-def test_what_is_sent_in_pieces_comes_whole(content: bytes, longest: int, command: bool) -> None:
+def test_a_message_in_fragments_is_reassembled(content: bytes, longest: int, command: bool) -> None:
     sent = pdu.data(3, content, longest, command=command)
     found, position = [], 0
     while position < len(sent):
@@ -38,7 +38,7 @@ def test_any_bytes_are_fragments_or_a_fault(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("longest", [8, 9, 16, 23, 128, 1023])
-def test_a_peer_that_takes_little_at_a_time_is_answered_in_pieces(longest: int) -> None:
+def test_a_peer_with_a_short_maximum_length_is_answered_in_fragments(longest: int) -> None:
     whole = encode({Tag.STATUS: 0xA700, Tag.ERROR_COMMENT: "full"})
     sent = memoryview(pdu.data(1, whole, longest, command=True))
     pieces = []

@@ -73,7 +73,7 @@ def test_this_machine_may_send_whatever_the_peers(address: str, calling: str) ->
 
 
 @given(called=TITLES.filter(lambda t: t != "COREWATCH"))
-def test_the_called_title_must_be_ours_whoever_asks(called: str) -> None:
+def test_the_called_title_must_be_ours(called: str) -> None:
     assert decide(policy(), ask(called=called), "127.0.0.1") is Rejection.CALLED_AE_TITLE
 
 
@@ -116,11 +116,11 @@ def test_titles_are_compared_without_padding() -> None:
     assert decide(policy(("PACS", "10.0.0.7")), ask(calling=" PACS   ", called="COREWATCH  ")) is None
 
 
-def test_other_protocols_are_told_so_first() -> None:
+def test_another_application_context_is_rejected_as_such() -> None:
     assert decide(policy(), ask(called="OTHER", context="1.2.3"), count=99) is Rejection.APPLICATION_CONTEXT
 
 
-def test_an_address_that_is_none_is_refused() -> None:
+def test_an_invalid_address_is_refused() -> None:
     assert decide(policy(("PACS", "10.0.0.7")), address="?") is Rejection.HOST
     assert decide(policy(), address="") is Rejection.NOT_LOOPBACK
 

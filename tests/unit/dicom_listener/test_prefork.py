@@ -7,7 +7,7 @@ import os
 from dicom_listener.prefork import Heartbeats
 
 
-def test_who_is_silent_for_too_long_is_named() -> None:
+def test_a_process_without_heartbeat_is_named() -> None:
     heartbeats = Heartbeats(3, longest_s=30)
     for slot in range(3):
         heartbeats.beat(slot, 1000)
@@ -19,7 +19,7 @@ def test_who_is_silent_for_too_long_is_named() -> None:
     assert heartbeats.silent(1032) == [2]
 
 
-def test_who_was_stopped_himself_cannot_judge() -> None:
+def test_a_parent_that_was_suspended_starts_counting_again() -> None:
     heartbeats = Heartbeats(1, longest_s=30)
     heartbeats.beat(0, 1000)
     assert heartbeats.silent(1001) == []
@@ -29,7 +29,7 @@ def test_who_was_stopped_himself_cannot_judge() -> None:
     assert heartbeats.silent(5031) == [0]
 
 
-def test_a_sign_of_life_crosses_processes() -> None:
+def test_a_heartbeat_crosses_processes() -> None:
     heartbeats = Heartbeats(2, longest_s=30)
     heartbeats.beat(0, 1000)
     heartbeats.beat(1, 1000)

@@ -80,12 +80,12 @@ def fail_with(number: int):
     return fail
 
 
-def test_nothing_is_left_where_no_image_came(session: StorageSession, tmp_path: Path) -> None:
+def test_without_an_instance_there_is_no_arrival(session: StorageSession, tmp_path: Path) -> None:
     session.close(ArrivalOutcome.RELEASED)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_images_of_one_association_are_one_arrival(session: StorageSession, tmp_path: Path) -> None:
+def test_instances_of_one_association_are_one_arrival(session: StorageSession, tmp_path: Path) -> None:
     assert [store(session, n) for n in (1, 2, 3, 3)] == [SUCCESS] * 4
     session.close(ArrivalOutcome.RELEASED)
     (folder,) = tmp_path.iterdir()
@@ -99,7 +99,7 @@ def test_images_of_one_association_are_one_arrival(session: StorageSession, tmp_
 
 
 @pytest.mark.parametrize("piece", [7, 4096, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 1, 2**20])
-def test_the_pieces_it_comes_in_make_no_difference(session: StorageSession, tmp_path: Path, piece: int) -> None:
+def test_the_fragments_make_no_difference(session: StorageSession, tmp_path: Path, piece: int) -> None:
     assert store(session, 1, size=256, piece=piece) is SUCCESS
     (folder,) = tmp_path.iterdir()
     (file,) = instance_files(folder)
@@ -107,7 +107,7 @@ def test_the_pieces_it_comes_in_make_no_difference(session: StorageSession, tmp_
     assert dcmread(file) == ct_slice(1, size=256)
 
 
-def test_an_image_that_is_not_whole_leaves_nothing(session: StorageSession, tmp_path: Path) -> None:
+def test_an_incomplete_instance_leaves_nothing(session: StorageSession, tmp_path: Path) -> None:
     store(session, 1)
     image = session.begin(request(2))
     image.write(memoryview(data_set(2, 300)))
@@ -116,14 +116,14 @@ def test_an_image_that_is_not_whole_leaves_nothing(session: StorageSession, tmp_
     assert sorted(f.suffix for f in folder.iterdir()) == [".dcm", ".json"]
 
 
-def test_too_large_an_image_is_refused_and_leaves_nothing(session: StorageSession, tmp_path: Path) -> None:
+def test_too_large_an_instance_is_refused_and_leaves_nothing(session: StorageSession, tmp_path: Path) -> None:
     assert store(session, 1, size=1024, piece=100_000) is TOO_LARGE, "2 MiB"
     assert list(tmp_path.rglob("*.partial")) == []
     assert store(session, 1, size=700, piece=100_000) is SUCCESS
 
 
-def test_a_long_image_is_never_held_in_memory(session: StorageSession, tmp_path: Path) -> None:
-    """What has come is on the disk at once, but for its beginning."""
+def test_a_long_instance_is_never_held_in_memory(session: StorageSession, tmp_path: Path) -> None:
+    """Every fragment after the beginning is on disk at once."""
     image = session.begin(request(1))
     image.write(memoryview(data_set(1, 400)))
     for size in (400_000, 500_000, 600_000):
@@ -143,7 +143,7 @@ def test_garbage_is_refused_before_a_file_is_made(session: StorageSession, tmp_p
 
 @pytest.mark.parametrize("call", ["fsync", "write", "open"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
-def test_a_fault_of_the_disk_is_answered_and_leaves_no_image(
+def test_a_fault_of_the_disk_is_answered_and_leaves_no_instance(
     session: StorageSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
     assert store(session, 1) is SUCCESS
@@ -157,7 +157,7 @@ def test_a_fault_of_the_disk_is_answered_and_leaves_no_image(
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
-def test_a_fault_in_the_middle_of_an_image_leaves_nothing(
+def test_a_fault_in_the_middle_of_an_instance_leaves_nothing(
     session: StorageSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     store(session, 1)
@@ -205,13 +205,13 @@ def test_below_the_reserve_nothing_is_written(session: StorageSession, tmp_path:
     assert store(session) is SUCCESS
 
 
-def test_a_shortage_is_logged_once_not_for_every_image(tmp_path: Path, disk: Disk) -> None:
+def test_a_shortage_is_logged_once_not_for_every_instance(tmp_path: Path, disk: Disk) -> None:
     now = 0.0
     guard = DiskGuard(tmp_path, 2, disk, lambda: now)
     session = StorageSession(SpoolTarget(tmp_path, guard, lambda: NOW), Sender("PACS", "10.0.0.7"))
     with captured_logs(disk_module, storage_module) as logs:
         for n in range(40):
-            disk.free = 0 if n % 10 < 5 else 10 * GIB  # around the limit it comes and goes
+            disk.free = 0 if n % 10 < 5 else 10 * GIB  # the free space varies around the limit
             store(session, n)
         assert events(logs) == ["disk_nearly_full", "disk_usable_again"]
         now = LOG_AGAIN_AFTER_S - 1
@@ -230,7 +230,7 @@ def events(logs: list[Any]) -> list[str]:
     return [e["event"] for e in logs if "disk" in e["event"]]
 
 
-def test_refused_images_are_counted_in_the_log_without_patient_data(session: StorageSession) -> None:
+def test_refused_instances_are_counted_in_the_log_without_patient_data(session: StorageSession) -> None:
     with captured_logs(disk_module, storage_module) as logs:
         assert store(session, sop_class="1.2.840.10008.5.1.4.1.1.4") is WRONG_SOP_CLASS
         store(session)
@@ -251,7 +251,7 @@ def test_an_end_that_cannot_be_written_is_no_crash(
     assert len(instance_files(folder)) == 1
 
 
-def test_an_arrival_that_the_daemon_has_ended_gets_no_further_image(session: StorageSession, tmp_path: Path) -> None:
+def test_an_arrival_that_the_daemon_has_ended_gets_no_further_instance(session: StorageSession, tmp_path: Path) -> None:
     given_up = Closing(NOW, ArrivalOutcome.ABORTED, 1)
     assert store(session, 1) is SUCCESS
     (first,) = tmp_path.iterdir()
