@@ -1,7 +1,7 @@
 """Two series arrive in any order over any associations, with pauses, aborts, crashes and restarts: a stateful property test.
 
 The model knows what every sender does. It holds the daemon to this: half a series is taken for complete only when nothing came for
-the idle time, or when everything that is visible says that it is whole; and in the end every image is in exactly one case.
+the idle time, or when everything that is visible shows that it is complete; and in the end every instance is in exactly one case.
 """
 
 from __future__ import annotations

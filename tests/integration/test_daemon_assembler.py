@@ -1,4 +1,4 @@
-"""From stored images to queued cases: a real spool, a real ledger, a clock of the test's own."""
+"""From stored images to queued cases: a real spool, a real ledger, a clock that the test moves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The system's clock is set while series arrive: none is taken for complete by it, and none waits for the old time."""
+"""The system's clock is set while series arrive: it completes no series, and none waits for the old time."""
 
 from __future__ import annotations
 

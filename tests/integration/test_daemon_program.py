@@ -122,7 +122,7 @@ def test_the_service_manager_is_notified_until_the_daemon_hangs(start: Callable[
         assert manager.next() == "READY=1"
         assert [manager.next() for _ in range(3)] == ["WATCHDOG=1"] * 3
         daemon.process.send_signal(signal.SIGSTOP)
-        assert manager.falls_silent(), "systemd kills what says nothing"
+        assert manager.falls_silent(), "systemd kills a program that does not notify it"
         daemon.process.send_signal(signal.SIGCONT)
         assert manager.next() == "WATCHDOG=1"
         assert daemon.stop(signal.SIGTERM) == 0

@@ -26,7 +26,7 @@ SIZE = 2**20
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     with open_site(tmp_path) as opened:
-        opened.step()  # the daemon runs before anything comes
+        opened.step()  # the daemon runs before anything is received
         yield opened
 
 
@@ -116,7 +116,7 @@ def test_a_series_waits_for_its_files_that_are_not_indexed_yet(site: Site, monke
 
 
 def file_name(image: tuple[str, bytes]) -> str:
-    """What decides in which order files are taken in."""
+    """Key of the order in which files are indexed."""
     return hashlib.sha256(image[0].encode()).hexdigest()
 
 

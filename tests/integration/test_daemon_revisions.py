@@ -1,4 +1,4 @@
-"""What comes late, again or with other contents: a revision, a repetition or a copy kept aside."""
+"""Instances that are received late, again or with other content: a revision, a repetition, a quarantined copy."""
 
 from __future__ import annotations
 
@@ -236,11 +236,11 @@ def test_an_arrival_of_conflicting_instances_alone_is_a_reported_case(site: Site
         site.restart()
     site.step(2)
     site.step(30)
-    (told,) = site.cases(S.NOT_ANALYSED)
-    assert (told.reason, told.email) == (Reason.CONFLICTING_COPY, ("me@example.org",))
-    assert "12 images" in told.detail
-    assert crash is not None or first.case_id in told.detail
-    assert {w.destination for w in site.outbox() if w.case_id == told.case_id} == {"folder", "operators"}
+    (conflict,) = site.cases(S.NOT_ANALYSED)
+    assert (conflict.reason, conflict.email) == (Reason.CONFLICTING_COPY, ("me@example.org",))
+    assert "12 images" in conflict.detail
+    assert crash is not None or first.case_id in conflict.detail
+    assert {w.destination for w in site.outbox() if w.case_id == conflict.case_id} == {"folder", "operators"}
 
 
 def test_the_same_uid_twice_in_one_association_with_other_content(site: Site) -> None:

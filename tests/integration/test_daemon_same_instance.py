@@ -1,4 +1,4 @@
-"""The same image comes again, written in another way: no conflict. Another image under its UID is one."""
+"""The same instance received again in another encoding is no conflict. Another instance under its UID is one."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_one_series_over_many_associations_among_others(site: Site) -> None:
     assert {len(site.ledger.cases.instance_paths(c)) for c in site.cases()} == {12}
 
 
-# an image that was cut short ------------------------------------------------------------------------------------------------------
+# a truncated instance -------------------------------------------------------------------------------------------------------------
 
 
 def cut(image: tuple[str, bytes], left_out: int = 10) -> tuple[str, bytes]:
@@ -220,7 +220,7 @@ def test_a_complete_and_a_truncated_instance_in_one_drop(site: Site) -> None:
         lambda image: (image[0], image[1][:-20] + b"x" * 20),
         lambda image: rewritten(image, lambda ds: setattr(ds, "PatientName", "Other^Name"), implicit=False),
     ],
-    ids=["cut short too", "other pixels", "another patient"],
+    ids=["truncated too", "other pixels", "another patient"],
 )
 def test_an_instance_that_completes_nothing_is_a_conflict(
     site: Site, other: Callable[[tuple[str, bytes]], tuple[str, bytes]]

@@ -1,4 +1,4 @@
-"""The reconciler and the retention's executor, on a real ledger and a real data folder."""
+"""Reconciler, rejected drops and retention on a real ledger and a real data folder."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_an_unclaimed_case_is_logged_once(site: Site, capsys: pytest.CaptureFixt
     for _ in range(100):
         reconciler.step(site.clock.tick(60))
         dispatcher.step(site.clock())
-    assert 2 < len(site.published) < 10, "100 minutes: the next look comes twice as late each time"
+    assert 2 < len(site.published) < 10, "100 minutes: the pause doubles each time"
     assert capsys.readouterr().out.count("case_unclaimed") == 1
 
 
@@ -198,7 +198,7 @@ def test_the_case_of_a_rejected_drop_is_ended_later_if_that_failed(site: Site, m
 
 
 def analysed(site: Site, series: str, end: CaseState) -> tuple[Case, Path, Path]:
-    """A case that came over an association of its own and ended, with its two folders."""
+    """A case with its own association that has ended, and its two folders."""
     sender = send_all(site.settings.received_dir, site.clock, head(series))
     assembler = Assembler(site.ledger, site.settings)
     assembler.step(site.clock.tick(2))

@@ -18,7 +18,7 @@ from daemon.intake.assembler import Assembler
 from ledger.store import Ledger
 from tests.support.listener import associate, captured_logs, ct_slice, file_bytes, images, listener_settings, running
 from tests.support.spool import TestClock
-from tests.support.ward import Ward
+from tests.support.watched_inbox import WatchedInbox
 
 OUT_OF_RESOURCES = 0xA700
 SUCCESS = 0x0000
@@ -146,35 +146,35 @@ def test_a_read_only_disk_acknowledges_nothing(disk: SmallDisk) -> None:
 
 
 def test_drops_wait_for_room(disk: SmallDisk) -> None:
-    ward = Ward(disk.path)
-    series = ward.path / "series"
+    watched = WatchedInbox(disk.path)
+    series = watched.path / "series"
     series.mkdir()
     for number in range(1, 11):
         (series / str(number)).write_bytes(file_bytes(ct_slice(number, size=SIDE)))
     disk.fill()
-    ward.settle()
-    assert ward.names() == ["series"]
-    assert ward.rejected == []
+    watched.settle()
+    assert watched.names() == ["series"]
+    assert watched.rejected == []
     disk.make_room()
-    ward.poll(after=60)
-    ward.settle()
-    assert ward.names() == []
-    taken = [a for a in ward.arrivals() if a["outcome"] == "released"]
+    watched.poll(after=60)
+    watched.settle()
+    assert watched.names() == []
+    taken = [a for a in watched.arrivals() if a["outcome"] == "released"]
     assert [len(a["files"]) for a in taken] == [10]
 
 
 def test_a_read_only_watched_folder_loses_nothing(disk: SmallDisk) -> None:
-    ward = Ward(disk.path)
-    (ward.path / "one").write_bytes(file_bytes(ct_slice(1, size=SIDE)))
-    ward.poll()
+    watched = WatchedInbox(disk.path)
+    (watched.path / "one").write_bytes(file_bytes(ct_slice(1, size=SIDE)))
+    watched.poll()
     disk.remount("ro")
-    ward.poll(after=5)
-    assert ward.names() == ["one"]
+    watched.poll(after=5)
+    assert watched.names() == ["one"]
     disk.remount("rw")
-    ward.poll(after=60)
-    ward.settle()
-    assert [len(a["files"]) for a in ward.arrivals() if a["outcome"] == "released"] == [1]
-    assert ward.names() == []
+    watched.poll(after=60)
+    watched.settle()
+    assert [len(a["files"]) for a in watched.arrivals() if a["outcome"] == "released"] == [1]
+    assert watched.names() == []
 
 
 def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files that are made to do harm, each by what it does. All small, made the same at every call."""
+"""Malicious files, named by what they do. All are small, and the same at every call."""
 
 from __future__ import annotations
 
@@ -66,16 +66,16 @@ def nested_with_ends(depth: int) -> bytes:
     return meta() + header() + data
 
 
-def deflated_bomb(mib: int = 64, said: str = "plainly") -> bytes:
-    """A few dozen KB that inflate to `mib` MiB of pixels; the meta header says so `plainly`, `late` or `without a preamble`."""
+def deflated_bomb(mib: int = 64, marked: str = "plainly") -> bytes:
+    """Some KB that inflate to `mib` MiB of pixels; its meta header says deflated `plainly`, `late` or `without a preamble`."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     body = packer.compress(header() + element(0x7FE00010, "OW", b"", mib << 20))
     for _ in range(mib):
         body += packer.compress(bytes(1 << 20))
     start = meta(DeflatedExplicitVRLittleEndian)
-    if said == "late":
+    if marked == "late":
         start = start[:132] + element(0x00020001, "OB", bytes(5000)) + start[132:]
-    elif said == "without a preamble":
+    elif marked == "without a preamble":
         start = start[132:]
     return start + body + packer.flush()
 

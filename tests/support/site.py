@@ -1,4 +1,4 @@
-"""The daemon's part of a site: a real spool and a real ledger, under a clock of the test's own; and where it can crash."""
+"""The daemon's part of a site: real spool, real ledger, a clock that the test moves, and simulated crashes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Site:
 
 @contextmanager
 def open_site(folder: Path) -> Iterator[Site]:
-    """An empty one below `folder`, that takes CTA heads of 8 slices and more and reports to a folder and by mail."""
+    """An empty site below `folder` that analyses CTA heads of 8 slices and more, and delivers to a folder and by mail."""
     settings = Settings(
         data_dir=folder / "data",
         series=SeriesSettings(idle_s=20, grace_s=1, rules=(SeriesRule(name="cta-head", min_slices=8, min_coverage_mm=24),)),
@@ -79,11 +79,11 @@ def _email() -> EmailSettings:
 
 
 class Crash(BaseException):
-    """The end of the process, at this very line."""
+    """The process ends at this line."""
 
 
 def crash_at(target: object, name: str, call: int, *, after: bool) -> Callable[[], None]:
-    """Make the `call`-th call of a method the last: before or after it has had its effect. Returns what takes it back."""
+    """Make the `call`-th call of a method crash, before or after its effect. Returns a function that undoes this."""
     real = getattr(target, name)
     count = 0
 

@@ -1,4 +1,4 @@
-"""Arrivals of tiny DICOM images, stored as the listener stores them, under a clock of the test's own."""
+"""Arrivals of tiny DICOM instances, stored as the listener stores them, under a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ START = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 
 @dataclass
 class TestClock:
-    """A clock that moves only when told."""
+    """A clock that moves only by `tick`."""
 
     __test__ = False
     now: datetime = START

@@ -1,4 +1,4 @@
-"""What the audit messages say of the patient and of where results went."""
+"""Audit messages: patient identifier, pseudonym and destinations."""
 
 from __future__ import annotations
 

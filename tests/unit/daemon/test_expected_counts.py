@@ -1,4 +1,4 @@
-"""Asking the sender how many images a series has: beside the assembler, seldom, and never waited for."""
+"""Expected number of instances: queried in the background, rate-limited, never blocking the assembler."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PACS = Source(name="pacs", ae_title="PACS", host="10.0.0.5", port=104)
 
 
 class Oracle:
-    """A PACS that says what the test wants, when it wants."""
+    """A PACS whose answers the test chooses."""
 
     def __init__(self) -> None:
         self.answer: int | Exception | None = 12
@@ -67,7 +67,7 @@ def settle(counts: ExpectedCounts) -> None:
 def test_an_answer_is_used_at_the_next_decision(counts: ExpectedCounts, oracle: Oracle) -> None:
     assert ask(counts, have=3, stored=0, now=1) is None
     settle(counts)
-    assert counts.answered() == [], "told once"
+    assert counts.answered() == [], "reported once"
     assert ask(counts, have=3, stored=0, now=1.1) == 12
     assert oracle.asked == [("pacs", "1.9", "1.2")]
 
@@ -159,7 +159,7 @@ def test_a_series_is_complete_while_its_association_is_open(
 
 
 def test_half_a_series_is_not_complete(asking: tuple[Site, Callable[[float], None]], counts: ExpectedCounts) -> None:
-    """Released, without a gap, and yet not all: the sender says so."""
+    """Released and without a gap, but the sender counts more instances."""
     site, step = asking
     first = site.sender()
     images = head()

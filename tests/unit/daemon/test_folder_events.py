@@ -22,7 +22,7 @@ MOUNTS = """\
 
 
 class Observer:
-    """Stands in for watchdog's; fails where the test says so."""
+    """Replaces watchdog's observer; fails where the test wants."""
 
     emitters: frozenset[Any] = frozenset()
     ident = None
@@ -134,7 +134,7 @@ def test_a_real_observer_wakes_for_changes_but_not_for_scans(tmp_path: Path) -> 
         assert not wake.wait(0.3)
         (tmp_path / "x").write_bytes(b"1")
         assert wake.wait(10)
-        assert not other_wake.is_set(), "that of its own folder"
+        assert not other_wake.is_set(), "the other folder's thread is not woken"
     finally:
         watching.stop()
     assert set(threading.enumerate()) <= before

@@ -1,4 +1,4 @@
-"""Files that are made to do harm: dropped, they are taken or refused with a reason, and nothing else happens."""
+"""Malicious files: dropped, they are ingested or rejected with a reason, and nothing else happens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ledger.store import Ledger
 from tests.support.hostile import CORPUS, deflated_bomb, header, meta
 from tests.support.listener import captured_logs
 from tests.support.spool import TestClock
-from tests.support.ward import Ward, image
+from tests.support.watched_inbox import WatchedInbox, image
 
 MIB = 1 << 20
 PATIENCE_S = 600.0
@@ -37,32 +37,32 @@ def tree(folder: Path) -> set[str]:
 
 
 @contextmanager
-def nothing_outside(ward: Ward, around: Path) -> Iterator[None]:
-    """Nothing comes into being around the watched folder and the data folder, and the log speaks of no failure."""
+def nothing_outside(watched: WatchedInbox, around: Path) -> Iterator[None]:
+    """No file appears outside the watched folder and the data folder, and no failure is logged."""
     before = tree(around)
     with captured_logs(daemon.watch.inbox) as logs:
         yield
-    inside = (str(ward.path), str(ward.settings.data_dir))
+    inside = (str(watched.path), str(watched.settings.data_dir))
     assert {p for p in tree(around) - before if not p.startswith(inside)} == set()
     assert not [entry for entry in logs if entry["event"] in {"drop_failed", "watch_failed"}]
 
 
-def settle_for_long(ward: Ward) -> None:
-    ward.settle()
-    ward.poll(60)
-    ward.poll(PATIENCE_S)
+def settle_for_long(watched: WatchedInbox) -> None:
+    watched.settle()
+    watched.poll(60)
+    watched.poll(PATIENCE_S)
 
 
-def every_case_ends(ward: Ward) -> None:
+def every_case_ends(watched: WatchedInbox) -> None:
     """What was taken is brought into the ledger as the daemon does it, and ends."""
     clock = TestClock()
-    ledger = Ledger(ward.settings.database_url, clock)
+    ledger = Ledger(watched.settings.database_url, clock)
     try:
-        assembler = Assembler(ledger, ward.settings)
+        assembler = Assembler(ledger, watched.settings)
         for seconds in (0.2, 21.0, 0.2):
             assembler.step(clock.tick(seconds))
         assert all(c.state in ENDS | {CaseState.QUEUED} for c in ledger.cases.find())
-        assert set(ledger.intake.finished_arrivals()) == {p.name for p in ward.settings.received_dir.iterdir()}
+        assert set(ledger.intake.finished_arrivals()) == {p.name for p in watched.settings.received_dir.iterdir()}
     finally:
         ledger.close()
 
@@ -70,44 +70,44 @@ def every_case_ends(ward: Ward) -> None:
 @pytest.mark.parametrize("name", sorted(CORPUS))
 def test_the_corpus(name: str, tmp_path: Path) -> None:
     around = tmp_path / "around"
-    ward = Ward(around)
-    (ward.path / name).write_bytes(CORPUS[name]())
-    (ward.path / "good.dcm").write_bytes(image(7))
-    with nothing_outside(ward, tmp_path):
-        settle_for_long(ward)
-        assert ward.names() == [], "it is dealt with"
-        assert len([p for where in ("processed", "rejected") for p in ward.names(where) if not p.endswith(".reason.txt")]) == 2
-        assert image(7) in [f for a in ward.arrivals() for f in a["files"]], "others do not suffer"
-        every_case_ends(ward)
+    watched = WatchedInbox(around)
+    (watched.path / name).write_bytes(CORPUS[name]())
+    (watched.path / "good.dcm").write_bytes(image(7))
+    with nothing_outside(watched, tmp_path):
+        settle_for_long(watched)
+        assert watched.names() == [], "it is dealt with"
+        assert len([p for where in ("processed", "rejected") for p in watched.names(where) if not p.endswith(".reason.txt")]) == 2
+        assert image(7) in [f for a in watched.arrivals() for f in a["files"]], "others do not suffer"
+        every_case_ends(watched)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.binary(max_size=400), st.integers(0, 400), st.sampled_from([meta() + header(), image(1)]))
 def test_damaged_bytes(noise: bytes, at: int, good: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        ward = Ward(Path(folder) / "around")
-        (ward.path / "a.dcm").write_bytes(good[:at] + noise + good[at + len(noise) :])
-        with nothing_outside(ward, Path(folder)):
-            settle_for_long(ward)
-            assert ward.names() == []
-            every_case_ends(ward)
+        watched = WatchedInbox(Path(folder) / "around")
+        (watched.path / "a.dcm").write_bytes(good[:at] + noise + good[at + len(noise) :])
+        with nothing_outside(watched, Path(folder)):
+            settle_for_long(watched)
+            assert watched.names() == []
+            every_case_ends(watched)
 
 
-@pytest.mark.parametrize("said", ["plainly", "late", "without a preamble"])
-def test_a_deflated_bomb_takes_little_memory(said: str, tmp_path: Path) -> None:
-    ward = Ward(tmp_path)
-    data = deflated_bomb(128, said)
+@pytest.mark.parametrize("marked", ["plainly", "late", "without a preamble"])
+def test_a_deflated_bomb_takes_little_memory(marked: str, tmp_path: Path) -> None:
+    watched = WatchedInbox(tmp_path)
+    data = deflated_bomb(128, marked)
     assert len(data) < MIB
-    (ward.path / "bomb.dcm").write_bytes(data)
+    (watched.path / "bomb.dcm").write_bytes(data)
     tracemalloc.start()
     try:
-        ward.settle()
+        watched.settle()
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 16 * MIB
-    assert ward.arrivals()[0]["files"] == [data if said != "without a preamble" else bytes(128) + b"DICM" + data], (
-        "it is an image, as far as its bytes say; the reader has limits of its own"
+    assert watched.arrivals()[0]["files"] == [data if marked != "without a preamble" else bytes(128) + b"DICM" + data], (
+        "by its bytes it is an instance; the reader has its own limits"
     )
 
 
@@ -128,24 +128,24 @@ def test_a_deflated_index_is_not_inflated() -> None:
 )
 @pytest.mark.parametrize("nested", [False, True])
 def test_twenty_gigabytes(name: str, start: bytes, nested: bool, tmp_path: Path) -> None:
-    ward = Ward(tmp_path)
-    folder = ward.path / "drop" if nested else ward.path
+    watched = WatchedInbox(tmp_path)
+    folder = watched.path / "drop" if nested else watched.path
     folder.mkdir(exist_ok=True)
     with (folder / name).open("wb") as file:
         file.write(start)
         file.truncate(20 << 30)
     if nested:
         (folder / "good").write_bytes(image(1))
-    ward.free = 30 << 30
+    watched.free = 30 << 30
     tracemalloc.start()
     try:
-        ward.settle()
+        watched.settle()
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 16 * MIB
-    assert ward.names() == []
-    assert [len(a["files"]) for a in ward.arrivals()] == [1] * nested
+    assert watched.names() == []
+    assert [len(a["files"]) for a in watched.arrivals()] == [1] * nested
 
 
 def odd(folder: Path) -> dict[str, Callable[[Path], object]]:
@@ -181,21 +181,21 @@ def odd(folder: Path) -> dict[str, Callable[[Path], object]]:
 )
 @pytest.mark.parametrize("loose", [True, False])
 def test_special_files_are_never_read(kind: str, loose: bool, tmp_path: Path) -> None:
-    ward = Ward(tmp_path)
-    folder = ward.path if loose else ward.path / "drop"
+    watched = WatchedInbox(tmp_path)
+    folder = watched.path if loose else watched.path / "drop"
     folder.mkdir(exist_ok=True)
     odd(tmp_path)[kind](folder / "odd")
     (folder / "good").write_bytes(image(1))
-    ward.settle()
-    assert [a["files"] for a in ward.arrivals()] == [[image(1)]]
-    assert ward.names() == []
+    watched.settle()
+    assert [a["files"] for a in watched.arrivals()] == [[image(1)]]
+    assert watched.names() == []
     assert (tmp_path / "secret" / "other.dcm").read_bytes() == image(99)
 
 
 def test_folders_within_folders_without_end(tmp_path: Path) -> None:
-    ward = Ward(tmp_path)
-    (ward.path / "good").write_bytes(image(1))
-    top = os.open(ward.path, os.O_RDONLY)
+    watched = WatchedInbox(tmp_path)
+    (watched.path / "good").write_bytes(image(1))
+    top = os.open(watched.path, os.O_RDONLY)
     for level in range(1500):
         os.mkdir("d" if level else "deep", dir_fd=top)
         below = os.open("d" if level else "deep", os.O_RDONLY, dir_fd=top)
@@ -205,11 +205,11 @@ def test_folders_within_folders_without_end(tmp_path: Path) -> None:
     os.write(descriptor, image(2))
     os.close(descriptor)
     os.close(top)
-    ward.settle()
-    assert [a["files"] for a in ward.arrivals()] == [[image(1)]]
-    note = (ward.path / "rejected").glob("*deep.reason.txt")
+    watched.settle()
+    assert [a["files"] for a in watched.arrivals()] == [[image(1)]]
+    note = (watched.path / "rejected").glob("*deep.reason.txt")
     assert "folder within too many folders" in next(note).read_text()
-    _remove(ward.path / "rejected")
+    _remove(watched.path / "rejected")
 
 
 def _remove(folder: Path) -> None:
@@ -223,13 +223,13 @@ def _remove(folder: Path) -> None:
 
 
 def test_more_files_than_are_allowed(tmp_path: Path) -> None:
-    ward = Ward(tmp_path, max_files=50)
-    (ward.path / "many").mkdir()
+    watched = WatchedInbox(tmp_path, max_files=50)
+    (watched.path / "many").mkdir()
     for number in range(51):
-        (ward.path / "many" / f"{number}").write_bytes(image(number))
-    ward.settle()
-    assert [r.reason for r in ward.rejected] == ["It holds more than 50 files; the settings (watch.max_files) allow no more."]
-    assert ward.arrivals() == []
+        (watched.path / "many" / f"{number}").write_bytes(image(number))
+    watched.settle()
+    assert [r.reason for r in watched.rejected] == ["It holds more than 50 files; the settings (watch.max_files) allow no more."]
+    assert watched.arrivals() == []
 
 
 @pytest.mark.parametrize(
@@ -247,17 +247,17 @@ def test_more_files_than_are_allowed(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("nested", [True, False])
 def test_names_in_any_encoding(name: bytes, nested: bool, tmp_path: Path) -> None:
-    ward = Ward(tmp_path)
-    folder = ward.path / os.fsdecode(name) if nested else ward.path
+    watched = WatchedInbox(tmp_path)
+    folder = watched.path / os.fsdecode(name) if nested else watched.path
     folder.mkdir(exist_ok=True)
     (folder / os.fsdecode(name)).write_bytes(b"not an image")
     (folder / "good").write_bytes(image(1))
     with captured_logs(daemon.watch.inbox) as logs:
-        ward.settle()
-    assert [a["files"] for a in ward.arrivals()] == [[image(1)]]
-    assert ward.names() == []
-    said = repr(logs) + repr(ward.rejected)
-    assert name.decode("utf-8", "replace").strip() == "" or os.fsdecode(name) not in said, "a name may be a patient's"
+        watched.settle()
+    assert [a["files"] for a in watched.arrivals()] == [[image(1)]]
+    assert watched.names() == []
+    logged = repr(logs) + repr(watched.rejected)
+    assert name.decode("utf-8", "replace").strip() == "" or os.fsdecode(name) not in logged, "a name may be a patient's"
 
 
 @given(st.text(st.characters(), max_size=60))
@@ -269,10 +269,10 @@ def test_a_file_name_cannot_add_lines_to_a_note(name: str) -> None:
 
 
 def test_a_thousand_loose_files_at_once(tmp_path: Path) -> None:
-    ward = Ward(tmp_path)
+    watched = WatchedInbox(tmp_path)
     for number in range(1, 1001):
-        (ward.path / f"{number}").write_bytes(meta(uid=f"1.2.3.{number}") + header(f"1.2.3.{number}"))
-    ward.settle()
-    (arrival,) = ward.arrivals()
+        (watched.path / f"{number}").write_bytes(meta(uid=f"1.2.3.{number}") + header(f"1.2.3.{number}"))
+    watched.settle()
+    (arrival,) = watched.arrivals()
     assert (len(arrival["files"]), arrival["outcome"]) == (1000, "released")
-    assert len(ward.names("processed")) == 1000
+    assert len(watched.names("processed")) == 1000

@@ -1,4 +1,4 @@
-"""A watched folder when something fails: a crash, a disk, a file, a folder that is gone."""
+"""Inbox errors: a crash, a full disk, an unreadable file, a folder that is gone."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from daemon.watch.inbox import MAX_ATTEMPTS, SPOOL_BACKOFF
 from daemon.watch.rejection import RejectedDrop, drop_id
 from daemon.watch.scan import Drop
 from tests.support.listener import captured_logs
-from tests.support.ward import SETTLE_S, STAMP, Ward, image
+from tests.support.watched_inbox import SETTLE_S, STAMP, WatchedInbox, image
 
 
 @pytest.fixture
-def ward(tmp_path: Path) -> Ward:
-    return Ward(tmp_path)
+def watched(tmp_path: Path) -> WatchedInbox:
+    return WatchedInbox(tmp_path)
 
 
 def test_files_left_by_a_crash_are_recorded_as_the_same_rejection(
-    ward: Ward, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    watched: WatchedInbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a.txt", "b.txt"):
-        (ward.path / name).write_text("Dear colleague")
+        (watched.path / name).write_text("Dear colleague")
     real = Path.rename
 
     def once(path: Path, target: Path) -> Path:
@@ -36,19 +36,21 @@ def test_files_left_by_a_crash_are_recorded_as_the_same_rejection(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Path, "rename", once)
-        ward.settle()
-    assert ward.names() == ["a.txt"]
-    again = Ward(tmp_path)
+        watched.settle()
+    assert watched.names() == ["a.txt"]
+    again = WatchedInbox(tmp_path)
     again.settle()
-    assert [r.occurrence for r in again.rejected] == [r.occurrence for r in ward.rejected]
+    assert [r.occurrence for r in again.rejected] == [r.occurrence for r in watched.rejected]
 
 
-def test_a_crash_before_the_move_ingests_the_same_bytes_again(ward: Ward, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (ward.path / "a").write_bytes(image(1))
+def test_a_crash_before_the_move_ingests_the_same_bytes_again(
+    watched: WatchedInbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (watched.path / "a").write_bytes(image(1))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Path, "rename", interrupt)
-        ward.settle()
-    again = Ward(tmp_path)
+        watched.settle()
+    again = WatchedInbox(tmp_path)
     again.settle()
     first, second = again.arrivals()
     assert first["files"] == second["files"]
@@ -60,32 +62,32 @@ def interrupt(*_args: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_drop_that_cannot_be_moved_is_not_ingested_again(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drop_that_cannot_be_moved_is_not_ingested_again(watched: WatchedInbox, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_args: object) -> None:
         raise OSError(errno.EACCES, "permission denied")
 
-    (ward.path / "a").write_bytes(image(1))
+    (watched.path / "a").write_bytes(image(1))
     with monkeypatch.context() as patch, captured_logs(daemon.watch.inbox) as logs:
         patch.setattr(Path, "rename", fail)
-        ward.settle()
-        ward.settle()
-        ward.settle()
-    assert len(ward.arrivals()) == 1
+        watched.settle()
+        watched.settle()
+        watched.settle()
+    assert len(watched.arrivals()) == 1
     assert sum(e["event"] == "drop_not_moved" for e in logs) == 1
 
 
-def test_a_full_disk_leaves_the_drop_where_it_is(ward: Ward) -> None:
-    (ward.path / "a").write_bytes(image(1))
-    ward.free = 0
+def test_a_full_disk_leaves_the_drop_where_it_is(watched: WatchedInbox) -> None:
+    (watched.path / "a").write_bytes(image(1))
+    watched.free = 0
     with captured_logs(daemon.watch.inbox) as logs:
-        ward.settle()
-        ward.poll(SPOOL_BACKOFF.first_s)
-        assert ward.names() == ["a"]
-        assert ward.arrivals() == []
-        ward.free = 10**12
-        ward.poll(SPOOL_BACKOFF.first_s)
-    assert ward.names() == []
-    assert len(ward.arrivals()) == 1
+        watched.settle()
+        watched.poll(SPOOL_BACKOFF.first_s)
+        assert watched.names() == ["a"]
+        assert watched.arrivals() == []
+        watched.free = 10**12
+        watched.poll(SPOOL_BACKOFF.first_s)
+    assert watched.names() == []
+    assert len(watched.arrivals()) == 1
     assert troubles(logs) == ["disk_nearly_full", "share_error_over"]
 
 
@@ -93,37 +95,37 @@ def troubles(logs: list[Any]) -> list[str]:
     return [e["event"] for e in logs if not e["event"].startswith("drop_")]
 
 
-def test_a_spool_that_cannot_be_written_pauses(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
-    (ward.path / "a").write_bytes(image(1))
+def test_a_spool_that_cannot_be_written_pauses(watched: WatchedInbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    (watched.path / "a").write_bytes(image(1))
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        ward.settle()
-        before = len(list(ward.settings.received_dir.iterdir()))
-        ward.poll(SPOOL_BACKOFF.first_s / 2)
-        assert len(list(ward.settings.received_dir.iterdir())) == before, "no attempt during the pause"
-    ward.poll(SPOOL_BACKOFF.first_s)
-    assert ward.names() == []
-    assert ward.rejected == []
+        watched.settle()
+        before = len(list(watched.settings.received_dir.iterdir()))
+        watched.poll(SPOOL_BACKOFF.first_s / 2)
+        assert len(list(watched.settings.received_dir.iterdir())) == before, "no attempt during the pause"
+    watched.poll(SPOOL_BACKOFF.first_s)
+    assert watched.names() == []
+    assert watched.rejected == []
 
 
 def full(_descriptor: int) -> None:
     raise OSError(errno.ENOSPC, "no space left on device")
 
 
-def test_a_watched_folder_that_is_gone_is_logged_once_and_used_again(ward: Ward) -> None:
+def test_a_watched_folder_that_is_gone_is_logged_once_and_used_again(watched: WatchedInbox) -> None:
     for sub in ("processed", "rejected"):
-        (ward.path / sub).rmdir()
-    ward.path.rmdir()
-    ward.path.write_text("in the way")
+        (watched.path / sub).rmdir()
+    watched.path.rmdir()
+    watched.path.write_text("in the way")
     with captured_logs(daemon.watch.inbox) as logs:
-        ward.poll()
-        ward.poll(5)
-        ward.path.unlink()
-        ward.poll(5)
-        (ward.path / "a").write_bytes(image(1))
-        ward.settle()
+        watched.poll()
+        watched.poll(5)
+        watched.path.unlink()
+        watched.poll(5)
+        (watched.path / "a").write_bytes(image(1))
+        watched.settle()
     assert troubles(logs) == ["watch_folder_not_usable", "share_error_over"]
-    assert len(ward.arrivals()) == 1
+    assert len(watched.arrivals()) == 1
 
 
 def test_a_rejection_that_cannot_be_recorded_is_retried(tmp_path: Path) -> None:
@@ -134,34 +136,34 @@ def test_a_rejection_that_cannot_be_recorded_is_retried(tmp_path: Path) -> None:
         if len(calls) == 1:
             raise ConnectionError
 
-    ward = Ward(tmp_path, record)
-    (ward.path / "letter").write_text("Dear colleague")
-    ward.settle()
-    assert ward.names() == ["letter"]
-    ward.poll(5)
-    assert ward.names() == []
+    watched = WatchedInbox(tmp_path, record)
+    (watched.path / "letter").write_text("Dear colleague")
+    watched.settle()
+    assert watched.names() == ["letter"]
+    watched.poll(5)
+    assert watched.names() == []
     assert len(calls) == 2
     assert calls[0].occurrence == calls[1].occurrence, "the same drop"
-    (ward.path / "letter").write_text("Dear colleague")
-    ward.settle()
+    (watched.path / "letter").write_text("Dear colleague")
+    watched.settle()
     assert calls[2].drop_id == calls[0].drop_id
     assert calls[2].occurrence != calls[0].occurrence, "another one of that name"
 
 
-def test_a_drop_that_can_never_be_read_is_rejected_in_the_end(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drop_that_can_never_be_read_is_rejected_in_the_end(watched: WatchedInbox, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreadable(*_args: object, **_keywords: object) -> int:
         raise OSError(errno.EIO, "input/output error")
 
-    (ward.path / "a").write_bytes(image(1))
+    (watched.path / "a").write_bytes(image(1))
     monkeypatch.setattr("daemon.watch.members.os.open", unreadable)
-    ward.poll()
+    watched.poll()
     for attempt in range(MAX_ATTEMPTS):
-        assert ward.rejected == [], attempt
-        ward.poll(SETTLE_S)
-    assert [r.drop_id for r in ward.rejected] == [drop_id("a")]
+        assert watched.rejected == [], attempt
+        watched.poll(SETTLE_S)
+    assert [r.drop_id for r in watched.rejected] == [drop_id("a")]
 
 
-def test_one_unreadable_file_does_not_reject_the_others(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_unreadable_file_does_not_reject_the_others(watched: WatchedInbox, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.open
 
     def one_is_unreadable(path: Any, *arguments: Any, **keywords: Any) -> int:
@@ -170,33 +172,33 @@ def test_one_unreadable_file_does_not_reject_the_others(ward: Ward, monkeypatch:
         return real(path, *arguments, **keywords)
 
     for n in range(3):
-        (ward.path / str(n)).write_bytes(image(n))
-    (ward.path / "bad").write_bytes(image(9))
+        (watched.path / str(n)).write_bytes(image(n))
+    (watched.path / "bad").write_bytes(image(9))
     monkeypatch.setattr("daemon.watch.members.os.open", one_is_unreadable)
     for _ in range(MAX_ATTEMPTS + 1):
-        ward.poll(SETTLE_S)
-    assert [r.drop_id for r in ward.rejected] == [drop_id("bad")]
-    assert ward.names() == []
-    assert ward.names("processed") == [STAMP + n for n in "012"]
+        watched.poll(SETTLE_S)
+    assert [r.drop_id for r in watched.rejected] == [drop_id("bad")]
+    assert watched.names() == []
+    assert watched.names("processed") == [STAMP + n for n in "012"]
 
 
-def test_a_defect_in_corewatch_rejects_the_drop_and_polling_goes_on(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_in_corewatch_rejects_the_drop_and_polling_goes_on(watched: WatchedInbox, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_args: object) -> None:
         raise ZeroDivisionError("Secret^Name")
 
-    (ward.path / "a").write_bytes(image(1))
+    (watched.path / "a").write_bytes(image(1))
     with monkeypatch.context() as patch, captured_logs(daemon.watch.inbox) as logs:
         patch.setattr("daemon.watch.ingest.read_content", broken)
-        ward.settle()
-    assert len(ward.rejected) == 1
+        watched.settle()
+    assert len(watched.rejected) == 1
     assert "Secret" not in repr(logs)
-    (ward.path / "b").write_bytes(image(2))
-    ward.settle()
-    assert len(ward.arrivals()[-1]["files"]) == 1
+    (watched.path / "b").write_bytes(image(2))
+    watched.settle()
+    assert len(watched.arrivals()[-1]["files"]) == 1
 
 
-def test_a_drop_that_is_moved_away_in_the_meantime_is_no_error(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = ward.path / "a"
+def test_a_drop_that_is_moved_away_in_the_meantime_is_no_error(watched: WatchedInbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = watched.path / "a"
     path.write_bytes(image(1))
     real = daemon.watch.inbox.ingest
 
@@ -206,6 +208,6 @@ def test_a_drop_that_is_moved_away_in_the_meantime_is_no_error(ward: Ward, monke
         return taken
 
     monkeypatch.setattr(daemon.watch.inbox, "ingest", ingest_and_lose)
-    ward.settle()
-    assert len(ward.arrivals()) == 1
-    assert ward.names("processed") == []
+    watched.settle()
+    assert len(watched.arrivals()) == 1
+    assert watched.names("processed") == []

@@ -1,4 +1,4 @@
-"""Who gets the results of a drop: recipients files in it and beside it, and which addresses they may name."""
+"""Recipients files in a drop and beside it, and the addresses that they may name."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from config.intake import WatchedFolder, WatchSettings
 from config.settings import Settings
 from daemon.watch.inbox import UNFINISHED_SETTLE_S
 from daemon.watch.recipients import MAX_RECIPIENTS, allowed_domains, is_recipients, read_recipients, side_car_of
-from tests.support.ward import SETTLE_S, STAMP, Ward, image
+from tests.support.watched_inbox import SETTLE_S, STAMP, WatchedInbox, image
 
 WARD = "ward@hospital.example"
 
 
 @pytest.fixture
-def ward(tmp_path: Path) -> Ward:
-    return Ward(tmp_path)
+def watched(tmp_path: Path) -> WatchedInbox:
+    return WatchedInbox(tmp_path)
 
 
 def zipped(path: Path, *numbers: int) -> None:
@@ -106,18 +106,18 @@ def test_names(name: str, owner: str | None) -> None:
 # drops ----------------------------------------------------------------------------------------------------------------
 
 
-def test_among_loose_files_it_counts_wherever_its_name_sorts(ward: Ward) -> None:
-    (ward.path / "a.dcm").write_bytes(image(1))
-    (ward.path / "email.txt").write_text("neuro@hospital.example")
-    ward.settle()
-    (arrival,) = ward.arrivals()
+def test_among_loose_files_it_counts_wherever_its_name_sorts(watched: WatchedInbox) -> None:
+    (watched.path / "a.dcm").write_bytes(image(1))
+    (watched.path / "email.txt").write_text("neuro@hospital.example")
+    watched.settle()
+    (arrival,) = watched.arrivals()
     assert arrival["email"] == [WARD, "neuro@hospital.example"]
-    assert (ward.names(), ward.rejected) == ([], [])
+    assert (watched.names(), watched.rejected) == ([], [])
 
 
 @pytest.mark.parametrize("kind", ["zip", "folder", "file"])
-def test_beside_its_drop(ward: Ward, kind: str) -> None:
-    drop = ward.path / {"zip": "head.zip", "folder": "head", "file": "head.dcm"}[kind]
+def test_beside_its_drop(watched: WatchedInbox, kind: str) -> None:
+    drop = watched.path / {"zip": "head.zip", "folder": "head", "file": "head.dcm"}[kind]
     if kind == "zip":
         zipped(drop, 1)
     elif kind == "folder":
@@ -125,39 +125,39 @@ def test_beside_its_drop(ward: Ward, kind: str) -> None:
         (drop / "1").write_bytes(image(1))
     else:
         drop.write_bytes(image(1))
-    (ward.path / f"{drop.name}.email.txt").write_text("neuro@hospital.example\nx@evil.example")
-    ward.settle()
-    (arrival,) = ward.arrivals()
+    (watched.path / f"{drop.name}.email.txt").write_text("neuro@hospital.example\nx@evil.example")
+    watched.settle()
+    (arrival,) = watched.arrivals()
     assert (arrival["files"], arrival["email"]) == ([image(1)], [WARD, "neuro@hospital.example"])
-    assert ward.rejected == []
+    assert watched.rejected == []
     car = f"{STAMP}{drop.name}.email.txt"
-    assert ward.names("processed") == [STAMP + drop.name, car, f"{car}.reason.txt"]
-    assert "1 of its addresses" in (ward.path / "processed" / f"{car}.reason.txt").read_text()
+    assert watched.names("processed") == [STAMP + drop.name, car, f"{car}.reason.txt"]
+    assert "1 of its addresses" in (watched.path / "processed" / f"{car}.reason.txt").read_text()
 
 
-def test_a_side_car_belongs_to_its_drop_alone(ward: Ward) -> None:
-    zipped(ward.path / "a.zip", 1)
-    zipped(ward.path / "b.zip", 2)
-    (ward.path / "b.zip.email.txt").write_text("neuro@hospital.example")
-    ward.settle()
-    assert {a["files"][0]: len(a["email"]) for a in ward.arrivals()} == {image(1): 1, image(2): 2}
+def test_a_side_car_belongs_to_its_drop_alone(watched: WatchedInbox) -> None:
+    zipped(watched.path / "a.zip", 1)
+    zipped(watched.path / "b.zip", 2)
+    (watched.path / "b.zip.email.txt").write_text("neuro@hospital.example")
+    watched.settle()
+    assert {a["files"][0]: len(a["email"]) for a in watched.arrivals()} == {image(1): 1, image(2): 2}
 
 
-def test_the_drop_waits_for_one_that_is_still_written(ward: Ward) -> None:
-    zipped(ward.path / "a.zip", 1)
-    ward.poll()
-    (ward.path / "a.zip.email.txt").write_text("neuro@")
-    ward.poll(SETTLE_S - 0.5)
-    (ward.path / "a.zip.email.txt").write_text("neuro@hospital.example")
-    ward.poll(1.0)
-    assert ward.arrivals() == []
-    ward.poll(SETTLE_S)
-    assert "neuro@hospital.example" in ward.arrivals()[0]["email"]
+def test_the_drop_waits_for_one_that_is_still_written(watched: WatchedInbox) -> None:
+    zipped(watched.path / "a.zip", 1)
+    watched.poll()
+    (watched.path / "a.zip.email.txt").write_text("neuro@")
+    watched.poll(SETTLE_S - 0.5)
+    (watched.path / "a.zip.email.txt").write_text("neuro@hospital.example")
+    watched.poll(1.0)
+    assert watched.arrivals() == []
+    watched.poll(SETTLE_S)
+    assert "neuro@hospital.example" in watched.arrivals()[0]["email"]
 
 
-def test_a_recipients_file_without_its_drop_is_answered(ward: Ward) -> None:
-    (ward.path / "gone.zip.email.txt").write_text("neuro@hospital.example")
-    ward.settle()
-    ward.poll(UNFINISHED_SETTLE_S)
-    assert len(ward.rejected) == 1
-    assert ward.names() == []
+def test_a_recipients_file_without_its_drop_is_answered(watched: WatchedInbox) -> None:
+    (watched.path / "gone.zip.email.txt").write_text("neuro@hospital.example")
+    watched.settle()
+    watched.poll(UNFINISHED_SETTLE_S)
+    assert len(watched.rejected) == 1
+    assert watched.names() == []

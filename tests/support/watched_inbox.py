@@ -1,4 +1,4 @@
-"""A watched folder as a ward uses it."""
+"""A watched folder with its spool, for tests of the inbox."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SETTLE_S = 2.0
 STAMP = "20260102T030405Z-"
 
 
-class Ward:
-    """A watched folder with its spool, and a clock that the test moves."""
+class WatchedInbox:
+    """An inbox with its watched folder and its spool, under a clock that the test moves."""
 
     def __init__(
         self, folder: Path, on_rejected: Callable[[RejectedDrop], None] | None = None, free: int = 10**12, **watch: Any
