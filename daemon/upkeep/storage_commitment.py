@@ -26,13 +26,15 @@ SETTLE = timedelta(seconds=30)
 """An instance that is unknown this long after the request is not here: a stored instance is in the ledger within a second."""
 
 BACKOFF = Backoff(10.0, 3600.0)
+"""Pause after a peer could not be reached: as long as has passed since its request, within these bounds."""
+
 GIVE_UP_AFTER = timedelta(hours=48)
-"""Retry of a peer that cannot be reached: after as long as has passed since its request, within these bounds."""
+"""A peer that could not be reached this long after its request gets no answer."""
 
 NO_PORT = "set `port` of its entry in listener.peers to the port where it takes the answer, and let it ask again"
 """Why a peer without a known port is not answered."""
 
-AMBIGUOUS_PEER = "several entries of listener.peers have its AE title, and none its address"
+AMBIGUOUS_PEER = "several entries of listener.peers have its AE title, and none of them its address"
 """Why a peer is not answered now."""
 
 SEND_TIMEOUT_S = 10.0

@@ -98,7 +98,7 @@ class FolderEvents:
                 observer.stop()  # also frees the watches of an observer that has not started
             remedy = INOTIFY_REMEDY if error.errno in (errno.ENOSPC, errno.EMFILE) else "set watch.polling: always"
             if self._polling == "never":
-                raise ConfigurationError(f"watch.polling: never, but file events are not available ({error}): {remedy}") from error
+                raise ConfigurationError(f"watch.polling: never, but file events are not available ({error})", remedy) from error
             log.warning("watch_polling", reason=f"file events are not available: {error}", remedy=remedy)
             return
         self._observer = observer
