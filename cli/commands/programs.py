@@ -33,7 +33,7 @@ def watch(config_file: Path | None) -> None:
     """
     from cli.data_folder import broker_url, make_private
     from config.logging import configure_logging
-    from daemon.main import serve
+    from daemon.program import serve
     from jobs.app import make_app
     from jobs.publishing import Publisher
 
@@ -56,7 +56,7 @@ def work(config_file: Path | None, queues: str) -> None:
     """
     from cli.data_folder import broker_url, make_private
     from config.logging import configure_logging
-    from worker.main import serve
+    from worker.program import serve
 
     settings = settings_of(config_file)
     chosen = tuple(dict.fromkeys(name.strip() for name in queues.split(",") if name.strip()))

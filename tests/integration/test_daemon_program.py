@@ -34,7 +34,7 @@ from cli.supervisor import Program, Supervisor
 from cli.program_health import NotifySocket
 from config.settings import Settings
 from corewatch.errors import RetryLater
-from daemon.main import serve
+from daemon.program import serve
 
 settings = Settings.model_validate_json(sys.argv[1])
 broker = settings.data_dir / "broker.txt"

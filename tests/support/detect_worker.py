@@ -23,11 +23,11 @@ from config.logging import configure_logging
 from corewatch import stage_limits
 from corewatch.errors import ConfigurationError
 from tests.support.net import wait_for
-from worker.main import serve
 from worker.models import readiness
 from worker.models.adapters import ADAPTERS, Device, Head, NetworkOutput
 from worker.models.core_map import core_map
 from worker.models.hemispheres import split
+from worker.program import serve
 
 HANGS = 77
 """A head whose first voxel has this value hangs the worker."""

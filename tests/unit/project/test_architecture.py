@@ -95,7 +95,7 @@ def test_import_names_are_ours(name: str) -> None:
 
 
 def test_submitting_work_needs_neither_tensorflow_nor_the_workers() -> None:
-    program = "import sys, daemon.main, jobs.app; print([m for m in sys.modules if m in {'tensorflow', 'worker', 'outputs'}])"
+    program = "import sys, daemon.program, jobs.app; print([m for m in sys.modules if m in {'tensorflow', 'worker', 'outputs'}])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "[]"
 
