@@ -137,7 +137,7 @@ class FewReads:
 def open_dicom(path: Path, inflate_at_most: int | None = LARGEST_HEADER) -> Iterator[tuple[BufferedIOBase, bool]]:
     """Open a file at its beginning. Returns it, inflated where it is deflated (PS3.5 A.5), and whether it was deflated.
 
-    It is inflated as it is read: at most so many bytes, with which the header ends; None for a reader that takes no more than a
+    It is inflated as it is read: at most this many bytes, with which the header ends; None for a reader that takes no more than a
     header has announced.
 
     Raises

@@ -27,7 +27,7 @@ from corewatch.slice_stack import find_stack
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """No more instances are expected."""
+    """No further instances are expected."""
 
     why: str
 

@@ -47,7 +47,7 @@ class Event:
     Attributes
     ----------
     key
-        Hash of case, revision, purpose and end: the same for a repeat, whoever stands in the lists by then.
+        Hash of case, revision, purpose and end: the same for a repeat, even if the lists have changed by then.
     about
         The case's id, or the digest's.
     destination

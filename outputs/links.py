@@ -1,4 +1,4 @@
-"""Links in mails: whoever holds one may see one case's state and acknowledge its alert. Signed, and good for some days."""
+"""Signed links in mails: the holder may see one case's state and acknowledge its alert, for some days."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Links:
         return token if isinstance(token, str) else token.decode()
 
     def read(self, token: str, good_for: timedelta) -> Holder | None:
-        """Whom the link was given to; None: it is no link of ours, or too old."""
+        """Recipient of the link; None: the link is not ours, or too old."""
         if len(token) > LONGEST_TOKEN:
             return None
         try:

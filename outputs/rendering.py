@@ -35,7 +35,7 @@ def render_case(
         Aligned head (HU 0-100) and core map (0-100), both uint8, shape (146, 182, 133), L-A-S. Not needed for a case without a
         finding, whose only page says why.
     series
-        How the series of DICOM objects stand in the study; None: as without settings.
+        Numbers and descriptions of the series of DICOM objects; None: as without settings.
     panel
         Small picture of the alignment for the summary page, at most `outputs.pages.summary_page.PANEL_WIDTH` x 96 pixels.
 

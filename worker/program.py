@@ -28,7 +28,7 @@ DETECT = QUEUE_OF[Stage.DETECT]
 
 
 def serve(settings: Settings, broker_url: str, queues: Sequence[str]) -> None:
-    """Run a worker until it is told to stop (SIGTERM: finish what is running, then end).
+    """Run a worker until it is asked to stop (SIGTERM: finish what is running, then end).
 
     The parent process never imports TensorFlow: each child loads it after the fork and loads its model before its first task, so a
     child that is killed at its hard time limit takes nothing with it. Without its model it takes no work from `detect` (see

@@ -90,7 +90,7 @@ class StorageCommitment:
         return sum(self._answer(owed, now, away) for owed in self._ledger.commitments_owed.due(now))
 
     def _peers_of(self, owed: Owed) -> list[Peer]:
-        """The requesting peer, among those with a known port; several when they cannot be told apart."""
+        """The requesting peer, among those with a known port; several when they cannot be distinguished."""
         titled = [p for p in self._peers if p.ae_title == owed.peer_ae_title and p.port is not None]
         if len(titled) < 2:
             return titled  # its request may come from another address, such as this machine's own

@@ -94,7 +94,7 @@ def members(drop: Drop, limits: DropLimits = DEFAULT_LIMITS) -> Iterator[Member 
         A file differs from what the scan saw.
     """
     if drop.too_many:
-        raise DropRejected(f"It holds more than {limits.files:,} files; the settings (watch.max_files) allow no more.")
+        raise DropRejected(f"It holds more than {limits.files:,} files, the limit of the settings (watch.max_files).")
     for entry in sorted(drop.entries, key=lambda e: _read_order(e.name)):
         if entry.kind is EntryKind.UNREADABLE:
             yield LeftOut(entry.name, f"It is a folder that may not be read. {PERMISSIONS_REMEDY}")

@@ -40,7 +40,7 @@ class Study:
     source
         Header of one of its source instances.
     series
-        How the series stand in the study.
+        Numbers and descriptions of the series.
     """
 
     case: ReportedCase

@@ -47,7 +47,7 @@ _ORIENTATION: Final = (
 def library(study: Study) -> Dataset | None:
     """The container of TID 1600; None where the source images are not known.
 
-    Where each image lies is told by the image itself; the group says what holds for all of them.
+    The position of each image is in the image itself; the group has what is the same for all of them.
     """
     instances = study.case.source_instances
     if not instances:

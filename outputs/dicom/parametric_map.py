@@ -1,6 +1,6 @@
 """The core map itself as a DICOM Parametric Map (PS3.3 A.75): its own values on its own grid, in the source's frame of reference.
 
-Nothing is resampled, so a reader gets exactly what the network gave; where the grid lies in the patient is told by positions and
+Nothing is resampled, so a reader gets exactly what the network gave; the place of the grid in the patient is given by positions and
 orientation. Stored values are percent of the map's maximum.
 """
 

@@ -35,7 +35,7 @@ def templates() -> Environment:
 def event_key(case: ReportedCase, purpose: str) -> str:
     """What a mail tells of, as a hash: the same for a repeat, and for nothing else.
 
-    A case that ended without a finding, was started anew by an operator and ended so again has another end to tell of.
+    A case that ended without a finding, was retried by an operator and ended so again has another end to report.
     """
     end = [] if case.problem is None else [(case.ended_at or case.analysed_at).astimezone(UTC).isoformat()]
     return _digest("\n".join([case.case_id, str(case.revision), purpose, *end]))

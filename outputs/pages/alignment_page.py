@@ -33,7 +33,7 @@ from outputs.pages.orthogonal_slices import (
 REGION: Final[Colour] = (70, 150, 230)
 """The brain region in the head's own size: blue."""
 EDGE: Final[Colour] = (240, 140, 40)
-"""The template's edge in the template's size: orange, and broken, so that the two are told apart without colour vision."""
+"""The template's edge in the template's size: orange, and broken, so that the two differ without colour vision."""
 MIDLINE: Final[Colour] = (255, 240, 170)
 
 WIDTH: Final = 1480

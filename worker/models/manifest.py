@@ -43,7 +43,7 @@ Line = Annotated[str, AfterValidator(_one_line)]
 """Text that is shown in one line."""
 
 Version = Annotated[Line, Field(min_length=1, max_length=64), AfterValidator(_for_results)]
-"""Stands in every result, also in DICOM objects (LO)."""
+"""Is in every result, also in DICOM objects (LO)."""
 
 
 class _Part(BaseModel):

@@ -228,7 +228,7 @@ def test_more_files_than_are_allowed(tmp_path: Path) -> None:
     for number in range(51):
         (watched.path / "many" / f"{number}").write_bytes(image(number))
     watched.settle()
-    assert [r.reason for r in watched.rejected] == ["It holds more than 50 files; the settings (watch.max_files) allow no more."]
+    assert [r.reason for r in watched.rejected] == ["It holds more than 50 files, the limit of the settings (watch.max_files)."]
     assert watched.arrivals() == []
 
 

@@ -90,7 +90,7 @@ def test_the_gpu_computes_what_the_processor_computes(found: int) -> None:
     assert said["gradient_off"] < 0.05
     assert "CPU" in said["devices"][0]
     assert "GPU" in said["devices"][1]
-    assert said["growth"] == [True], "one device, and no more of it than is needed"
+    assert said["growth"] == [True], "one device, and only the memory that is needed"
     assert 0 < said["peak"] < 4 * 1024**3
 
 
