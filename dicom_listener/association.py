@@ -1,41 +1,26 @@
 """One association on one thread: the accepting side of the DICOM upper layer, run by its state table (PS3.8 9.2).
 
-`state_machine` holds the table; `Association` finds out what happens next, looks up the action and performs it. Reads block on the
-socket: nothing is polled, and a fragment goes from the socket's buffer straight to its service.
+`state_machine` holds the table; `Association` finds out what happens next, looks up the action and performs it. Messages are for
+`dispatch`. Reads block on the socket: nothing is polled, and a fragment goes from the socket's buffer straight to its service.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
-
-import structlog
 
 from corewatch.arrival import ArrivalOutcome
 from dicom_listener import pdu
 from dicom_listener.connection import Connection, Pdu
-from dicom_listener.dimse import LONGEST_COMMAND_SET, RESPONSE, Command, CommandField, Tag, Value, encode_response
-from dicom_listener.negotiation import AssociateRequest, Context, Offer, decode_request, encode_acceptance
-from dicom_listener.pdu import AbortReason, Fragment, MessageFault, PeerFault
+from dicom_listener.dispatch import MessageDispatcher, report
+from dicom_listener.negotiation import AssociateRequest, Offer, decode_request, encode_acceptance
+from dicom_listener.pdu import AbortReason, MessageFault, PeerFault
 from dicom_listener.policy import Rejection
-from dicom_listener.services import (
-    UNRECOGNISED,
-    DimseRequest,
-    Handler,
-    ImmediateResponse,
-    RequestSink,
-    Response,
-    Sender,
-    Service,
-)
+from dicom_listener.services import Sender, Service
 from dicom_listener.state_machine import NEXT_STATES, PDU_EVENTS, TRANSITIONS, Action, Event, State, action_for
-
-log = structlog.get_logger()
 
 NEGOTIATION_TIMEOUT_S = 15.0
 """ARTIM timer before the A-ASSOCIATE-RQ: a connection that has not asked for an association by then is closed."""
@@ -88,11 +73,11 @@ class AdmissionControl(Protocol):
         """The association has ended; it may never have been admitted."""
 
     def fault(self, host: str, reason: str) -> None:
-        """A peer broke the rules of TLS or of the upper layer."""
+        """A peer violated TLS or the upper layer protocol."""
 
 
 class Association:
-    """Upper layer state machine and DIMSE dispatch of one connection. `run` is its thread's work; any thread may call `abort`."""
+    """Upper layer state machine of one connection. `run` is its thread's work; any thread may call `abort`."""
 
     def __init__(self, connection: Connection, host: str, profile: ListenerProfile, admission: AdmissionControl) -> None:
         self.host = host
@@ -101,16 +86,8 @@ class Association:
         self._admission = admission
         self._state = State.IDLE
         self._decision: tuple[Event, Detail] | None = None
-        self._contexts: dict[int, Context] = {}
-        self._peer_max_pdu = 0
-        self._handlers: dict[Service, Handler] = {}
-        """Made with the first request for the service."""
-        self._sender = Sender("", host)
-        self._command = bytearray()
-        self._command_context: Context | None = None
-        """Of the command set that is being received."""
-        self._request: DimseRequest | None = None
-        self._sink: RequestSink | None = None
+        self._dispatcher: MessageDispatcher | None = None
+        """From the acceptance on."""
         self._aborting = False
 
     def run(self) -> None:
@@ -188,7 +165,7 @@ class Association:
         """Do what Tables 9-6 to 9-9 of PS3.8 say; returns the next state."""
         match action, detail:
             case Action.DT_2, Pdu() as received:
-                self._take_data(received)
+                self._receive(received)
             case ((Action.DT_1 | Action.AR_7), bytes() as data):
                 self._connection.send(data)
             case Action.AE_5, _:
@@ -241,85 +218,21 @@ class Association:
         answer, contexts = encode_acceptance(
             request, profile.offers, max_pdu=profile.max_pdu, implementation=profile.implementation
         )
-        self._contexts = {c.context_id: c for c in contexts}
-        self._peer_max_pdu = request.max_pdu
-        self._sender = Sender(request.calling_ae_title, self.host)
+        sender = Sender(request.calling_ae_title, self.host)
+        self._dispatcher = MessageDispatcher(profile.services, contexts, sender, request.max_pdu, self._send_data)
         self._connection.set_timeout(profile.idle_timeout_s)
         self._connection.send(answer)
 
-    def _take_data(self, received: Pdu) -> None:
-        for fragment in pdu.fragments(received.body):
-            context = self._contexts.get(fragment.context_id)
-            if context is None:
-                raise PeerFault("a PDV names a presentation context that was not accepted")
-            if fragment.command:
-                self._take_command(fragment, context)
-            elif self._request is None or self._sink is None or context is not self._request.context:
-                raise MessageFault("a data set was sent without its command set")
-            else:
-                self._sink.write(fragment.data)
-                if fragment.last:
-                    self._respond(self._request, self._sink)
+    def _receive(self, received: Pdu) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.receive(received.body)
 
-    def _take_command(self, fragment: Fragment, context: Context) -> None:
-        if self._sink is not None:
-            raise MessageFault("a command set was sent within a data set")
-        if self._command_context not in (None, context):
-            raise MessageFault("a command set was sent on two presentation contexts")
-        self._command_context = context
-        self._command += fragment.data
-        if len(self._command) > LONGEST_COMMAND_SET:
-            raise MessageFault("a command set is too long")
-        if not fragment.last:
-            return
-        command = Command.decode(bytes(self._command))
-        self._command.clear()
-        self._command_context = None
-        request = DimseRequest(command, context)
-        sink = self._begin(request)
-        self._request, self._sink = request, sink
-        if not command.has_data_set:
-            self._respond(request, sink)
-
-    def _begin(self, request: DimseRequest) -> RequestSink:
-        service = self._profile.services.get((request.context.sop_class, request.command.field))
-        if service is None:
-            return ImmediateResponse(UNRECOGNISED)
-        try:
-            handler = self._handlers.get(service)
-            if handler is None:
-                handler = self._handlers[service] = service.open(self._sender)
-            return _Guarded(handler.begin(request), service.failure)
-        except Exception as error:
-            report(error, "service_failed")
-            return ImmediateResponse(service.failure)
-
-    def _respond(self, request: DimseRequest, sink: RequestSink) -> None:
-        self._request = self._sink = None
-        answer = sink.finish()
-        command = request.command
-        if command.field & RESPONSE or command.field == CommandField.C_CANCEL_RQ:
-            return  # PS3.7 9.3.2.3: neither is answered, and we have no operation under way that it could belong to
-        elements: dict[int, Value] = {Tag.STATUS: answer.status, **answer.elements}
-        if answer.comment:
-            elements[Tag.ERROR_COMMENT] = answer.comment
-        context_id = request.context.context_id
-        command_set = encode_response(command, elements, data_set=answer.data_set is not None)
-        out = pdu.data(context_id, command_set, self._peer_max_pdu, command=True)
-        if answer.data_set is not None:
-            out += pdu.data(context_id, answer.data_set, self._peer_max_pdu, command=False)
-        self._fire(Event.P_DATA_REQUEST, out)
+    def _send_data(self, data: bytes) -> None:
+        self._fire(Event.P_DATA_REQUEST, data)
 
     def _end_services(self, outcome: ArrivalOutcome) -> None:
-        if self._sink is not None:
-            self._sink.discard()
-            self._sink = self._request = None
-        handlers, self._handlers = self._handlers, {}
-        for handler in handlers.values():
-            try:
-                handler.close(outcome)
-            except Exception as error:
-                report(error, "association_end_failed")
+        if self._dispatcher is not None:
+            self._dispatcher.end(outcome)
 
     def _send_last(self, data: bytes) -> None:
         self._connection.start_artim(CLOSE_TIMEOUT_S)
@@ -337,46 +250,3 @@ class Association:
 
     def _tls_failed(self, error: ssl.SSLError) -> None:
         self._admission.fault(self.host, f"TLS: {(error.reason or 'failed').lower().replace('_', ' ')}")
-
-
-class _Guarded:
-    """A sink whose exceptions become its service's failure response: a defect is no success, and does not end the association."""
-
-    def __init__(self, sink: RequestSink, failure: Response) -> None:
-        self._sink = sink
-        self._failure = failure
-        self._failed = False
-
-    def write(self, fragment: memoryview) -> None:
-        if self._failed:
-            return
-        try:
-            self._sink.write(fragment)
-        except Exception as error:
-            self._give_up(error)
-
-    def finish(self) -> Response:
-        if not self._failed:
-            try:
-                return self._sink.finish()
-            except Exception as error:
-                self._give_up(error)
-        return self._failure
-
-    def discard(self) -> None:
-        if not self._failed:
-            try:
-                self._sink.discard()
-            except Exception as error:
-                report(error, "service_failed")
-
-    def _give_up(self, error: Exception) -> None:
-        report(error, "service_failed")
-        self.discard()
-        self._failed = True
-
-
-def report(error: Exception, event: str) -> None:
-    """Log a defect with its type and place, but without its message, which may quote a data set."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    log.error(event, error=type(error).__name__, where=f"{Path(frame.filename).name}:{frame.lineno}")

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import dicom_listener.association
+import dicom_listener.dispatch
 import dicom_listener.server
 from config.settings import Settings
-from dicom_listener.association import Association
+from dicom_listener.dispatch import MessageDispatcher
 from dicom_listener.server import MAX_UNASSOCIATED_PER_HOST, StorageListener
 from tests.support import wire
 from tests.support.listener import (
@@ -85,7 +85,8 @@ def nothing_strange_in(folder: Path) -> None:
 @pytest.mark.parametrize("path", CORPUS, ids=lambda p: p.stem)
 def test_corpus(listener: StorageListener, tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     defects: list[BaseException] = []
-    monkeypatch.setattr("dicom_listener.association.report", lambda error, _event: defects.append(error))
+    for module in ("association", "dispatch"):
+        monkeypatch.setattr(f"dicom_listener.{module}.report", lambda error, _event: defects.append(error))
     with wire.raw_peer(listener.port) as peer:
         peer.send(path.read_bytes())
         peer.finish()
@@ -139,7 +140,7 @@ def test_pdus_in_any_order(listener: StorageListener, pieces: list[bytes], estab
 
 def talk(listener: StorageListener, stream: bytes) -> None:
     """Send everything and read every answer: no defect is logged, and no thread remains."""
-    with captured_logs(dicom_listener.association) as logs:
+    with captured_logs(dicom_listener.dispatch) as logs:
         with wire.raw_peer(listener.port) as peer:
             peer.send(stream)
             peer.finish()
@@ -310,8 +311,8 @@ def test_a_scanner_does_not_fill_the_log(listener: StorageListener) -> None:
 
 
 def test_a_defect_within_an_association_ends_only_that_one(listener: StorageListener, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch, captured_logs(dicom_listener.association) as logs:
-        patch.setattr(Association, "_take_data", lambda *_: 1 / 0)
+    with monkeypatch.context() as patch, captured_logs(dicom_listener.dispatch) as logs:
+        patch.setattr(MessageDispatcher, "receive", lambda *_: 1 / 0)
         with wire.raw_peer(listener.port) as peer:
             peer.associate()
             peer.send(wire.pdu(4, wire.pdv(b"x", 3)))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydicom import dcmread, uid
 
-import dicom_listener.association
+import dicom_listener.dispatch
 import dicom_listener.server
 import dicom_listener.storage_scp
 from corewatch.errors import ConfigurationError
@@ -228,7 +228,7 @@ def test_a_defect_is_no_success_and_is_logged_without_its_message(tmp_path: Path
         raise RuntimeError("Secret^Name")
 
     monkeypatch.setattr(dicom_listener.storage_scp, "check_instance", broken)
-    with running(listener_settings(tmp_path)) as listener, captured_logs(dicom_listener.association) as logs:
+    with running(listener_settings(tmp_path)) as listener, captured_logs(dicom_listener.dispatch) as logs:
         association = associate(listener.port)
         assert send(association, 1) == [0xC211]
         assert association.is_established

@@ -155,7 +155,7 @@ CODES = {
 def test_codes_are_those_of_the_standard(rejection: Rejection) -> None:
     assert rejection.codes == CODES[rejection]
     assert rejection.by_provider == (CODES[rejection][1] in (2, 3))
-    assert rejection.explanation
+    assert isinstance(rejection.explanation, str)
 
 
 def test_the_first_rule_that_speaks_against_a_request_is_the_answer() -> None:
@@ -197,3 +197,8 @@ def test_a_listed_title_may_have_several_hosts() -> None:
 
 def test_without_a_limit_one_peer_may_have_all() -> None:
     assert decide(policy(limit=100), address="127.0.0.1", count=99, of_peer=99) is None
+
+
+@pytest.mark.parametrize(("most", "rejection"), [(0, Rejection.TOO_MANY_OF_PEER), (1, None)])
+def test_a_peer_has_no_association_unless_said_otherwise(most: int, rejection: Rejection | None) -> None:
+    assert AssociationPolicy("COREWATCH", (), 4, most).decide(ask(), "127.0.0.1", 0, resolve) is rejection
