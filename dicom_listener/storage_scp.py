@@ -53,7 +53,7 @@ class Storage:
     """C-STORE service for every storage SOP class."""
 
     commands = frozenset({int(CommandField.C_STORE_RQ)})
-    failure = INTERNAL_ERROR.reply()
+    failure = INTERNAL_ERROR.response()
 
     def __init__(self, spool: SpoolTarget, rate_limit: RateLimit = lambda _host: None) -> None:
         self._spool = spool
@@ -117,7 +117,7 @@ class StorageSession:
         """The response for an instance, as soon as the rate limit allows it."""
         self._refused += not status.success
         self._rate_limit(self._sender.host)
-        return status.reply()
+        return status.response()
 
     def close(self, outcome: ArrivalOutcome) -> None:
         """Close the arrival, if an instance was stored."""

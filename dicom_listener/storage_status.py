@@ -33,7 +33,7 @@ class StorageStatus:
         """Whether the instance is durable here, so that the sender may delete it."""
         return self.code == 0x0000
 
-    def reply(self) -> Response:
+    def response(self) -> Response:
         """As the response to a C-STORE-RQ."""
         return Response(self.code, self.comment)
 

@@ -16,5 +16,5 @@ def test_every_answer_fits_the_standard_and_helps(status: StorageStatus) -> None
     assert len(status.comment) <= 64, "Error Comment is LO"
     assert status.advice.endswith(".")
     assert status.success == (status is SUCCESS)
-    reply = status.reply()
+    reply = status.response()
     assert (reply.status, reply.comment) == (status.code, status.comment)
