@@ -16,7 +16,7 @@ from corewatch.geometry import MIDLINE_INDEX, NETWORK_SHAPE
 from phantom.training import AlignedSample
 from worker.models.manifest import read_manifest, sha256_of
 from worker.models.weights import read_weights
-from worker.training.evaluate import Figures
+from worker.training.evaluate import EvaluationSummary
 from worker.training.heads import HeadStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -70,7 +70,7 @@ def test_the_model_is_trained_and_measured(tmp_path: Path, monkeypatch: pytest.M
         "--out",
         tmp_path / "lines",
     )
-    found = Figures(**json.loads(said[said.index("{") :]))
+    found = EvaluationSummary(**json.loads(said[said.index("{") :]))
     assert (found.heads, found.large, found.without_core, found.with_core) == (3, 1, 2, 1)
     lines = [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]
     assert [line["true_ml"] for line in lines] == list(CORES_ML)

@@ -36,7 +36,7 @@ from ledger.store import Ledger
 from tests.support.detect_worker import DAWDLES_UNTIL, QUICK
 from tests.support.net import wait_for
 from worker.models import install_model
-from worker.models.manifest import Manifest
+from worker.models.manifest import ModelManifest
 from worker.stages.case_files import FindingRecord, PreparedRecord
 
 MODEL = "quick"
@@ -69,7 +69,7 @@ class DetectSite:
         self.app.close()
         self.redis.stop()
 
-    def install(self, name: str = MODEL, *, adapter: str = "quick", gain: float = 1.0) -> Manifest:
+    def install(self, name: str = MODEL, *, adapter: str = "quick", gain: float = 1.0) -> ModelManifest:
         given = self.folder / "given"
         given.write_text(f'{{"gain": {gain}}}')
         return install_model(given, self.settings.models_dir, name, version="1", adapter=adapter, adapters=QUICK)

@@ -1,18 +1,18 @@
-"""Models: which there are, installing and verifying them, and the detector that the pipeline calls.
+"""Models: list, install, verify and load them; `Detector` is what the stage `detect` runs.
 
-TensorFlow is imported when a detector is loaded, not when this package is.
+TensorFlow is imported when a model is loaded, not when this package is imported.
 """
 
 from worker.models.detector import Detector
 from worker.models.install import install_model
-from worker.models.manifest import Manifest
+from worker.models.manifest import ModelManifest
 from worker.models.registry import ModelEntry, ModelNotFound, list_models, load_detector, verify_model
 from worker.models.weights import WeightsRefused
 
 __all__ = [
     "Detector",
-    "Manifest",
     "ModelEntry",
+    "ModelManifest",
     "ModelNotFound",
     "WeightsRefused",
     "install_model",

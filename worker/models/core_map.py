@@ -1,7 +1,7 @@
-"""The core map: where the network's estimate comes from, read from its gradients.
+"""Core map: saliency map of the estimated core volume, from the network's gradients.
 
-The procedure is that of the published code (Giancardo et al., NeuroImage: Clinical 2023;37:103362), step by step, since thresholds
-that people know (`corewatch.findings.CORE_MAP_THRESHOLD`) hold for exactly this map.
+Follows the published code step by step (Giancardo et al., NeuroImage: Clinical 2023;37:103362), since published thresholds
+(`corewatch.findings.CORE_MAP_THRESHOLD`) are valid for exactly this map.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ SMOOTHING_TRUNCATE_SD: Final = 4.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CoreMap:
-    """A core map and what decided its side.
+    """A core map and the figures that decide its side.
 
     Attributes
     ----------
     voxels
         uint8, (146, 182, 133), network voxels, 0-100; zero on the side without the lesion.
     hemisphere
-        uint8, (73, 182, 133), the same before it was given to a side, laid out from the midline outwards.
+        uint8, (73, 182, 133), the map before it is assigned to a side, from the midline outwards.
     darker
-        Side whose mean HU within the map's core is lower; NONE where the map has no core or both are exactly alike.
+        Side with the lower mean HU within the map's core; NONE where the map has no core or both means are equal.
     difference_hu
-        By how much it is lower, in HU; 0 where `darker` is NONE.
+        Difference of the two means in HU, >= 0; 0 where `darker` is NONE.
     """
 
     voxels: NDArray[np.uint8]
@@ -44,7 +44,7 @@ class CoreMap:
 
 
 def core_map(gradients: NDArray[np.float32], hemispheres: NDArray[np.float32]) -> CoreMap:
-    """Make the core map of one case.
+    """Core map of one head.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def core_map(gradients: NDArray[np.float32], hemispheres: NDArray[np.float32]) -
     Raises
     ------
     OperatorNeeded
-        Gradients that are no numbers.
+        A gradient is not finite.
     """
     if not np.isfinite(gradients).all():
         raise OperatorNeeded(
@@ -80,21 +80,21 @@ def core_map(gradients: NDArray[np.float32], hemispheres: NDArray[np.float32]) -
 
 
 def relevance(gradient: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Weigh a gradient (x, y, z, channels) by its own mean per channel, as Grad-CAM weighs activations; returns (x, y, z), >= 0."""
-    exact = gradient.astype(np.float64)  # the result is cut to whole numbers later: float32 would move whole cells by one
+    """Weight a gradient (x, y, z, channels) by its mean per channel, as Grad-CAM weights activations; returns (x, y, z), >= 0."""
+    exact = gradient.astype(np.float64)  # the result is truncated to integers later: float32 would change whole cells by one
     weights = exact.mean(axis=(0, 1, 2))
     mean: NDArray[np.float64] = (np.maximum(exact, 0) * weights).mean(axis=-1)
     return np.maximum(mean, 0)
 
 
 def enlarged(coarse: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Nearest-neighbour enlargement to `shape`, fine voxel i lies in coarse voxel (i + 0.5) n / N."""
+    """Nearest-neighbour upsampling to `shape`: fine voxel i is in coarse voxel (i + 0.5) n / N."""
     index = [((2 * np.arange(fine) + 1) * n) // (2 * fine) for n, fine in zip(coarse.shape, shape, strict=True)]
     return coarse[np.ix_(*index)]
 
 
 def _smoothed_percent(relevance_map: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Scale to 0-100, cut to whole numbers, smooth. Smoothing runs on whole numbers: each axis' result is cut again."""
+    """Scale to 0-100, truncate to integers, smooth. The smoothing works on integers: it truncates again after each axis."""
     largest = relevance_map.max()
     if largest <= 0:
         return np.zeros(relevance_map.shape, np.uint8)

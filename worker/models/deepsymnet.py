@@ -25,15 +25,15 @@ DECODER_BLOCKS: Final = (3, 4)
 CONVS_PER_BLOCK: Final = 3
 
 _ORDER: Final = (1, 0, 2)
-"""Order in which inference lays out a hemisphere's axes: A, then away from the midline, then S. The network does not care, its
-kernels are turned with it; oneDNN does: rows of 73 x 133 take 0.91 of the time of 182 x 133, measured with 256-bit instructions."""
+"""Order of a hemisphere's axes during inference: A, from the midline outwards, S. The kernels are transposed likewise, so the
+result is the same. With oneDNN rows of 73 x 133 take 0.91 of the time of 182 x 133, measured with 256-bit instructions."""
 
 Tensor = Any
-"""A `tf.Tensor`; TensorFlow ships no types that a checker could use."""
+"""A `tf.Tensor`; TensorFlow has no type annotations."""
 
 
 def pooled(x: Tensor, weights: Mapping[str, Any], number: int) -> Tensor:
-    """Three convolutions with ReLU, then halving by maximum (odd edges are kept: 73 -> 37)."""
+    """Three convolutions with ReLU, then max pooling by 2 (odd sizes are rounded up: 73 -> 37)."""
     for i in range(CONVS_PER_BLOCK * number, CONVS_PER_BLOCK * (number + 1)):
         name = conv_name(i)
         x = tf.nn.conv3d(x, weights[f"{name}/kernel"], strides=[1] * 5, padding="SAME")
@@ -42,18 +42,18 @@ def pooled(x: Tensor, weights: Mapping[str, Any], number: int) -> Tensor:
 
 
 def block(x: Tensor, weights: Mapping[str, Any], number: int) -> Tensor:
-    """One block of the network: `pooled`, then normalised."""
+    """One block of the network: `pooled`, then batch normalisation."""
     return normalised(pooled(x, weights, number), weights, norm_name(number))
 
 
 def normalised(x: Tensor, weights: Mapping[str, Any], name: str) -> Tensor:
-    """Batch normalisation in inference form; with constant weights the graph optimiser folds it into one scale and one shift."""
+    """Batch normalisation as in inference; with constant weights TensorFlow folds it into one scale and one shift."""
     scale = weights[f"{name}/gamma"] * tf.math.rsqrt(weights[f"{name}/moving_variance"] + NORM_EPSILON)
     return x * scale + (weights[f"{name}/beta"] - weights[f"{name}/moving_mean"] * scale)
 
 
 def encode(hemispheres: Tensor, weights: Mapping[str, Any]) -> Tensor:
-    """(n, 73, 182, 133, 1) -> (n, 10, 23, 17, filters)."""
+    """Encoder: hemispheres (n, 73, 182, 133, 1) -> (n, 10, 23, 17, filters)."""
     for number in ENCODER_BLOCKS:
         hemispheres = block(hemispheres, weights, number)
     return hemispheres
@@ -86,13 +86,13 @@ class DeepSymNet:
     weights
         As read by `worker.models.weights.read_weights`.
     device
-        ``gpu`` without a usable GPU raises `ConfigurationError`; it never falls back silently.
+        ``gpu`` without a usable GPU raises `ConfigurationError`; there is no silent fallback.
     """
 
     def __init__(self, weights: DeepSymNetWeights, device: Literal["cpu", "gpu"] = "cpu") -> None:
         self.filters = weights.filters
         self._device = _claim(device)
-        # Constants made inside the traced function are part of the graph, where the optimiser can fuse convolution, bias and ReLU.
+        # constants made inside the traced function are part of the graph, where TensorFlow can fuse convolution, bias and ReLU
         arrays = {name: _turned(array) for name, array in weights.arrays.items()}
         signature = [tf.TensorSpec((None, 2, *HEMISPHERE_SHAPE), tf.float32)]
         turn = [0, 1, *(2 + axis for axis in _ORDER)]
@@ -100,7 +100,7 @@ class DeepSymNet:
         def encoded(pairs: Tensor, constants: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
             turned = tf.transpose(pairs, turn)
             left = encode(turned[:, 0][..., tf.newaxis], constants)
-            # One after the other: no slower on a processor, and what a hemisphere needs meanwhile (0.7 GB) is needed once.
+            # one hemisphere after the other: as fast on a processor, and the memory of a hemisphere (0.7 GB) is needed once
             with tf.control_dependencies([left]):
                 second = tf.identity(turned[:, 1])
             right = encode(second[..., tf.newaxis], constants)
@@ -130,19 +130,25 @@ class DeepSymNet:
         return result
 
     def volumes_and_gradients(self, pairs: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Volumes as `volumes` gives, and their gradients (b, 2, 10, 23, 17, filters) at the encoder's outputs."""
+        """As `volumes`; and the gradients of the volumes (b, 2, 10, 23, 17, filters) with respect to the encoder's outputs."""
         with tf.device(self._device):
             volumes, gradients = self._forward_and_gradients(tf.constant(np.asarray(pairs, np.float32)))
         return volumes.numpy(), gradients.numpy()
 
 
 def _turned(array: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A convolution's kernel for `_ORDER`; other weights as they are."""
+    """Kernel of a convolution transposed to `_ORDER`; other weights unchanged."""
     return np.ascontiguousarray(array.transpose(*_ORDER, 3, 4)) if array.ndim == len(_ORDER) + 2 else array
 
 
 def _claim(device: Literal["cpu", "gpu"]) -> str:
-    """Name of the TensorFlow device, checked to be there."""
+    """Name of the TensorFlow device; for a GPU, sets it up.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no GPU.
+    """
     if device == "cpu":
         return "/CPU:0"
     gpus = tf.config.list_physical_devices("GPU")
@@ -150,11 +156,11 @@ def _claim(device: Literal["cpu", "gpu"]) -> str:
         raise ConfigurationError(
             "model.device is gpu, but TensorFlow finds no GPU: install the driver and corewatch[cuda], or set model.device: cpu"
         )
-    # One process, one device: the others are other workers'. Another program may share the card, so memory grows as needed. Both
-    # raise once this process has used the GPU, and then they were set before.
+    # One process uses one device; the others are for other workers. Another program may use the same card, so memory grows as
+    # needed. Both calls raise once this process has used the GPU: then they were made before.
     with contextlib.suppress(RuntimeError):
         tf.config.set_visible_devices(gpus[:1], "GPU")
         tf.config.experimental.set_memory_growth(gpus[0], True)
-    # TF32 keeps 10 bits of each factor: enough to move a volume by more than the promised 0.01 mL.
+    # TF32 keeps 10 bits of each factor, which can change a volume by more than 0.01 mL
     tf.config.experimental.enable_tensor_float_32_execution(False)
     return "/GPU:0"

@@ -1,4 +1,4 @@
-"""Bring a weights file here, from a path or from an address, within bounds of size and time."""
+"""Fetch a weights file by copy or download (https), within limits of size and time."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from foundation.durable import sync_file
 from worker.models.weights import MAX_FILE_BYTES
 
 MAX_SILENCE_S: Final = 60.0
-"""Longest silence of a server."""
+"""Socket timeout in seconds."""
 
 MAX_DOWNLOAD_S: Final = 900.0
-"""Longest download; enough for the largest file at 600 kbit/s."""
+"""Time limit of a download in seconds; enough for the largest file at 600 kbit/s."""
 
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -30,7 +30,7 @@ _BY_HAND: Final = "download the file by other means, then install it from there"
 
 
 def fetch(source: str | Path, target: Path, *, sha256: str | None, clock: Callable[[], float] = time.monotonic) -> str:
-    """Copy or download to `target`, fsynced; returns the SHA-256 of what was fetched, lower-case hex.
+    """Copy or download to `target`, fsynced; returns its SHA-256, lower-case hex.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def fetch(source: str | Path, target: Path, *, sha256: str | None, clock: Callab
     Raises
     ------
     ConfigurationError
-        The source cannot be had whole; the message names it as `described` does.
+        The source cannot be fetched completely; the message names it as `described` does.
     OSError
         `target` cannot be written.
     """
@@ -67,12 +67,12 @@ def fetch(source: str | Path, target: Path, *, sha256: str | None, clock: Callab
 
 
 def described(source: str | Path) -> str:
-    """The source for messages and the manifest: a file's name only, an address without its query.
+    """The source as text for messages and the manifest: the name of a file, or an address without its query.
 
     Raises
     ------
     ConfigurationError
-        An address that a model is not taken from: neither http nor https, with user or password, or not valid.
+        The address is not valid, is neither http nor https, or has a user or password.
     """
     address = _address(source)
     if address is None:
@@ -81,7 +81,7 @@ def described(source: str | Path) -> str:
 
 
 def _address(source: str | Path) -> urllib.parse.SplitResult | None:
-    """The parts of an address; None where the source is a path. Messages repeat nothing of it: it may hold a password."""
+    """The parts of an address; None where the source is a path. No message quotes the address: it may contain a password."""
     if isinstance(source, Path) or "://" not in source:
         return None
     try:
@@ -148,7 +148,7 @@ def _cut_off(shown: str, received: int, announced: int | None = None) -> str:
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Speaks http and https and nothing else: no redirect leads to a local file or another protocol."""
+    """An opener for http and https only: no redirect leads to a local file or another protocol."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -164,7 +164,7 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to addresses that a model may come from, but never from https to http."""
+    """Follows redirects to allowed addresses, but never from https to http."""
 
     def redirect_request(
         self,

@@ -1,4 +1,4 @@
-"""The network's two inputs: the hemispheres of an aligned head, both running from the midline outwards."""
+"""Hemispheres: the two inputs of the network, both laid out from the midline outwards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from corewatch.geometry import MIDLINE_INDEX, NETWORK_SHAPE
 
 HEMISPHERE_SHAPE: Final = (MIDLINE_INDEX, *NETWORK_SHAPE[1:])
-"""Voxels of one hemisphere: away from the midline, A, S."""
+"""Shape of one hemisphere in voxels; axes: from the midline outwards, A, S."""
 
 LEFT, RIGHT = 0, 1
 """Index of the patient's left and right hemisphere wherever the two are stacked."""
@@ -19,11 +19,11 @@ HU_SCALE: Final = 100.0
 """HU that becomes 1.0 at the network's input."""
 
 _SCALED: Final = (np.arange(256) / HU_SCALE).astype(np.float16).astype(np.float32)
-"""What becomes of each whole HU; looking it up takes half the time."""
+"""Network input for each integer HU; a table takes half the time of the computation."""
 
 
 def split(hu: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cut an aligned head into the network's inputs.
+    """Split an aligned head into the network's inputs.
 
     Parameters
     ----------
@@ -41,5 +41,5 @@ def split(hu: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def join(hemispheres: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Put maps of both hemispheres (2, 73, 182, 133), as `split` lays them out, back on the network's grid (146, 182, 133)."""
+    """Inverse of `split` for maps: (2, 73, 182, 133) -> network's grid (146, 182, 133)."""
     return np.concatenate([hemispheres[RIGHT][::-1], hemispheres[LEFT]])

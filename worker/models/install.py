@@ -1,4 +1,4 @@
-"""Bring a weights file from outside into the models folder."""
+"""Install a model: fetch a weights file, check it, and publish it in the models folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from foundation.durable import sync_folder
 from foundation.lock import is_locked, locked
 from worker.models.adapters import ADAPTERS, Adapter
 from worker.models.fetch import described, fetch
-from worker.models.manifest import MANIFEST_NAME, MODEL_NAME_PATTERN, Manifest, Thresholds, first_problem, write_manifest
+from worker.models.manifest import MANIFEST_NAME, MODEL_NAME_PATTERN, ModelManifest, Thresholds, first_problem, write_manifest
 from worker.models.registry import is_builtin
 
 RESEARCH_USE: Final = "Research use only, not for diagnosis."
@@ -38,27 +38,27 @@ def install_model(
     citation: str = "",
     licence: str = "",
     adapters: Mapping[str, type[Adapter]] = ADAPTERS,
-) -> Manifest:
-    """Install a weights file as `models_dir/name/`, replacing an earlier version of the same model in one step.
+) -> ModelManifest:
+    """Install a weights file as `models_dir/name/`; replaces an earlier version of the same model atomically.
 
     The file is copied, its digest compared, and the adapter checks layout, shapes and values before anything becomes visible. The
-    manifest names the weights by their digest and is renamed into place last, so a worker that loads meanwhile gets the old model
-    or the new one. Two installations at once come one after the other; what a killed one left is removed by the next.
+    manifest names the weights by their digest and is renamed into place last, so a worker that loads the model meanwhile gets the
+    old version or the new one. Installations at the same time wait for each other; the next one removes the files of a killed one.
 
     Parameters
     ----------
     source
         Path of a file, or an ``https://`` address. ``http://`` is accepted only together with `sha256`.
     version
-        The version that results name.
+        Version of the model, which every result contains.
     sha256
-        Digest that the file must have, hex; None takes the file as it is.
+        Digest that the file must have, hex; None: not compared.
 
     Raises
     ------
     ConfigurationError
-        The source cannot be had, has another digest, or is refused; the name is a built-in model's or no name at all. Nothing is
-        changed then.
+        The source cannot be fetched, has another digest, or is refused; or the name is a built-in model's or not valid. Then
+        nothing is changed.
     OSError
         The models folder cannot be written.
     """
@@ -70,7 +70,7 @@ def install_model(
     if is_builtin(name):
         raise ConfigurationError(f"{name} is a built-in model", "choose another name")
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
-        raise ConfigurationError("the SHA-256 that was given is none: it has 64 hexadecimal digits")
+        raise ConfigurationError("the given SHA-256 is not valid: it must have 64 hexadecimal digits")
     origin = described(source)
     models_dir.mkdir(parents=True, exist_ok=True)
     with _incoming(models_dir) as incoming:
@@ -80,7 +80,7 @@ def install_model(
             raise ConfigurationError(f"{origin} has the SHA-256 {digest}, not {sha256.lower()}: it is not the file that was meant")
         chosen.check(weights)
         try:
-            manifest = Manifest(
+            manifest = ModelManifest(
                 name=name,
                 version=version,
                 weights=f"weights-{digest[:16]}.h5",
@@ -99,8 +99,8 @@ def install_model(
     return manifest
 
 
-def _publish(weights: Path, folder: Path, manifest: Manifest) -> None:
-    """Weights first, then the manifest that names them, then away with what no manifest names any more."""
+def _publish(weights: Path, folder: Path, manifest: ModelManifest) -> None:
+    """Rename the weights into place, then the manifest that names them; then remove the files that no manifest names any longer."""
     folder.mkdir(exist_ok=True)
     weights.chmod(0o644)
     weights.replace(folder / manifest.weights)
@@ -114,7 +114,7 @@ def _publish(weights: Path, folder: Path, manifest: Manifest) -> None:
 
 @contextmanager
 def _incoming(models_dir: Path) -> Iterator[Path]:
-    """A folder to fetch into, removed at the end; those of installers that were killed are removed first."""
+    """Temporary folder to fetch into, removed at the end. Those of killed installations are removed first."""
     with ExitStack() as stack:
         with locked(models_dir):
             for left in models_dir.glob(f"{_INCOMING_PREFIX}*"):

@@ -1,4 +1,4 @@
-"""A model's manifest: what it is, which file holds its weights, and what it is good for."""
+"""Manifest of a model (`manifest.json`): identity, weights file, input frame, outputs, thresholds, intended use."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 def _one_line(text: str) -> str:
     if not text.isprintable():
-        raise ValueError("line breaks and control characters do not belong here")
+        raise ValueError("line breaks and control characters are not allowed")
     return text
 
 
 def _for_results(text: str) -> str:
-    # A backslash would part one DICOM value into two (PS3.5 section 6.2, LO).
+    # a backslash would separate one DICOM value into two (PS3.5 section 6.2, LO)
     if not text.isascii() or "\\" in text or text != text.strip():
         raise ValueError("use ASCII letters, digits and signs, no backslash, and no space at either end")
     return text
 
 
-Line = Annotated[str, AfterValidator(_one_line)]
-"""Text that is shown in one line."""
+OneLine = Annotated[str, AfterValidator(_one_line)]
+"""Text of one line."""
 
-Version = Annotated[Line, Field(min_length=1, max_length=64), AfterValidator(_for_results)]
+Version = Annotated[OneLine, Field(min_length=1, max_length=64), AfterValidator(_for_results)]
 """Is in every result, also in DICOM objects (LO)."""
 
 
-class _Part(BaseModel):
+class _ManifestSection(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-class InputFrame(_Part):
-    """What the model is given: the one frame that heads are aligned to. A model that asks for another is refused."""
+class InputFrame(_ManifestSection):
+    """Frame of the model's input. Only the network's grid is allowed, which heads are aligned to."""
 
     axes: Literal["LAS"] = "LAS"
     shape: tuple[int, int, int] = NETWORK_SHAPE
@@ -60,14 +60,14 @@ class InputFrame(_Part):
     """HU are clipped to this range."""
 
     @model_validator(mode="after")
-    def _is_the_one_there_is(self) -> InputFrame:
+    def _is_the_networks_grid(self) -> InputFrame:
         if (self.shape, self.voxel_mm, self.hu_range) != (NETWORK_SHAPE, 1.0, (0, 100)):
-            raise ValueError(f"heads come in {NETWORK_SHAPE} voxels of 1 mm with 0 to 100 HU, and in no other frame")
+            raise ValueError(f"the input must be {NETWORK_SHAPE} voxels of 1 mm with 0 to 100 HU")
         return self
 
 
-class Output(_Part):
-    """One thing that the model gives."""
+class ModelOutput(_ManifestSection):
+    """One output of the model."""
 
     name: str
     unit: str
@@ -75,26 +75,28 @@ class Output(_Part):
     description: str
 
 
-class Thresholds(_Part):
-    """Where the model's figures become decisions."""
+class Thresholds(_ManifestSection):
+    """Thresholds of the decisions made from the model's output."""
 
     core_map: Literal[50] = CORE_MAP_THRESHOLD
-    """Voxels of the core map above this count as core, for every model: pages and comparisons rely on it."""
+    """Voxels of the core map above this value count as core; the same for every model, since pages and comparisons rely on it."""
     side_min_ml: float = Field(5.0, ge=0)
-    """Below this core volume in mL no side is named."""
+    """Below this core volume in mL the side is none."""
     side_min_confidence: float = Field(0.68, ge=0, le=1)
-    """Below this confidence no side is named; 0.68 is one standard deviation of the natural difference."""
+    """Below this confidence the side is none; 0.68 corresponds to one standard deviation of the natural difference."""
     asymmetry_sd_hu: float = Field(3.0, gt=0)
-    """Standard deviation in HU of the difference between the hemispheres, within the map, of heads without a core."""
+    """Standard deviation in HU of the difference between the hemispheres within the map, in heads without a core."""
 
 
 DEEPSYMNET_OUTPUTS: Final = (
-    Output(name="core_ml", unit="mL", description="Estimated volume of the ischemic core."),
-    Output(name="core_map", unit="percent of the map's maximum", description="Where the estimate comes from, on the input grid."),
+    ModelOutput(name="core_ml", unit="mL", description="Estimated volume of the ischemic core."),
+    ModelOutput(
+        name="core_map", unit="percent of the map's maximum", description="Where the estimate comes from, on the input grid."
+    ),
 )
 
 
-class Manifest(_Part):
+class ModelManifest(_ManifestSection):
     """`manifest.json` in a model's folder."""
 
     name: ModelName
@@ -104,29 +106,29 @@ class Manifest(_Part):
     sha256: Sha256
     """Digest of the weights file."""
     adapter: str
-    """Which adapter loads it (`worker.models.adapters`)."""
+    """Name of the adapter that loads it (`worker.models.adapters`)."""
     input: InputFrame = InputFrame()
-    outputs: tuple[Output, ...] = DEEPSYMNET_OUTPUTS
+    outputs: tuple[ModelOutput, ...] = DEEPSYMNET_OUTPUTS
     thresholds: Thresholds = Thresholds()
-    intended_use: Line = Field(min_length=1)
-    citation: Line = ""
-    licence: Line = ""
-    source: Line = ""
+    intended_use: OneLine = Field(min_length=1)
+    citation: OneLine = ""
+    licence: OneLine = ""
+    source: OneLine = ""
     """Where the weights came from: a file name or an address without user and password."""
 
     @property
     def identity(self) -> ModelIdentity:
-        """Name, version and digest, as they go into every result."""
+        """Name, version and digest, which every result contains."""
         return ModelIdentity(self.name, self.version, self.sha256)
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> ModelManifest:
     """Read the manifest of the model in `folder`.
 
     Raises
     ------
     ConfigurationError
-        Not there, not JSON, a key too many or too few, or the name is not the folder's.
+        It is missing or not JSON, a key is missing or unknown, or its name is not the folder's.
     """
     path = folder / MANIFEST_NAME
     try:
@@ -137,7 +139,7 @@ def read_manifest(folder: Path) -> Manifest:
     if len(text) > _MAX_MANIFEST_BYTES:
         raise ConfigurationError(f"model {folder.name}: {MANIFEST_NAME} is larger than {_MAX_MANIFEST_BYTES} bytes")
     try:
-        manifest = Manifest.model_validate_json(text)
+        manifest = ModelManifest.model_validate_json(text)
     except ValidationError as error:
         raise ConfigurationError(f"model {folder.name}: {MANIFEST_NAME} is not valid: {first_problem(error)}") from error
     if manifest.name != folder.name:
@@ -146,13 +148,13 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first thing that is wrong with a manifest: the key and why, without the value."""
+    """First problem of a manifest: the key and the reason, without the value."""
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or MANIFEST_NAME
     return f"{where}: {first['msg'].removeprefix('Value error, ')}"
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
+def write_manifest(folder: Path, manifest: ModelManifest) -> None:
     """Write the manifest so that a reader sees the old or the new one, never a part; it survives a power cut once this returns."""
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
     with replacing(folder / MANIFEST_NAME) as file:

@@ -1,4 +1,4 @@
-"""What the processor is good at, told to the library that computes the convolutions (oneDNN) before it starts."""
+"""Processor settings of oneDNN, the library that computes the convolutions; set before TensorFlow is imported."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Final
 
 ISA_VARIABLE: Final = "ONEDNN_MAX_CPU_ISA"
-"""oneDNN's own variable; read once, when the process computes its first convolution."""
+"""Environment variable of oneDNN, which reads it once, at the first convolution of the process."""
 
 _CPUINFO: Final = Path("/proc/cpuinfo")
 
 
 def widest_useful_isa(cpuinfo: str) -> str | None:
-    """The instruction set that oneDNN should stop at, or None where it should choose.
+    """The widest instruction set that oneDNN should use; None: oneDNN chooses.
 
-    AMD's family 25 (Zen 4) runs AVX-512 in two halves: 256-bit instructions are as fast there, and they waste nothing where the
-    filters are no multiple of 16. Measured with 24 filters: 0.78 of the time; see docs/models.md.
+    AMD's family 25 (Zen 4) executes AVX-512 in two halves. 256-bit instructions are as fast there, and leave no part of a register
+    unused where the number of filters is not a multiple of 16. Measured with 24 filters: 0.78 of the time; see docs/models.md.
 
     Parameters
     ----------
     cpuinfo
-        As Linux shows it in `/proc/cpuinfo`.
+        Content of Linux' `/proc/cpuinfo`.
     """
     first = cpuinfo.split("\n\n", 1)[0]
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
@@ -31,8 +31,8 @@ def widest_useful_isa(cpuinfo: str) -> str | None:
 
 
 def tune(environment: MutableMapping[str, str] = os.environ, cpuinfo: Path = _CPUINFO) -> None:
-    """Prepare this process for TensorFlow; to be called before it is imported. What the environment says already stays."""
-    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's greetings at start are no news
+    """Set the environment for TensorFlow; call it before the import. Variables that are set already are kept."""
+    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up messages
     try:
         isa = widest_useful_isa(cpuinfo.read_text(errors="replace"))
     except OSError:

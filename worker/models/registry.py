@@ -1,4 +1,4 @@
-"""Which models there are, and loading one by name."""
+"""Registry of models, built in and installed: list, find, verify and load them by name."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Final, TypeVar
 from corewatch.errors import ConfigurationError
 from worker.models.adapters import ADAPTERS, Adapter, Device
 from worker.models.detector import Detector
-from worker.models.manifest import MANIFEST_NAME, Manifest, read_manifest, sha256_of
+from worker.models.manifest import MANIFEST_NAME, ModelManifest, read_manifest, sha256_of
 from worker.models.spread import PERTURBATIONS
 
 T = TypeVar("T")
 
 BUILTIN_DIR: Final = Path(__file__).parent / "builtin"
-"""Models that come with corewatch."""
+"""Folder of the models that are part of corewatch."""
 
 
 class ModelNotFound(ConfigurationError):
@@ -25,24 +25,24 @@ class ModelNotFound(ConfigurationError):
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """One model in a list; exactly one of `manifest` and `problem` is None."""
+    """One listed model; exactly one of `manifest` and `problem` is None."""
 
     name: str
     folder: Path
     builtin: bool
-    manifest: Manifest | None
+    manifest: ModelManifest | None
     problem: str | None
 
 
 def is_builtin(name: str) -> bool:
-    """Whether a model of this name comes with corewatch."""
+    """Whether a model of this name is part of corewatch."""
     return (BUILTIN_DIR / name / MANIFEST_NAME).is_file()
 
 
 def list_models(models_dir: Path) -> tuple[ModelEntry, ...]:
-    """All models, built-in first, then those installed under `models_dir`, by name. A model that cannot be read is listed with why.
+    """All models by name: built-in ones first, then those installed under `models_dir`. An unreadable one has its problem.
 
-    Only manifests are read here; `verify_model` looks at the weights.
+    Only manifests are read here; `verify_model` checks the weights.
     """
     return tuple(
         _entry(folder, builtin)
@@ -53,7 +53,7 @@ def list_models(models_dir: Path) -> tuple[ModelEntry, ...]:
 
 
 def _has_manifest(folder: Path) -> bool:
-    """Whether a model is here, readable or not; a folder that a model is just being installed into has no manifest yet."""
+    """Whether the folder holds a model, readable or not; during an installation it has no manifest yet."""
     try:
         (folder / MANIFEST_NAME).stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -70,13 +70,13 @@ def _entry(folder: Path, builtin: bool) -> ModelEntry:
         return ModelEntry(folder.name, folder, builtin, None, str(error))
 
 
-def find_model(name: str, models_dir: Path) -> tuple[Path, Manifest]:
+def find_model(name: str, models_dir: Path) -> tuple[Path, ModelManifest]:
     """Folder and manifest of a model; a built-in one is never shadowed by an installed one.
 
     Raises
     ------
     ModelNotFound
-        With the names that there are.
+        With the names of the models that exist.
     ConfigurationError
         The model's manifest cannot be used.
     """
@@ -88,16 +88,16 @@ def find_model(name: str, models_dir: Path) -> tuple[Path, Manifest]:
     raise ModelNotFound(f"there is no model {name!r} (there are: {known})", "install it with: corewatch model install")
 
 
-def verify_model(name: str, models_dir: Path, *, adapters: Mapping[str, type[Adapter]] = ADAPTERS) -> Manifest:
-    """Check that a model's weights are the file that the manifest names, unchanged, and sound. Loads no TensorFlow.
+def verify_model(name: str, models_dir: Path, *, adapters: Mapping[str, type[Adapter]] = ADAPTERS) -> ModelManifest:
+    """Check that a model's weights are the unchanged file that the manifest names, and valid. Does not load TensorFlow.
 
     Raises
     ------
     ModelNotFound, ConfigurationError
-        What is wrong, and what to do about it.
+        With problem and remedy.
     """
 
-    def check(manifest: Manifest, weights: Path, adapter: type[Adapter]) -> Manifest:
+    def check(manifest: ModelManifest, weights: Path, adapter: type[Adapter]) -> ModelManifest:
         adapter.check(weights)
         return manifest
 
@@ -107,7 +107,7 @@ def verify_model(name: str, models_dir: Path, *, adapters: Mapping[str, type[Ada
 def load_detector(
     name: str, models_dir: Path, *, device: Device = "cpu", perturbations: int = 0, adapters: Mapping[str, type[Adapter]] = ADAPTERS
 ) -> Detector:
-    """Load a model by its name, built in or under `models_dir`; see `load_from`.
+    """Load a model by its name, built in or installed under `models_dir`; see `load_from`.
 
     Raises
     ------
@@ -129,25 +129,25 @@ def load_from(
     device
         ``gpu`` without a usable GPU is an error.
     perturbations
-        Copies that the spread is measured with: 0 (off), 5 or 15.
+        Number of displaced copies that the spread is measured with: 0 (off), 5 or 15.
 
     Raises
     ------
     ConfigurationError
-        The manifest cannot be used, the weights changed since they were installed or are not sound, the adapter or the device is
-        not there.
+        The manifest cannot be used, the weights have changed since they were installed or are not valid, or the adapter or the
+        device is not available.
     """
     if perturbations not in PERTURBATIONS:
         raise ConfigurationError(f"model.perturbations: {perturbations} is not one of {', '.join(map(str, PERTURBATIONS))}")
 
-    def load(manifest: Manifest, weights: Path, adapter: type[Adapter]) -> Detector:
+    def load(manifest: ModelManifest, weights: Path, adapter: type[Adapter]) -> Detector:
         return Detector(manifest.identity, adapter.load(weights, device), manifest.thresholds, perturbations)
 
     return _with_model(folder, adapters, load)
 
 
-def _with_model(folder: Path, adapters: Mapping[str, type[Adapter]], use: Callable[[Manifest, Path, type[Adapter]], T]) -> T:
-    """`use(manifest, weights, adapter)`; again where the model was replaced meanwhile, for its former weights are gone then."""
+def _with_model(folder: Path, adapters: Mapping[str, type[Adapter]], use: Callable[[ModelManifest, Path, type[Adapter]], T]) -> T:
+    """Call `use(manifest, weights, adapter)`; repeat it if the model was replaced meanwhile, which removes the earlier weights."""
     manifest = read_manifest(folder)
     try:
         return use(manifest, *_checked(folder, manifest, adapters))
@@ -157,8 +157,8 @@ def _with_model(folder: Path, adapters: Mapping[str, type[Adapter]], use: Callab
     return _with_model(folder, adapters, use)
 
 
-def _checked(folder: Path, manifest: Manifest, adapters: Mapping[str, type[Adapter]]) -> tuple[Path, type[Adapter]]:
-    """The weights file, unchanged since it was installed, and the adapter for it."""
+def _checked(folder: Path, manifest: ModelManifest, adapters: Mapping[str, type[Adapter]]) -> tuple[Path, type[Adapter]]:
+    """The weights file, unchanged since its installation, and its adapter."""
     adapter = adapters.get(manifest.adapter)
     if adapter is None:
         raise ConfigurationError(

@@ -1,8 +1,8 @@
-"""How much the answer moves when the head is placed a little differently.
+"""Spread of the core volume under small displacements of the head (perturbations).
 
-The network compares left with right voxel by voxel, so its volume depends on where exactly the midsagittal plane lies. Alignment is
-good to about half a millimetre and half a degree at best; the same head a millimetre to the side or a degree turned is as plausible
-a placement as the one that was analysed. The perturbations are fixed, so that the same head always gives the same interval.
+The network compares left with right voxel by voxel, so its volume depends on the exact position of the midsagittal plane. Alignment
+is accurate to about half a millimetre and half a degree at best: the same head shifted by a millimetre or turned by a degree is as
+plausible as the analysed placement. The perturbations are fixed, so that the same head always gives the same interval.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Perturbation:
     Attributes
     ----------
     shift_mm
-        Displacement along L, A, S; whole millimetres, which are whole voxels.
+        Displacement along L, A, S in whole millimetres, which are whole voxels.
     degrees
         Rotation about the axes L (nodding), A (tilting to a shoulder), S (turning), right-handed in (L, A, S) index order.
     """
@@ -45,14 +45,14 @@ class Perturbation:
             raise ValueError("a perturbation shifts by whole millimetres")
 
     def __str__(self) -> str:
-        """In words, for results: `as analysed`, `1 mm L`, `-1 mm L, -1 degree about S`."""
+        """Text for results: `as analysed`, `1 mm L`, `-1 mm L, -1 degree about S`."""
         parts = [f"{mm:g} mm {axis}" for axis, mm in zip("LAS", self.shift_mm, strict=True) if mm]
         parts += [f"{angle:g} degree about {axis}" for axis, angle in zip("LAS", self.degrees, strict=True) if angle]
         return ", ".join(parts) or "as analysed"
 
     @property
     def is_identity(self) -> bool:
-        """Leaves the head where it is."""
+        """Whether it leaves the head where it is."""
         return not any(self.shift_mm) and not any(self.degrees)
 
 
@@ -77,25 +77,25 @@ PERTURBATIONS: Final[dict[int, tuple[Perturbation, ...]]] = {
     5: (_IDENTITY, *_SIDEWAYS, *_TURNED),
     15: (_IDENTITY, *_SIDEWAYS, *_TURNED, *_OTHERS),
 }
-"""The sets by their size. The small one moves only what the network is most sensitive to: the midsagittal plane."""
+"""The sets by their size. The small one moves only the midsagittal plane, which the network is most sensitive to."""
 
 
 def perturbed(hu: NDArray[np.uint8], perturbation: Perturbation) -> NDArray[np.float32]:
-    """Displace a head (146, 182, 133), network voxels, HU 0-100; 0 HU where nothing came from.
+    """Displace a head (146, 182, 133), network voxels, HU 0-100; voxels from outside the grid get 0 HU.
 
-    Shifts of whole voxels keep every value. Rotations interpolate with cubic B-splines: the blur of trilinear interpolation alone
-    adds about 4 mL to the volume of the published example, which would count as spread although no displacement caused it.
+    Shifts by whole voxels keep every value. Rotations interpolate with cubic B-splines: the blur of trilinear interpolation alone
+    adds about 4 mL to the volume of the published example, which no displacement causes.
     """
     source = hu.astype(np.float32)
     if perturbation.is_identity:
         return source
-    # Output voxel o shows input voxel R^-1 (o - shift - centre) + centre.
+    # output voxel o is input voxel R^-1 (o - shift - centre) + centre
     inverse = _rotation(perturbation.degrees).T
     offset = CENTRE - inverse @ (CENTRE + np.array(perturbation.shift_mm))
     if not any(perturbation.degrees):
         return _shifted(source, tuple(int(mm) for mm in perturbation.shift_mm))
     if not any(perturbation.degrees[:2]) and perturbation.shift_mm[2] == 0:
-        # Turning about S stays within the slices: the same numbers in a third of the time.
+        # a rotation about S stays within the slices: the same values in a third of the time
         turned = np.empty_like(source)
         for k in range(source.shape[2]):
             turned[:, :, k] = _cubic(source[:, :, k], inverse[:2, :2], offset[:2])
@@ -104,7 +104,7 @@ def perturbed(hu: NDArray[np.uint8], perturbation: Perturbation) -> NDArray[np.f
 
 
 def _shifted(source: NDArray[np.float32], voxels: tuple[int, ...]) -> NDArray[np.float32]:
-    """Move by whole voxels; a copy, since interpolating would take thirty times as long for the same values."""
+    """Move by whole voxels by copying: interpolation takes thirty times as long for the same values."""
     moved = np.zeros_like(source)
     target = tuple(slice(max(0, v), n + min(0, v)) for v, n in zip(voxels, source.shape, strict=True))
     origin = tuple(slice(max(0, -v), n + min(0, -v)) for v, n in zip(voxels, source.shape, strict=True))
@@ -113,13 +113,13 @@ def _shifted(source: NDArray[np.float32], voxels: tuple[int, ...]) -> NDArray[np
 
 
 def _cubic(source: NDArray[np.float32], matrix: NDArray[np.float64], offset: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Interpolate and take back what the splines overshoot at the skull."""
+    """Interpolate, and clip the overshoot of the splines at the skull."""
     result = ndimage.affine_transform(source, matrix, offset, order=3, mode="constant", cval=0.0)
     return np.clip(result, 0, HU_SCALE)
 
 
 def _rotation(degrees: tuple[float, float, float]) -> NDArray[np.float64]:
-    """Rotation matrix about L, then A, then S."""
+    """Rotation matrix (3, 3): about L, then A, then S."""
     matrix = np.eye(3)
     for axis, angle in enumerate(np.radians(degrees)):
         turn = np.eye(3)

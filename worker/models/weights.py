@@ -1,8 +1,7 @@
-"""Weights of the network as an HDF5 file in the layout of Keras 2.4 (`save_weights`).
+"""Weights file of DeepSymNet: HDF5 in the layout of Keras 2.4 (`save_weights`), read as untrusted data.
 
-A weights file is data from outside. It is read with h5py alone: nothing in it is executed, unpickled or followed to another
-file, and what it must contain is known beforehand down to each shape, so that a damaged, foreign or hostile file is refused before
-its data are read.
+It is read with h5py alone: nothing in it is executed, unpickled or followed to another file. Every name and shape is known
+beforehand, so a damaged or hostile file, or one of another network, is refused before its data are read.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ _ENCODER_NORMS: Final = 3
 _KERNEL: Final = (3, 3, 3)
 _NORM_PARTS: Final = ("gamma", "beta", "moving_mean", "moving_variance")
 _SHARED_MODEL: Final = "model"
-"""Group of the encoder, which is a model within the model."""
+"""Group of the encoder, which Keras saves as a nested model."""
 
 
 class WeightsRefused(ConfigurationError):
-    """The file is not a sound weights file of this network. The message says what is wrong with it."""
+    """The file is not a valid weights file of this network; the message says why."""
 
 
 def conv_name(number: int) -> str:
@@ -63,7 +62,7 @@ class DeepSymNetWeights:
     Attributes
     ----------
     arrays
-        float32 by ``layer/part``, for example ``conv3d_3/kernel`` (3, 3, 3, in, out). What only the penumbra head uses is left out.
+        float32 by ``layer/part``, for example ``conv3d_3/kernel`` (3, 3, 3, in, out). Without the weights of the penumbra head.
     """
 
     arrays: Mapping[str, NDArray[np.float32]]
@@ -97,7 +96,7 @@ def expected_shapes(filters: int, units: int) -> dict[str, tuple[int, ...]]:
 
 
 def _penumbra_shapes(units: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of the published file's second head, which is there but not used."""
+    """Shapes of the published file's second head, which is not used."""
     return {
         "pen_dense/kernel": (units, units),
         "pen_dense/bias": (units,),
@@ -135,19 +134,19 @@ def read_weights(path: Path) -> DeepSymNetWeights:
             arrays = _checked(_datasets(file))
     except WeightsRefused:
         raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # what h5py raises on damage, by depth of the damage
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # what h5py raises on damage
         raise WeightsRefused(f"the weights file is damaged: {error}") from error
     return DeepSymNetWeights(arrays)
 
 
 def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
-    """Walk the file; refuse every kind of link that could lead elsewhere, and files too deep or too wide to be weights."""
+    """All datasets of the file by path; refuses links out of the file, and files with too many groups or levels."""
     found: dict[str, h5py.Dataset] = {}
     waiting: list[tuple[str, h5py.Group]] = [("", file)]
     seen = 0
     while waiting:
         path, group = waiting.pop()
-        seen += len(group)  # hard links can build loops and multiply: what counts is how often one arrives
+        seen += len(group)  # hard links can form loops: every visit counts
         if seen > _MAX_OBJECTS or path.count("/") > _MAX_DEPTH:
             raise WeightsRefused("the file is not built like this network's weights (too many groups)")
         for name in group:
@@ -159,17 +158,17 @@ def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
             elif isinstance(item, h5py.Dataset):
                 found[f"{path}{name}"] = item
             else:
-                raise WeightsRefused(f"the file holds something that is no weight at {_shown(name)}")
+                raise WeightsRefused(f"the file holds an object that is not a weight at {_shown(name)}")
     return found
 
 
 def _shown(name: str) -> str:
-    """A name from the file, which can be anything, for a message."""
+    """A name from the file, quoted and shortened for a message."""
     return repr(name if len(name) <= _MAX_SHOWN else name[:_MAX_SHOWN] + "...")
 
 
 def _checked(datasets: Mapping[str, h5py.Dataset]) -> dict[str, NDArray[np.float32]]:
-    """Compare what is there with what must be there, then read it."""
+    """Compare the datasets with the expected ones, then read them."""
     try:
         filters, units = (int(datasets[_path(name)].shape[0]) for name in ("conv3d/bias", "core_dense/bias"))
     except (KeyError, IndexError) as error:
@@ -199,24 +198,24 @@ def _checked(datasets: Mapping[str, h5py.Dataset]) -> dict[str, NDArray[np.float
 
 
 def _check_storage(path: str, dataset: h5py.Dataset, shape: tuple[int, ...]) -> None:
-    """Refuse a dataset by its description, before any of its data is touched."""
+    """Check the description of a dataset before any of its data are read."""
     if dataset.shape != shape:
-        raise WeightsRefused(f"{path} has shape {dataset.shape} where {shape} belongs")
+        raise WeightsRefused(f"{path} has shape {dataset.shape} instead of {shape}")
     if dataset.dtype.kind != "f" or dataset.dtype.itemsize > 8:
         raise WeightsRefused(f"{path} holds {dataset.dtype}, not floating-point numbers")
     creation = dataset.id.get_create_plist()
     if creation.get_external_count() or creation.get_layout() not in (h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED, h5py.h5d.COMPACT):
         raise WeightsRefused(f"{path} keeps its data in another file")
     if creation.get_nfilters():
-        # A filter can name a plug-in that HDF5 would load as code, and weights do not compress.
+        # a filter can name a plug-in that HDF5 would load as code; weights do not compress
         raise WeightsRefused(f"{path} is stored compressed or filtered; weights are stored plainly")
     if dataset.id.get_storage_size() < dataset.nbytes:
-        # HDF5 would make up the rest (zeros, or any number that the file names).
+        # HDF5 would fill in the rest (with zeros, or any value that the file names)
         raise WeightsRefused(f"{path} was never written, or not whole")
 
 
 def write_weights(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-    """Write weights in the same layout, byte for byte the same for the same weights.
+    """Write weights in the same layout; the same weights give the same bytes.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Measure a model on synthetic heads that it was not trained on.
+"""Evaluation of a model on synthetic heads that it was not trained on.
 
 ``python -m worker.training.evaluate --model DIR --heads DIR --count N``
 """
@@ -29,17 +29,17 @@ ALERT_ML: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """One head: what is true, what was found, and how the map lies to the true core.
+class HeadEvaluation:
+    """One head: true values, the model's finding, and the overlap of its map with the true core. Volumes in mL.
 
     Attributes
     ----------
     map_in_core
-        Share of the map's core voxels (above `CORE_MAP_THRESHOLD`) that are truly core.
+        Share of the map's core voxels (above `CORE_MAP_THRESHOLD`) that are core in truth.
     touches
-        At least one of them is.
+        At least one of them is core in truth.
     difference_hu
-        By how much the darker side is darker within the map's core, in HU.
+        Difference of mean HU between the sides within the map's core.
     """
 
     seed: int
@@ -55,10 +55,10 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """What the model card reports; `large` heads have a core above the alert threshold.
+class EvaluationSummary:
+    """The figures of the model card; `large` heads have a core above the alert threshold.
 
-    `asymmetry_sd_hu` is for the manifest: the root mean square of the sides' difference in heads without a core.
+    `asymmetry_sd_hu` is for the manifest: the root mean square of the difference between the sides, in HU, in heads without a core.
     """
 
     heads: int
@@ -75,13 +75,13 @@ class Figures:
     asymmetry_sd_hu: float
 
 
-def outcome(detector: Detector, asymmetry_sd_hu: float, seed: int, head: AlignedSample) -> Outcome:
-    """Analyse one head with a model whose manifest says this `asymmetry_sd_hu`."""
+def evaluate_head(detector: Detector, asymmetry_sd_hu: float, seed: int, head: AlignedSample) -> HeadEvaluation:
+    """Run the model on one head; `asymmetry_sd_hu` is the value of its manifest."""
     detection = detector.detect(head.hu, alert_ml=ALERT_ML)
     core = detection.core_map > CORE_MAP_THRESHOLD
     within = float(head.core_mask[core].mean()) if core.any() else 0.0
     finding = detection.finding
-    return Outcome(
+    return HeadEvaluation(
         seed=seed,
         true_ml=head.core_ml,
         true_side=head.side,
@@ -100,14 +100,14 @@ def difference_hu(side_confidence: float, asymmetry_sd_hu: float) -> float:
     return float(erfinv(min(side_confidence, 1 - 1e-15))) * asymmetry_sd_hu * math.sqrt(2.0)
 
 
-def figures(outcomes: Iterable[Outcome]) -> Figures:
-    """Summarise; needs at least one large core and one head without a core."""
-    every = list(outcomes)
+def summarise(evaluations: Iterable[HeadEvaluation]) -> EvaluationSummary:
+    """Summarise evaluations; at least one head has a large core and one has none."""
+    every = list(evaluations)
     large = [o for o in every if o.true_ml > ALERT_ML]
     empty = [o for o in every if o.true_ml == 0]
     cores = [o for o in every if o.true_ml > 0]
     true, found = np.array([o.true_ml for o in every]), np.array([o.core_ml for o in every])
-    return Figures(
+    return EvaluationSummary(
         heads=len(every),
         correlation=float(np.corrcoef(true, found)[0, 1]),
         mean_absolute_error_ml=float(np.abs(true - found).mean()),
@@ -124,10 +124,10 @@ def figures(outcomes: Iterable[Outcome]) -> Figures:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run from the command line; one JSON line per head, then the figures."""
+    """Run from the command line; one JSON line per head, then the summary."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="folder with manifest.json and weights")
-    parser.add_argument("--heads", type=Path, required=True, help="folder of heads; those that are missing are made")
+    parser.add_argument("--heads", type=Path, required=True, help="folder of heads; missing ones are generated")
     parser.add_argument("--first", type=int, default=FIRST_HELD_BACK_SEED, help="seed of the first head")
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--out", type=Path, help="JSON lines, one per head")
@@ -136,10 +136,12 @@ def main(arguments: list[str] | None = None) -> int:
     asymmetry_sd_hu = read_manifest(given.model).thresholds.asymmetry_sd_hu
     store = HeadStore(given.heads)
     seeds = range(given.first, given.first + given.count)
-    outcomes = [outcome(detector, asymmetry_sd_hu, seed, store.head(seed)) for seed in track(seeds, description="held-back heads")]
+    evaluations = [
+        evaluate_head(detector, asymmetry_sd_hu, seed, store.head(seed)) for seed in track(seeds, description="held-back heads")
+    ]
     if given.out is not None:
-        given.out.write_text("".join(json.dumps(asdict(o)) + "\n" for o in outcomes))
-    sys.stdout.write(json.dumps(asdict(figures(outcomes)), indent=2) + "\n")
+        given.out.write_text("".join(json.dumps(asdict(o)) + "\n" for o in evaluations))
+    sys.stdout.write(json.dumps(asdict(summarise(evaluations)), indent=2) + "\n")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Synthetic heads for training: made once and kept on disk."""
+"""Synthetic heads for training and evaluation, generated once and kept on disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from phantom.training import AlignedSample, aligned_sample
 from worker.models.hemispheres import HEMISPHERE_SHAPE
 
 FIRST_HELD_BACK_SEED: Final = 1_000_000
-"""Seeds from here on are never trained on."""
+"""Seeds from this one on are used for evaluation only."""
 
 CELL: Final = 8
 """Edge in voxels of one cell of the encoder's output: three halvings."""
@@ -24,7 +24,7 @@ CELL: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class HeadStore:
-    """Heads on disk, one file per seed; made when first asked for."""
+    """Heads on disk, one file per seed, generated on first use."""
 
     folder: Path
 
@@ -38,7 +38,7 @@ class HeadStore:
             return AlignedSample(file["hu"], float(file["core_ml"]), Side(str(file["side"])), mask)
 
     def make(self, seed: int) -> None:
-        """Make and keep the head of a seed."""
+        """Generate and keep the head of a seed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{seed}.npz"
         if path.exists():

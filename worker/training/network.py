@@ -1,11 +1,12 @@
-"""The trainable form of the network: variables, their start, and the loss of a batch.
+"""Trainable DeepSymNet: variables, initial values, and the loss of a batch.
 
-The encoder is set, not learned: its first block smooths and looks at the smoothed HU through a few windows (`WINDOWS`), the other
-two pass on local means, so that what reaches the decoder is how the two sides differ in tissue, in cells of 8 mm. It works at full
-resolution and costs 99 percent of a training step; fixed, every head goes through it once, and the decoder learns in minutes.
+The encoder is set by hand, not learned. Its first block smooths the image and applies a few HU windows (`WINDOWS`); the other two
+pass on local means. So the decoder receives the difference in tissue between the two sides, in cells of 8 mm. The encoder works at
+full resolution and would take 99 percent of a training step. As it is fixed, each head is encoded once, and the decoder learns in
+minutes.
 
-Normalisation statistics are likewise measured once, layer by layer, before training, and then kept: what is trained is exactly the
-graph that is used later, whatever the size of a batch; gamma and beta of the decoder still learn.
+The statistics of the normalisations are measured once before training, layer by layer, and then kept, so that the trained graph is
+the graph used for inference, whatever the batch size. Gamma and beta of the decoder are learned.
 """
 
 from __future__ import annotations
@@ -31,18 +32,18 @@ from worker.models.weights import FINAL_NORM, conv_name, expected_shapes, norm_n
 
 UNITS: Final = 15
 OUTPUT_UNIT_ML: Final = 20.0
-"""The output layer learns in units of this many mL, so that its weights are of the size of all others."""
+"""Unit of the output layer while it learns, in mL, so that its weights are of the same size as the others."""
 
 ERROR_SCALE_ML: Final = 10.0
-"""Errors beyond this many mL count linearly."""
+"""Error in mL from which the loss is linear (Huber)."""
 
 SHARE_WEIGHT: Final = 4.0
 PLACE_WEIGHT: Final = 2.0
 
 
 WINDOWS: Final = ((1.0, 0.0), (-1.0, 0.15), (-1.0, 0.25), (-1.0, 0.33), (-1.0, 0.42), (1.0, -0.55))
-"""Slope and offset of each filter of the first block on the smoothed HU / 100: all of it, what is darker than each of
-four values from CSF to grey matter, and vessels with bone. One filter each."""
+"""Slope and offset of each filter of the first block, applied to the smoothed HU / 100: the whole range, four windows of tissue
+that is darker than a value between CSF and grey matter, and one of vessels and bone."""
 
 FILTERS: Final = len(WINDOWS)
 FIRST_CONVS: Final = frozenset(conv_name(i) for i in range(CONVS_PER_BLOCK))
@@ -51,10 +52,10 @@ ENCODER_LAYERS: Final = ENCODER_CONVS | {norm_name(i) for i in ENCODER_BLOCKS}
 
 
 class TrainableNetwork:
-    """Variables of DeepSymNet and of two probes that help training and are thrown away afterwards.
+    """Variables of DeepSymNet, and of two auxiliary probes that are discarded after training.
 
-    The probes read the share of core in each cell from the difference between the hemispheres and from the decoder's last features,
-    so that every cell teaches, not only the one volume of the head.
+    The probes predict the share of core in each cell from the difference between the hemispheres and from the decoder's last
+    features. So each cell contributes to the loss, not only the volume of the head.
     """
 
     def __init__(self, seed: int) -> None:
@@ -71,15 +72,15 @@ class TrainableNetwork:
 
     @property
     def learning(self) -> list[Any]:
-        """The variables that learn: the decoder's and the probes'."""
+        """The variables that are learned: the decoder's and the probes'."""
         decoder = [v for name, v in self.variables.items() if name.split("/")[0] not in ENCODER_LAYERS and "moving" not in name]
         return [*decoder, *self.probes.values()]
 
     def calibrate_encoder(self, pairs: NDArray[np.float32]) -> None:
-        """Set the statistics of the encoder's normalisations from pairs (n, 2, 73, 182, 133), one by one.
+        """Set the statistics of the encoder's normalisations, one after the other, from pairs (n, 2, 73, 182, 133).
 
-        They scale only: the channels are local means and must stay above 0 to pass the next ReLU. The last one scales by the usual
-        difference between the sides, since that is all the decoder sees.
+        They only scale: the channels are local means and must stay above 0 to pass the next ReLU. The last one scales by the usual
+        difference between the sides, which is the decoder's only input.
         """
         x = tf.concat([pairs[:, 0], pairs[:, 1]], axis=0)[..., tf.newaxis]
         for number in ENCODER_BLOCKS:
@@ -105,7 +106,7 @@ class TrainableNetwork:
         self.variables[f"{name}/moving_variance"].assign(variance)
 
     def encoded(self, pair: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What the encoder makes of one head (2, 73, 182, 133): (2, 10, 23, 17, filters)."""
+        """Output of the encoder for one head (2, 73, 182, 133): (2, 10, 23, 17, filters)."""
         outputs: NDArray[np.float32] = self._encode(tf.constant(pair[..., np.newaxis])).numpy()
         return outputs
 
@@ -157,7 +158,7 @@ class TrainableNetwork:
 
 
 def _start(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Where a weight starts, and where those of the first block stay."""
+    """Initial value of a weight; the final value in the first block."""
     layer, part = name.split("/")
     if part in ("gamma", "moving_variance"):
         return np.ones(shape, np.float32)
@@ -165,7 +166,7 @@ def _start(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArr
         return _window_start(layer, part, shape)
     if part != "kernel":
         return np.zeros(shape, np.float32)
-    # Encoder: each channel passes on, smoothed. Behind it He's start and a share that passes on, so that no channel starts dead.
+    # Encoder: each channel is passed on, smoothed. Decoder: He initialisation, and a share passed on, so that no channel is dead.
     kernel = np.zeros(shape) if layer in ENCODER_CONVS else rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
     if len(shape) == 5:
         kernel *= 0.5
@@ -175,7 +176,7 @@ def _start(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArr
 
 
 def _window_start(layer: str, part: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """The first block: smoothing by the mean of 27 voxels three times, and in the last convolution the windows."""
+    """First block: three times the mean of 27 voxels, and the windows in the last convolution."""
     last = layer == conv_name(CONVS_PER_BLOCK - 1)
     values = np.zeros(shape, np.float32)
     for channel, (slope, offset) in enumerate(WINDOWS):

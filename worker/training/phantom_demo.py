@@ -1,8 +1,7 @@
 """Train the demonstration model on synthetic heads: ``python -m worker.training.phantom_demo --work DIR --out DIR``.
 
-Seeded and resumable: started again with the same folder it goes on where it stopped, and the same heads come in the same order. The
-folder keeps its plan; another one is refused.
-About twelve minutes on one core, most of them for making the heads.
+Seeded and resumable: in the same folder it continues where it stopped, with the same heads in the same order. The folder keeps its
+plan; another plan is refused. Takes about twelve minutes on one processor core, most of them to generate the heads.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from corewatch.errors import ConfigurationError
 from foundation.durable import replacing, write_durably
 from worker.models.deepsymnet import Tensor
 from worker.models.hemispheres import split
-from worker.models.manifest import Manifest, Thresholds, sha256_of, write_manifest
+from worker.models.manifest import ModelManifest, Thresholds, sha256_of, write_manifest
 from worker.models.weights import write_weights
 from worker.training.heads import HeadStore, core_share
 from worker.training.network import TrainableNetwork
@@ -37,16 +36,16 @@ WEIGHTS_NAME: Final = "weights.h5"
 PLAN_NAME: Final = "plan.json"
 INTENDED_USE: Final = "Demonstration and self-test only. Trained on synthetic heads: must not be used on patients."
 ASYMMETRY_SD_HU: Final = 3.5
-"""Measured with this model: root mean square of the sides' difference within the map in 74 held-back heads without a core."""
+"""Measured with this model: root mean square difference between the sides within the map, in 74 held-back heads without a core."""
 
 WEIGHT_DECAY: Final = 1e-4
 AVERAGING: Final = 0.95
-"""Weight of the past in the running figure that is shown."""
+"""Weight of the earlier steps in the moving average of the error that is shown."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be trained."""
+class TrainingPlan:
+    """Parameters of a training."""
 
     heads: int
     steps: int
@@ -55,7 +54,7 @@ class Plan:
     seed: int
 
     def chosen(self, step: int) -> NDArray[np.int64]:
-        """Heads of the batch of a step; every head comes once before any comes again."""
+        """Indices of the heads in the batch of a step; each head is used once before any is used again."""
         rounds, indices = np.divmod(np.arange(step * self.batch, (step + 1) * self.batch), self.heads)
         orders = {int(r): np.random.default_rng([self.seed, 1, r]).permutation(self.heads) for r in np.unique(rounds)}
         return np.array([orders[int(r)][i] for r, i in zip(rounds, indices, strict=True)])
@@ -69,7 +68,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedHeads:
-    """All heads as the decoder sees them.
+    """Training data of the decoder: the encoder's output for all heads.
 
     Attributes
     ----------
@@ -86,13 +85,13 @@ class EncodedHeads:
     core_share: NDArray[np.float32]
 
 
-def encode_heads(network: TrainableNetwork, store: HeadStore, plan: Plan, work: Path, progress: Progress) -> EncodedHeads:
-    """Take every head through the encoder once; what is in the folder already is not done again."""
+def encode_heads(network: TrainableNetwork, store: HeadStore, plan: TrainingPlan, work: Path, progress: Progress) -> EncodedHeads:
+    """Run the encoder on every head once; results that are in the folder are used again."""
     folder = work / "encoded"
     folder.mkdir(parents=True, exist_ok=True)
     network.calibrate_encoder(np.stack([split(store.head(seed).hu) for seed in range(min(CALIBRATION_HEADS, plan.heads))]))
     heads = []
-    for seed in progress.track(range(plan.heads), description="heads through the encoder"):
+    for seed in progress.track(range(plan.heads), description="encoding heads"):
         path = folder / f"{seed}.npz"
         if not path.exists():
             head = store.head(seed)
@@ -104,8 +103,8 @@ def encode_heads(network: TrainableNetwork, store: HeadStore, plan: Plan, work: 
     return EncodedHeads(*(np.stack(part) for part in zip(*heads, strict=True)))
 
 
-def train(plan: Plan, work: Path) -> TrainableNetwork:
-    """Train, or go on training in a folder of the same plan (`keep_plan`)."""
+def train(plan: TrainingPlan, work: Path) -> TrainableNetwork:
+    """Train, or continue a training in a folder of the same plan (`save_plan`)."""
     network = TrainableNetwork(plan.seed)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
@@ -115,8 +114,8 @@ def train(plan: Plan, work: Path) -> TrainableNetwork:
     return network
 
 
-def keep_plan(plan: Plan, work: Path) -> None:
-    """Write the plan into a new folder; in one that has a plan it must be this one, or two trainings would mix unseen.
+def save_plan(plan: TrainingPlan, work: Path) -> None:
+    """Write the plan to a new folder; a folder with another plan is refused, or two trainings would mix unnoticed.
 
     Raises
     ------
@@ -132,11 +131,11 @@ def keep_plan(plan: Plan, work: Path) -> None:
         raise ConfigurationError(f"{work} holds the training of another plan ({PLAN_NAME})", "choose another folder with --work")
 
 
-def publish(weights: dict[str, NDArray[np.float32]], folder: Path) -> Manifest:
-    """Write the weights and their manifest to `folder`, the model's own."""
+def publish(weights: dict[str, NDArray[np.float32]], folder: Path) -> ModelManifest:
+    """Write weights and manifest to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     write_weights(folder / WEIGHTS_NAME, weights)
-    manifest = Manifest(
+    manifest = ModelManifest(
         name=NAME,
         version=VERSION,
         weights=WEIGHTS_NAME,
@@ -152,8 +151,8 @@ def publish(weights: dict[str, NDArray[np.float32]], folder: Path) -> Manifest:
     return manifest
 
 
-def learn(plan: Plan, network: TrainableNetwork, heads: EncodedHeads, work: Path, progress: Progress) -> None:
-    """Run the steps that are still to be done, with a checkpoint now and then and a line in `log.csv` for each."""
+def learn(plan: TrainingPlan, network: TrainableNetwork, heads: EncodedHeads, work: Path, progress: Progress) -> None:
+    """Run the remaining steps, with a line in `log.csv` for each and a checkpoint every `CHECKPOINT_EVERY`."""
     optimizer = tf.keras.optimizers.AdamW(plan.learning_rate, weight_decay=WEIGHT_DECAY, beta_2=0.99, global_clipnorm=1.0)
     optimizer.build(network.learning)
     step = tf.Variable(0, dtype=tf.int64)
@@ -182,7 +181,7 @@ def learn(plan: Plan, network: TrainableNetwork, heads: EncodedHeads, work: Path
             error = float(np.abs(np.maximum(estimates, 0) - core_ml).mean())
             off = error if off is None else AVERAGING * off + (1 - AVERAGING) * error
             log.write(f"{int(step)},{float(loss):.4f},{error:.2f},{float(np.asarray(on_core)[core_ml > 0].mean()):.3f}\n")
-            progress.update(bar, advance=1, description=f"training, off by {off:.1f} mL")
+            progress.update(bar, advance=1, description=f"training, mean error {off:.1f} mL")
             if int(step) % CHECKPOINT_EVERY == 0:
                 manager.save()
 
@@ -190,7 +189,7 @@ def learn(plan: Plan, network: TrainableNetwork, heads: EncodedHeads, work: Path
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="folder for heads and checkpoints; the same again goes on")
+    parser.add_argument("--work", type=Path, required=True, help="folder for heads and checkpoints; the same folder resumes")
     parser.add_argument("--out", type=Path, required=True, help="folder of the model, for weights.h5 and manifest.json")
     parser.add_argument("--heads", type=int, default=340, help="different heads to train on")
     parser.add_argument("--batch", type=int, default=16)
@@ -199,9 +198,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args(arguments)
-    plan = Plan(given.heads, given.steps, given.batch, given.learning_rate, given.seed)
+    plan = TrainingPlan(given.heads, given.steps, given.batch, given.learning_rate, given.seed)
     try:
-        keep_plan(plan, given.work)
+        save_plan(plan, given.work)
     except ConfigurationError as error:
         parser.error(str(error))
     tf.config.threading.set_intra_op_parallelism_threads(given.threads)

@@ -18,7 +18,7 @@ from tests.support.detect_worker import QuickNetwork
 from worker.models import install as install_module
 from worker.models import install_model, list_models, load_detector, verify_model
 from worker.models.adapters import ADAPTERS, DeepSymNetAdapter, Device
-from worker.models.manifest import MANIFEST_NAME, Manifest, write_manifest
+from worker.models.manifest import MANIFEST_NAME, ModelManifest, write_manifest
 from worker.models.weights import expected_shapes, write_weights
 
 KILLED = """
@@ -94,7 +94,7 @@ def test_two_at_once_come_one_after_the_other(first: Path, second: Path, models_
             waits.set()
         return locked(folder)
 
-    def begin_the_second(folder: Path, manifest: Manifest) -> None:
+    def begin_the_second(folder: Path, manifest: ModelManifest) -> None:
         if not threads:
             threads.append(threading.Thread(target=install_model, args=(second, models_dir, "mine"), kwargs={"version": "2"}))
             threads[0].start()

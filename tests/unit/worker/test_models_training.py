@@ -19,7 +19,7 @@ from worker.models.core_map import CoreMap
 from worker.models.detector import decide_side
 from worker.models.hemispheres import HEMISPHERE_SHAPE
 from worker.models.manifest import Thresholds
-from worker.training.evaluate import Outcome, difference_hu, figures
+from worker.training.evaluate import HeadEvaluation, difference_hu, summarise
 from worker.training.heads import HeadStore, core_share
 
 
@@ -57,14 +57,14 @@ def test_a_kept_head_comes_back_as_it_was_made(tmp_path: Path, monkeypatch: pyte
     assert calls == [3]
 
 
-def an_outcome(true_ml: float, core_ml: float, *, right_side: bool = True, within: float = 0.5) -> Outcome:
+def an_outcome(true_ml: float, core_ml: float, *, right_side: bool = True, within: float = 0.5) -> HeadEvaluation:
     true_side = Side.LEFT if true_ml else Side.NONE
     side = true_side if right_side else Side.RIGHT
-    return Outcome(0, true_ml, true_side, core_ml, side, 0.9, core_ml >= 20, within, within > 0, difference_hu=1 + core_ml)
+    return HeadEvaluation(0, true_ml, true_side, core_ml, side, 0.9, core_ml >= 20, within, within > 0, difference_hu=1 + core_ml)
 
 
 def test_the_figures_count_each_head_where_it_belongs() -> None:
-    result = figures(
+    result = summarise(
         [
             an_outcome(0, 0, within=0),
             an_outcome(0, 25, within=0),
@@ -92,27 +92,27 @@ def test_the_difference_is_read_back_from_the_confidence(hu: float) -> None:
 
 @pytest.mark.slow
 def test_every_head_comes_once_before_any_comes_again() -> None:
-    from worker.training.phantom_demo import Plan
+    from worker.training.phantom_demo import TrainingPlan
 
-    plan = Plan(heads=7, steps=21, batch=4, learning_rate=1e-3, seed=5)
+    plan = TrainingPlan(heads=7, steps=21, batch=4, learning_rate=1e-3, seed=5)
 
     order = np.concatenate([plan.chosen(step) for step in range(21)])
     for start in range(0, 84, 7):
         assert Counter(order[start : start + 7]) == Counter(range(7))
-    np.testing.assert_array_equal(plan.chosen(3), Plan(7, 21, 4, 1e-3, 5).chosen(3))
+    np.testing.assert_array_equal(plan.chosen(3), TrainingPlan(7, 21, 4, 1e-3, 5).chosen(3))
 
 
 @pytest.mark.slow
 def test_a_folder_keeps_to_the_plan_that_it_was_begun_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from worker.training.phantom_demo import Plan, keep_plan, main
+    from worker.training.phantom_demo import TrainingPlan, main, save_plan
 
     work = tmp_path / "work"
-    plan = Plan(heads=7, steps=21, batch=4, learning_rate=1e-3, seed=5)
+    plan = TrainingPlan(heads=7, steps=21, batch=4, learning_rate=1e-3, seed=5)
     for _ in range(2):
-        keep_plan(plan, work)
+        save_plan(plan, work)
     for other in (replace(plan, seed=6), replace(plan, heads=8), replace(plan, steps=22)):
         with pytest.raises(ConfigurationError, match="another plan"):
-            keep_plan(other, work)
+            save_plan(other, work)
     with pytest.raises(SystemExit) as caught:
         main(["--work", str(work), "--out", str(tmp_path / "out"), "--seed", "6"])
     assert caught.value.code == 2
@@ -146,7 +146,7 @@ def test_the_trained_graph_is_the_one_that_is_used(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_training_that_was_interrupted_ends_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from worker.training import phantom_demo
-    from worker.training.phantom_demo import EncodedHeads, Plan, TrainableNetwork, learn
+    from worker.training.phantom_demo import EncodedHeads, TrainableNetwork, TrainingPlan, learn
 
     rng = np.random.default_rng(7)
     made = EncodedHeads(
@@ -154,7 +154,7 @@ def test_training_that_was_interrupted_ends_as_if_it_had_not_been(tmp_path: Path
         np.array([0, 10, 30, 0, 60, 90], np.float32),
         rng.random((6, 10, 23, 17), np.float32) * (np.arange(6) > 2).astype(np.float32)[:, None, None, None],
     )
-    plan = Plan(heads=6, steps=6, batch=2, learning_rate=1e-3, seed=3)
+    plan = TrainingPlan(heads=6, steps=6, batch=2, learning_rate=1e-3, seed=3)
     monkeypatch.setattr(phantom_demo, "CHECKPOINT_EVERY", 2)
     monkeypatch.setattr(phantom_demo, "WARM_UP_STEPS", 2)
 

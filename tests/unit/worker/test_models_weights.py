@@ -205,7 +205,7 @@ def _named_type(file: h5py.File) -> None:
         (_virtual, "another file"),
         (_cycle, "too many groups"),
         (_crowd, "too many groups"),
-        (_named_type, "no weight"),
+        (_named_type, "not a weight"),
         (_unwritten, "never written"),
         (_unwritten_chunks, "never written"),
         (_huge_chunk, "never written"),
