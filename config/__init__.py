@@ -1,4 +1,4 @@
-"""Settings, their loading and checks, and logging: read at the edge, passed inwards as frozen values."""
+"""Settings and logging setup. Programs load the settings once, at their start, and pass frozen values inwards."""
 
 from config.loading import load_settings
 from config.settings import Settings

@@ -1,4 +1,4 @@
-"""Settings of the audit trail's way out."""
+"""Settings of the audit trail's forwarding to an audit record repository."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ from config.section import Port, Section
 
 
 class SyslogSettings(Section):
-    """An audit record repository (IHE ATNA) that gets DICOM audit messages by syslog over TLS."""
+    """An audit record repository (IHE ATNA) that receives DICOM audit messages by syslog over TLS."""
 
     host: str
     port: Port = 6514
     authority: Path | None = None
-    """PEM of the authority of the server's certificate; null: the system's."""
+    """CA certificate (PEM) that the server's certificate must come from; null: the system's CAs."""
     certificate: Path | None = None
-    """PEM of our certificate, where the server asks for one; with `key`."""
+    """Client certificate (PEM), if the server requires one; needs `key`."""
     key: Path | None = None
-    """PEM of the certificate's key."""
+    """Private key (PEM) of the client certificate."""
     source_id: str = "corewatch"
-    """Our name in the messages (AuditSourceID)."""
+    """AuditSourceID in the messages."""
     patient_id: bool = False
-    """Name the patient by the real Patient ID, (0010,0020), as IHE ATNA expects it. Off: by a pseudonym of it, made with a key of
-    this installation (`own.key`): the same for all studies of a patient, and of no use to who lacks the key. The name is never
-    sent."""
+    """Send the real Patient ID (0010,0020), as IHE ATNA expects. False: send a pseudonym of it, a keyed hash with the key of this
+    installation (`own.key`); it is the same in all studies of a patient. The patient's name is never sent."""
     timeout_s: float = Field(10.0, gt=0)
 
 
 class AuditSettings(Section):
-    """Where the audit trail goes besides the ledger."""
+    """Where the audit trail is sent, besides the ledger."""
 
     syslog: SyslogSettings | None = None

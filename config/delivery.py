@@ -1,4 +1,4 @@
-"""Settings of the destinations: a section per kind, and `DeliverSettings` with them all.
+"""Settings of the destinations: one section per kind, and `DeliverSettings` with all of them.
 
 A new kind of destination needs a section here, a field of `DeliverSettings`, and a module in `outputs.destinations`. The section
 is here because every program checks and documents the settings, and only the workers load `outputs`.
@@ -19,53 +19,57 @@ from corewatch.foldername import fields_of
 
 
 class DestinationSection(Section):
-    """Settings of a destination, with what the planning of deliveries must know of it."""
+    """Base of a destination's settings, with what the planning of deliveries needs to know."""
 
     turn: ClassVar[Turn]
-    """When a result is delivered to it."""
+    """Place in the order of deliveries."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of its destinations, except those that `corewatch.destinations` reserves."""
+        """Names of its destinations, without those that `corewatch.destinations` reserves."""
         return ()
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Names of its destinations that get a case which ends without a finding (`not_analysed` or `failed`)."""
+        """Names of its destinations that receive cases without a finding (`not_analysed` or `failed`)."""
         return ()
 
     @property
     def not_analysed_notices(self) -> tuple[str, ...]:
-        """Names of those that further get a case which a stage ends `not_analysed`."""
+        """Names of its destinations that also receive the page of a case that a stage ended `not_analysed`."""
         return ()
 
 
 class PacsSettings(DestinationSection):
-    """A PACS that gets the results."""
+    """A PACS that receives the results (C-STORE)."""
 
     turn: ClassVar[Turn] = Turn.PACS
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
+    """Name of the destination in the ledger, in logs and messages."""
     ae_title: AeTitle
+    """AE title of the PACS."""
     host: str
     port: Port
     our_ae_title: AeTitle | None = None
-    """Calling AE title; None: the listener's."""
+    """Calling AE title; null: that of the listener."""
     tls: TlsFiles | None = None
     objects: tuple[Literal["sc", "seg", "pmap", "sr", "kos"], ...] = Field(("sc", "seg", "sr"), min_length=1)
-    """Kinds of objects this PACS gets. `sc`: summary page and overlay slices as Secondary Captures; `seg`: outline of the core on
-    the source's slices as a Segmentation; `pmap`: the core map itself as a Parametric Map; `sr`: the figures as a structured report
-    (TID 1500); `kos`: a Key Object Selection that points at the summary page. What cannot be made for a case is left out."""
+    """Kinds of objects to send. `sc`: summary page and overlay slices as Secondary Captures; `seg`: outline of the core on the
+    source slices as a Segmentation; `pmap`: the core map as a Parametric Map; `sr`: the measurements as a structured report (TID
+    1500); `kos`: a Key Object Selection that references the summary page. Objects that cannot be made for a case are left out."""
     not_analysed: bool = False
-    """Also send the page that says why a series was not analysed. What no rule takes for a CTA head stays out of the PACS."""
+    """Also send a page with the reason why a series was not analysed. Series that no rule selects as a CTA head are not
+    reported."""
     commitment: bool = False
-    """Ask it to confirm that it keeps what it has stored (storage commitment); only then is the result `sent`. It answers on the
-    same association or on one of its own to our listener, so that `listener.peers` must name it."""
+    """Request storage commitment; the delivery is `sent` only after the PACS has committed. The PACS answers on the same
+    association or opens one to the listener, so `listener.peers` must contain it."""
     commitment_wait_s: float = Field(2.0, ge=0)
-    """How long that association is kept open for the answer, for a PACS that answers on no other."""
+    """Seconds for which the association stays open for the answer, for a PACS that answers on the same one."""
     commitment_patience_h: float = Field(24.0, gt=0)
-    """After so long without an answer an operator must look."""
+    """Hours without an answer after which the delivery ends `refused` and an operator is needed."""
     timeout_s: float = Field(30.0, gt=0)
+    """Seconds to wait for a connection and for an answer."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,30 +78,35 @@ class PacsSettings(DestinationSection):
 
     @property
     def not_analysed_notices(self) -> tuple[str, ...]:
-        """Itself, where it asks for the page that says why."""
+        """Its `name`, if `not_analysed` is set."""
         return (self.name,) if self.not_analysed else ()
 
 
 class DicomwebSettings(DestinationSection):
-    """An archive that gets the results over the web (STOW-RS)."""
+    """An archive that receives the results by DICOMweb (STOW-RS)."""
 
     turn: ClassVar[Turn] = Turn.DICOMWEB
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
+    """Name of the destination in the ledger, in logs and messages."""
     url: str = Field(pattern=r"^https?://[^\s?#]+$")
-    """Address of the DICOMweb service, up to and without `/studies`."""
+    """Base URL of the DICOMweb service, without `/studies`."""
     user: str | None = None
+    """User name (HTTP basic authentication)."""
     password: SecretStr | None = None
+    """Password of `user`."""
     authority: Path | None = None
-    """PEM of the authority of the server's certificate; None: the public ones."""
+    """CA certificate (PEM) that the server's certificate must come from; null: the public CAs."""
     certificate: Path | None = None
-    """Our own certificate (PEM), for a server that asks for one."""
+    """Client certificate (PEM), if the server requires one; needs `key`."""
     key: Path | None = None
+    """Private key (PEM) of the client certificate."""
     objects: tuple[Literal["sc", "seg", "pmap", "sr", "kos"], ...] = Field(("sc", "seg", "sr"), min_length=1)
-    """Kinds of objects this archive gets, as for a PACS."""
+    """Kinds of objects to send, as for a PACS."""
     not_analysed: bool = False
-    """Also send the page that says why a series was not analysed, as for a PACS."""
+    """Also send a page with the reason why a series was not analysed, as for a PACS."""
     timeout_s: float = Field(30.0, gt=0)
+    """Seconds to wait for a connection and for an answer."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -106,19 +115,19 @@ class DicomwebSettings(DestinationSection):
 
     @property
     def not_analysed_notices(self) -> tuple[str, ...]:
-        """Itself, where it asks for the page that says why."""
+        """Its `name`, if `not_analysed` is set."""
         return (self.name,) if self.not_analysed else ()
 
 
 class ResultSeries(Section):
-    """How the series of our DICOM objects stand in a study."""
+    """The series of the DICOM result objects in the patient's study."""
 
     number: int = Field(9700, ge=1, le=2_000_000_000)
-    """Series Number of the Secondary Captures. Segmentation, map, report and key object follow at 20, 40, 60 and 80 more, a later
-    revision at 1 more."""
+    """Series Number of the Secondary Captures. Segmentation, map, report and key object use 20, 40, 60 and 80 more, each further
+    revision 1 more."""
     description: str = Field("{object} (research only)", max_length=64)
-    """What follows "corewatch ischemic core" in the Series Description, in ASCII; `{object}` stands for summary, segmentation, map,
-    report or key image. The beginning is fixed: by it results are known when the PACS sends them back."""
+    """Text after "corewatch ischemic core" in the Series Description, in ASCII; `{object}` is replaced by summary, segmentation,
+    map, report or key image. The fixed beginning identifies results that the PACS sends back."""
     manufacturer: str = Field("corewatch", min_length=1, max_length=64, pattern=r"^[ -~]*$")
     """Manufacturer of the result objects, in ASCII."""
 
@@ -133,19 +142,20 @@ class ResultSeries(Section):
 
 
 class FolderSettings(DestinationSection):
-    """Where finished cases are copied to."""
+    """A folder that finished cases are copied to."""
 
     turn: ClassVar[Turn] = Turn.FOLDER
 
     path: Path = Path("./results")
+    """The folder, such as a network share."""
     pattern: str = Field("{case_id}", max_length=200)
-    """Name of a case's folder, with `/` for folders within; it ends with `{case_id}`. Further fields: `{date}` of arrival, `{side}`
-    (left, right, none), `{alert}` (alert, no-alert, not-analysed), `{revision}`; and, only where patient data may stand in names,
-    `{patient_id}`, `{accession_number}`, `{study_date}`."""
+    """Name of a case's folder; `/` makes subfolders. It must end with `{case_id}`. Further fields: `{date}` of arrival, `{side}`
+    (left, right, none), `{alert}` (alert, no-alert, not-analysed), `{revision}`; and, only if folder names may contain patient
+    data, `{patient_id}`, `{accession_number}`, `{study_date}`."""
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """The folder gets every case."""
+        """The folder receives every case."""
         return (FOLDER,)
 
     @field_validator("pattern")
@@ -156,47 +166,57 @@ class FolderSettings(DestinationSection):
 
 
 class MailList(Section):
-    """Recipients with a `when` of their own; they get one message together and see each other's addresses."""
+    """A mail list with its own `when`. Its recipients get one mail together and see each other's addresses."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
+    """Name of the list."""
     to: tuple[str, ...] = Field(min_length=1)
+    """Mail addresses."""
     when: Literal["always", "positive", "never"] = "always"
+    """Which results the list receives: all, alerts only, or none."""
 
 
 class EmailSettings(DestinationSection):
-    """The stroke team's and the operators' mail."""
+    """Mail to the stroke team and the operators (SMTP)."""
 
     turn: ClassVar[Turn] = Turn.MAIL
 
     host: str
+    """Mail server."""
     port: Port = 587
     security: Literal["none", "starttls", "tls"] = "starttls"
+    """Encryption of the connection."""
     user: str | None = None
+    """User name, if the server requires a login."""
     password: SecretStr | None = None
+    """Password of `user`."""
     sender: str = Field(alias="from")
+    """Sender address."""
     to: tuple[str, ...] = ()
-    """The stroke team: gets results."""
+    """Addresses of the stroke team, who receive results."""
     operators: tuple[str, ...] = ()
-    """Gets what was not analysed and what failed. Empty: the stroke team's list gets it."""
+    """Addresses of the operators, who receive cases that failed or were not analysed. Empty: the stroke team receives them."""
     when: Literal["always", "positive", "never"] = "always"
-    """Which results the list `to` gets: all, alerts alone, or none."""
+    """Which results the list `to` receives: all, alerts only, or none."""
     lists: tuple[MailList, ...] = ()
-    """More lists for results. Who stands in several gets one mail."""
+    """Further lists for results. An address in several lists gets one mail."""
     patient_fields: tuple[str, ...] = ()
-    """DICOM keywords (such as PatientID) that may stand in the mail's body. Never in its subject."""
+    """DICOM keywords (such as PatientID) whose values may appear in the body of a mail; never in its subject."""
     max_per_hour: int = Field(30, ge=2)
-    """Mails to the stroke team, and as many to the operators, in any hour. What is too much for it goes out in one digest."""
+    """Largest number of mails to the stroke team in an hour, and the same number to the operators. Further cases are sent as a
+    digest."""
     digest_every_min: float = Field(15.0, gt=0)
-    """After a digest nothing but recent alerts goes out for so long."""
+    """Minutes after a digest in which only recent alerts are mailed."""
     alert_alone_h: float = Field(12.0, ge=0)
-    """An alert whose last image is younger goes out alone and at once, however many there are."""
+    """Hours since the last image within which an alert is mailed at once in its own mail, whatever the number of mails."""
     authority: Path | None = None
-    """PEM of the authority of the server's certificate; None: the system's."""
+    """CA certificate (PEM) that the server's certificate must come from; null: the system's CAs."""
     timeout_s: float = Field(20.0, gt=0)
+    """Seconds to wait for a connection and for an answer."""
 
     @property
     def server(self) -> str:
-        """The mail server as messages name it."""
+        """Name of the mail server in messages."""
         return f"mail server {self.host}:{self.port}"
 
     @property
@@ -206,30 +226,32 @@ class EmailSettings(DestinationSection):
 
 
 class WebhookSettings(DestinationSection):
-    """A program of the hospital's own that gets each result as a signed HTTP request (Standard Webhooks)."""
+    """A program of the hospital that receives each result as a signed HTTP request (Standard Webhooks)."""
 
     turn: ClassVar[Turn] = Turn.WEBHOOK
 
     url: str
-    """`https://...`; plain `http://` on this machine only. Redirects are not followed."""
+    """`https://...`; `http://` only on this host. Redirects are not followed."""
     secret: SecretStr
-    """Key of the signature, at least 16 characters; `whsec_` and base64, or any text."""
+    """Key that signs the requests, at least 16 characters: `whsec_` and base64, or any text."""
     when: Literal["always", "positive", "never"] = "positive"
+    """Which results it receives: all, alerts only, or none."""
     not_analysed: bool = False
-    """Also tell of what was not analysed and what failed."""
+    """Also send cases that failed or were not analysed."""
     authority: Path | None = None
-    """PEM of the authority of the server's certificate; None: the system's."""
+    """CA certificate (PEM) that the server's certificate must come from; null: the system's CAs."""
     timeout_s: float = Field(10.0, gt=0)
+    """Seconds to wait for a connection and for an answer."""
 
     @property
     def server(self) -> str:
-        """The receiver as messages name it: without the path, which may hold a secret."""
+        """Name of the receiver in messages, without the path, which may contain a secret."""
         parts = urlsplit(self.url)
         return f"webhook {parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """The notices, where they are asked for."""
+        """The destination of its notices, if `not_analysed` is set."""
         return (WEBHOOK_NOTICES,) if self.not_analysed else ()
 
     @field_validator("url")
@@ -256,17 +278,18 @@ class WebhookSettings(DestinationSection):
 
 
 class EscalationLevel(DestinationSection):
-    """Who is told next when nobody has acknowledged a positive alert."""
+    """Further recipients of an alert that nobody has acknowledged."""
 
     turn: ClassVar[Turn] = Turn.ESCALATION
 
     after_min: float = Field(gt=0)
-    """Minutes after the finding."""
+    """Minutes after the finding at which they are mailed."""
     to: tuple[str, ...] = Field(min_length=1)
+    """Mail addresses."""
 
 
 class DeliverSettings(Section):
-    """Where results go."""
+    """The destinations of results, and the retries of deliveries."""
 
     pacs: tuple[PacsSettings, ...] = ()
     dicomweb: tuple[DicomwebSettings, ...] = ()
@@ -275,31 +298,32 @@ class DeliverSettings(Section):
     series: ResultSeries = ResultSeries()
     webhook: WebhookSettings | None = None
     escalation: tuple[EscalationLevel, ...] = ()
-    """Mails to further lists as long as a positive alert is not acknowledged (`portal` serves the page for that); needs `email`."""
+    """Mails to further recipients while an alert is not acknowledged (on the page that `portal` serves); needs `email`."""
     give_up_h: float = Field(48.0, gt=0)
-    """A destination that is away is tried for so long, then an operator must look."""
+    """Hours for which a destination that does not answer is retried; after them an operator is needed."""
     attempts: int = Field(8, ge=1)
-    """Attempts that may end in an error of corewatch's own, or with a killed worker, before an operator must look."""
+    """Attempts that may end in an unexpected error, or with a killed worker, before an operator is needed."""
     backoff_s: float = Field(5.0, gt=0)
-    """Wait after the first failed attempt. Later ones wait as long again as has passed since the first: 5, 10, 20 s ..."""
+    """Wait in seconds after the first failed attempt. Each further wait is as long as the time since the first attempt: 5, 10, 20 s
+    ..."""
     backoff_max_s: float = Field(3600.0, gt=0)
-    """The longest wait."""
+    """Longest wait in seconds."""
 
     @property
     def destinations(self) -> tuple[DestinationSection, ...]:
-        """The sections of all destinations that are set, in the order in which a result is delivered to them."""
+        """Sections of all configured destinations, in the order of delivery."""
         values = (getattr(self, name) for name in type(self).model_fields)
         sections = (one for value in values for one in (value if isinstance(value, tuple) else (value,)))
         return tuple(sorted((one for one in sections if isinstance(one, DestinationSection)), key=lambda one: one.turn))
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Names of the destinations that get a case which ends without a finding (`not_analysed` or `failed`)."""
+        """Names of the destinations that receive cases without a finding (`not_analysed` or `failed`)."""
         return tuple(name for one in self.destinations for name in one.notices)
 
     @property
     def not_analysed_notices(self) -> tuple[str, ...]:
-        """Those, and each PACS or archive that wants the page of a case which a stage ends `not_analysed`."""
+        """`notices`, and each PACS or archive that receives the page of a case that a stage ended `not_analysed`."""
         return self.notices + tuple(name for one in self.destinations for name in one.not_analysed_notices)
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Loading of settings: built-in values, then a YAML file, then environment variables `COREWATCH__SECTION__KEY`."""
+"""Load settings: defaults, overridden by a YAML file, overridden by environment variables `COREWATCH__SECTION__KEY`."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ DEFAULT_FILES = (Path("corewatch.yaml"), Path("/etc/corewatch/corewatch.yaml"))
 
 
 def find_file(explicit: Path | None) -> Path | None:
-    """The settings file to read: the one named, else the first default that exists, else None.
+    """Path of the settings file: the given one, else the first of `DEFAULT_FILES` that exists, else None.
 
     Raises
     ------
     ConfigurationError
-        The file that was named does not exist.
+        The given file does not exist.
     """
     if explicit is not None:
         if not explicit.is_file():
-            raise ConfigurationError(f"the settings file {explicit} does not exist")
+            raise ConfigurationError(f"the settings file {explicit} does not exist", "name an existing file with --config")
         return explicit
     return next((f for f in DEFAULT_FILES if f.is_file()), None)
 
 
 def load_settings(file: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings; relative paths in a file count from the file's folder.
+    """Load and check the settings. Relative paths in a file are relative to the file's folder.
 
     Raises
     ------
     ConfigurationError
-        The file is not YAML, a key is unknown, a value does not fit, or folders lie within each other; every problem is named at
-        once.
+        The file is not YAML, a key is unknown, a value is invalid, or folders contradict each other. The message names all
+        problems.
     """
     found = find_file(file)
     data: dict[str, Any] = {} if found is None else _read_yaml(found)
@@ -51,7 +51,7 @@ def load_settings(file: Path | None = None, environ: Mapping[str, str] | None = 
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
-        lines = [f"{'.'.join(str(p) for p in e['loc']) or 'settings'}: {_say(e)}" for e in error.errors()]
+        lines = [f"{'.'.join(str(p) for p in e['loc']) or 'settings'}: {_describe(e)}" for e in error.errors()]
         raise ConfigurationError(f"{origin}: " + "; ".join(lines)) from error
     settings = settings if found is None else _absolute(settings, found.resolve().parent)
     wrong = list(contradictions(settings))
@@ -60,7 +60,7 @@ def load_settings(file: Path | None = None, environ: Mapping[str, str] | None = 
     return settings
 
 
-def _say(error: Any) -> str:
+def _describe(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return "unknown key; see config/corewatch.example.yaml for the keys there are"
     return str(error["msg"])
@@ -94,7 +94,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _value(name: str, text: str) -> Any:
-    """Lists and sections are written as in the file; anything else stays text, so that a password of digits is no number."""
+    """Lists and sections are parsed as YAML; other values stay text, so that a password of digits does not become a number."""
     if text == "null":
         return None
     if not text.startswith(("[", "{")):
@@ -114,7 +114,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> None:
 
 
 def _absolute(section: _S, base: Path) -> _S:
-    """Paths count from the settings file, so that every program means the same folder wherever it was started."""
+    """Resolve relative paths against the settings file's folder, so that every program uses the same folders."""
     return section.model_copy(update={name: _absolute_value(getattr(section, name), base) for name in type(section).model_fields})
 
 

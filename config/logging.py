@@ -1,7 +1,7 @@
-"""Logging of all programs: one line per event to standard error, as text or JSON, with the case id where there is one.
+"""Logging setup of all programs: one line per event to standard error, as text or JSON, with the case id if there is one.
 
-No patient data: events are logged with ids of ours, counts and reasons. The loggers of pydicom and pynetdicom, which print datasets
-when they are verbose, are held at WARNING whatever the level.
+Log lines contain no patient data, only our ids, counts and reasons. The loggers of pydicom and pynetdicom, which print data sets at
+lower levels, are always set to WARNING or above.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _QUIET = (
 
 
 def configure_logging(settings: LogSettings, program: str) -> None:
-    """Set up the root logger for `program` (its name stands in every line). Call once, when a program starts."""
+    """Set up the root logger; `program` is a field of every line. Called once, when a program starts."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -58,18 +58,18 @@ def configure_logging(settings: LogSettings, program: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level)
-    # run as a service nobody is root; in a trial Celery's warning of four lines per worker would bury what matters
+    # a service does not run as root; in a demonstration Celery's warning of four lines per worker would hide other lines
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # pydicom's warnings quote the values they complain about
+    # pydicom's warnings quote values of the data set
     logging.getLogger("pydicom").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pydicom(\..*)?$")
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,  # a program that sets up logging late must reach the loggers that were used before
+        cache_logger_on_first_use=False,  # loggers that were used before this call must follow it too
     )
 
 

@@ -1,4 +1,4 @@
-"""Settings of the pages that links in mails lead to."""
+"""Settings of the web portal, which serves the links in mails."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from foundation.keys import own_key
 
 
 class PortalSettings(Section):
-    """The pages that links in mails lead to; null: none, and mails hold no links.
+    """The web portal, which serves the links in mails; null: no portal and no links.
 
-    For TLS put a reverse proxy in front, or give it a certificate.
+    For TLS use a reverse proxy or set `certificate`.
     """
 
     host: str = "127.0.0.1"
+    """Address to listen on."""
     port: Port = 8080
+    """Port to listen on."""
     url: str | None = None
-    """How readers of the mails reach it, such as `https://corewatch.clinic.example`; null: mails hold no links."""
+    """Address at which readers of mails reach it, such as `https://corewatch.clinic.example`; null: no links in mails."""
     key: SecretStr | None = None
-    """Key of the links' signature, at least 32 characters; null: one is made and kept in the data folder. Programs on several hosts
-    that do not share `data_dir` need the same."""
+    """Key that signs the links, at least 32 characters; null: a generated one in the data folder. Hosts that do not share
+    `data_dir` must use the same key."""
     link_days: float = Field(14.0, gt=0)
-    """Links are good for so long."""
+    """Days for which a link is valid."""
     certificate: Path | None = None
-    """PEM of its certificate (with chain); null: plain HTTP."""
+    """Certificate with its chain (PEM); null: HTTP without TLS."""
     certificate_key: Path | None = None
-    """PEM of the certificate's key."""
+    """Private key (PEM) of the certificate."""
     proxies: tuple[str, ...] = ()
-    """Addresses of reverse proxies whose `X-Forwarded-For` is believed."""
+    """Addresses of reverse proxies whose `X-Forwarded-For` is trusted."""
 
     @field_validator("url")
     @classmethod
@@ -49,5 +51,5 @@ class PortalSettings(Section):
         return value
 
     def link_key(self, data_dir: Path) -> bytes:
-        """Key of the links' signature."""
+        """Key that signs the links."""
         return own_key(data_dir, "links") if self.key is None else self.key.get_secret_value().encode()

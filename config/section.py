@@ -1,4 +1,4 @@
-"""What all parts of the settings share."""
+"""Base class of the settings sections, and types of values that several sections use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ EmailAddress = Annotated[str, Field(max_length=320, pattern=rf"^[A-Za-z0-9.!#$%&
 
 
 class Section(BaseModel):
-    """A part of the settings. No limit is infinite: a threshold that nothing reaches would switch its alert off unseen."""
+    """Base of all settings sections. Infinity and NaN are refused: a threshold that nothing reaches would silently disable its
+    alert."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True, allow_inf_nan=False
@@ -26,8 +27,11 @@ class Section(BaseModel):
 
 
 class TlsFiles(Section):
-    """Certificate of ours and the authority that the peer's must come from."""
+    """Our certificate and key, and the CA that the peer's certificate must come from; all PEM."""
 
     certificate: Path
+    """Our certificate (PEM)."""
     key: Path
+    """Private key of our certificate (PEM)."""
     authority: Path
+    """CA certificate (PEM) that the peer's certificate must come from."""

@@ -1,4 +1,4 @@
-"""Settings of the series: which are analysed, and when one is complete."""
+"""Settings of series: which ones are analysed, and when a series is complete."""
 
 from __future__ import annotations
 
@@ -12,53 +12,58 @@ from corewatch.selection import Rule
 
 
 class SeriesRule(Section):
-    """Which series count as a CTA head. The first rule that matches decides; a series that none matches is not analysed.
+    """Which series count as a CTA head. The first rule that matches decides; a series without a matching rule is not analysed.
 
-    The patterns are regular expressions that are searched in descriptions; an empty one asks for nothing. Underscores in the
-    descriptions read as spaces. A rule with `include: false` needs a `text` of its own and asks for nothing that it does not name.
+    The patterns are regular expressions, searched in descriptions in which underscores are replaced by spaces; an empty pattern
+    always matches. A rule with `include: false` must set `text`; its other conditions apply only where they are set.
     """
 
     name: str
+    """Name of the rule, for the log and `not analysed` reasons."""
     include: bool = True
-    """False: a series that matches is left out (`excluded_by_rule`)."""
+    """False: a matching series is not analysed (`excluded_by_rule`)."""
     text: str = (
         r"(?i)(head|brain|skull|neuro|cerebr|crani|cr[aâ]ne|cr[aá]neo|enc[eé]phal|cerveau|\bt[eê]te\b|cabeza|\btesta\b|kopf|sch(ae|ä)del"
         r"|hirn|hersen|hoofd|hoved|huvud|hjern|hjärn|stroke|schlaganfall|neck|hals|carot|karot|supra.?aort|\btsa\b|\bcow\b|willis|vertex)"
     )
-    """Must be found in body part, study or series description or protocol name."""
+    """Must be found in the body part, the study or series description, or the protocol name."""
     elsewhere_text: str = (
         r"(?i)(chest|thora|lung|abdom|pelvi|becken|liver|leber|kidney|renal|cardi|heart|herz|coronar|koronararter|aorta|runoff|femor"
         r"|extremit|\bleg|\bbein|\barm\b|knee|foot|shoulder|spine|lumb|wirbel|\b[hbl]ws\b)"
     )
-    """Another part of the body: a series that names it in body part or series description, and nothing of `text` with it, is no
-    head."""
+    """Other body parts: a series whose body part or series description matches this, and not `text`, is not a head."""
     not_text: str = (
         r"(?i)\b(mips?|minip|mpr|vrt?|3d|ssd|topo(gram)?|scout|surview|scanogram|locali[sz]er|perf(usion)?|ctp|4d|cbf|cbv|mtt|tmax|ttp"
         r"|(test ?)?bolus|(pre)?monitoring|smart ?prep|sure ?start|tracker|dose|dosis|report|protocol"
         r"|bone|knochen|lung|lunge|sub|subtract\w*|dsa|iodine|jod|vnc|mono ?e\w*|\d+ ?kev|venous|ven(ö|oe)s\w*|ctv|delay(ed)?"
         r"|phase ?[23])\b"
     )
-    """Must not be found in the series description: projections, reformats, monitoring, maps, late phases and other by-products."""
+    """Must not be found in the series description: projections, reformats, bolus monitoring, perfusion maps, late phases and other
+    by-products."""
     not_kernel: str = r"(?i)(bone|edge|lung|ultra|^\s*[bhuj][rvfcl]?[6-9]\d|^\s*fc[358]\d)"
-    """Must not be found in the convolution kernel: sharp reconstructions of the same scan for bone and lung."""
+    """Must not be found in the convolution kernel: sharp reconstructions for bone and lung."""
     contrast: bool = True
-    """Ask for a sign of contrast medium in the series itself: an agent in the header, or `contrast_text` in its description. Study
-    and protocol do not count, since the native scan of the same examination bears the same names."""
+    """Require a sign of contrast medium in the series: a contrast agent in the header, or `contrast_text` in the series
+    description. Study description and protocol name do not count, since the native series of the same examination has the same
+    ones."""
     contrast_text: str = (
         r"(?i)(cta|angio|contrast|kontrast|enhanced|\bc ?\+|\+ ?c\b|\bkm\b|\bce\b|\biv\b|arter|carot|karot|vessel|vascul"
         r"|gef(ae|ä)(ss|ß)|supra.?aort|\btsa\b|\bcow\b|willis|head\W*(and|und)?\W*neck|kopf\W*hals|hals\W*kopf)"
     )
+    """Signs of contrast medium in a series description."""
     native_text: str = (
         r"(?i)(non?[ -]?(iv ?)?contrast|unenhanced|ncct|nect|\bnc\b|\bnativ|\bohne\b|\bsans\b|\bsenza\b|\bzonder\b|\bplain\b"
         r"|\bc-(\s|$)|pre[ -]?contrast|^(?!.*\b(w|with)\b(?!/)).*\b(w/?o|without)\b)"
     )
-    """A series description that says "without contrast medium"; stronger than any sign of contrast."""
+    """Signs of a native series in its description; they outweigh all signs of contrast."""
     min_slices: int = Field(40, ge=1)
+    """Smallest number of slices."""
     min_coverage_mm: float = Field(100.0, ge=0)
+    """Smallest distance in mm from the first to the last slice."""
     max_slice_step_mm: float = Field(5.0, gt=0)
-    """Largest slice thickness, and largest distance between neighbouring slices."""
+    """Largest slice thickness and largest distance between neighbouring slices, in mm."""
     model: str | None = None
-    """Model for the series that match; None: `model.name`."""
+    """Model for matching series; null: `model.name`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -89,7 +94,7 @@ class SeriesRule(Section):
         return pattern
 
     def to_rule(self) -> Rule:
-        """The rule as the domain knows it."""
+        """The rule as a value of `corewatch.selection`."""
         return Rule(**self.model_dump())
 
 
@@ -97,13 +102,14 @@ class SeriesSettings(Section):
     """When a series is complete, and which series are analysed."""
 
     idle_s: float = Field(20.0, gt=0)
-    """A series without a new image for so long is taken as complete, whatever it looks like."""
+    """Seconds without a new image after which a series counts as complete in any case."""
     short_wait_s: float = Field(60.0, ge=0)
-    """The same for a series that has fewer images than its sender promised, while an association that may bring them goes on."""
+    """The same for a series with fewer images than its sender announced, while the association that may bring them is open."""
     grace_s: float = Field(1.0, ge=0)
-    """Quiet time when the association was released and the stack is regular: then there is no reason to wait longer."""
+    """The same when the association was released and the slices form a regular stack."""
     expected: Literal["header", "query"] = "header"
-    """Where to learn how many images a series has: `header` (0020,1209), which few senders fill in, or `query`: also ask the PACS
-    that sends it by C-FIND, where `sources` has its AE title; `sources.expected` may say otherwise. A PACS that does not answer
-    changes nothing."""
+    """Where the expected number of images is read: `header`: (0020,1209), which few senders fill in; `query`: also by C-FIND at the
+    sending PACS, if `sources` has its AE title. `sources.expected` overrides this per PACS. A PACS that does not answer delays
+    nothing."""
     rules: tuple[SeriesRule, ...] = (SeriesRule(name="cta-head"),)
+    """Rules for which series are analysed, in order."""

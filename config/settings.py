@@ -1,4 +1,4 @@
-"""Every setting, its default and its meaning. Unknown keys fail; the values are frozen once loaded."""
+"""All settings with defaults and meanings. Unknown keys fail; loaded values are frozen."""
 
 from __future__ import annotations
 
@@ -22,90 +22,102 @@ def _number(value: object) -> object:
 
 
 class BrokerSettings(Section):
-    """The queue's transport."""
+    """The broker of the work queue."""
 
     url: SecretStr | None = None
-    """`redis://:password@host:6379/0`; None: a private Redis on loopback, started by `corewatch up`."""
+    """`redis://:password@host:6379/0`; null: a private Redis on loopback, which `corewatch up` starts."""
 
 
 class DatabaseSettings(Section):
-    """The ledger's database."""
+    """The database of the ledger."""
 
     url: SecretStr | None = None
-    """`postgresql+pg8000://user:password@host/db`; None: SQLite in the data folder."""
+    """`postgresql+pg8000://user:password@host/db`; null: SQLite in the data folder."""
 
 
 class ModelSettings(Section):
-    """What estimates the core."""
+    """The model that estimates the ischemic core."""
 
     name: str = "phantom-demo"
+    """Name of an installed or built-in model."""
     alert_ml: float = Field(20.0, gt=0, le=500)
-    """Core volume in mL from which a case is an alert; a hemisphere has about 600 mL."""
+    """Core volume in mL from which a case is an alert. A hemisphere has about 600 mL."""
     spread: bool = True
-    """Also run a small set of shifted and turned copies and report the 10-90 % interval."""
+    """Also analyse shifted and rotated copies of the head, and report the 10-90 % interval of their volumes."""
     perturbations: Annotated[Literal[5, 15], BeforeValidator(_number)] = 5
-    """Size of that set."""
+    """Number of those copies."""
     device: Literal["cpu", "gpu"] = "cpu"
-    """`gpu` without a usable GPU is an error, never a silent fallback."""
+    """Device to compute on. `gpu` without a usable GPU is an error, unless `cpu_fallback` is set."""
     cpu_fallback: bool = False
-    """With `device: gpu`: compute on the processor while no GPU can be had, instead of letting cases wait. The log and `corewatch
-    doctor` say so."""
+    """With `device: gpu`: compute on the CPU while no GPU is available, instead of letting cases wait. The log and `corewatch
+    doctor` report that."""
 
 
 class WorkSettings(Section):
-    """Limits of the stages."""
+    """Time limits, retries and processes of the stages."""
 
     prepare_limit_s: float = Field(180.0, gt=0)
+    """Soft time limit of a `prepare` task in seconds; the process is killed 15 s later."""
     detect_limit_s: float = Field(180.0, gt=0)
+    """The same for a `detect` task."""
     deliver_limit_s: float = Field(180.0, gt=0)
-    """Soft limits per task; the process is killed 15 s later."""
+    """The same for a `deliver` task."""
     attempts: int = Field(3, ge=1)
-    """Attempts per stage before the case goes to an operator: a poison case does not circle."""
+    """Attempts per stage. After the last one the case ends `failed` and an operator is notified."""
     lease_s: float = Field(120.0, gt=0)
-    """Work that nobody has taken up for so long after it was posted is posted again: the broker may have been wiped. Each further
-    look comes twice as late."""
+    """Seconds after which published work that no worker has claimed is published again, since the broker may have lost it. The wait
+    doubles each time."""
     prepare_processes: int = Field(1, ge=1)
+    """Worker processes for `prepare`."""
     deliver_processes: int = Field(2, ge=1)
+    """Worker processes for `deliver`."""
     min_alignment_score: float | None = Field(None, ge=0, le=1)
-    """Below this score a head is not analysed; None: the threshold that comes with the alignment."""
+    """Alignment score below which a head is not analysed; null: the built-in threshold."""
 
     @property
     def limits(self) -> StageLimits:
-        """The stages' time limits."""
+        """Time limits of the stages."""
         return StageLimits(self.prepare_limit_s, self.detect_limit_s, self.deliver_limit_s)
 
 
 class FlowerSettings(Section):
-    """The queue's monitor."""
+    """The queue monitor (Flower)."""
 
     host: str = "127.0.0.1"
+    """Address to listen on."""
     port: Port = 5555
+    """Port to listen on."""
     user: str = "corewatch"
+    """User name of its login."""
     password: SecretStr | None = None
-    """None: `corewatch up` makes one and writes it into the data folder, readable by the owner only."""
+    """Password of its login; null: `corewatch up` generates one in the data folder, readable by the owner only."""
 
 
 class RetentionSettings(Section):
-    """How long what is on disk stays."""
+    """How long cases and images stay on the disk."""
 
     delivered_days: float = Field(7, ge=0)
+    """Days for which a delivered case stays."""
     failed_days: float = Field(30, ge=0)
+    """Days for which a case that failed or was not analysed stays."""
     free_gib: float = Field(20, ge=0)
-    """Below this much free disk the oldest delivered cases go first, before their days are over."""
+    """Free disk in GiB below which the oldest delivered cases are removed before their days are over."""
 
 
 class LogSettings(Section):
-    """Logging to standard error (systemd's journal or the container's log keeps it)."""
+    """Logging to standard error, which the systemd journal or the container's log keeps."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Lowest level that is logged."""
     format: Literal["text", "json"] = "text"
+    """Format of a line: key=value text, or JSON."""
 
 
 class Settings(Section):
-    """All settings; the fields are the sections of the YAML file."""
+    """All settings. The fields are the sections of the YAML file."""
 
     data_dir: Path = Path("./data")
-    """Ledger, received images, cases, models. Holds patient data; keep it on a local, encrypted disk."""
+    """Folder of the ledger, received images, cases and models. It holds patient data: use a local, encrypted disk."""
     listener: ListenerSettings = ListenerSettings()
     watch: WatchSettings = WatchSettings()
     sources: tuple[Source, ...] = ()
@@ -122,19 +134,19 @@ class Settings(Section):
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
-    def _sources_are_told_apart(self) -> Settings:
+    def _source_names_are_unique(self) -> Settings:
         if len({s.name for s in self.sources}) != len(self.sources):
-            raise ValueError("each of sources needs a name of its own")
+            raise ValueError("the names in sources must be unique")
         return self
 
     @property
     def received_dir(self) -> Path:
-        """Where arrived instances lie: the listener and the watch folder write here, nobody else."""
+        """The spool: received instances. Only the listener and the watch folders write here."""
         return self.data_dir / "received"
 
     @property
     def commitment_dir(self) -> Path:
-        """What the listener hears of storage commitment, until the daemon has it in the ledger."""
+        """Storage commitment requests and reports that the listener received, until the daemon has recorded them in the ledger."""
         return self.data_dir / "commitment"
 
     @property
@@ -144,12 +156,12 @@ class Settings(Section):
 
     @property
     def cases_dir(self) -> Path:
-        """One folder per case."""
+        """The case folders."""
         return self.data_dir / "cases"
 
     @property
     def model_names(self) -> tuple[str, ...]:
-        """Models that cases can be given to: `model.name` first, then those that a rule names."""
+        """Models that analyse cases: `model.name` first, then those of the rules."""
         of_rules = (rule.model for rule in self.series.rules if rule.include and rule.model is not None)
         return tuple(dict.fromkeys((self.model.name, *of_rules)))
 

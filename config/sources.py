@@ -1,4 +1,4 @@
-"""Settings of the archives that we may ask: for a study that was never sent to us, and for how many images a series has."""
+"""Settings of the archives that are queried: to retrieve a study, or for the number of instances of a series."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ if TYPE_CHECKING:
 
 
 class Source(Section):
-    """A PACS that may be asked (C-FIND), and that sends a study when it is asked for it (C-MOVE or C-GET)."""
+    """A PACS that answers queries (C-FIND) and sends studies on request (C-MOVE or C-GET)."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
+    """Name for `corewatch pull --from`, logs and messages."""
     ae_title: AeTitle
-    """Also the name that tells which source to ask about a series: the AE title that sent it."""
+    """AE title of the PACS. A series that this AE title sent is looked up here."""
     host: str
     port: Port
     our_ae_title: AeTitle | None = None
-    """Calling AE title; None: the listener's."""
+    """Calling AE title; null: that of the listener."""
     tls: TlsFiles | None = None
     expected: Literal["header", "query"] | None = None
-    """In the place of `series.expected` for what it sends: `query` asks it how many images a series has, `header` does not."""
+    """Overrides `series.expected` for the series of this PACS: `query` asks it how many images a series has, `header` does not."""
     retrieve: Literal["move", "get"] = "move"
-    """`move`: it opens an association to our listener, whose AE title, host and port it must know. `get`: it sends on ours."""
+    """`move`: C-MOVE, for which the PACS must know the listener's AE title, host and port. `get`: C-GET, over the same
+    association."""
     timeout_s: float = Field(30.0, gt=0)
-    """Longest wait for a connection and for an answer to a query."""
+    """Seconds to wait for a connection and for an answer to a query."""
     retrieve_timeout_s: float = Field(300.0, gt=0)
-    """Longest silence while it sends."""
+    """Longest silence in seconds while it sends."""
 
     def address(self, listener_ae_title: str, *, silence_s: float | None = None) -> PeerAddress:
         """Its address for the DICOM client, and the AE title that we use towards it."""

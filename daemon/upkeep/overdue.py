@@ -12,6 +12,7 @@ import structlog
 
 from corewatch.messages import Work
 from corewatch.states import STAGE_OF, Stage
+from foundation.outages import OutageTracker
 from ledger.cases import Case
 from ledger.store import Ledger
 
@@ -28,7 +29,7 @@ class Reconciler:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._logged: set[str] = set()
+        self._unclaimed = OutageTracker()
 
     def step(self, now: datetime) -> int:
         """Post overdue work again; returns how much."""
@@ -49,8 +50,7 @@ class Reconciler:
         return reposted
 
     def _log_unclaimed(self, case: Case, now: datetime) -> None:
-        if case.holder is None and now - case.updated_at >= UNCLAIMED_AFTER and case.case_id not in self._logged:
-            self._logged.add(case.case_id)
+        if case.holder is None and now - case.updated_at >= UNCLAIMED_AFTER and self._unclaimed.failed(case.case_id):
             log.error("case_unclaimed", case=case.case_id, state=str(case.state), remedy="check that a worker runs for its queue")
 
 
