@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator
 
 from config.section import Port, Section
-from foundation.keys import own_key
+from foundation.keys import installation_key
 
 
 class PortalSettings(Section):
@@ -52,4 +52,4 @@ class PortalSettings(Section):
 
     def link_key(self, data_dir: Path) -> bytes:
         """Key that signs the links."""
-        return own_key(data_dir, "links") if self.key is None else self.key.get_secret_value().encode()
+        return installation_key(data_dir, "links") if self.key is None else self.key.get_secret_value().encode()

@@ -25,7 +25,7 @@ from dicom_listener.policy import AssociationPolicy, Rejection
 from dicom_listener.services import Service, Verification
 from dicom_listener.storage_scp import SpoolTarget, Storage
 from dicom_listener.tls import ServerTls
-from foundation.addresses import RememberedNames, Resolver
+from foundation.addresses import CachedResolver, Resolver
 from foundation.durable import make_folders
 from foundation.stopping import StopRequest
 from foundation.throttle import LogThrottle, TokenBucket
@@ -110,7 +110,7 @@ class StorageListener:
             None if per_peer is None else _share(per_peer, processes),
         )
         self._shared_port = processes > 1
-        self._resolve = resolve or RememberedNames()
+        self._resolve = resolve or CachedResolver()
         self._log_throttle = LogThrottle()
         self._lock = threading.Lock()
         self._threads: dict[Association, threading.Thread] = {}

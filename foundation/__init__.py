@@ -1,1 +1,1 @@
-"""What every program needs of the operating system and the network: durable files, locks, clocks, the DICOM client."""
+"""Shared access to the operating system and the network: durable files, locks, retries, logging of outages, the DICOM client."""

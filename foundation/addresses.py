@@ -1,4 +1,4 @@
-"""Hosts as the settings name them (an address, a network, a name), and the addresses that connections come from."""
+"""IP addresses of peers: match a connection's address against a host of the settings (address, network or name)."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from foundation.outages import OutageTracker
 log = structlog.get_logger()
 
 Resolver = Callable[[str], frozenset[str]]
-"""Addresses of a host name; empty where it has none."""
+"""Returns the addresses of a host name; empty if it has none."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _MAPPED_BITS = 96
-"""Of an IPv4-mapped address, before the IPv4 address (RFC 4291 2.5.5.2)."""
+"""Prefix length of IPv4-mapped IPv6 addresses (RFC 4291 2.5.5.2)."""
 
-FRESH_S = 60.0
-"""A name is asked for no more often than this."""
+CACHE_S = 60.0
+"""Seconds for which a name is not resolved again."""
 
 
 def parse_address(text: str) -> Address | None:
-    """The address, IPv4 also where it came as IPv4-mapped IPv6 (`::ffff:10.0.0.1`); None where it is none."""
+    """Parse an IP address; an IPv4-mapped IPv6 address (`::ffff:10.0.0.1`) gives the IPv4 address. None for other text."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -38,7 +38,7 @@ def parse_address(text: str) -> Address | None:
 
 
 def host_matches(host: str, address: Address, resolve: Resolver) -> bool:
-    """Whether `address` is that of `host`: an address, a network (`10.1.2.0/24`) or a name."""
+    """Whether `address` belongs to `host`: an address, a network (`10.1.2.0/24`) or a host name."""
     network = _parse_network(host)
     if network is not None:
         return address in network
@@ -46,24 +46,24 @@ def host_matches(host: str, address: Address, resolve: Resolver) -> bool:
 
 
 def resolve_host(name: str) -> frozenset[str]:
-    """Addresses of a host name from the system's resolver; empty where it has none."""
+    """Addresses of a host name from the system's resolver; empty if it has none."""
     try:
         return frozenset(str(entry[4][0]) for entry in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM))
     except (OSError, UnicodeError):
         return frozenset()
 
 
-class RememberedNames:
-    """A `Resolver` that knows what each name was last: while the name server is away, a PACS can send as before.
+class CachedResolver:
+    """A `Resolver` with a cache: while the name server does not answer, the last known addresses count. Thread-safe.
 
-    Nor does every association wait for it. Safe for use by several threads.
+    So a PACS can still send, and not every association waits for the name server.
 
     Parameters
     ----------
     resolve
-        Asked at most every `FRESH_S` for a name that it knows.
+        Called at most once per `CACHE_S` for a known name.
     monotonic
-        Seconds of a clock that never goes back.
+        Seconds of a monotonic clock.
     """
 
     def __init__(self, resolve: Resolver = resolve_host, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -77,21 +77,21 @@ class RememberedNames:
         """Addresses of `name`."""
         with self._lock:
             asked_at, before = self._known.get(name, (float("-inf"), frozenset[str]()))
-        if self._monotonic() - asked_at < FRESH_S:
+        if self._monotonic() - asked_at < CACHE_S:
             return before
-        found = self._resolve(name)  # without the lock: it may take long
+        found = self._resolve(name)  # without the lock, since it may take long
         with self._lock:
             if found or before:
                 self._known[name] = (self._monotonic(), found or before)
         if found:
             self._lost.recovered(name)
         elif before and self._lost.failed(name):
-            log.warning("a host name of listener.peers has no address any more; its last ones count", host=name)
+            log.warning("host_name_unresolved", host=name, effect="its last known addresses still count")
         return found or before
 
 
 def _parse_network(host: str) -> _Network | None:
-    """The network, or the one address, IPv4 also where it is written as IPv4-mapped IPv6, as `parse_address` has it."""
+    """Parse a network or a single address; IPv4-mapped IPv6 gives IPv4, as in `parse_address`."""
     try:
         network = ipaddress.ip_network(host, strict=False)
     except ValueError:

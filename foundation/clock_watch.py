@@ -1,7 +1,7 @@
-"""Whether the system's clock was set: the time of day is compared with a clock that nobody can set.
+"""Detects that the system clock was set, by comparing it with the monotonic clock.
 
-Leases, waits and idle times are differences of times of day, since they outlive the program. When the clock is set they mean
-nothing: images that came a second ago would be an hour old, and a lease that has just begun would be over.
+Leases, retries and idle times are differences of times of day, since they outlive the program. After the clock was set they are
+wrong: an image received a second ago would be an hour old, and a new lease would be over. `ledger/clockshift.py` corrects them.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 TOLERANCE = timedelta(seconds=2)
-"""A time service that keeps a clock moves it by less between two looks."""
+"""Adjustments by a time service (NTP) between two calls are smaller than this."""
 
 NONE = timedelta(0)
+"""The clock was not set."""
 
 
 class ClockWatch:
-    """Compares two clocks.
+    """Compares the time of day with a monotonic clock.
 
     Parameters
     ----------
     monotonic
-        Seconds of a clock that is never set. One that stands still while the machine sleeps shows the sleep as a jump, which is
-        what it is for everybody who was to be waited for.
+        Seconds of a monotonic clock. If it stops while the machine sleeps, the sleep is reported as a jump, as it should be:
+        nobody could send anything meanwhile.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -31,7 +32,7 @@ class ClockWatch:
         self._before: tuple[datetime, float] | None = None
 
     def observe(self, now: datetime) -> timedelta:
-        """How far the time of day was set since the last call: positive is forward, zero means that it was not."""
+        """How far the clock was set since the last call: positive is forward, `NONE` means not at all."""
         tick = self._monotonic()
         before, self._before = self._before, (now, tick)
         if before is None:

@@ -1,4 +1,4 @@
-"""Keys of this installation's own: made once, kept in the data folder, readable by the owner only."""
+"""Secret key of this installation: generated once, stored in the data folder, readable by the owner only."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _FILE: Final = "own.key"
 _BYTES: Final = 32
 
 
-def own_key(data_dir: Path, purpose: str) -> bytes:
-    """A key of 32 bytes for one purpose: the same for every program that works on this data folder.
+def installation_key(data_dir: Path, purpose: str) -> bytes:
+    """Key of 32 bytes for one purpose, derived from the stored key (HMAC-SHA256); all programs of a data folder get the same.
 
     Raises
     ------
     ConfigurationError
-        The file is there and holds no key.
+        The key file has the wrong length.
     """
     path = data_dir / _FILE
     if not path.exists():
@@ -29,5 +29,5 @@ def own_key(data_dir: Path, purpose: str) -> bytes:
         create_once(path, secrets.token_bytes(_BYTES))
     held = path.read_bytes()
     if len(held) != _BYTES:
-        raise ConfigurationError(f"{path} should hold {_BYTES} bytes", "remove it, and links in mails that are out become invalid")
+        raise ConfigurationError(f"{path} must have {_BYTES} bytes", "remove it; links in mails that were sent become invalid")
     return hmac.new(held, purpose.encode(), hashlib.sha256).digest()

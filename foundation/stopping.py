@@ -1,4 +1,4 @@
-"""A request to stop that a signal handler may make; all programs use it."""
+"""Stop request by SIGTERM or SIGINT, for the main loop of every program."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from contextlib import contextmanager
 from types import FrameType
 
 POLL_S = 0.1
-"""A signal that another thread was given does not end a sleep of the main thread: it looks this often."""
+"""Interval between two looks at the flag: a signal that another thread receives does not interrupt the main thread's sleep."""
 
 
 class StopRequest:
-    """A flag that the main thread polls.
+    """A flag that a signal handler sets and the main thread polls.
 
-    Not a `threading.Event`: a signal handler runs in the main thread between any two steps, also while that thread holds the lock
-    of an event that it waits for; setting the event there then waits for ever.
+    Not a `threading.Event`: the handler runs in the main thread, which may hold the event's lock at that moment; setting the event
+    would then deadlock.
     """
 
     def __init__(self) -> None:
         self.requested = False
 
     def handle(self, _number: int, _frame: FrameType | None) -> None:
-        """As a signal handler."""
+        """Signal handler: request a stop."""
         self.requested = True
 
     def wait(self, seconds: float) -> bool:
-        """Sleep, or less where a signal interrupts it; returns whether to stop."""
+        """Sleep until the time is over or a stop is requested; returns whether one is."""
         deadline = time.monotonic() + seconds
         while not self.requested and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, POLL_S))
@@ -35,7 +35,7 @@ class StopRequest:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Let SIGTERM and SIGINT make the request while the block runs. From the main thread only."""
+        """Context manager: SIGTERM and SIGINT request a stop while the block runs. Main thread only."""
         before = {number: signal.signal(number, self.handle) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield

@@ -10,7 +10,7 @@ import psutil
 
 from config.settings import Settings
 from corewatch.casefolder import CaseFolder
-from foundation.keys import own_key
+from foundation.keys import installation_key
 from ledger.store import Ledger
 from outputs.destinations import Destination, DestinationContext, build_destinations
 from outputs.links import Links
@@ -52,7 +52,7 @@ def destinations_of(settings: Settings, receipts: MailReceipts | None = None) ->
         context = replace(
             context,
             receipts=receipts,
-            thread_key=own_key(settings.data_dir, "mail threads"),
+            thread_key=installation_key(settings.data_dir, "mail threads"),
             link=None if portal is None or portal.url is None else Links(portal.link_key(settings.data_dir), portal.url).to,
         )
     return build_destinations(deliver, context)

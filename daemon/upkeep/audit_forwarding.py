@@ -23,7 +23,7 @@ from conversion.elements import read_header
 from corewatch.atna import ArchivePeer, Site, TrailLine, audit_message, syslog_frame
 from corewatch.errors import CorewatchError, OperatorNeeded, RetryLater
 from foundation.backoff import Backoff, RetryTimer
-from foundation.keys import own_key
+from foundation.keys import installation_key
 from ledger.store import Ledger
 from ledger.trail import Line, Origin
 
@@ -102,7 +102,7 @@ class AuditForwarder:
         peers |= {web.name: ArchivePeer(bare, bare) for web in settings.deliver.dicomweb for bare in [_without_login(web.url)]}
         self._site = Site(to.source_id, settings.listener.ae_title, self._host, peers)
         self._received = settings.received_dir
-        self._key = own_key(settings.data_dir, "patients in the audit trail")
+        self._key = installation_key(settings.data_dir, "patients in the audit trail")
         self._retry = RetryTimer(_BACKOFF)
         self._unconfirmed = 0
 

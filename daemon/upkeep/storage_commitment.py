@@ -11,7 +11,7 @@ from config.intake import Peer
 from config.settings import Settings
 from corewatch.errors import CorewatchError
 from corewatch.storage_commitment import NO_SUCH_OBJECT, CommitmentFailure, CommitmentReport, InstanceReference
-from foundation.addresses import RememberedNames, Resolver, host_matches, parse_address
+from foundation.addresses import CachedResolver, Resolver, host_matches, parse_address
 from foundation.backoff import Backoff
 from ledger.commitment_inbox import CommitmentInbox, HeardReport, HeardRequest
 from ledger.commitments_owed import Owed
@@ -61,7 +61,7 @@ class StorageCommitment:
         self._received = settings.received_dir
         self._peers = settings.listener.peers
         self._send = send or send_over_network(settings)
-        self._resolve = resolve or RememberedNames()
+        self._resolve = resolve or CachedResolver()
 
     def step(self, now: datetime) -> int:
         """Record what the listener received, expire deliveries that waited too long, answer requests; returns how much was done."""

@@ -176,4 +176,5 @@ class TestConfig:
 
     def test_a_file_that_does_not_exist_is_named(self) -> None:
         result = invoke("config", "check", "--config", "absent.yaml")
-        assert (result.exit_code, result.output) == (2, "Error: the settings file absent.yaml does not exist; name an existing file with --config\n")
+        message = "Error: the settings file absent.yaml does not exist; name an existing file with --config\n"
+        assert (result.exit_code, result.output) == (2, message)

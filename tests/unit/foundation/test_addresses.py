@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from foundation import addresses
-from foundation.addresses import FRESH_S, RememberedNames, host_matches
+from foundation.addresses import CACHE_S, CachedResolver, host_matches
 from tests.support.listener import captured_logs
 
 
@@ -34,41 +34,41 @@ def now() -> list[float]:
 
 
 @pytest.fixture
-def names(server: NameServer, now: list[float]) -> RememberedNames:
-    return RememberedNames(server, lambda: now[0])
+def names(server: NameServer, now: list[float]) -> CachedResolver:
+    return CachedResolver(server, lambda: now[0])
 
 
-def test_a_name_is_not_asked_for_at_every_association(names: RememberedNames, server: NameServer, now: list[float]) -> None:
+def test_a_name_is_not_asked_for_at_every_association(names: CachedResolver, server: NameServer, now: list[float]) -> None:
     for _ in range(100):
         assert names("pacs") == {"10.0.0.7"}
     assert server.asked == 1
     server.known = frozenset({"10.0.0.8"})
-    now[0] += FRESH_S
+    now[0] += CACHE_S
     assert names("pacs") == {"10.0.0.8"}, "a name that has moved"
 
 
 def test_while_the_name_server_is_away_the_last_addresses_count(
-    names: RememberedNames, server: NameServer, now: list[float]
+    names: CachedResolver, server: NameServer, now: list[float]
 ) -> None:
     names("pacs")
     server.known = None
     with captured_logs(addresses) as logs:
         for _ in range(10):
-            now[0] += FRESH_S
+            now[0] += CACHE_S
             assert names("pacs") == {"10.0.0.7"}
             assert names("pacs") == {"10.0.0.7"}
         assert server.asked == 11, "nor does every association wait for it"
         assert [line["host"] for line in logs] == ["pacs"], "said once"
         server.known = frozenset({"10.0.0.8"})
-        now[0] += FRESH_S
+        now[0] += CACHE_S
         assert names("pacs") == {"10.0.0.8"}
         server.known = None
-        now[0] += FRESH_S
+        now[0] += CACHE_S
         names("pacs")
         assert len(logs) == 2
 
 
-def test_a_name_that_never_had_an_address_is_asked_for_again(names: RememberedNames, server: NameServer) -> None:
+def test_a_name_that_never_had_an_address_is_asked_for_again(names: CachedResolver, server: NameServer) -> None:
     server.known = None
     assert names("pacs") == frozenset()
     server.known = frozenset({"10.0.0.7"})
@@ -86,5 +86,5 @@ def test_a_name_that_never_had_an_address_is_asked_for_again(names: RememberedNa
         ("10.0.0.8", False),
     ],
 )
-def test_an_address_a_network_and_a_name(names: RememberedNames, host: str, wanted: bool) -> None:
+def test_an_address_a_network_and_a_name(names: CachedResolver, host: str, wanted: bool) -> None:
     assert host_matches(host, ip_address("10.0.0.7"), names) is wanted

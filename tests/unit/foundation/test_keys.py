@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 from corewatch.errors import ConfigurationError
-from foundation.keys import own_key
+from foundation.keys import installation_key
 
 
 def test_one_key_per_purpose_that_stays(tmp_path: Path) -> None:
-    first = own_key(tmp_path / "data", "links")
+    first = installation_key(tmp_path / "data", "links")
     assert len(first) == 32
-    assert own_key(tmp_path / "data", "links") == first
-    assert own_key(tmp_path / "data", "threads") != first
-    assert own_key(tmp_path / "other", "links") != first
+    assert installation_key(tmp_path / "data", "links") == first
+    assert installation_key(tmp_path / "data", "threads") != first
+    assert installation_key(tmp_path / "other", "links") != first
 
 
 def test_only_the_owner_reads_it(tmp_path: Path) -> None:
-    own_key(tmp_path, "links")
+    installation_key(tmp_path, "links")
     (file,) = tmp_path.iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
@@ -32,7 +32,7 @@ def test_programs_that_start_together_get_the_same(tmp_path: Path) -> None:
 
     def make() -> None:
         barrier.wait()
-        found.append(own_key(tmp_path, "links"))
+        found.append(installation_key(tmp_path, "links"))
 
     threads = [threading.Thread(target=make) for _ in range(8)]
     for thread in threads:
@@ -47,4 +47,4 @@ def test_programs_that_start_together_get_the_same(tmp_path: Path) -> None:
 def test_a_damaged_key_is_said(tmp_path: Path) -> None:
     (tmp_path / "own.key").write_bytes(b"short")
     with pytest.raises(ConfigurationError, match=r"own\.key"):
-        own_key(tmp_path, "links")
+        installation_key(tmp_path, "links")

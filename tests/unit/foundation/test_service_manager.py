@@ -87,4 +87,4 @@ def test_a_manager_that_is_gone_is_said_once_and_stops_nothing(tmp_path: Path) -
         us = ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "gone")})
         us.ready()
         us.stopping()
-    assert [line["event"] for line in logs] == ["the service manager cannot be told"]
+    assert [line["event"] for line in logs] == ["service_manager_unreachable"]
