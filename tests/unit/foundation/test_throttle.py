@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import doctest
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import foundation.throttle
 from foundation.throttle import MAX_KEYS, LogThrottle, TokenBucket
+
+
+def test_the_examples_hold() -> None:
+    assert doctest.testmod(foundation.throttle).failed == 0
 
 
 @given(per_s=st.floats(0.5, 500), gaps=st.lists(st.floats(0, 3), min_size=1, max_size=60))
