@@ -148,6 +148,11 @@ class Equivalent:
 
 EQUIVALENTS: Final[tuple[Equivalent, ...]] = (
     Equivalent(
+        "completeness.py",
+        "one_after_another=(first_end is not None and first_end < latest_start),",
+        "both moments are known, or neither is",
+    ),
+    Equivalent(
         "quality.py",
         "inside = np.argwhere((template.distance_mm[::2, ::2, ::2] <= -4.0)) * 2 * STEP_MM + template.origin_mm",
         "no voxel of the template lies at exactly 4 mm",

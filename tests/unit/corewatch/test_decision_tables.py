@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -48,6 +49,8 @@ FRAMES = one(900, frames=320, sop_class_uid=ENHANCED_CT, position_lps=None)
     [
         ([FRAMES], True),
         ([FRAMES, FRAMES], True),
+        ([replace(FRAMES, frames=2)], True),
+        ([replace(FRAMES, frames=1)], False),
         ([FRAMES, *stack(20)], False),
         ([*stack(20), FRAMES], False),
         (stack(20), True),
