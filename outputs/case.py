@@ -1,4 +1,4 @@
-"""A case as its readers get it: everything that pages, DICOM objects and mails are made from, as one plain value."""
+"""A case as its readers get it: the value that pages, DICOM objects and mails are made from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from corewatch.states import CaseState
 
 @dataclass(frozen=True, slots=True)
 class ReportedCase:
-    """One case, ready to be shown and sent.
+    """One case with its finding, or the reason why it has none.
 
     Attributes
     ----------
@@ -26,23 +26,23 @@ class ReportedCase:
     folder
         Where the case's files are.
     received_at, analysed_at
-        When the last image was stored and when the finding (or the reason) was known. Aware of their zone, and in the zone in which
-        they are to be shown.
+        When the last instance was stored, and when the finding (or the reason) was known. Aware of their zone, which is the zone
+        that pages and mails show.
     source_header
         DICOM header without pixel data of one source instance. None where the input was a NIfTI file, which has no study that a
         result could join.
     source_instances
         (SOP Class UID, SOP Instance UID) of every instance that the result was made from.
     source_images
-        The slices behind them with their geometry, for objects that lie over the source. None where that is not known.
+        Their slices with the geometry, for objects in the planes of the source. None where the geometry is not known.
     superseded_report
-        Structured report of the revision that this one takes the place of, where there is one.
+        Structured report of the revision that this one replaces, where there is one.
     extra_recipients
-        Mail addresses that belong to where this case came in, besides the general list.
+        Mail addresses that belong to the arrival of this case, besides the general lists.
     study_uid
         Study Instance UID of the source; None where the input was no DICOM.
     acknowledged
-        Somebody has acknowledged the alert.
+        Whether somebody has acknowledged the alert.
     ended_at
         When the case ended without a result, or failed with one; None otherwise.
     """
@@ -64,18 +64,18 @@ class ReportedCase:
 
     def __post_init__(self) -> None:
         if self.received_at.tzinfo is None or self.analysed_at.tzinfo is None:
-            raise ValueError("the times of a case must know their zone")
+            raise ValueError("the times of a case must be aware of their zone")
         if self.case_id != self.result.case_id:
             raise ValueError("the result belongs to another case")
 
     @property
     def revision(self) -> int:
-        """1 for the first; a late slice makes the next."""
+        """1 for the first result of a series; a slice that is received later makes the next one."""
         return self.result.revision
 
     @property
     def failed(self) -> bool:
-        """A stage failed and an operator must look."""
+        """Whether a stage failed and an operator must look."""
         return self.result.state is CaseState.FAILED
 
     @property

@@ -1,4 +1,4 @@
-"""Signed links in mails: the holder may see one case's state and acknowledge its alert, for some days."""
+"""Signed links in mails: the holder may see the state of one case and acknowledge its alert, for some days."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Final
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 PATH: Final = "/a/"
-LONGEST_TOKEN: Final = 300
+MAX_TOKEN_LENGTH: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Whom a link was given to: the case, and the name of the recipients' list."""
+    """The holder of a link: a recipients' list, by name, for one case."""
 
     case_id: str
     recipients: str
 
 
 class Links:
-    """Makes and reads links.
+    """Makes and verifies links.
 
     Parameters
     ----------
     key
-        Of the signature (HMAC-SHA256).
+        Key of the signature (HMAC-SHA256).
     url
-        How readers reach the portal.
+        Address of the portal for readers of mails.
     """
 
     def __init__(self, key: bytes, url: str = "") -> None:
@@ -41,13 +41,13 @@ class Links:
         return f"{self._url}{PATH}{self.token(case_id, recipients)}"
 
     def token(self, case_id: str, recipients: str) -> str:
-        """The part that is signed."""
+        """The signed part of the address."""
         token = self._tokens.dumps([case_id, recipients])
         return token if isinstance(token, str) else token.decode()
 
     def read(self, token: str, good_for: timedelta) -> Holder | None:
-        """Recipient of the link; None: the link is not ours, or too old."""
-        if len(token) > LONGEST_TOKEN:
+        """The holder of a link; None where the signature is not ours, or the link is too old."""
+        if len(token) > MAX_TOKEN_LENGTH:
             return None
         try:
             case_id, recipients = self._tokens.loads(token, max_age=int(good_for.total_seconds()))

@@ -1,4 +1,4 @@
-"""All pages of a case, drawn and written into its folder: the body of the `render` stage."""
+"""All pages and DICOM objects of a case, made and written into its folder: the body of the stage `render`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def render_case(
     series: ResultSeries | None = None,
     panel: Image.Image | None = None,
 ) -> dict[str, str]:
-    """Draw `summary.png` and, where there is a DICOM source, the DICOM objects; may be repeated with the same outcome.
+    """Write `summary.png` and, where the case has a DICOM source, the DICOM objects. Idempotent.
 
     Parameters
     ----------
@@ -35,13 +35,13 @@ def render_case(
         Aligned head (HU 0-100) and core map (0-100), both uint8, shape (146, 182, 133), L-A-S. Not needed for a case without a
         finding, whose only page says why.
     series
-        Numbers and descriptions of the series of DICOM objects; None: as without settings.
+        Number, description and manufacturer of the series of DICOM objects; None: the defaults of the settings.
     panel
         Small picture of the alignment for the summary page, at most `outputs.pages.summary_page.PANEL_WIDTH` x 96 pixels.
 
     Returns
     -------
-    Names for `Result.files`: what it is, and its path relative to the case's folder.
+    For `Result.files`: name -> path relative to the case's folder.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def render_case(
 
 
 def png(image: Image.Image) -> bytes:
-    """The picture as a PNG file; level 6 is what pages gain from, more only takes longer."""
+    """The picture as a PNG file. Pages do not get smaller above compression level 6."""
     buffer = BytesIO()
     image.save(buffer, "PNG", compress_level=6)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The source series' header: what DICOM results and mails take over from it, byte for byte."""
+"""Header of the source series: reading it, and copying patient and study into the DICOM results byte for byte."""
 
 from __future__ import annotations
 
@@ -115,18 +115,16 @@ def copy_source(source: Dataset, target: Dataset, *, image: bool = True) -> None
     for keyword in REQUIRED_EVEN_EMPTY:
         if keyword not in target:
             setattr(target, keyword, None)
-    if (
-        image and source.get("LossyImageCompression") == "01"
-    ):  # PS3.3 C.7.6.1.1.5: once lossy, lossy for ever, in what is derived too
+    if image and source.get("LossyImageCompression") == "01":  # also in images derived from it (PS3.3 C.7.6.1.1.5)
         for keyword in _LOSSY:
             copy_element(source, target, keyword)
 
 
 def keep_bytes(target: Dataset) -> None:
-    """Make pydicom write the copied elements of `target` as the bytes they are, in Explicit VR Little Endian.
+    """Make pydicom write the copied elements of `target` as the bytes that were read, in Explicit VR Little Endian.
 
-    To be called when all elements are set: pydicom passes raw elements through only where a data set's encoding and character set
-    are declared to be those that they were read with.
+    Call it when all elements are set: pydicom writes raw elements unchanged only where the data set declares the encoding and the
+    character set that they were read with.
     """
     declared = target.get("SpecificCharacterSet")
     target.set_original_encoding(False, True, convert_encodings(declared) if declared else default_encoding)
@@ -156,7 +154,7 @@ def copy_element(source: Dataset, target: Dataset, keyword: str) -> None:
 
 
 def plain_text(source: Dataset, keyword: str) -> str:
-    """An element of letters and digits as text, empty where `source` has none; what is to be copied stays the bytes it is."""
+    """An ASCII element as text, empty where `source` has none; the element itself is left as it was read."""
     number = tag_for_keyword(keyword)
     if number is None or number not in source:
         return ""

@@ -1,4 +1,4 @@
-"""The words of a finding, the same on every page, in every DICOM object and in every mail. Pure."""
+"""The words for a finding, the same on every page, in every DICOM object and in every mail. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SIDES = {Side.LEFT: "patient's LEFT", Side.RIGHT: "patient's RIGHT", Side.NONE:
 
 
 def number_ml(value: float, alert_ml: float) -> str:
-    """`value` (mL) in as few digits as are meaningful, without ever rounding across the alert threshold `alert_ml`.
+    """A volume in mL with as few digits as are meaningful, never rounded across the alert threshold `alert_ml`.
 
     19.7 mL below a threshold of 20 mL reads "19.7", not "20": a page that says "20 mL, no alert at 20 mL" is not believed.
     """
@@ -45,12 +45,12 @@ def threshold(finding: Finding) -> str:
 
 
 def side(finding: Finding) -> str:
-    """Side in words, the patient's own."""
+    """Side in words: the patient's left or right."""
     return side_words(finding.side)
 
 
 def side_words(side: Side) -> str:
-    """The same for a side alone."""
+    """The words for a side: the patient's left or right."""
     return _SIDES[side]
 
 
@@ -62,7 +62,7 @@ def verdict(finding: Finding) -> str:
 
 
 def caution(finding: Finding) -> str | None:
-    """What an unstable finding means; None for a stable one."""
+    """Why a finding is unstable; None for a stable one."""
     if not finding.unstable:
         return None
     ends = finding.core_ml_interval
@@ -77,22 +77,22 @@ def model(identity: ModelIdentity) -> str:
 
 
 def model_for_readers(identity: ModelIdentity) -> str:
-    """`model`, and a word of warning about one that was never trained on patients."""
+    """`model`, with a warning where it was never trained on patients."""
     return model(identity) + ("  DEMONSTRATION, not trained on patients" if identity.demonstration else "")
 
 
 def alignment(quality: AlignmentQuality | None) -> str:
-    """How far the alignment can be trusted: score 0-1, what is left at the midline in mm and degrees."""
+    """Quality of the alignment: score 0-1, and the offset left at the midline in mm and degrees."""
     if quality is None:
         return "supplied aligned, not checked"
     return f"quality {quality.score:.2f}; midline off by {abs(quality.midline_mm):.1f} mm, {abs(quality.midline_degrees):.1f}°"
 
 
-def notes(said: Sequence[str]) -> str | None:
-    """What is to be known of the series, in one line; None where nothing is."""
-    if not said:
+def notes(lines: Sequence[str]) -> str | None:
+    """The first note about the series, and the number of further ones; None without notes."""
+    if not lines:
         return None
-    return said[0] + (f" ({len(said) - 1} more in result.json)" if len(said) > 1 else "")
+    return lines[0] + (f" ({len(lines) - 1} more in result.json)" if len(lines) > 1 else "")
 
 
 def moment(value: datetime) -> str:
@@ -103,12 +103,12 @@ def moment(value: datetime) -> str:
 
 
 def revision(case: ReportedCase) -> str:
-    """Which revision of the series' result this is, and which one it takes the place of."""
+    """The revision of the series' result, and the one that it replaces."""
     return "revision 1" if case.revision == 1 else f"revision {case.revision}, replaces {case.revision - 1}"
 
 
 def headline(case: ReportedCase) -> str:
-    """One line for a subject or a title: free of patient data."""
+    """One line for a subject or a title, free of patient data."""
     finding = case.result.finding
     if case.failed:
         return "FAILED"

@@ -1,7 +1,7 @@
-"""Delivery into a folder: one subfolder per case, complete or not there.
+"""Delivery into a folder: one subfolder per case, which is complete or absent.
 
-Made for network shares. Nothing is ever changed in place but `result.json`, by rename: a result is copied beside its name, and
-takes the name when it is whole; the marker comes last. A worker that is killed anywhere leaves only hidden folders, which the next
+Made for network shares. Only `result.json` is ever replaced in place, by rename. All else is copied into a hidden folder, which is
+renamed when it is complete; the marker `COMPLETE` is written last. A killed worker leaves only hidden folders, which the next
 delivery of the case removes. A share that refuses a rename while somebody reads costs another attempt and no result.
 """
 
@@ -25,14 +25,14 @@ from outputs.destinations.base import Delivered, DestinationContext, Destination
 from outputs.source_header import read_header
 
 COMPLETE: Final = "COMPLETE"
-"""Marker that is written last: a program that waits for results looks for it."""
+"""Marker, written last: a program that waits for results looks for it."""
 
-_COMING, _GOING = "part", "old"
+_NEW, _OLD = "part", "old"
 """Suffixes of a folder that is being filled, and of one that is being removed."""
 
 
 class FolderDestination:
-    """Copies a case's result, pages, volumes and DICOM objects. The source's header, which names the patient, stays behind."""
+    """Copies a case's result, pages, volumes and DICOM objects; not the source's header, which names the patient."""
 
     name = FOLDER
     server = None
@@ -47,10 +47,10 @@ class FolderDestination:
         return None
 
     def deliver(self, case: ReportedCase) -> Delivered:
-        """Bring the result under its name; what lies there already and is the same is left alone.
+        """Copy the result into its folder; a folder that is complete and the same is left alone.
 
-        Where only `result.json` is new (the case has ended meanwhile), that file alone is replaced: a program that saw `COMPLETE`
-        may be reading the others.
+        Where only `result.json` differs (the case has ended since), only that file is replaced: a program that saw `COMPLETE` may
+        be reading the others.
         """
         wanted = _wanted(case)
         name = folder_name(self._pattern, _values(case, fields_of(self._pattern)))
@@ -63,14 +63,14 @@ class FolderDestination:
                 write_durably(target / case.folder.result.name, case.folder.result.read_bytes())
             elif different:
                 _replace(target, wanted)
-            for former in self._formers(target, case.case_id):
-                former.rename(_hidden(former, _GOING))
+            for former in self._former_folders(target, case.case_id):
+                former.rename(_hidden(former, _OLD))
             self._sweep(case.case_id)
         except OSError as error:
             raise self._unwritable(error) from None
-        # the ledger and the logs hold no patient data: a name that may hold some is not told
-        told = case.case_id if set(fields_of(self._pattern)) & set(PATIENT_FIELDS) else name
-        return Delivered(f"{len(wanted)} files in folder {told}", self._clock())
+        # the ledger and the logs hold no patient data, and this name may hold some
+        shown = case.case_id if set(fields_of(self._pattern)) & set(PATIENT_FIELDS) else name
+        return Delivered(f"{len(wanted)} files in folder {shown}", self._clock())
 
     def check(self) -> None:
         """Write and remove a small file."""
@@ -86,42 +86,42 @@ class FolderDestination:
         return RetryLater(f"the results folder {self._root} cannot be written: {error.strerror}", "check disk and permissions")
 
     def _sweep(self, case_id: str) -> None:
-        """Remove the hidden folders of the case that this delivery or a killed worker's has left."""
+        """Remove the hidden folders of the case, which this delivery or a killed worker has left."""
         above = PurePosixPath(any_name_of(self._pattern, case_id)).parent
-        for suffix in (_COMING, _GOING):
+        for suffix in (_NEW, _OLD):
             for left in list(self._root.glob(str(above / f".*{case_id}.*.{suffix}"))):
                 shutil.rmtree(left)
 
-    def _formers(self, target: Path, case_id: str) -> Iterator[Path]:
-        """Folders of the case under other names: it failed before, say, and has a side now."""
+    def _former_folders(self, target: Path, case_id: str) -> Iterator[Path]:
+        """Folders of the case under other names: for example, it failed before and has a side now."""
         for path in list(self._root.glob(any_name_of(self._pattern, case_id))):
             if path != target and not path.name.startswith("."):
                 yield path
 
 
 def _replace(target: Path, wanted: dict[str, Path]) -> None:
-    """Fill a folder beside `target`, let it take the name, and mark it complete."""
-    coming = _hidden(target, _COMING)
+    """Fill a hidden folder beside `target`, rename it to `target`, and mark it complete."""
+    new = _hidden(target, _NEW)
     try:
         for name, source in wanted.items():
-            copy = coming / name
+            copy = new / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
             sync_file(copy)
-        for folder in {(coming / name).parent for name in wanted} | {coming}:
+        for folder in {(new / name).parent for name in wanted} | {new}:
             sync_folder(folder)
         if not target.exists():
-            coming.rename(target)
+            new.rename(target)
         else:  # a folder cannot be renamed over another that is not empty
-            going = _hidden(target, _GOING)
-            target.rename(going)
+            old = _hidden(target, _OLD)
+            target.rename(old)
             try:
-                coming.rename(target)
+                new.rename(target)
             except OSError:
-                going.rename(target)
+                old.rename(target)
                 raise
     except BaseException:
-        shutil.rmtree(coming, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
         raise
     sync_folder(target.parent)
     write_durably(target / COMPLETE, b"")
@@ -148,19 +148,19 @@ def _values(case: ReportedCase, fields: tuple[str, ...]) -> dict[str, str]:
 
 
 def _wanted(case: ReportedCase) -> dict[str, Path]:
-    """Relative name -> file of the case's folder, of those that exist and name no patient except towards the PACS (`dicom/`)."""
+    """Relative name -> file of the case's folder; of the existing files only those in `dicom/` name the patient."""
     folder = case.folder
     volumes = (folder.aligned, folder.aligned_sidecar, folder.core_map, folder.core_map_native)
     single = (folder.result, folder.summary, *volumes)
     files = {path.name: path for path in single if path.is_file()}
     files |= {f"{folder.dicom.name}/{path.name}": path for path in sorted(folder.dicom.glob("*.dcm"))}
     if not files:
-        raise RetryLater("the case's folder holds nothing yet that could be delivered", "its render stage has to come first")
+        raise RetryLater("the case's folder holds nothing yet that could be delivered", "its render stage must end first")
     return files
 
 
 def _different(target: Path, wanted: dict[str, Path]) -> set[str]:
-    """Names of the files that are missing, too many or not the same; all of them where the folder is not complete."""
+    """Names of the files that are missing, superfluous or different; all of them where the folder is not complete."""
     if not (target / COMPLETE).is_file():
         return set(wanted)
     there = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()} - {COMPLETE}

@@ -18,8 +18,8 @@ from corewatch.errors import NoAnswer, OperatorNeeded, RetryLater
 from corewatch.units import MIB
 from foundation.dicom_client.storage import StoreOutcome, StoreResult, classify_status, file_identity
 
-MOST_BYTES: Final = 64 * MIB
-"""Objects of one request together, unless one alone is larger; web servers limit what they take at once."""
+MAX_REQUEST_BYTES: Final = 64 * MIB
+"""Largest total of the files in one request, unless one file alone is larger: web servers limit the size of a request."""
 
 _JSON: Final = "application/dicom+json"
 _TEMPORARY: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
@@ -28,10 +28,10 @@ _REMEDIES: Final = {
     401: "correct user and password",
     403: "give this user the right to store there",
     404: "correct the URL; it ends before /studies",
-    405: "correct the URL, or let the server take STOW-RS",
+    405: "correct the URL, or enable STOW-RS on the server",
     406: "let it answer in application/dicom+json",
-    413: "let it take larger requests",
-    415: "let it take multipart/related with application/dicom",
+    413: "let it accept larger requests",
+    415: "let it accept multipart/related with application/dicom",
 }
 _FAILED, _REASON = "00081198", "00081197"
 _STORED, _WARNING = "00081199", "00081196"
@@ -49,9 +49,9 @@ def store(archive: DicomwebSettings, paths: Sequence[Path]) -> tuple[StoreOutcom
     Raises
     ------
     RetryLater
-        The server could not be reached, is busy, or broke off.
+        The server cannot be reached, is busy, or broke off.
     OperatorNeeded
-        It refuses us or our requests for good, or its certificate is not to be trusted.
+        It refuses us or our requests permanently, or its certificate cannot be trusted.
     """
     outcomes: list[StoreOutcome] = []
     with _session(archive) as session:
@@ -66,7 +66,7 @@ def store(archive: DicomwebSettings, paths: Sequence[Path]) -> tuple[StoreOutcom
 
 
 def check(archive: DicomwebSettings) -> None:
-    """Ask for one study (QIDO-RS), with the same address, credentials and certificates; returns if the server answers that."""
+    """Connection test: search for one study (QIDO-RS) with the same address, credentials and certificates."""
     with _session(archive) as session:
         address = f"{archive.url.rstrip('/')}/studies"
         answer = _ask(session, archive, "GET", address, params={"limit": "1"}, headers={"Accept": _JSON})
@@ -79,12 +79,12 @@ def _session(archive: DicomwebSettings) -> requests.Session:
         if path is not None and not path.is_file():
             raise OperatorNeeded(f"{archive.url}: there is no file {path}", "check authority, certificate and key")
     session = requests.Session()
-    session.trust_env = False  # no proxy and no password of the environment's: what is not in the settings does not count
+    session.trust_env = False  # no proxy and no password of the environment: only the settings count
     session.verify = True if archive.authority is None else str(archive.authority)
     if archive.certificate is not None:
         session.cert = str(archive.certificate) if archive.key is None else (str(archive.certificate), str(archive.key))
     if archive.user is not None:
-        # as bytes: requests itself would take Latin-1 for what everybody else takes for UTF-8 (RFC 7617)
+        # as bytes: requests itself would encode text as Latin-1, where servers expect UTF-8 (RFC 7617)
         password = "" if archive.password is None else archive.password.get_secret_value()
         session.auth = HTTPBasicAuth(archive.user.encode(), password.encode())
     return session
@@ -117,7 +117,7 @@ def _refusal(answer: requests.Response, archive: DicomwebSettings) -> RetryLater
     if answer.status_code in _TEMPORARY:
         return RetryLater(words, "look at its disk and load")
     if answer.is_redirect:
-        return OperatorNeeded(words, "set the URL to where it leads, with https where it asks for that")
+        return OperatorNeeded(words, "set the URL to the address that it redirects to, with https where it asks for that")
     return OperatorNeeded(words, _REMEDIES.get(answer.status_code, "look at its log"))
 
 
@@ -126,7 +126,7 @@ def _batches(paths: Sequence[Path]) -> Iterator[list[Path]]:
     size = 0
     for path in paths:
         more = path.stat().st_size
-        if batch and size + more > MOST_BYTES:
+        if batch and size + more > MAX_REQUEST_BYTES:
             yield batch
             batch, size = [], 0
         batch.append(path)
@@ -147,7 +147,7 @@ def _body(paths: Sequence[Path]) -> tuple[bytes, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What a Store Instances Response says (PS3.18 Table 10.5.3-1): SOP Instance UID -> reason; None: stored as it is."""
+    """A Store Instances Response (PS3.18 Table 10.5.3-1): SOP Instance UID -> failure or warning reason; None: no reason given."""
 
     stored: dict[str, int | None]
     failed: dict[str, int | None]
@@ -160,7 +160,7 @@ def _outcomes(paths: Sequence[Path], answer: _Answer) -> Iterator[StoreOutcome]:
         if uid in answer.failed:
             status = answer.failed[uid] or 0x0110
             result, words, temporary = classify_status(status)
-            # whatever a server counts as a failure without a reason of failure is one, except that it has the instance already
+            # what a server lists as failed has failed, whatever its reason, except that it has the instance already (0x0111)
             result = result if status == 0x0111 else StoreResult.FAILED
             yield StoreOutcome(path, sop_class, uid, result, status, words, temporary)
         elif uid in answer.stored:
@@ -169,7 +169,7 @@ def _outcomes(paths: Sequence[Path], answer: _Answer) -> Iterator[StoreOutcome]:
             result = StoreResult.WARNING if result is StoreResult.FAILED else result
             yield StoreOutcome(path, sop_class, uid, result, status, words)
         else:
-            words = "the server does not say what became of it" + (", and of others it could not read" if answer.others else "")
+            words = "the server does not report its outcome" + (", and could not read others" if answer.others else "")
             yield StoreOutcome(path, sop_class, uid, StoreResult.FAILED, None, words, temporary=True)
 
 
@@ -183,7 +183,7 @@ def _read(answer: requests.Response, archive: DicomwebSettings) -> _Answer:
         )
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         raise RetryLater(
-            f"{archive.url} answered {answer.status_code} with something that is no Store Instances Response",
+            f"{archive.url} answered {answer.status_code} without a Store Instances Response",
             "check that the URL is that of its DICOMweb service",
         ) from None
 

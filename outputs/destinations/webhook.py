@@ -1,8 +1,8 @@
-"""Delivery to a program of the hospital's own: one signed HTTP request per case, as Standard Webhooks describes it.
+"""Delivery to a program of the hospital: one signed HTTP request per case, as Standard Webhooks describes it.
 
 https://github.com/standard-webhooks/standard-webhooks: `webhook-id` (the same for a repeat), `webhook-timestamp` (Unix seconds) and
-`webhook-signature` (`v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`). The address is the settings' alone, nothing that
-arrives can change it, and no redirect is followed.
+`webhook-signature` (`v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`). Only the settings
+name the address, and no redirect is followed.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from outputs.destinations.base import Delivered, DestinationContext, Destination
 from outputs.mail.case_mail import event_key
 
 _RETRY_STATUSES: Final = frozenset({408, 425, 429})
-"""Statuses below 500 that pass (RFC 9110, 15.5.9; RFC 8470; RFC 6585)."""
+"""Statuses below 500 that are temporary (RFC 9110, 15.5.9; RFC 8470; RFC 6585)."""
 
 _FIELDS: Final = (
     "case_id", "state", "revision", "reason", "reason_text", "model", "core_ml", "core_ml_interval", "side", "side_confidence",
     "alert", "unstable",
 )  # fmt: skip
-"""What of `result.json` goes out: nothing that names patient, study or series."""
+"""The fields of `result.json` that are sent: none names patient, study or series."""
 
 
 class WebhookDestination:
-    """POSTs each finding once as JSON; a repeat bears the same `webhook-id`."""
+    """POSTs each finding once as JSON; a repeat has the same `webhook-id`."""
 
     name = WEBHOOK
 
@@ -47,16 +47,16 @@ class WebhookDestination:
         self.server = settings.server
 
     def skip_reason(self, case: ReportedCase) -> str | None:
-        """Skip what has no finding, and what the settings do not want sent."""
+        """Skip a case without a finding, and a finding that the settings do not want sent."""
         finding, when = case.result.finding, self._settings.when
         if finding is None or case.failed:
-            return "no finding: webhook-notices tells it, where deliver.webhook.not_analysed is true"
+            return "no finding: webhook-notices reports it, where deliver.webhook.not_analysed is true"
         if when == "never":
             return "switched off (deliver.webhook.when: never)"
         return "no alert (deliver.webhook.when: positive)" if when == "positive" and not finding.alert else None
 
     def deliver(self, case: ReportedCase) -> Delivered:
-        """Send; every 2xx counts as taken."""
+        """Send; every status 2xx counts as accepted."""
         identity, now = f"msg_{event_key(case, self.name)}", self._clock()
         body = json.dumps(payload(case), separators=(",", ":")).encode()
         status = self._request(
@@ -64,15 +64,15 @@ class WebhookDestination:
         )
         if 200 <= status < 300:
             return Delivered(f"{self.server} answered {status} to {identity}", now)
-        said = f"{self.server} answered {status}"
+        answered = f"{self.server} answered {status}"
         if status >= 500 or status in _RETRY_STATUSES:
-            raise RetryLater(said, "look at its log")
+            raise RetryLater(answered, "look at its log")
         if 300 <= status < 400:
-            raise OperatorNeeded(f"{said}, a redirect, which is not followed", "correct deliver.webhook.url")
-        raise OperatorNeeded(said, "look at its log, and compare deliver.webhook.secret on both sides")
+            raise OperatorNeeded(f"{answered}, a redirect, which is not followed", "correct deliver.webhook.url")
+        raise OperatorNeeded(answered, "look at its log, and compare deliver.webhook.secret on both sides")
 
     def check(self) -> None:
-        """Whether a server answers there, over TLS that can be trusted: HEAD without content, whatever the status."""
+        """HEAD: returns if a server answers, over TLS that can be trusted, whatever the status."""
         self._request("HEAD", b"", {})
 
     def _request(self, method: str, body: bytes, headers: dict[str, str]) -> int:
@@ -85,7 +85,7 @@ class WebhookDestination:
                     verify=verify, stream=True,
                 ) as answer:  # fmt: skip
                     with suppress(requests.RequestException):
-                        answer.raw.read(1024)  # of what it says nothing is needed
+                        answer.raw.read(1024)  # the content is not needed
                     return answer.status_code
             except requests.exceptions.SSLError:
                 raise OperatorNeeded(
@@ -97,19 +97,19 @@ class WebhookDestination:
 
 
 class WebhookNotices(WebhookDestination):
-    """The same for what was not analysed and what failed: a request of its own, also after one that told of the finding."""
+    """POSTs each case that was not analysed or failed, also after a request with its finding."""
 
     name = WEBHOOK_NOTICES
 
     def skip_reason(self, case: ReportedCase) -> str | None:
-        """Skip what was analysed, and everything unless the settings ask for it."""
+        """Skip an analysed case, and every case unless the settings ask for notices."""
         if case.result.finding is not None and not case.failed:
             return "analysed: nothing to notify of"
         return None if self._settings.not_analysed else "deliver.webhook.not_analysed is false"
 
 
 def payload(case: ReportedCase) -> dict[str, Any]:
-    """What is sent: a part of `result.json`, free of patient data and of UIDs."""
+    """The content of the request: a part of `result.json`, free of patient data and of UIDs."""
     result = case.result.to_json()
     data: dict[str, Any] = {name: result[name] for name in _FIELDS}
     data["received_at"], data["analysed_at"] = case.received_at.isoformat(), case.analysed_at.isoformat()
@@ -119,7 +119,7 @@ def payload(case: ReportedCase) -> dict[str, Any]:
 
 
 def signed_headers(secret: bytes, identity: str, now: datetime, body: bytes) -> dict[str, str]:
-    """The headers that a receiver checks."""
+    """The headers of a request, its signature included."""
     timestamp = str(int(now.timestamp()))
     signature = hmac.new(secret, f"{identity}.{timestamp}.".encode() + body, hashlib.sha256).digest()
     return {
@@ -132,12 +132,12 @@ def signed_headers(secret: bytes, identity: str, now: datetime, body: bytes) -> 
 
 
 def secret_bytes(text: str) -> bytes:
-    """The key in a secret: base64 after `whsec_`, any other text as it is.
+    """The signing key in a secret: base64 after `whsec_`, or any other text as it is.
 
     Raises
     ------
     ValueError
-        After `whsec_` comes no base64.
+        The text after `whsec_` is not base64.
     """
     if text.startswith("whsec_"):
         return base64.b64decode(text.removeprefix("whsec_"), validate=True)

@@ -1,4 +1,9 @@
 """DICOM objects of a result, one module per kind; `writing.write_objects` makes them all.
 
-Nothing is imported here: `kinds` and `manifest` are read by programs that need no DICOM library.
+The names below need no DICOM library; the modules that encode do.
 """
+
+from outputs.dicom.object_kinds import ObjectKind
+from outputs.dicom.object_manifest import ObjectManifest
+
+__all__ = ["ObjectKind", "ObjectManifest"]

@@ -1,4 +1,4 @@
-"""Coded concepts of our objects: SNOMED CT, DCM and UCUM where there is one, our own scheme where there is none."""
+"""Coded concepts in our objects: SNOMED CT, DCM and UCUM codes, and codes of a private scheme where these have none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from corewatch.identity import derived_uid
 from outputs.dicom.object_kinds import as_ascii
 
 OWN_SCHEME: Final = "99COREWATCH"
-"""Coding Scheme Designator of our own codes; a private one begins with 99 (PS3.16 8.2)."""
+"""Coding Scheme Designator (0008,0102) of our private codes; a private one begins with 99 (PS3.16 8.2)."""
 
 
 def _own(value: str, meaning: str) -> CodedConcept:
@@ -62,7 +62,7 @@ DEMONSTRATION = _own("DEMONSTRATION", "Demonstration model, not trained on patie
 
 
 def coding_schemes() -> list[Dataset]:
-    """Coding Scheme Identification Sequence (0008,0110): what our private designator stands for (PS3.3 C.12.1)."""
+    """Coding Scheme Identification Sequence (0008,0110), which identifies our private scheme (PS3.3 C.12.1)."""
     item = Dataset()
     item.CodingSchemeDesignator = OWN_SCHEME
     item.CodingSchemeUID = derived_uid("corewatch", None, "coding-scheme")

@@ -1,7 +1,6 @@
-"""What all our DICOM objects have in common: the patient and the study they join, their series, their times, their bytes.
+"""Common parts of all our DICOM objects: patient and study of the source, series, equipment, times, and the encoding (PS3.10).
 
-UIDs, dates and bytes depend on the case alone, so encoding a case twice gives the same files, and a PACS that gets them twice keeps
-one.
+UIDs, dates and bytes depend on the case only: encoding a case twice gives the same files, and a PACS keeps one of each.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ IMPLEMENTATION_UID: Final = UID(derived_uid("corewatch", None, "implementation-c
 
 @dataclass(frozen=True)
 class Study:
-    """A case with the study that its results join, read once for all objects.
+    """A case with its source study, which its DICOM objects join; read once for all objects.
 
     Attributes
     ----------
@@ -40,7 +39,7 @@ class Study:
     source
         Header of one of its source instances.
     series
-        Numbers and descriptions of the series.
+        Number, description and manufacturer of the series of its objects.
     """
 
     case: ReportedCase
@@ -64,7 +63,7 @@ class Study:
 
     @property
     def model(self) -> ModelIdentity | None:
-        """The model that made the finding; None for a case without one."""
+        """The model that made the finding; None for a case without a finding."""
         finding = self.case.result.finding
         return None if finding is None else finding.model
 
@@ -79,7 +78,7 @@ class Study:
         return str(self.source.SeriesInstanceUID)
 
     def derived_uid(self, role: str) -> str:
-        """UID of an object or a series of this result: it depends on the case's key, the model and the role."""
+        """UID of an object or a series of this result, derived from the case's key, the model and the role."""
         return derived_uid(self.case.key, self.model, role)
 
     @cached_property
@@ -93,9 +92,9 @@ class Study:
         return f"{moment:%Y%m%d}", f"{moment:%H%M%S}"
 
     def anchor(self) -> Dataset:
-        """A source image for those who make objects out of one: its place in the study alone.
+        """A minimal source instance for the constructors of highdicom: class, UIDs and modality.
 
-        Patient and study stay empty; `finish` copies them from the source byte for byte.
+        Patient and study are empty; `finish` copies them from the source byte for byte.
         """
         ds = Dataset()
         ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, self.source.get("SOPInstanceUID") or self.derived_uid("anchor")
@@ -119,10 +118,10 @@ class Study:
         ds.Manufacturer = self.series.manufacturer
         ds.SoftwareVersions = [__version__] if model is None else [__version__, as_ascii(wording.model(model))[:64]]
         if model is not None:
-            ds.ManufacturerModelName = as_ascii(model.name)[:64]
+            ds.ManufacturerModelName = model_name(model)
 
         for equipment in ds.get("ContributingEquipmentSequence", ()):
-            equipment.pop("ContributionDateTime", None)  # the library puts the time of writing there
+            equipment.pop("ContributionDateTime", None)  # highdicom writes the present time
 
         date, time = self.analysed
         ds.InstanceCreationDate = ds.SeriesDate = ds.ContentDate = date
@@ -149,3 +148,8 @@ class EncodedInstance:
     sop_class_uid: str
     sop_instance_uid: str
     data: bytes
+
+
+def model_name(model: ModelIdentity) -> str:
+    """Manufacturer's Model Name (0008,1090): the name of the model, 64 characters of ASCII at most."""
+    return as_ascii(model.name)[:64]

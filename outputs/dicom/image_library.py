@@ -1,6 +1,6 @@
-"""The images that a result was made from, as the report's Image Library (TID 1600), which IHE AI Results asks for.
+"""Image Library (TID 1600) of the structured report: the source images of a result, as IHE AI Results requires.
 
-What all images have in common stands once, with their group (TID 1602 and 1604); each image is an entry of its own (TID 1601).
+The group holds what all images have in common (TID 1602 and 1604); each image is an entry (TID 1601).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _ORIENTATION: Final = (
 def library(study: Study) -> Dataset | None:
     """The container of TID 1600; None where the source images are not known.
 
-    The position of each image is in the image itself; the group has what is the same for all of them.
+    The group describes what holds for all images; positions are in the images only.
     """
     instances = study.case.source_instances
     if not instances:
@@ -57,7 +57,7 @@ def library(study: Study) -> Dataset | None:
 
 
 def _container(name: Code, items: Sequence[Dataset]) -> Dataset:
-    """As a plain data set: highdicom's own wants a concept for each of its items."""
+    """A container as a plain data set: the class of highdicom requires a concept for each item."""
     container = Dataset()
     container.RelationshipType, container.ValueType, container.ContinuityOfContent = "CONTAINS", "CONTAINER", "SEPARATE"
     container.ConceptNameCodeSequence = [CodedConcept.from_code(name)]
@@ -101,7 +101,7 @@ def _common(study: Study, images: SourceImages | None) -> list[ContentItem]:
 
 
 def _date(source: Dataset) -> DA | None:
-    """Study Date (0008,0020); None where the source has none, or what is none."""
+    """Study Date (0008,0020); None where the source has none, or an invalid one."""
     try:
         return DA(plain_text(source, "StudyDate"))
     except ValueError:
@@ -109,7 +109,7 @@ def _date(source: Dataset) -> DA | None:
 
 
 def _time(source: Dataset) -> TM | None:
-    """Study Time (0008,0030); the same."""
+    """Study Time (0008,0030); None where the source has none, or an invalid one."""
     try:
         return TM(plain_text(source, "StudyTime"))
     except ValueError:

@@ -1,4 +1,4 @@
-"""A Key Object Selection (PS3.3 A.35.4, TID 2010) that points at the summary page, so that a viewer opens it first."""
+"""Key Object Selection (PS3.3 A.35.4, TID 2010) that references the summary page, so that a viewer opens it first."""
 
 from __future__ import annotations
 

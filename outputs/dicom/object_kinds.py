@@ -10,7 +10,7 @@ from corewatch.identity import RESULT_SERIES
 
 
 class ObjectKind(StrEnum):
-    """A kind of object; its value is its name in the settings, and what the names of its files in `dicom/` begin with."""
+    """A kind of object. Its value is its name in the settings, and the first part of the names of its files in `dicom/`."""
 
     SC = "sc"
     """Secondary Captures: the summary page and the overlay slices, for every viewer."""
@@ -21,7 +21,7 @@ class ObjectKind(StrEnum):
     SR = "sr"
     """Structured report (TID 1500): volume, range, side and quality as numbers and codes."""
     KOS = "kos"
-    """Key Object Selection: points at the summary page."""
+    """Key Object Selection: references the summary page."""
 
 
 _NUMBER_OFFSETS: Final = {ObjectKind.SC: 0, ObjectKind.SEG: 20, ObjectKind.PMAP: 40, ObjectKind.SR: 60, ObjectKind.KOS: 80}
@@ -54,5 +54,5 @@ def series_description(series: ResultSeries, kind: ObjectKind, revision: int) ->
 
 
 def as_ascii(text: str) -> str:
-    """Text that means the same in every Specific Character Set, which is the source's and not ours to choose."""
+    """Text that is the same in every Specific Character Set (0008,0005): our objects have the one of their source."""
     return text.encode("ascii", "replace").decode().replace("\\", "/").replace("~", "-")

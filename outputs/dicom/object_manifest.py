@@ -1,4 +1,4 @@
-"""What lies in a case's `dicom` folder, and why the rest does not: read by those who send it. Needs no DICOM library."""
+"""Manifest of a case's `dicom` folder (`objects.json`): its DICOM objects, and why a kind is missing. Needs no DICOM library."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class ObjectManifest:
     made
         File names of each kind, in order of Instance Number.
     left_out
-        Why a kind could not be made for this case, in words for people.
+        Why a kind cannot be made for this case, in words for people.
     """
 
     made: dict[ObjectKind, tuple[str, ...]] = field(default_factory=dict)
     left_out: dict[ObjectKind, str] = field(default_factory=dict)
 
     def missing(self, kinds: Iterable[str]) -> str:
-        """Which of `kinds` this result lacks, and why; empty where it lacks none."""
+        """The missing ones of `kinds` with the reasons; empty where none is missing."""
         return "; ".join(f"no {kind}: {self.left_out[ObjectKind(kind)]}" for kind in kinds if kind in self.left_out)
 
     def to_json(self) -> dict[str, Any]:
@@ -38,7 +38,7 @@ class ObjectManifest:
 
     @classmethod
     def read(cls, folder: Path) -> ObjectManifest | None:
-        """Read it from a case's `dicom` folder; None where it is not there yet."""
+        """Read the manifest of a case's `dicom` folder; None where it was not written yet."""
         try:
             data = json.loads((folder / MANIFEST).read_bytes())
         except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""The core map itself as a DICOM Parametric Map (PS3.3 A.75): its own values on its own grid, in the source's frame of reference.
+"""The core map as a DICOM Parametric Map (PS3.3 A.75), on the network's grid in the source's frame of reference.
 
-Nothing is resampled, so a reader gets exactly what the network gave; the place of the grid in the patient is given by positions and
-orientation. Stored values are percent of the map's maximum.
+Nothing is resampled: a reader gets the values of the network, and the grid's place in the patient as positions and orientation (LPS
+mm). Stored values are percent of the map's maximum.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from corewatch.findings import ModelIdentity
 from corewatch.geometry import Matrix, apply, inverse
 from corewatch.source_images import SourceImages
 from outputs.dicom import codes
-from outputs.dicom.encoding import EncodedInstance, Study
-from outputs.dicom.object_kinds import ObjectKind, as_ascii
+from outputs.dicom.encoding import EncodedInstance, Study, model_name
+from outputs.dicom.object_kinds import ObjectKind
 from outputs.dicom.references import referenced_series, source_images
 from outputs.dicom.segmentation import set_dimension_organization_uid
 
@@ -56,7 +56,7 @@ def encode(
         sop_instance_uid=study.derived_uid("pmap"),
         instance_number=1,
         manufacturer=study.series.manufacturer,
-        manufacturer_model_name=as_ascii(model.name)[:64],
+        manufacturer_model_name=model_name(model),
         software_versions=__version__,
         device_serial_number=model.sha256[:16],
         contains_recognizable_visual_features=False,

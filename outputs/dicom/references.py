@@ -1,4 +1,4 @@
-"""Pointing at other instances: the source images that a result was made from, and what belongs together as evidence."""
+"""References to other instances: source images, derivation, referenced series, and the evidence of an SR document."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from corewatch.source_images import SourceSlice
 def source_images(instances: Sequence[tuple[str, str]]) -> RawDataElement | None:
     """Source Image Sequence (0008,2112), PS3.3 C.7.6.1, encoded; None without instances.
 
-    A CTA has hundreds of source images, and every page of the series names them all: encoding that once instead of once for each
-    object saves most of the time that a result takes to encode.
+    A CTA has hundreds of source images, and every page of the series references them all: encoding the sequence once instead of
+    once per object saves most of the encoding time.
     """
     if not instances:
         return None
@@ -27,17 +27,17 @@ def source_images(instances: Sequence[tuple[str, str]]) -> RawDataElement | None
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     write_dataset(buffer, holder)
-    items = bytes(buffer.getvalue())[12:]  # behind tag (4), VR (2), reserved (2) and length (4), PS3.5 7.1.2
+    items = bytes(buffer.getvalue())[12:]  # after tag (4), VR (2), reserved (2) and length (4), PS3.5 7.1.2
     return RawDataElement(Tag("SourceImageSequence"), "SQ", len(items), items, 0, False, True)
 
 
 def frames_of(source: SourceSlice) -> list[int] | None:
-    """Referenced Frame Number (0008,1160) of the slice; None for an image of a class that has one frame."""
+    """Referenced Frame Number (0008,1160) of the slice; None for a single-frame instance."""
     return None if source.sop_class_uid == CTImageStorage else [source.frame]
 
 
 def derivation(source: SourceSlice, operation: Dataset) -> Dataset:
-    """Item of a frame's Derivation Image Sequence (0008,9124), PS3.3 C.7.6.16.2.6: the one source frame that lies in its plane."""
+    """Item of a frame's Derivation Image Sequence (0008,9124), PS3.3 C.7.6.16.2.6: the source frame in its plane."""
     item = _source_item(source.sop_class_uid, source.sop_instance_uid)
     if (frames := frames_of(source)) is not None:
         item.ReferencedFrameNumber = frames[0]

@@ -1,6 +1,6 @@
-"""Pages as DICOM Secondary Capture Image Storage (PS3.3 A.8.1): every PACS and every viewer shows them.
+"""Pages as DICOM Secondary Capture Image Storage (PS3.3 A.8.1), which every PACS and every viewer shows.
 
-All pages of one result are one series of our own in the patient's study.
+All pages of one result are one series in the source's study.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from outputs.pages.axial_slices import RgbArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Page:
-    """One picture that becomes one object.
+    """One page, which becomes one instance.
 
     Attributes
     ----------
     pixels
         uint8, shape (rows, columns, 3), RGB.
     role
-        What it is, distinct within the result, for its UID: ``summary``, ``overlay-63``.
+        Name that is unique within the result, for its UID: ``summary``, ``overlay-63``.
     comment
-        Goes into Image Comments (0020,4000), behind the research label. ASCII.
+        For Image Comments (0020,4000), after the research label. ASCII.
     orientation
         Patient Orientation (0020,0020) of the rows and the columns; empty for a page that is no picture of the patient.
     millimetres_per_pixel
@@ -46,7 +46,7 @@ class Page:
 
 
 def encode(study: Study, pages: Iterable[Page]) -> Iterator[EncodedInstance]:
-    """One Secondary Capture object for each page, Instance Number from 1 on."""
+    """One Secondary Capture for each page, Instance Number (0020,0013) from 1."""
     references = source_images(study.case.source_instances)
     for number, page in enumerate(pages, start=1):
         dataset = _dataset(study, page, number)
@@ -61,7 +61,7 @@ def _dataset(study: Study, page: Page, number: int) -> Dataset:
     ds = Dataset()
     ds.SOPClassUID = SecondaryCaptureImageStorage
     ds.SOPInstanceUID = study.derived_uid(f"sc-{page.role}")
-    # the modality that acquired the data from which the instance was derived (PS3.3 C.7.3.1.1.1), so it hangs with its study
+    # the modality that acquired the source data (PS3.3 C.7.3.1.1.1), so that the hanging protocols of its study apply
     ds.Modality = "CT"
     ds.ConversionType = "WSD"
     ds.BodyPartExamined = "HEAD"

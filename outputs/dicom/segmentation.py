@@ -1,7 +1,7 @@
-"""The outline of the core map as a DICOM Segmentation (PS3.3 A.51), binary, in the planes of the source images.
+"""The outline of the core map as a binary DICOM Segmentation (PS3.3 A.51), in the planes of the source images.
 
-Each frame lies pixel for pixel over one source image and names it, so a viewer needs no resampling to show it. Slices without core
-have no frame. The map shows where, the volume is estimated apart from it: the volume of the segment is not the result's.
+Each frame has the pixel grid of one source image and references it, so that a viewer shows it without resampling. Slices without
+core have no frame. The network estimates the volume independently of the map: the volume of the segment is not that of the result.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from corewatch import RESEARCH_LABEL, __version__
 from corewatch.findings import CORE_MAP_THRESHOLD, ModelIdentity
 from corewatch.source_images import SourceImages
 from outputs.dicom import codes
-from outputs.dicom.encoding import EncodedInstance, Study
-from outputs.dicom.object_kinds import ObjectKind, as_ascii
+from outputs.dicom.encoding import EncodedInstance, Study, model_name
+from outputs.dicom.object_kinds import ObjectKind
 from outputs.dicom.references import derivation, referenced_series
 from outputs.dicom.source_outline import OutlinedSlices
 
@@ -25,18 +25,18 @@ SEGMENT_NUMBER = 1
 TRACKING_ID = "ischemic core"
 
 _COLOUR = (79.0, -31.0, -26.0)
-"""L*a*b* of the outline on our own pages: light blue, apart from grey and from orange for every kind of colour vision."""
+"""L*a*b* of the outline on our pages: light blue, distinct from grey and from orange for every kind of colour vision."""
 
 
 def encode(study: Study, images: SourceImages, planes: OutlinedSlices, model: ModelIdentity) -> EncodedInstance:
-    """One Segmentation with one frame for each outlined source slice.
+    """Encode one Segmentation with a frame for each outlined source slice.
 
     Parameters
     ----------
     images
         The slices of the source; they have a Frame of Reference.
     planes
-        The outline on some of them.
+        The outlined ones of them, with their masks.
     """
     step = _step_mm(images)
     ds = Segmentation(
@@ -49,7 +49,7 @@ def encode(study: Study, images: SourceImages, planes: OutlinedSlices, model: Mo
         sop_instance_uid=study.derived_uid("seg"),
         instance_number=1,
         manufacturer=study.series.manufacturer,
-        manufacturer_model_name=as_ascii(model.name)[:64],
+        manufacturer_model_name=model_name(model),
         software_versions=__version__,
         device_serial_number=model.sha256[:16],
         content_label="ISCHEMIC_CORE",
@@ -60,7 +60,7 @@ def encode(study: Study, images: SourceImages, planes: OutlinedSlices, model: Mo
         omit_empty_frames=False,
     )
     set_dimension_organization_uid(ds, study.derived_uid("seg-dimensions"))
-    _point_at_sources(ds, study, images, planes)
+    _reference_sources(ds, study, images, planes)
     ds.ContentQualification = "RESEARCH"
     ds.BodyPartExamined = "HEAD"
     ds["PixelData"].VR = "OB"  # PS3.5 A.2; pydicom decides that itself only where no element is kept as its bytes
@@ -68,7 +68,7 @@ def encode(study: Study, images: SourceImages, planes: OutlinedSlices, model: Mo
 
 
 def set_dimension_organization_uid(ds: Dataset, uid: str) -> None:
-    """Give the Dimension Organization a UID that is the same whenever the object is made."""
+    """Set Dimension Organization UID (0020,9164), so that it is the same whenever the object is encoded."""
     for item in (*ds.DimensionOrganizationSequence, *ds.DimensionIndexSequence):
         item.DimensionOrganizationUID = uid
 
@@ -99,14 +99,14 @@ def _anchor(study: Study, images: SourceImages) -> Dataset:
 
 
 def _step_mm(images: SourceImages) -> float:
-    """Median distance of neighbouring slices along their normal: frames of this thickness lie face to face."""
+    """Median distance in mm of neighbouring slices along their normal: frames of this thickness have no gaps between them."""
     normal = images.pixel_to_lps(0)[:3, 2]
     along = np.array([one.position_lps for one in images.slices]) @ normal
     return round(float(np.median(np.diff(along))), 6)
 
 
-def _point_at_sources(ds: Dataset, study: Study, images: SourceImages, planes: OutlinedSlices) -> None:
-    """Name the one source frame that each frame lies over; as a whole, the series with the images that are named."""
+def _reference_sources(ds: Dataset, study: Study, images: SourceImages, planes: OutlinedSlices) -> None:
+    """Reference the source frame of each frame (Derivation Image Sequence), and the series with all referenced instances."""
     numbers = np.array(planes.numbers)
     positions = np.array([images.slices[n].position_lps for n in numbers])
     named: dict[tuple[str, str], None] = {}

@@ -1,7 +1,7 @@
-"""The outline of the core map on the slices of the source, as the modality made them.
+"""Outline of the core map on the slices of the source, in the planes that the modality made.
 
-The map is sampled at the place of every source pixel, so a tilted gantry and slices at irregular steps need nothing special: no
-regular grid lies between the map and the images that it is laid over.
+The map is sampled at the position of every source pixel, without a regular grid between: a tilted gantry and irregular steps need
+no special case.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class OutlinedSlices:
     Attributes
     ----------
     numbers
-        Their places among the source's slices, ascending.
+        Their indices among the source's slices, ascending.
     masks
         uint8, 1 inside the outline, shape (len(numbers), rows, columns).
     """
@@ -36,12 +36,12 @@ class OutlinedSlices:
 
     @property
     def largest(self) -> int:
-        """Place of the slice with the largest outlined area among the source's slices."""
+        """Index of the slice with the largest outlined area."""
         return self.numbers[int(self.masks.sum(axis=(1, 2)).argmax())]
 
 
 def outline(images: SourceImages, core_map: NDArray[np.uint8], lps_to_voxel: Matrix) -> OutlinedSlices | None:
-    """Where the core map, interpolated linearly and rounded, is above `CORE_MAP_THRESHOLD`; None where it is so on no slice.
+    """Outline where the core map, interpolated linearly and rounded, is above `CORE_MAP_THRESHOLD`; None where no slice has it.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-"""The finding as a Comprehensive 3D SR (PS3.3 A.35.13) after TID 1500: what a PACS or a worklist can read as numbers and codes.
+"""Structured report of the finding: a Comprehensive 3D SR (PS3.3 A.35.13) by TID 1500, with numbers and codes that a PACS can read.
 
-The Image Library (TID 1600) names the images. One measurement group (TID 1501) holds the estimate: volume with its 10th and 90th
-percentile, side, alert, quality of the alignment, and which model spoke. A second one (TID 1411) points at the segment, where there
-is one, under the same tracking UID and without a volume: the network estimates the volume apart from the outline, and the two must
-not be mistaken for each other. IHE AI Results (AIR) asks an Evidence Creator for these templates.
+The Image Library (TID 1600) names the source images. One measurement group (TID 1501) holds the estimate: volume with its 10th and
+90th percentile, side, alert, quality of the alignment, and the model. A second group (TID 1411) references the segment, where there
+is one. It has the same tracking UID and no volume: the network estimates the volume independently of the outline, and a reader must
+not mistake one for the other. IHE AI Results (AIR) requires these templates of an Evidence Creator.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ _DIGITS = 3  # of a volume in mL: a voxel has 0.001
 def encode(
     study: Study, finding: Finding, segmentation: EncodedInstance | None = None, key_slice: SourceSlice | None = None
 ) -> EncodedInstance:
-    """One report.
+    """Encode the report.
 
     Parameters
     ----------
     segmentation
-        The Segmentation of the same finding; None where there is nothing to outline.
+        The Segmentation of the same finding; None where nothing is outlined.
     key_slice
         Source slice with the largest outlined area.
     """
@@ -89,7 +89,7 @@ def encode(
 
 
 def observer(study: Study) -> ObserverContext:
-    """Who observed: this program (TID 1004)."""
+    """Observer context (TID 1002): this program as a device (TID 1004)."""
     return ObserverContext(
         observer_type=dictionary.DCM.Device,
         observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
@@ -185,7 +185,7 @@ def _algorithm(finding: Finding) -> AlgorithmIdentification:
 
 
 def _evidence(study: Study, segmentation: EncodedInstance | None, key_slice: SourceSlice | None) -> list[Dataset]:
-    """Stand-ins for what the content names; the full list of the source's images is put in afterwards, in one go."""
+    """Minimal data sets for the instances that the content references; the full list of source images replaces them later."""
     named = [] if key_slice is None else [(key_slice.sop_class_uid, key_slice.sop_instance_uid, study.series_uid)]
     if segmentation is not None:
         named.append((segmentation.sop_class_uid, segmentation.sop_instance_uid, study.derived_uid("seg-series")))
@@ -198,7 +198,7 @@ def _evidence(study: Study, segmentation: EncodedInstance | None, key_slice: Sou
 
 
 def _superseded(study: Study) -> list[Dataset] | None:
-    """The report of the revision that this one takes the place of (Predecessor Documents Sequence, PS3.3 C.17.2)."""
+    """The report of the revision that this one replaces (Predecessor Documents Sequence, PS3.3 C.17.2)."""
     path = study.case.superseded_report
     if path is None:
         return None

@@ -1,4 +1,4 @@
-"""All DICOM objects of a case, made out of one finding and written into its folder."""
+"""All DICOM objects of a case, encoded and written into its `dicom` folder with their manifest."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NO_FRAME_OF_REFERENCE = "the source series has no Frame of Reference"
 def write_objects(
     case: ReportedCase, pages: Iterable[Page], core_map: NDArray[np.uint8] | None, series: ResultSeries | None = None
 ) -> ObjectManifest:
-    """Encode everything that can be made of the case into its `dicom` folder, and only that; the manifest is written last.
+    """Encode every object that can be made for the case into its `dicom` folder and remove others; the manifest is written last.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def write_objects(
 def _encoded(
     study: Study, pages: Iterable[Page], core_map: NDArray[np.uint8] | None, left_out: dict[ObjectKind, str]
 ) -> Iterator[EncodedInstance]:
-    """The objects one by one; why a kind is missing goes into `left_out`."""
+    """The objects one by one; the reason why a kind is missing is put into `left_out`."""
     summary: EncodedInstance | None = None
     for page in secondary_capture.encode(study, pages):
         summary = summary or page
@@ -95,7 +95,7 @@ def _encoded(
 def _outlined(
     study: Study, finding: Finding, core_map: NDArray[np.uint8], left_out: dict[ObjectKind, str]
 ) -> OutlinedSlices | None:
-    """The outline on the source's slices. A map without a core is scaled noise: it is neither outlined nor sent."""
+    """The outline on the source's slices. A map without a core is scaled noise, which is neither outlined nor sent."""
     images, placement = study.case.source_images, study.case.result.lps_to_voxel
     planes = None
     if images is None or placement is None or len(images.slices) < 2:

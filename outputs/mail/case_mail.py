@@ -33,55 +33,55 @@ def templates() -> Environment:
 
 
 def event_key(case: ReportedCase, purpose: str) -> str:
-    """What a mail tells of, as a hash: the same for a repeat, and for nothing else.
+    """Hash of the event that a mail reports: the same for a repeat, and for no other event.
 
-    A case that ended without a finding, was retried by an operator and ended so again has another end to report.
+    A case without a finding that an operator retried and that ended so again is another event: its end is at another time.
     """
     end = [] if case.problem is None else [(case.ended_at or case.analysed_at).astimezone(UTC).isoformat()]
     return _digest("\n".join([case.case_id, str(case.revision), purpose, *end]))
 
 
 def digest_key(digest: str, purpose: str, name: str, recipients: Sequence[str]) -> str:
-    """The same for a digest to one list: cases of several senders make several mails of one digest."""
+    """Hash of the event that a digest to one list reports; a digest of cases of several senders is several mails."""
     return _digest("\n".join(["digest", digest, purpose, name, *recipients]))
 
 
 def message_id(key: str, recipients: str, sender: str) -> str:
-    """Message-ID (RFC 5322, 3.6.4) that a repeat has again, so that mail servers and readers recognise it.
+    """Message-ID (RFC 5322, 3.6.4), the same for a repeat, so that mail servers and readers recognise it.
 
     Parameters
     ----------
     key
-        Of the event.
+        Of the event (`event_key`).
     recipients
-        Name of the recipients' list: each list gets a message of its own.
+        Name of the recipients' list: each list gets its own message.
     """
     return f"<{_digest(key + chr(10) + recipients)}@{domain_of(sender)}>"
 
 
 def digest_message_id(digest: str, key: str, sender: str) -> str:
-    """The same for a digest, whose name it begins with: so it is seen by which digest somebody has heard of a case."""
+    """Message-ID of a digest. It begins with the digest's name, so that a receipt shows by which digest a recipient has a case."""
     return f"<{digest}.{_digest(key)}@{domain_of(sender)}>"
 
 
 def thread_id(study_uid: str, key: bytes, sender: str) -> str:
     """Message-ID under which mail readers gather all mails of one study.
 
-    No message bears it; readers gather those that refer to it all the same. A keyed hash: who knows UIDs of studies cannot tell
-    which one it is.
+    No message has this Message-ID; readers gather the messages that refer to it. It is a keyed hash, so that it does not identify
+    the study to somebody who knows Study Instance UIDs.
     """
     digest = hmac.new(key, b"thread\n" + study_uid.encode(), hashlib.sha256).hexdigest()
     return f"<study-{digest[:32]}@{domain_of(sender)}>"
 
 
 def mark_automatic(message: EmailMessage) -> None:
-    """Let nobody's out-of-office reply come back: RFC 3834, and Exchange's own word for it."""
+    """Ask mail readers for no automatic replies: RFC 3834, and the header of Microsoft Exchange."""
     message["Auto-Submitted"] = "auto-generated"
     message["X-Auto-Response-Suppress"] = "OOF, AutoReply"
 
 
 def domain_of(sender: str) -> str:
-    """The right side of the Message-IDs of this sender."""
+    """Domain of the sender's address, for Message-IDs; `corewatch.invalid` where it has none."""
     return sender.rpartition("@")[2].strip("<> ") or "corewatch.invalid"
 
 
@@ -123,12 +123,12 @@ def compose(
     lead: str = "",
     note: str = "",
 ) -> EmailMessage:
-    """Make one mail.
+    """Compose the mail about one case, as plain text and HTML.
 
     Parameters
     ----------
     patient
-        (DICOM keyword, value) that the settings name; for the body alone.
+        (DICOM keyword, value) of the fields that the settings name; they are in the body only.
     summary_png
         The summary page; None where there is none.
     thread
@@ -136,11 +136,11 @@ def compose(
     link
         Address of the case's page.
     lead
-        Words before the verdict.
+        First words of subject and verdict.
     note
         Why the recipients get it, where that is not plain.
     repeated
-        Perhaps the recipients have it already: a copy under the same Message-ID.
+        The recipients perhaps have it already: this is a copy with the same Message-ID.
     """
     finding = None if case.failed else case.result.finding
     message = EmailMessage()

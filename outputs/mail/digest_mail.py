@@ -1,4 +1,4 @@
-"""One mail about many cases: what an outage of the mail server, or of much else, ends in."""
+"""One mail about many cases, sent after an outage or when there are more cases than mails in an hour."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def compose_digest(
     repeated: bool,
     link: Callable[[str], str] | None = None,
 ) -> EmailMessage:
-    """Make the mail: a line per case, alerts first, then the latest first; free of patient data.
+    """Compose the mail: a line per case, alerts first, then the latest first; free of patient data.
 
     Parameters
     ----------

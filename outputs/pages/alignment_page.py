@@ -1,6 +1,6 @@
-"""How the head was aligned, for people to look at: a page of overlays, and a small panel for other pages.
+"""The alignment page: overlays that show how the head was aligned, and a small panel for other pages.
 
-The page shows what the score cannot: whether the template's edge follows the head and the midline halves it. It holds no
+The page shows what the score cannot: whether the template's edge follows the head and whether the midline halves it. It holds no
 patient data.
 """
 
@@ -31,9 +31,9 @@ from outputs.pages.orthogonal_slices import (
 )
 
 REGION: Final[Colour] = (70, 150, 230)
-"""The brain region in the head's own size: blue."""
+"""The brain region at the size of this head: blue."""
 EDGE: Final[Colour] = (240, 140, 40)
-"""The template's edge in the template's size: orange, and broken, so that the two differ without colour vision."""
+"""The template's edge at the size of the template: orange, and dashed for readers without colour vision."""
 MIDLINE: Final[Colour] = (255, 240, 170)
 
 WIDTH: Final = 1480
@@ -45,7 +45,7 @@ _ROWS: Final = (
     (AnatomicalPlane.CORONAL, 2.0, (40.0, 15.0, -15.0, -45.0, -75.0)),
     (AnatomicalPlane.SAGITTAL, 1.6, (45.0, 20.0, 0.0, -20.0, -45.0)),
 )
-"""AnatomicalPlane, pixels per mm, and where its slices lie (RAS mm of the template)."""
+"""Plane, pixels per mm, and the positions of its slices (RAS mm of the template)."""
 
 _PARTS: Final = {
     "coverage": ("Brain that lies within the slices", "{:.0%}"),
@@ -59,12 +59,12 @@ _PARTS: Final = {
     "scale": ("Head's size over the template's", "{:.0%}"),
     "shape": ("Head's largest size over its smallest", "{:.2f}"),
 }
-"""The figures of an alignment in words, in the order in which they are shown."""
+"""The components of the score in words, in the order in which they are shown."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AlignmentView:
-    """All that an alignment is drawn from.
+    """What an alignment is drawn from.
 
     Attributes
     ----------
@@ -73,13 +73,13 @@ class AlignmentView:
     template
         The edge of the template's brain.
     region
-        The same in the head's own size; None where the head came already aligned.
+        The same at the size of the head; None where the input was already aligned.
     quality
-        None where the head came already aligned.
+        None where the input was already aligned.
     worth
         What each figure of `quality.parts` counts, 0 to 1, by name; figures that do not count are left out.
     minimum
-        Score from which an alignment is trusted.
+        Lowest score of an alignment that is trusted.
     """
 
     hu: NDArray[np.uint8]
@@ -91,12 +91,12 @@ class AlignmentView:
 
     @property
     def trusted(self) -> bool:
-        """Whether the score is high enough; a head that came aligned is taken as it is."""
+        """Whether the score is high enough; an input that was already aligned is trusted."""
         return self.quality is None or self.quality.score >= self.minimum
 
 
 def render_alignment_page(case_id: str, view: AlignmentView, problem: str | None = None) -> Image.Image:
-    """Draw the page: three planes with five slices each, the score, and what it is made of.
+    """Draw the page: three planes with five slices each, the score and its components.
 
     Parameters
     ----------
@@ -126,12 +126,12 @@ def render_alignment_page(case_id: str, view: AlignmentView, problem: str | None
 
 
 def alignment_panel(view: AlignmentView, width: int, mm: float = 15.0) -> Image.Image:
-    """Draw a small picture for another page: one axial, one coronal and the midsagittal slice beside each other.
+    """Draw a small picture for another page: an axial, a coronal and the midsagittal slice beside each other.
 
     Parameters
     ----------
     width
-        Of the whole in pixels; the height follows (0.38 of it).
+        Width of the picture in pixels; its height is 0.38 of that.
     mm
         Height of the axial slice: z of the template's RAS frame.
     """
@@ -176,15 +176,17 @@ def _verdict(page: Canvas, view: AlignmentView, problem: str | None, y: int) -> 
     width = 520
     quality = view.quality
     if quality is None:
-        page.paragraph(_MARGIN, y, "The head came already aligned; its placement was not checked.", 24, width)
+        page.paragraph(_MARGIN, y, "The input was already aligned; its alignment was not checked.", 24, width)
         return
     words = "TRUSTED" if view.trusted else "NOT TRUSTED"
     page.text(
         _MARGIN, y, f"Score {quality.score:.2f} of 1: {words}", 36, bold=True, fill=TEXT if view.trusted else CAUTION, width=width
     )
     y += 52
-    page.text(_MARGIN, y, f"{view.minimum:.2f} is needed; it is the product of the bars.", 20, fill=MUTED, width=width)
-    rest = f"The brain's own midline lies {quality.midline_mm:.1f} mm and {quality.midline_degrees:.1f}° from the plane drawn."
+    page.text(
+        _MARGIN, y, f"At least {view.minimum:.2f} is needed. The score is the product of the bars.", 20, fill=MUTED, width=width
+    )
+    rest = f"The midline of the brain is {quality.midline_mm:.1f} mm and {quality.midline_degrees:.1f}° off the drawn plane."
     below = page.paragraph(_MARGIN, y + 36, rest, 22, width)
     if problem is not None:
         page.paragraph(_MARGIN, below + 8, f"Not analysed: {problem}", 20, width, fill=CAUTION)
@@ -210,11 +212,11 @@ def _parts(page: Canvas, view: AlignmentView, x: int, y: int) -> None:
 def _legend(page: Canvas, view: AlignmentView, x: int, y: int) -> None:
     rows: list[tuple[Colour, bool, str]] = []
     if view.region is not None:
-        rows.append((REGION, False, "brain region, in this head's size"))
-    rows += [(EDGE, True, "template's edge, in its own size"), (MIDLINE, False, "midsagittal plane, x = 0")]
+        rows.append((REGION, False, "brain region, at this head's size"))
+    rows += [(EDGE, True, "template's edge, at its own size"), (MIDLINE, False, "midsagittal plane, x = 0")]
     for colour, broken, words in rows:
         for start in range(0, 40, 14) if broken else (0,):
             page.draw.line((x + start, y + 12, x + (start + 8 if broken else 40), y + 12), fill=colour, width=4)
         page.text(x + 52, y, words, 19, width=WIDTH - _MARGIN - x - 52)
         y += 30
-    page.paragraph(x, y + 10, "CT window 0-100 HU. R and L are the patient's own.", 18, WIDTH - _MARGIN - x, fill=MUTED)
+    page.paragraph(x, y + 10, "CT window 0-100 HU. R and L are the patient's sides.", 18, WIDTH - _MARGIN - x, fill=MUTED)

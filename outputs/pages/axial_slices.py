@@ -1,7 +1,7 @@
 """Axial slices of an aligned head as colour pictures, in radiological convention.
 
 The patient's RIGHT is on the picture's LEFT, anterior is up (as if looking from the feet). Network voxels run L-A-S, so a picture
-is ``hu[:, ::-1, k].T``: columns grow to the patient's left, rows to posterior.
+is ``hu[:, ::-1, k].T``: columns increase to the patient's left, rows to posterior.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from corewatch.findings import CORE_MAP_THRESHOLD, Finding, Side
 from corewatch.geometry import NETWORK_SHAPE, NETWORK_TO_RAS
 
 WINDOW_HU: Final = (0, 100)
-"""The aligned head holds no more than this range (HU), so the whole of it is shown: width 100, level 50."""
+"""CT window in HU (width 100, level 50): the whole range of an aligned head."""
 
 MAP_VISIBLE_FROM: Final = 20
-"""Core-map values below this are not tinted: they would only veil the brain."""
+"""Lowest core-map value that is tinted; lower ones would only hide the brain."""
 
 CONTOUR: Final = (86, 220, 255)
-"""Colour of the outline at `CORE_MAP_THRESHOLD`: light blue against the tint's orange, apart for every kind of colour vision."""
+"""Colour of the outline at `CORE_MAP_THRESHOLD`: light blue, distinct from the orange tint for every kind of colour vision."""
 
 _TINT_AT = np.array([0.0, 25.0, 50.0, 75.0, 100.0])
 _TINT = np.array([[60, 10, 100], [150, 35, 110], [220, 80, 70], [250, 150, 30], [252, 240, 120]], np.float64)
@@ -33,7 +33,7 @@ RgbArray = NDArray[np.uint8]
 
 
 def tint() -> RgbArray:
-    """Colours of core-map values 0-100, shape (101, 3): lightness grows with the value, so it reads without colour vision too."""
+    """Colours of core-map values 0-100, shape (101, 3): lightness increases with the value, so that colour vision is not needed."""
     values = np.arange(101)
     return np.stack([np.interp(values, _TINT_AT, _TINT[:, c]) for c in range(3)], axis=1).round().astype(np.uint8)
 
@@ -47,14 +47,14 @@ def opacity() -> NDArray[np.float64]:
 def map_is_shown(finding: Finding) -> bool:
     """Whether the core map is drawn.
 
-    A map is scaled to its own maximum, so without a core it shows noise at full strength. Without an alert and without a side
-    there is nothing that it could locate.
+    A map is scaled to its maximum, so that without a core it shows noise at full strength. Without an alert and without a side it
+    has nothing to locate.
     """
     return finding.alert or finding.side is not Side.NONE
 
 
 def level_mm(k: int) -> float:
-    """Height of axial slice `k` in mm: z of the template's RAS frame."""
+    """Position of axial slice `k` in mm: z in the template's RAS frame."""
     return float(NETWORK_TO_RAS[2, 2] * k + NETWORK_TO_RAS[2, 3])
 
 

@@ -1,4 +1,4 @@
-"""Small pieces that every page is made of: colours, text that fits, colour bars, the research label."""
+"""Drawing on a page: colours, text that fits, colour bars, the research label."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from outputs.pages.fonts import font
 Colour = tuple[int, int, int]
 
 BACKGROUND: Final[Colour] = (12, 14, 18)
-"""Nearly black: pages are read in dark rooms, between CT images."""
+"""Nearly black: pages are read in dark rooms, beside CT images."""
 PANEL: Final[Colour] = (28, 32, 40)
 TEXT: Final[Colour] = (242, 244, 247)
 MUTED: Final[Colour] = (170, 178, 190)
 ALERT: Final[Colour] = (230, 97, 0)
-"""Vermilion; with CALM a pair that stays apart in every kind of colour vision, and each always carries its word."""
+"""Vermilion, distinct from CALM for every kind of colour vision; a word always goes with the colour."""
 CALM: Final[Colour] = (60, 130, 200)
 CAUTION: Final[Colour] = (255, 208, 80)
 
@@ -52,9 +52,9 @@ class Canvas:
         width: float = 0,
         outline: int = 0,
     ) -> float:
-        """Write one line, made smaller until it fits into `width` pixels (0: no limit); returns its right end.
+        """Write one line, made smaller until it fits into `width` pixels (0: no limit); returns the x of its right end.
 
-        `outline` pixels of black around the letters keep them legible on a picture.
+        `outline` pixels of black around the letters make them legible on a picture.
         """
         face = font(size, bold)
         while width and size > 10 and face.getlength(words) > width:
@@ -81,14 +81,14 @@ class Canvas:
         self.image.paste(Image.fromarray(picture), (x, y))
 
     def letters(self, x: int, y: int, width: int, height: int, size: int, names: str = "RLAP") -> None:
-        """Directions at the left, right, upper and lower edge of a slice picture; by default those of an axial one."""
+        """Direction letters at the left, right, upper and lower edge of a slice picture; by default those of an axial one."""
         face = font(size, bold=True)
         places = ((4, height / 2, "lm"), (width - 4, height / 2, "rm"), (width / 2, 2, "ma"), (width / 2, height - 2, "md"))
         for letter, (dx, dy, anchor) in zip(names, places, strict=True):
             self.draw.text((x + dx, y + dy), letter, fill=CAUTION, font=face, anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
 
     def research_label(self, y: int, height: int, size: int) -> None:
-        """The label that every page carries, across its whole width."""
+        """The research label, across the whole width: every page has it."""
         self.draw.rectangle((0, y, self.image.width, y + height), fill=CAUTION)
         middle = (self.image.width / 2, y + height / 2)
         self.draw.text(middle, RESEARCH_LABEL.upper(), fill=(0, 0, 0), font=font(size, bold=True), anchor="mm")

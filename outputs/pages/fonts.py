@@ -1,6 +1,6 @@
-"""Scalable fonts without any font installed on the system: DejaVu Sans out of matplotlib's package data.
+"""Scalable font DejaVu Sans from the package data of matplotlib: no font needs to be installed on the system.
 
-matplotlib itself is not imported: its start would cost more than a page takes to draw.
+matplotlib itself is not imported, which would take longer than drawing a page.
 """
 
 from __future__ import annotations
@@ -26,6 +26,6 @@ def _folder() -> Path:
 
 @lru_cache(maxsize=64)
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans of `size` pixels. The basic layout engine, so that pages are the same on every machine."""
+    """DejaVu Sans of `size` pixels, with the basic layout engine: pages are the same on every machine."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(str(_folder() / name), size, layout_engine=ImageFont.Layout.BASIC)

@@ -1,7 +1,7 @@
-"""Slices of an aligned head in all three planes as pictures, and lines drawn on them.
+"""Axial, coronal and sagittal slices of an aligned head as pictures, with surfaces and the midline drawn on them.
 
-Radiological convention: axial as from the feet and coronal as from the front, the patient's right on the picture's left; sagittal
-as from the patient's left, the face to the left.
+Radiological convention: an axial slice is seen from the feet and a coronal one from the front, the patient's right on the left of
+the picture; a sagittal one is seen from the patient's left, the face on the left of the picture.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from outputs.pages.canvas import Colour
 
 
 class AnatomicalPlane(StrEnum):
-    """A direction of slicing."""
+    """An anatomical plane."""
 
     AXIAL = "axial"
     CORONAL = "coronal"
@@ -30,15 +30,15 @@ class AnatomicalPlane(StrEnum):
 
 
 _ACROSS: Final = {AnatomicalPlane.AXIAL: 2, AnatomicalPlane.CORONAL: 1, AnatomicalPlane.SAGITTAL: 0}
-"""Network axis that a plane cuts across."""
+"""Axis of the network's grid that is normal to the plane."""
 
 LETTERS: Final = {AnatomicalPlane.AXIAL: "RLAP", AnatomicalPlane.CORONAL: "RLSI", AnatomicalPlane.SAGITTAL: "APSI"}
-"""What lies at the left, right, upper and lower edge of a picture."""
+"""Direction letters at the left, right, upper and lower edge of a picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class OrthogonalSlice:
-    """One slice: `index` along the network axis that `plane` cuts across."""
+    """One slice: `index` along the axis of the network's grid that is normal to `plane`."""
 
     plane: AnatomicalPlane
     index: int
@@ -52,7 +52,7 @@ class OrthogonalSlice:
 
     @property
     def mm(self) -> float:
-        """Where it lies: RAS mm of the template."""
+        """Position along that axis: RAS mm of the template."""
         axis = _ACROSS[self.plane]
         return float(NETWORK_TO_RAS[axis, axis] * self.index + NETWORK_TO_RAS[axis, 3])
 
@@ -78,7 +78,7 @@ def picture_size(plane: AnatomicalPlane, scale: float) -> tuple[int, int]:
 
 
 def grey_picture(hu: NDArray[np.uint8], cut: OrthogonalSlice, scale: float) -> NDArray[np.float32]:
-    """A slice of the head in grey, float32 (rows, columns, 3), 0-255, at `scale` pixels per mm."""
+    """A slice of the head in grey: float32, shape (rows, columns, 3), 0-255, `scale` pixels per mm."""
     low, high = WINDOW_HU
     image = Image.fromarray(np.ascontiguousarray(cut.of(hu), np.float32))
     enlarged = np.asarray(image.resize(picture_size(cut.plane, scale), Image.Resampling.BICUBIC), np.float32)
@@ -86,7 +86,7 @@ def grey_picture(hu: NDArray[np.uint8], cut: OrthogonalSlice, scale: float) -> N
 
 
 def signed_distance_mm(surface: Surface, cut: OrthogonalSlice, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Signed distance in mm from a surface at the pixels of a picture of a slice; `shape` is (rows, columns)."""
+    """Signed distance in mm from a surface at each pixel of a slice's picture of shape (rows, columns); negative inside."""
     axis = _ACROSS[cut.plane]
     across, down = (a for a in range(3) if a != axis)
     along = [(np.arange(n) + 0.5) * NETWORK_SHAPE[a] / n - 0.5 for a, n in ((across, shape[1]), (down, shape[0]))]
@@ -100,13 +100,13 @@ def signed_distance_mm(surface: Surface, cut: OrthogonalSlice, shape: tuple[int,
 
 
 def tint_inside(pixels: NDArray[np.float32], depth_mm: NDArray[np.float32], colour: Colour, opacity: float) -> None:
-    """Tint, in place, what lies inside a surface."""
+    """Tint, in place, the inside of a surface."""
     _blend(pixels, np.where(depth_mm < 0, opacity, 0.0), colour)
 
 
 def draw_edge(pixels: NDArray[np.float32], depth_mm: NDArray[np.float32], colour: Colour, width: float, dash: int = 0) -> None:
-    """Draw, in place, where a surface meets the slice: a line of `width` pixels, in dashes of `dash` pixels (0: unbroken)."""
-    # where the surface lies flat in the slice, distance grows slowly, and the line would become a band
+    """Draw, in place, the line where a surface meets the slice: `width` pixels wide, in dashes of `dash` pixels (0: unbroken)."""
+    # where the surface is nearly parallel to the slice, the distance grows slowly and the line would become a band
     steepness = np.maximum(np.hypot(*np.gradient(depth_mm)), 1e-3)
     strength = np.clip(width / 2 + 0.5 - np.abs(depth_mm) / steepness, 0, 1)
     if dash:

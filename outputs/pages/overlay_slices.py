@@ -1,4 +1,4 @@
-"""Overlay slices: the aligned head with its core map, one axial slice per picture, to scroll through in a viewer."""
+"""Overlay slices: axial slices of the aligned head with the core map, one per picture, to scroll through in a viewer."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _TOP = 27
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OverlaySlice:
-    """One picture: `pixels` uint8, shape (512, 512, 3), of axial slice `k`."""
+    """The picture of axial slice `k`: `pixels` uint8, shape (512, 512, 3), RGB."""
 
     k: int
     pixels: RgbArray
 
 
 def slice_indices(step_mm: int = 5, first: int = 8, last: int = 128) -> range:
-    """The axial slices that are drawn, from low to high: every `step_mm` mm."""
+    """Indices of the axial slices that are drawn, from inferior to superior, every `step_mm` mm."""
     return range(first, last + 1, step_mm)
 
 
 def render_overlays(
     case: ReportedCase, hu: NDArray[np.uint8], core_map: NDArray[np.uint8], indices: range | None = None
 ) -> Iterator[OverlaySlice]:
-    """Draw the overlay slices of an analysed case, from low to high.
+    """Draw the overlay slices of an analysed case, from inferior to superior.
 
     `hu` and `core_map` are uint8, shape (146, 182, 133), L-A-S; HU 0-100 and map 0-100.
 

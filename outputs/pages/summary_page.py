@@ -1,6 +1,6 @@
-"""The page that is looked at first: one glance for the answer, a second one for whether to believe it.
+"""The summary page: volume, side and alert at the first glance, quality and limits at the second.
 
-1024 x 1024 pixels, made to be read at half that size too. It holds no patient data.
+1024 x 1024 pixels, legible at half that size. It holds no patient data.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ _PICTURES_TOP = 262
 _LABEL_HEIGHT = 46
 _ROW_STEP: Final = 30
 _NARROW_ROW_STEP: Final = 25
-"""Pixels from line to line of the facts; the narrow one makes room for a fifth."""
+"""Pixels from line to line of the facts; the narrow step makes room for a fifth line."""
 
 PANEL_WIDTH: Final = 250
-"""Pixels that the picture of the alignment may be wide."""
+"""Largest width of the picture of the alignment, in pixels."""
 
 _BRAIN = (28, 112)
-"""Axial slices between which the small pictures are spread: skull base to vertex."""
+"""First and last axial slice of the small pictures: skull base and vertex."""
 
 
 def key_slice(core_map: NDArray[np.uint8]) -> int:
-    """Axial slice with the largest outlined area; the level of the basal ganglia where nothing is outlined."""
+    """Index of the axial slice with the largest outlined area; the level of the basal ganglia where nothing is outlined."""
     areas = core_areas(core_map)
     return int(areas.argmax()) if areas.any() else 62
 
 
 def spread_slices(core_map: NDArray[np.uint8], count: int = 6) -> tuple[int, ...]:
-    """`count` axial slices from low to high, evenly spread over the brain."""
+    """Indices of `count` axial slices, evenly spread over the brain from inferior to superior."""
     return tuple(int(k) for k in np.linspace(*_BRAIN, count).round())
 
 
@@ -61,7 +61,7 @@ def render_summary(
     core_map
         Core map on the same grid, uint8, 0-100.
     panel
-        Small picture of the alignment, at most `PANEL_WIDTH` x 96 pixels, that stands beside its figures.
+        Small picture of the alignment, at most `PANEL_WIDTH` x 96 pixels, which is shown beside its figures.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def render_summary(
 
 
 def render_not_analysed(case: ReportedCase) -> Image.Image:
-    """Draw the one page of a case without a finding: what happened, why, and what it does not mean."""
+    """Draw the only page of a case without a finding: what happened, why, what to do, and that it is no negative result."""
     page = Canvas.blank(SIZE, SIZE)
     _title(page, case)
     _band(page, 46, 84, "FAILED" if case.failed else "NOT ANALYSED", PANEL, CAUTION)
@@ -92,9 +92,13 @@ def render_not_analysed(case: ReportedCase) -> Image.Image:
     if case.remedy is not None:
         y = page.paragraph(MARGIN + 8, y + 16, case.remedy, 34, SIZE - 2 * MARGIN - 16)
     y = page.paragraph(
-        MARGIN + 8, y + 40, "This is not a negative result: no ischemic core was looked for.", 34, SIZE - 2 * MARGIN - 16
+        MARGIN + 8,
+        y + 40,
+        "This is not a negative result: the images were not analysed for ischemic core.",
+        34,
+        SIZE - 2 * MARGIN - 16,
     )
-    page.paragraph(MARGIN + 8, y + 24, "Read the images without it.", 34, SIZE - 2 * MARGIN - 16, fill=MUTED)
+    page.paragraph(MARGIN + 8, y + 24, "Read the images without this analysis.", 34, SIZE - 2 * MARGIN - 16, fill=MUTED)
     _rows(
         page, 830, (("Received", wording.moment(case.received_at)), ("Decided", wording.moment(case.analysed_at))), MARGIN + 8, 900
     )
@@ -104,7 +108,7 @@ def render_not_analysed(case: ReportedCase) -> Image.Image:
 
 
 def _fitting(words: str, width: float, height: float) -> int:
-    """The largest size of bold letters in which a paragraph is no higher than `height`."""
+    """The largest font size in which a bold paragraph is no higher than `height` pixels."""
     sizes = (44, 38, 33, 28, 24)
     return next((size for size in sizes if len(wrapped(words, size, width, bold=True)) * round(size * 1.35) <= height), sizes[-1])
 
@@ -172,7 +176,7 @@ def _legend(page: Canvas, finding: Finding) -> None:
     page.map_bar(round(x), y, 240, 24)
     page.text(x + 250, y + 12, "100 % of its maximum", 22, anchor="lm")
     page.text(SIZE - MARGIN, y + 12, f"CT window {WINDOW_HU[0]}-{WINDOW_HU[1]} HU", 22, anchor="rm")
-    words = f"Outline: map above {CORE_MAP_THRESHOLD} %. It shows where; the volume is estimated apart from it."
+    words = f"Outline: map above {CORE_MAP_THRESHOLD} %. It shows the place; the volume is estimated independently."
     page.text(MARGIN, y + 46, words, 22, fill=MUTED, anchor="lm", width=SIZE - 2 * MARGIN)
 
 

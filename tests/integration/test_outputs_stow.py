@@ -41,7 +41,7 @@ def test_files_arrive_byte_for_byte(tmp_path: Path) -> None:
 
 def test_requests_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = ct_files(tmp_path, 5)
-    monkeypatch.setattr(stow, "MOST_BYTES", 2 * paths[0].stat().st_size + 10)
+    monkeypatch.setattr(stow, "MAX_REQUEST_BYTES", 2 * paths[0].stat().st_size + 10)
     with dicomweb_server() as archive:
         assert [o.path for o in store(server(archive.url), paths)] == paths
     assert len(archive.requests) == 3
@@ -76,7 +76,7 @@ def test_an_instance_that_the_answer_does_not_name_is_not_taken_for_stored(tmp_p
         (404, OperatorNeeded, "correct the URL"),
         (413, OperatorNeeded, "larger requests"),
         (415, OperatorNeeded, "multipart/related"),
-        (301, OperatorNeeded, "set the URL to where it leads"),
+        (301, OperatorNeeded, "set the URL to the address that it redirects to"),
         (429, RetryLater, "load"),
         (500, RetryLater, "disk and load"),
         (503, RetryLater, "disk and load"),
@@ -92,7 +92,7 @@ def test_refusals_are_sorted(code: int, error: type[Exception], words: str, tmp_
 
 @pytest.mark.parametrize("body", [b"<html>welcome</html>", b'["what"]', b'{"00081199": {"vr": "SQ", "Value": [{}]}}'])
 def test_an_answer_that_is_none_is_retried(body: bytes, tmp_path: Path) -> None:
-    with dicomweb_server(body=body) as archive, pytest.raises(RetryLater, match="no Store Instances Response"):
+    with dicomweb_server(body=body) as archive, pytest.raises(RetryLater, match="without a Store Instances Response"):
         store(server(archive.url), ct_files(tmp_path, 1))
 
 

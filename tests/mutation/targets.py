@@ -167,4 +167,11 @@ EQUIVALENTS: Final[tuple[Equivalent, ...]] = (
         "if (low > _INT16.min) and high <= _INT16.max:",
         "the slower branch gives the same values",
     ),
+    Equivalent("segmentation.py", "normal = images.pixel_to_lps((-1))[:3, 2]", "the slices of a source have one normal"),
+    Equivalent("segmentation.py", "normal = images.pixel_to_lps(1)[:3, 2]", "the slices of a source have one normal"),
+    Equivalent(
+        "segmentation.py",
+        "place = np.array(item.PlanePositionSequence[(-1)].ImagePositionPatient, np.float64)",
+        "the sequence has one item",
+    ),
 )

@@ -70,7 +70,7 @@ def test_the_page_of_a_refusal_says_what_to_do_and_holds_long_reasons(tmp_path: 
         assert long.remedy in said
         assert words.strip() in said
         (received,) = (box[1] for text, box in drawn if text == "Received")
-        assert max(box[3] for text, box in drawn if text in "Read the images without it.") < received
+        assert max(box[3] for text, box in drawn if text in "Read the images without this analysis.") < received
 
 
 @pytest.mark.parametrize("notes", [(), NOTES[:1], NOTES])
