@@ -5,7 +5,6 @@ It may be wiped at any moment: the ledger posts again what was lost. Its append-
 
 from __future__ import annotations
 
-import os
 import secrets
 import socket
 import subprocess
@@ -17,6 +16,7 @@ import psutil
 import redis
 
 from corewatch.errors import ConfigurationError
+from foundation.durable import OWNER, write_durably
 from jobs import die_with_parent
 
 START_LIMIT_S = 20.0
@@ -99,7 +99,7 @@ class EmbeddedRedis:
                 damaged.replace(damaged.with_suffix(".unreadable"))
             if not damaged.with_suffix(".unreadable").exists() or not self._launch():
                 raise ConfigurationError(f"the private Redis did not start: {_tail(self._folder / _LOG_FILE)}")
-        _write_private(self._folder / _URL_FILE, self.url)
+        write_durably(self._folder / _URL_FILE, self.url.encode(), mode=OWNER)
         return self.url
 
     def stop(self) -> None:
@@ -132,7 +132,7 @@ class EmbeddedRedis:
             'save ""',
             "",
         ]
-        _write_private(self._folder / _CONFIG_FILE, "\n".join(lines))
+        write_durably(self._folder / _CONFIG_FILE, "\n".join(lines).encode(), mode=OWNER)
 
     def _launch(self) -> bool:
         """Start the process and wait until it answers; False when it ended or did not answer."""
@@ -189,9 +189,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
