@@ -181,6 +181,7 @@ def test_every_byte_of_an_acceptance() -> None:
         (wire.associate_rq()[:74], "proposes no presentation context"),
         (wire.associate_rq(b""), "proposes no presentation context"),
         (wire.associate_rq()[:77], "ends within its header"),
+        (wire.associate_rq(user=MAX_LENGTH + b"\x52\0\0"), "ends within its header"),
         (wire.associate_rq()[:-1], "longer than its container"),
         (wire.associate_rq(wire.context(0)), "no valid ID"),
         (wire.associate_rq(wire.context(254)), "no valid ID"),
