@@ -32,6 +32,7 @@ _LEDGER_CASES: Final = (
 )
 _LEDGER_DELIVERIES: Final = (
     "tests/contract/test_ledger_deliveries.py",
+    "tests/contract/test_ledger_delivery_states.py",
     "tests/contract/test_ledger_digests.py",
     "tests/contract/test_ledger_alerts.py",
     "tests/contract/test_ledger_commitments.py",
@@ -110,6 +111,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "conversion/alignment/quality.py": ("tests/unit/conversion/test_quality.py",),
     "ledger/cases.py": _LEDGER_CASES,
     "ledger/deliveries.py": _LEDGER_DELIVERIES,
+    "ledger/delivery_states.py": ("tests/contract/test_ledger_delivery_states.py",),
     "ledger/intake.py": (
         "tests/contract/test_ledger_intake.py",
         "tests/contract/test_ledger_revisions.py",
