@@ -19,7 +19,7 @@ from pathlib import Path
 
 from corewatch.findings import Side
 from corewatch.states import CaseState
-from ledger.cases import HistoryLine
+from ledger.audit_trail import AuditLine
 from phantom.dicom_series import write_series
 from phantom.head import HeadSpec, PhantomHead, make_head
 from tests.support.mailbox import Mailbox
@@ -39,7 +39,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def parts_of(history: list[HistoryLine], last_stored: datetime, last_sent: datetime) -> dict[str, float]:
+def parts_of(history: list[AuditLine], last_stored: datetime, last_sent: datetime) -> dict[str, float]:
     """Seconds of each part, from the case's own record."""
     at = {line.event: line.at for line in history}
     marks = [last_stored, *(at[f"case.{s}"] for s in ("queued", "prepared", "detected", "delivering")), last_sent]

@@ -16,7 +16,8 @@ from rich.text import Text
 from corewatch import RESEARCH_LABEL
 from corewatch.errors import NotAnalysed
 from corewatch.states import CaseState, DeliveryState
-from ledger.cases import Case, HistoryLine
+from ledger.audit_trail import AuditLine
+from ledger.cases import Case
 from ledger.deliveries import Delivery
 
 _STYLES = {
@@ -80,7 +81,7 @@ def summary_of(case: Case) -> dict[str, Any]:
     }
 
 
-def details_of(case: Case, deliveries: Sequence[Delivery], history: Sequence[HistoryLine], folder: Path) -> dict[str, Any]:
+def details_of(case: Case, deliveries: Sequence[Delivery], history: Sequence[AuditLine], folder: Path) -> dict[str, Any]:
     """The case as JSON, with everything."""
     return summary_of(case) | {
         "series_uid": case.series_uid,
@@ -137,7 +138,7 @@ def print_list(found: Sequence[Case], now: datetime, limit: int) -> None:
     console.print(RESEARCH_LABEL, style="yellow")
 
 
-def print_details(case: Case, deliveries: Sequence[Delivery], history: Sequence[HistoryLine], folder: Path) -> None:
+def print_details(case: Case, deliveries: Sequence[Delivery], history: Sequence[AuditLine], folder: Path) -> None:
     """Print everything about one case."""
     facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     facts.add_column(style="bold", no_wrap=True)

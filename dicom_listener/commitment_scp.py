@@ -25,7 +25,7 @@ from dicom_listener.services import (
     Sender,
 )
 from foundation.dicom_client.commitment_messages import ALL_COMMITTED, REQUEST, SOME_FAILED, decode_report, decode_request
-from ledger.commitment_inbox import CommitmentInbox, Heard, HeardReport, HeardRequest
+from ledger.commitment_inbox import CommitmentInbox, CommitmentMessage, CommitmentReportMessage, CommitmentRequestMessage
 
 log = structlog.get_logger()
 
@@ -97,9 +97,9 @@ class _Handler:
         )
         return Response(0x0000, elements={kind_tag: kind})
 
-    def _decode(self, data: bytes, transfer_syntax: str, *, is_action: bool) -> Heard:
+    def _decode(self, data: bytes, transfer_syntax: str, *, is_action: bool) -> CommitmentMessage:
         dataset = read_dataset(BytesIO(data), transfer_syntax == uid.ImplicitVRLittleEndian, is_little_endian=True)
         who, now = (self._sender.ae_title, self._sender.host), self._clock()
         if is_action:
-            return HeardRequest(*who, *decode_request(dataset), now)
-        return HeardReport(*who, decode_report(dataset), now)
+            return CommitmentRequestMessage(*who, *decode_request(dataset), now)
+        return CommitmentReportMessage(*who, decode_report(dataset), now)

@@ -1,7 +1,7 @@
 """Detects that the system clock was set, by comparing it with the monotonic clock.
 
 Leases, retries and idle times are differences of times of day, since they outlive the program. After the clock was set they are
-wrong: an image received a second ago would be an hour old, and a new lease would be over. `ledger/clockshift.py` corrects them.
+wrong: an image received a second ago would be an hour old, and a new lease would be over. `ledger/clock_shift.py` corrects them.
 """
 
 from __future__ import annotations

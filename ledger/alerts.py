@@ -16,8 +16,10 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from corewatch.destinations import escalation
 from corewatch.messages import Work
 from corewatch.states import CaseState, DeliveryState, Stage
-from ledger.database import Database, post, record
+from ledger.audit_trail import record
+from ledger.database import Database
 from ledger.delivery_states import insert_delivery
+from ledger.outbox import post
 from ledger.tables import alerts, cases, escalations
 
 
@@ -43,7 +45,7 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class EscalationLevel:
     """One level of an alert's escalation."""
 
     level: int
@@ -63,11 +65,11 @@ class Alerts:
             row = connection.execute(select(alerts).where(alerts.c.case_id == case_id)).one_or_none()
         return None if row is None else Alert(**row._asdict())
 
-    def levels(self, case_id: str) -> list[Level]:
+    def levels(self, case_id: str) -> list[EscalationLevel]:
         """Its escalation."""
         with self._database.reading() as connection:
             rows = connection.execute(select(escalations).where(escalations.c.case_id == case_id).order_by(escalations.c.level))
-            return [Level(row.level, row.due_at, EscalationState(row.state)) for row in rows]
+            return [EscalationLevel(row.level, row.due_at, EscalationState(row.state)) for row in rows]
 
     def acknowledge(self, case_id: str, by: str, recipients: str) -> Alert | None:
         """Somebody has seen the alert; nothing is escalated any more.
@@ -148,7 +150,7 @@ def raise_alert(connection: Connection, now: datetime, case_id: str, levels: Seq
     record(connection, now, "alert.raised", case_id, levels=len(levels))
 
 
-def withdrawn(connection: Connection, case_id: str) -> str | None:
+def withdrawal_reason(connection: Connection, case_id: str) -> str | None:
     """Why an escalation must not go out any more, in the transaction that would let it go."""
     row = _locked(connection, case_id)
     return "the alert was acknowledged meanwhile" if row is not None and row.acknowledged_at is not None else None

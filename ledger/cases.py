@@ -13,7 +13,9 @@ from corewatch.destinations import NOTICES
 from corewatch.messages import Work
 from corewatch.reasons import Reason
 from corewatch.states import ENDS, STAGE_OF, WITHOUT_RESULT, CaseState, Stage, check_transition
-from ledger.database import Database, as_values, post, record
+from ledger.audit_trail import AuditLine, record
+from ledger.database import Database, as_values
+from ledger.outbox import post
 from ledger.tables import audit, cases, deliveries, instances
 
 
@@ -44,15 +46,6 @@ class Case:
     side: str | None
     alert: bool | None
     files_removed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryLine:
-    """One line of a case's audit trail."""
-
-    at: datetime
-    event: str
-    detail: dict[str, Any]
 
 
 class Cases:
@@ -101,11 +94,11 @@ class Cases:
                 )
             )
 
-    def history(self, case_id: str) -> list[HistoryLine]:
+    def history(self, case_id: str) -> list[AuditLine]:
         """The case's audit trail, oldest first."""
         with self._database.reading() as connection:
             rows = connection.execute(select(audit).where(audit.c.case_id == case_id).order_by(audit.c.id))
-            return [HistoryLine(row.at, row.event, row.detail) for row in rows]
+            return [AuditLine(**row._asdict()) for row in rows]
 
     def overdue(self, now: datetime) -> list[Case]:
         """Cases whose next step nobody has taken up, or whose worker has vanished: their work is to be posted again."""

@@ -21,7 +21,7 @@ _REQUEST, _REPORT = "request", "report"
 
 
 @dataclass(frozen=True, slots=True)
-class HeardRequest:
+class CommitmentRequestMessage:
     """A peer asked us for storage commitment."""
 
     peer_ae_title: str
@@ -32,7 +32,7 @@ class HeardRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class HeardReport:
+class CommitmentReportMessage:
     """A peer answered a request of ours."""
 
     peer_ae_title: str
@@ -41,7 +41,7 @@ class HeardReport:
     at: datetime
 
 
-Heard = HeardRequest | HeardReport
+CommitmentMessage = CommitmentRequestMessage | CommitmentReportMessage
 
 
 class CommitmentInbox:
@@ -50,7 +50,7 @@ class CommitmentInbox:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def put(self, heard: Heard) -> None:
+    def put(self, heard: CommitmentMessage) -> None:
         """Keep it. The same again is the same file.
 
         Raises
@@ -59,7 +59,7 @@ class CommitmentInbox:
             The disk is full or the folder cannot be written.
         """
         make_folders(self._folder)
-        if isinstance(heard, HeardRequest):
+        if isinstance(heard, CommitmentRequestMessage):
             kind, transaction = _REQUEST, heard.transaction_uid
             body: dict[str, Any] = {"references": [_pair(r) for r in heard.references]}
         else:
@@ -79,7 +79,7 @@ class CommitmentInbox:
         name = hashlib.sha256(f"{kind}\n{heard.peer_ae_title}\n{transaction}".encode()).hexdigest()[:32]
         create_durably(self._folder / f"{name}{_SUFFIX}", [json.dumps(record | body).encode()])
 
-    def heard(self) -> Iterator[tuple[Path, Heard | None]]:
+    def messages(self) -> Iterator[tuple[Path, CommitmentMessage | None]]:
         """What is there, in no particular order; None for a file that cannot be read."""
         if not self._folder.is_dir():
             return
@@ -90,14 +90,16 @@ class CommitmentInbox:
                 yield path, None
 
 
-def _read(record: dict[str, Any]) -> Heard:
+def _read(record: dict[str, Any]) -> CommitmentMessage:
     peer = (record["peer_ae_title"], record["peer_host"])
     at = datetime.fromisoformat(record["at"])
     if record["kind"] == _REQUEST:
-        return HeardRequest(*peer, record["transaction_uid"], tuple(InstanceReference(*pair) for pair in record["references"]), at)
+        return CommitmentRequestMessage(
+            *peer, record["transaction_uid"], tuple(InstanceReference(*pair) for pair in record["references"]), at
+        )
     committed = tuple(InstanceReference(*pair) for pair in record["committed"])
     failed = tuple(CommitmentFailure(InstanceReference(*pair), reason) for *pair, reason in record["failed"])
-    return HeardReport(*peer, CommitmentReport(record["transaction_uid"], committed, failed), at)
+    return CommitmentReportMessage(*peer, CommitmentReport(record["transaction_uid"], committed, failed), at)
 
 
 def _pair(reference: InstanceReference) -> list[str]:

@@ -6,17 +6,16 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, create_engine, event, func, insert, select
+from sqlalchemy import Connection, Row, create_engine, event, func, select
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from corewatch.clock import Clock, utc_now
-from corewatch.messages import Work
-from ledger import schema, tables
+from ledger import schema
 
 QUEUE_LEASE_S = 120.0
 """Work that nobody has taken up for so long after it was posted is posted again (the broker may have been wiped)."""
@@ -164,24 +163,6 @@ def _tell_apart(context: ExceptionContext) -> BaseException | None:
     if told is not None:
         told.args = (f"({type(context.original_exception).__name__}) {context.original_exception}",)
     return told
-
-
-def record(connection: Connection, at: datetime, event_name: str, case_id: str | None = None, **detail: Any) -> None:
-    """Append one line to the audit trail. `detail` holds JSON types, free of patient data."""
-    connection.execute(insert(tables.audit).values(at=at, case_id=case_id, event=event_name, detail=detail))
-
-
-def post(connection: Connection, at: datetime, work: Work, not_before: datetime | None = None) -> None:
-    """Put `work` into the outbox; the daemon publishes it after this transaction is committed."""
-    connection.execute(
-        insert(tables.outbox).values(
-            stage=str(work.stage),
-            case_id=work.case_id,
-            destination=work.destination,
-            created_at=at,
-            not_before=not_before or at,
-        )
-    )
 
 
 def as_values(row: Row[Any]) -> dict[str, Any]:

@@ -12,9 +12,11 @@ from sqlalchemy import Connection, Row, or_, select
 from corewatch.messages import Work
 from corewatch.states import DELIVERY_ENDS, CaseState, DeliveryState, Stage
 from ledger.alerts import raise_alert
+from ledger.audit_trail import record
 from ledger.cases import Cases
-from ledger.database import Database, post, record
+from ledger.database import Database
 from ledger.delivery_states import insert_delivery, is_delivery, move_deliveries
+from ledger.outbox import post
 from ledger.tables import cases, deliveries
 
 _D = DeliveryState

@@ -9,13 +9,15 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, not_, or_, select
 
 from corewatch.identity import new_case_id
-from corewatch.letters import LetterState
+from corewatch.mail_receipts import MailReceiptState
 from corewatch.mail_throttle import HOUR, MailLimits, SendMode, SentMail, ThrottleDecision, throttle
 from corewatch.messages import Work
 from corewatch.states import DeliveryState, Stage
-from ledger.database import Database, post, record
+from ledger.audit_trail import record
+from ledger.database import Database
 from ledger.delivery_states import move_deliveries
-from ledger.tables import cases, deliveries, letters, mail_places
+from ledger.outbox import post
+from ledger.tables import cases, deliveries, mail_places, mail_receipts
 
 _D = DeliveryState
 
@@ -122,10 +124,12 @@ class Digests:
             Whose message that is, where its own delivery is still open.
         """
         now = self._database.clock()
-        out = [str(LetterState.SENDING), str(LetterState.ACCEPTED), str(LetterState.UNKNOWN)]
+        out = [str(MailReceiptState.SENDING), str(MailReceiptState.ACCEPTED), str(MailReceiptState.UNKNOWN)]
         with self._database.transaction() as connection:
             kept = connection.scalar(
-                select(func.count()).select_from(letters).where(letters.c.about == digest, letters.c.state.in_(out))
+                select(func.count())
+                .select_from(mail_receipts)
+                .where(mail_receipts.c.about == digest, mail_receipts.c.state.in_(out))
             )
             mine = and_(deliveries.c.digest == digest, deliveries.c.destination == destination, deliveries.c.state == _D.SENDING)
             still_open = connection.scalars(select(deliveries.c.case_id).where(mine).order_by(deliveries.c.planned_at)).all()

@@ -25,9 +25,10 @@ from corewatch.arrival import Arrival, Closing
 from corewatch.identity import new_case_id
 from corewatch.instance import Instance
 from corewatch.states import WITHOUT_RESULT, CaseState
-from ledger.database import Database, record
-from ledger.singles import OnDisk, everything, give_up_key, keep_aside
-from ledger.tables import arrivals, cases, instances, series_arrivals, set_aside
+from ledger.audit_trail import record
+from ledger.database import Database
+from ledger.single_file_cases import OnDisk, assume_present, give_up_key, quarantine_file
+from ledger.tables import arrivals, cases, instances, quarantined_files, series_arrivals
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class IndexedFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class IngestReport:
     """What became of a batch of files.
 
     Attributes
@@ -83,11 +84,11 @@ class ReceivingSeries:
     arrivals: tuple[str, ...]
 
 
-SameImage = Callable[[str, str], bool]
+SameInstance = Callable[[str, str], bool]
 """Whether two files (paths relative to the received folder) hold the same image though their bytes differ."""
 
 
-def never(_first: str, _second: str) -> bool:
+def always_false(_first: str, _second: str) -> bool:
     """Take other bytes for another image."""
     return False
 
@@ -149,7 +150,7 @@ class Intake:
         """Paths (relative to the received folder) of this arrival's files that have a row already."""
         with self._database.reading() as connection:
             known = set(connection.scalars(select(instances.c.path).where(instances.c.arrival_id == arrival_id)))
-            known.update(connection.scalars(select(set_aside.c.path).where(set_aside.c.arrival_id == arrival_id)))
+            known.update(connection.scalars(select(quarantined_files.c.path).where(quarantined_files.c.arrival_id == arrival_id)))
             known.update(
                 connection.scalars(
                     select(cases.c.aligned_path).where(cases.c.aligned_path.startswith(f"{arrival_id}/", autoescape=True))
@@ -157,22 +158,22 @@ class Intake:
             )
         return frozenset(known)
 
-    def take(
+    def ingest(
         self,
         arrival: Arrival,
         files: Sequence[IndexedFile],
         *,
-        on_disk: OnDisk = everything,
-        same_image: SameImage = never,
-        mends: SameImage = never,
-    ) -> Taken:
+        on_disk: OnDisk = assume_present,
+        same_instance: SameInstance = always_false,
+        completes: SameInstance = always_false,
+    ) -> IngestReport:
         """Record a batch of instances of one arrival, in one transaction.
 
         A series without a case in `receiving` gets one: revision 1, or, when the series was here before, the next revision.
 
         Parameters
         ----------
-        mends
+        completes
             Whether the second file is the whole of the image of which the first is a part.
         """
         new: dict[str, list[IndexedFile]] = defaultdict(list)
@@ -186,14 +187,14 @@ class Intake:
                 known = self._known(connection, file, new.get(file.header.series_uid, []))
                 if known is None:
                     new[file.header.series_uid].append(file)
-                elif known.sha256 != file.sha256 and on_disk(known.path) and same_image(known.path, file.path):
+                elif known.sha256 != file.sha256 and on_disk(known.path) and same_instance(known.path, file.path):
                     repeated[file.header.series_uid] += 1
                     detail = "the same image again, written in another way"
-                    keep_aside(connection, self._database.clock(), arrival.arrival_id, file.path, "identical", detail)
-                elif known.sha256 != file.sha256 and on_disk(known.path) and mends(known.path, file.path):
+                    quarantine_file(connection, self._database.clock(), arrival.arrival_id, file.path, "identical", detail)
+                elif known.sha256 != file.sha256 and on_disk(known.path) and completes(known.path, file.path):
                     detail = "cut short; the whole image came later"
                     came_with = known.path.partition("/")[0]
-                    keep_aside(connection, self._database.clock(), came_with, known.path, "cut_short", detail)
+                    quarantine_file(connection, self._database.clock(), came_with, known.path, "cut_short", detail)
                     if known.of_batch is None:
                         self._point_to(connection, arrival, file)
                         anew[known.series_uid].append(file)
@@ -202,13 +203,13 @@ class Intake:
                 elif known.sha256 != file.sha256:
                     conflicting[known.series_uid] += 1
                     detail = "other bytes under a SOP Instance UID that is known"
-                    keep_aside(connection, self._database.clock(), arrival.arrival_id, file.path, "conflict", detail)
+                    quarantine_file(connection, self._database.clock(), arrival.arrival_id, file.path, "conflict", detail)
                 elif known.path != file.path and not on_disk(known.path):
                     self._point_to(connection, arrival, file)
                     anew[file.header.series_uid].append(file)
                 else:
                     repeated[file.header.series_uid] += 1
-                    keep_aside(
+                    quarantine_file(
                         connection, self._database.clock(), arrival.arrival_id, file.path, "identical", "the same bytes again"
                     )
             for series_uid in sorted(new.keys() | anew.keys()):
@@ -222,7 +223,7 @@ class Intake:
             for case_id, images in other.items():
                 facts = {"arrival_id": arrival.arrival_id, "images": images}
                 record(connection, self._database.clock(), "series.conflicting_copy", case_id, **facts)
-        return Taken(
+        return IngestReport(
             added=sum(len(v) for v in new.values()),
             restored=restored,
             identical=sum(repeated.values()),

@@ -6,18 +6,18 @@ from typing import Any
 
 from corewatch.clock import Clock, utc_now
 from ledger.alerts import Alerts
+from ledger.audit_trail import AuditTrail, record
 from ledger.cases import Cases
-from ledger.clockshift import ClockShift
-from ledger.commitments_asked import CommitmentsAsked
-from ledger.commitments_owed import CommitmentsOwed
-from ledger.database import QUEUE_LEASE_S, Database, record
+from ledger.clock_shift import ClockShift
+from ledger.commitment_requests_received import CommitmentRequestsReceived
+from ledger.commitment_requests_sent import CommitmentRequestsSent
+from ledger.database import QUEUE_LEASE_S, Database
 from ledger.deliveries import Deliveries
 from ledger.digests import Digests
 from ledger.intake import Intake
-from ledger.letters import Letters
+from ledger.mail_receipts import MailReceipts
 from ledger.outbox import Outbox
-from ledger.singles import Singles
-from ledger.trail import Trail
+from ledger.single_file_cases import SingleFileCases
 
 
 class Ledger:
@@ -40,9 +40,9 @@ class Ledger:
         States and transitions.
     alerts
         Positive findings, who has acknowledged them, and their escalation.
-    letters, digests
+    mail_receipts, digests
         Who has which mail; many cases in one mail.
-    commitments_asked, commitments_owed
+    commitment_requests_sent, commitment_requests_received
         Storage commitment that a PACS was asked for, and that we were asked for.
     outbox
         Work that waits for the broker.
@@ -56,16 +56,16 @@ class Ledger:
         self.clock = clock
         self._database = Database(url, clock, lease_s)
         self.intake = Intake(self._database)
-        self.singles = Singles(self._database)
+        self.single_file_cases = SingleFileCases(self._database)
         self.cases = Cases(self._database)
         self.deliveries = Deliveries(self._database)
-        self.letters = Letters(self._database)
+        self.mail_receipts = MailReceipts(self._database)
         self.alerts = Alerts(self._database)
         self.digests = Digests(self._database)
-        self.commitments_asked = CommitmentsAsked(self._database)
-        self.commitments_owed = CommitmentsOwed(self._database)
+        self.commitment_requests_sent = CommitmentRequestsSent(self._database)
+        self.commitment_requests_received = CommitmentRequestsReceived(self._database)
         self.outbox = Outbox(self._database)
-        self.trail = Trail(self._database)
+        self.audit_trail = AuditTrail(self._database)
         self.clock_shift = ClockShift(self._database)
 
     def note(self, event: str, case_id: str | None = None, **detail: Any) -> None:

@@ -111,7 +111,7 @@ instances = Table(
 )
 
 # files that are not an instance of a case: the same UID with other content, the same again, or unreadable
-set_aside = Table(
+quarantined_files = Table(
     "set_aside",
     metadata,
     Column("path", Text, primary_key=True),
@@ -150,7 +150,7 @@ deliveries = Table(
 )
 
 # storage commitment that we asked a PACS for; a delivery may take several transactions
-commitments_asked = Table(
+commitment_requests_sent = Table(
     "commitments_asked",
     metadata,
     Column("transaction_uid", String(64), primary_key=True),
@@ -166,7 +166,7 @@ commitments_asked = Table(
 )
 
 # storage commitment that others asked us for, and whether they have our answer
-commitments_owed = Table(
+commitment_requests_received = Table(
     "commitments_owed",
     metadata,
     Column("id", String(64), primary_key=True),  # of who asked, and the transaction
@@ -206,8 +206,8 @@ audit = Table(
     Index("audit_by_case", "case_id"),
 )
 
-# mails: one row per event (a case's end, a digest, a level of escalation) and recipient; see `corewatch.letters`
-letters = Table(
+# mails: one row per event (a case's end, a digest, a level of escalation) and recipient; see `corewatch.mail_receipts`
+mail_receipts = Table(
     "letters",
     metadata,
     Column("event_key", String(32), primary_key=True),

@@ -34,7 +34,7 @@ class WorkerContext:
     def open(cls, settings: Settings) -> WorkerContext:
         """Open the ledger and the destinations; a model is loaded on demand or by `Detectors.warm_up`."""
         ledger = Ledger(settings.database_url, lease_s=settings.work.lease_s)
-        return cls(settings, ledger, Detectors(settings), destinations_of(settings, ledger.letters))
+        return cls(settings, ledger, Detectors(settings), destinations_of(settings, ledger.mail_receipts))
 
     def folder(self, case_id: str) -> CaseFolder:
         """The folder of a case."""

@@ -37,7 +37,7 @@ def export(config_file: Path | None, since: datetime | None, until: datetime | N
     ledger = Ledger(settings.database_url)
     try:
         with click.open_file("-" if out is None else str(out), "w") as file:
-            for line in ledger.trail.lines(since=_utc(since), until=_utc(until)):
+            for line in ledger.audit_trail.lines(since=_utc(since), until=_utc(until)):
                 file.write(json.dumps(line.to_json(), ensure_ascii=False) + "\n")
     finally:
         ledger.close()

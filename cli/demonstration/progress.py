@@ -14,7 +14,8 @@ from rich.text import Text
 from cli.case_tables import ending_reason
 from corewatch.errors import OperatorNeeded
 from corewatch.states import DELIVERY_ENDS, ENDS, CaseState
-from ledger.cases import Case, HistoryLine
+from ledger.audit_trail import AuditLine
+from ledger.cases import Case
 from ledger.deliveries import Delivery
 from ledger.store import Ledger
 
@@ -123,7 +124,7 @@ def _pending(deliveries: list[Delivery]) -> bool:
 
 
 def _print_steps(
-    case: Case, history: list[HistoryLine], deliveries: list[Delivery], printed: set[str], progress: ProgressPrinter
+    case: Case, history: list[AuditLine], deliveries: list[Delivery], printed: set[str], progress: ProgressPrinter
 ) -> None:
     before = case.last_stored_at
     for state, words in DONE.items():
@@ -141,5 +142,5 @@ def _print_steps(
         before = at
 
 
-def _reached(history: list[HistoryLine], state: CaseState) -> datetime | None:
+def _reached(history: list[AuditLine], state: CaseState) -> datetime | None:
     return next((line.at for line in reversed(history) if line.event == f"case.{state}"), None)

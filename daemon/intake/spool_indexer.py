@@ -208,7 +208,7 @@ class SpoolIndexer:
             log.info("arrival_repeated", arrival=arrival_id, instances=arrival.identical, cases=sorted(arrival.repeated))
             for case_id in sorted(arrival.repeated):
                 self._ledger.note("arrival.repeated", case_id, arrival_id=arrival_id)
-        contradiction = self._ledger.singles.take_conflicts(arrival.arrival, arrival.contradicted)
+        contradiction = self._ledger.single_file_cases.open_conflicting(arrival.arrival, arrival.contradicted)
         if contradiction is not None and (case := self._ledger.cases.get(contradiction)) is not None:
             self._triage.triage_single_file(case)
         self._ledger.intake.finish(arrival_id, closing)
@@ -282,8 +282,8 @@ class SpoolIndexer:
         if not rows:
             return
         try:
-            batch = self._ledger.intake.take(
-                arrival.arrival, rows, on_disk=self._on_disk, same_image=self._same_instance, mends=self._completes
+            batch = self._ledger.intake.ingest(
+                arrival.arrival, rows, on_disk=self._on_disk, same_instance=self._same_instance, completes=self._completes
             )
         except (OperationalError, InterfaceError):
             raise  # the database is not available: the same step is repeated later
@@ -311,7 +311,7 @@ class SpoolIndexer:
     def _record_aligned(self, arrival: OpenArrival, path: Path, now: datetime) -> None:
         sha256, stored_at = digest_of(path, now)
         relative = path.relative_to(self._received).as_posix()
-        case_id = self._ledger.singles.take_aligned(arrival.arrival, relative, sha256, stored_at, on_disk=self._on_disk)
+        case_id = self._ledger.single_file_cases.open_aligned(arrival.arrival, relative, sha256, stored_at, on_disk=self._on_disk)
         arrival.known.add(path.name)
         if case_id is None:
             arrival.identical += 1
@@ -323,9 +323,9 @@ class SpoolIndexer:
         """The first unreadable file of an arrival opens a case that ends as unreadable; the others are quarantined."""
         case_id = None
         if arrival.unreadable == 0:
-            case_id = self._ledger.singles.take_unreadable(arrival.arrival, file.path, file.detail)
+            case_id = self._ledger.single_file_cases.open_unreadable(arrival.arrival, file.path, file.detail)
         else:
-            self._ledger.singles.set_aside(arrival.arrival.arrival_id, file.path, "unreadable", file.detail)
+            self._ledger.single_file_cases.quarantine(arrival.arrival.arrival_id, file.path, "unreadable", file.detail)
         arrival.unreadable += 1
         arrival.known.add(Path(file.path).name)
         if case_id is not None:
@@ -341,7 +341,7 @@ class SpoolIndexer:
             return 1
         del self._read_failures[path]
         relative = path.relative_to(self._received).as_posix()
-        case_id = self._ledger.singles.take_unreadable(arrival.arrival, relative, _DISK_FAILED)
+        case_id = self._ledger.single_file_cases.open_unreadable(arrival.arrival, relative, _DISK_FAILED)
         arrival.unreadable += 1
         arrival.known.add(path.name)
         case = None if case_id is None else self._ledger.cases.get(case_id)

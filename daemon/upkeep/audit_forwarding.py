@@ -24,8 +24,8 @@ from corewatch.atna import ArchivePeer, Site, TrailLine, audit_message, syslog_f
 from corewatch.errors import CorewatchError, OperatorNeeded, RetryLater
 from foundation.backoff import Backoff, RetryTimer
 from foundation.keys import installation_key
+from ledger.audit_trail import AuditLine, CaseOrigin
 from ledger.store import Ledger
-from ledger.trail import Line, Origin
 
 log = structlog.get_logger()
 
@@ -111,7 +111,7 @@ class AuditForwarder:
         sent = 0
         if not self._retry.is_due(now):
             return sent
-        while lines := self._ledger.trail.unread(READER, _BATCH):
+        while lines := self._ledger.audit_trail.unread(READER, _BATCH):
             frames = [frame for line in lines if (frame := self._frame(line)) is not None]
             try:
                 if frames:
@@ -124,7 +124,7 @@ class AuditForwarder:
                 log.error("audit_batch_unconfirmed", lines=len(frames), why=str(error))
                 self._ledger.note("syslog.unconfirmed", first=lines[0].id, last=lines[-1].id)
             self._unconfirmed = 0
-            self._ledger.trail.read(READER, lines[-1].id)
+            self._ledger.audit_trail.read(READER, lines[-1].id)
             sent += len(frames)
             if failures := self._retry.succeeded():
                 log.info("audit_forwarding_recovered", failures=failures)
@@ -135,8 +135,8 @@ class AuditForwarder:
             log.error("audit_forwarding_failed", why=str(error), effect="the trail waits in the ledger")
         self._retry.failed(now)
 
-    def _frame(self, line: Line) -> bytes | None:
-        origin = Origin(None, ()) if line.case_id is None else self._ledger.trail.origin(line.case_id)
+    def _frame(self, line: AuditLine) -> bytes | None:
+        origin = CaseOrigin(None, ()) if line.case_id is None else self._ledger.audit_trail.origin(line.case_id)
         patient = self._patient(origin.image)
         fact = TrailLine(line.at, line.event, line.detail, line.case_id, origin.study_uid, origin.senders, patient)
         xml = audit_message(fact, self._site)

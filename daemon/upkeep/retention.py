@@ -133,7 +133,7 @@ class Retention:
     def step(self, now: datetime) -> None:
         """Remove what is due; then, while the disk is nearly full, what may be removed early."""
         # the audit trail keeps the answer; the row names every instance of a study
-        self._ledger.commitments_owed.purge(now - timedelta(days=self._settings.failed_days))
+        self._ledger.commitment_requests_received.purge(now - timedelta(days=self._settings.failed_days))
         planned = plan_retention(self._holdings(), self._arrivals_on_disk(), self._settings, now)
         self._remove(planned.due)
         for removal in planned.early:

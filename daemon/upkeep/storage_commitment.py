@@ -13,8 +13,8 @@ from corewatch.errors import CorewatchError
 from corewatch.storage_commitment import NO_SUCH_OBJECT, CommitmentFailure, CommitmentReport, InstanceReference
 from foundation.addresses import CachedResolver, Resolver, host_matches, parse_address
 from foundation.backoff import Backoff
-from ledger.commitment_inbox import CommitmentInbox, HeardReport, HeardRequest
-from ledger.commitments_owed import Owed
+from ledger.commitment_inbox import CommitmentInbox, CommitmentReportMessage, CommitmentRequestMessage
+from ledger.commitment_requests_received import ReceivedCommitmentRequest
 from ledger.store import Ledger
 
 log = structlog.get_logger()
@@ -65,17 +65,17 @@ class StorageCommitment:
 
     def step(self, now: datetime) -> int:
         """Record what the listener received, expire deliveries that waited too long, answer requests; returns how much was done."""
-        return self._record_received() + self._ledger.commitments_asked.expire(now) + self._answer_all(now)
+        return self._record_received() + self._ledger.commitment_requests_sent.expire(now) + self._answer_all(now)
 
     def _record_received(self) -> int:
         done = 0
-        for path, heard in self._inbox.heard():
-            if isinstance(heard, HeardRequest):
-                self._ledger.commitments_owed.add(
+        for path, heard in self._inbox.messages():
+            if isinstance(heard, CommitmentRequestMessage):
+                self._ledger.commitment_requests_received.add(
                     heard.transaction_uid, heard.peer_ae_title, heard.peer_host, heard.references, heard.at
                 )
-            elif isinstance(heard, HeardReport):
-                if not self._ledger.commitments_asked.report(heard.report):
+            elif isinstance(heard, CommitmentReportMessage):
+                if not self._ledger.commitment_requests_sent.report(heard.report):
                     log.warning("commitment_report_unexpected", peer=heard.peer_ae_title)
             else:
                 log.error("commitment_record_damaged", file=path.name)
@@ -87,9 +87,9 @@ class StorageCommitment:
 
     def _answer_all(self, now: datetime) -> int:
         away: set[tuple[str, str]] = set()
-        return sum(self._answer(owed, now, away) for owed in self._ledger.commitments_owed.due(now))
+        return sum(self._answer(owed, now, away) for owed in self._ledger.commitment_requests_received.due(now))
 
-    def _peers_of(self, owed: Owed) -> list[Peer]:
+    def _peers_of(self, owed: ReceivedCommitmentRequest) -> list[Peer]:
         """The requesting peer, among those with a known port; several when they cannot be distinguished."""
         titled = [p for p in self._peers if p.ae_title == owed.peer_ae_title and p.port is not None]
         if len(titled) < 2:
@@ -98,8 +98,8 @@ class StorageCommitment:
         here = [p for p in titled if address is not None and host_matches(p.host, address, self._resolve)]
         return here[:1] or titled
 
-    def _answer(self, owed: Owed, now: datetime, away: set[tuple[str, str]]) -> bool:
-        ledger = self._ledger.commitments_owed
+    def _answer(self, owed: ReceivedCommitmentRequest, now: datetime, away: set[tuple[str, str]]) -> bool:
+        ledger = self._ledger.commitment_requests_received
         peers = self._peers_of(owed)
         if not peers:  # no retry: only an operator can say which port it listens on
             ledger.end(owed, "given_up", NO_PORT)
@@ -138,9 +138,9 @@ class StorageCommitment:
         )
         return False
 
-    def _report(self, owed: Owed) -> CommitmentReport:
+    def _report(self, owed: ReceivedCommitmentRequest) -> CommitmentReport:
         """The instances that we commit to: those in the ledger and on the disk."""
-        kept = self._ledger.commitments_owed.kept([r.sop_instance_uid for r in owed.references])
+        kept = self._ledger.commitment_requests_received.stored_instances([r.sop_instance_uid for r in owed.references])
         committed: list[InstanceReference] = []
         failed: list[CommitmentFailure] = []
         for reference in owed.references:

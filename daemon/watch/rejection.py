@@ -73,7 +73,7 @@ class RejectionRecorder:
             return
         arrival = Arrival(arrival_id, ArrivalSource.FOLDER, drop.rejected_at, email=self._email.get(drop.folder, ()))
         self._ledger.intake.register(arrival)
-        case_id = self._ledger.singles.take_unreadable(arrival, arrival_id, drop.reason)
+        case_id = self._ledger.single_file_cases.open_unreadable(arrival, arrival_id, drop.reason)
         if case_id is not None:
             self._triage.reject_single_file(case_id, Reason.UNREADABLE, drop.reason)
         self._ledger.intake.finish(arrival_id, Closing(drop.rejected_at, ArrivalOutcome.RELEASED, 0))

@@ -11,7 +11,7 @@ from typing import Literal
 from config.delivery import DeliverSettings, EmailSettings
 from corewatch.destinations import EMAIL, OPERATORS
 from corewatch.errors import OperatorNeeded, RetryLater
-from corewatch.letters import Event, LetterKind, LetterState
+from corewatch.mail_receipts import MailEvent, MailKind, MailReceiptState
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered, DestinationContext, DestinationKind
 from outputs.mail.case_mail import compose, digest_key, digest_message_id, event_key, message_id, thread_id
@@ -65,12 +65,12 @@ class MailDestination(ABC):
         """The lists that get this case, a message each; no recipient is in two of them."""
 
     @abstractmethod
-    def kind(self, case: ReportedCase) -> LetterKind:
+    def kind(self, case: ReportedCase) -> MailKind:
         """What the mail is for."""
 
-    def event(self, case: ReportedCase) -> Event:
+    def event(self, case: ReportedCase) -> MailEvent:
         """The event that the mail reports."""
-        return Event(event_key(case, self.name), case.case_id, self.name, self.kind(case))
+        return MailEvent(event_key(case, self.name), case.case_id, self.name, self.kind(case))
 
     def deliver(self, case: ReportedCase) -> Delivered:
         """Send one message per recipient list, to the recipients who lack it."""
@@ -121,7 +121,8 @@ class MailDestination(ABC):
         has = {
             recipient
             for recipient, receipt in known.items()
-            if receipt.state in (LetterState.ACCEPTED, LetterState.UNKNOWN) and not receipt.message_id.startswith(f"<{digest}.")
+            if receipt.state in (MailReceiptState.ACCEPTED, MailReceiptState.UNKNOWN)
+            and not receipt.message_id.startswith(f"<{digest}.")
         }
         lists = (replace(one, to=tuple(r for r in one.to if r not in has)) for one in self.recipient_lists(case))
         return tuple(one for one in lists if one.to)
@@ -142,10 +143,10 @@ class MailDestination(ABC):
                 link=None if link is None else lambda case_id: link(case_id, recipients.name),
             )
 
-        event, covers = Event(key, digest, self.name, LetterKind.DIGEST), tuple(self.event(case) for case in cases)
+        event, covers = MailEvent(key, digest, self.name, MailKind.DIGEST), tuple(self.event(case) for case in cases)
         return OutgoingMail(event, identity, recipients.to, make, covers)
 
-    def _case_mail(self, case: ReportedCase, event: Event, recipients: RecipientList) -> OutgoingMail:
+    def _case_mail(self, case: ReportedCase, event: MailEvent, recipients: RecipientList) -> OutgoingMail:
         context, sender = self._context, self._settings.sender
         identity = message_id(event.key, recipients.name, sender)
         thread = None if case.study_uid is None else thread_id(case.study_uid, context.thread_key, sender)
@@ -200,10 +201,10 @@ class EmailDestination(MailDestination):
         wanted = {"always", "positive"} if alert else {"always"}
         return each_recipient_once(one for one in self._all_lists(case) if one.when in wanted)
 
-    def kind(self, case: ReportedCase) -> LetterKind:
+    def kind(self, case: ReportedCase) -> MailKind:
         """An alert, or a result without one."""
         finding = case.result.finding
-        return LetterKind.ALERT if finding is not None and finding.alert else LetterKind.RESULT
+        return MailKind.ALERT if finding is not None and finding.alert else MailKind.RESULT
 
     def _all_lists(self, case: ReportedCase) -> tuple[RecipientList, ...]:
         settings = self._settings
@@ -230,9 +231,9 @@ class OperatorsDestination(MailDestination):
         operators = RecipientList("operators", self._settings.operators or self._settings.to)
         return each_recipient_once((operators, RecipientList("sender", case.extra_recipients)))
 
-    def kind(self, case: ReportedCase) -> LetterKind:
+    def kind(self, case: ReportedCase) -> MailKind:
         """A notice."""
-        return LetterKind.NOTICE
+        return MailKind.NOTICE
 
 
 def each_recipient_once(lists: Iterable[RecipientList]) -> tuple[RecipientList, ...]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from config.delivery import DeliverSettings, EmailSettings, EscalationLevel
 from corewatch.destinations import escalation
-from corewatch.letters import LetterKind
+from corewatch.mail_receipts import MailKind
 from corewatch.states import CaseState
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered, DestinationContext, DestinationKind
@@ -49,9 +49,9 @@ class EscalationDestination(MailDestination):
         """The level's list."""
         return each_recipient_once([RecipientList(self.name, self._to)])
 
-    def kind(self, case: ReportedCase) -> LetterKind:
+    def kind(self, case: ReportedCase) -> MailKind:
         """An escalation."""
-        return LetterKind.ESCALATION
+        return MailKind.ESCALATION
 
 
 def _build(deliver: DeliverSettings, context: DestinationContext) -> Iterator[EscalationDestination]:

@@ -1,6 +1,6 @@
 """Sends mails so that each recipient gets each of them once, as far as SMTP allows.
 
-`corewatch.letters` says what is recorded, and what is done when it is not known whether a mail was accepted.
+`corewatch.mail_receipts` says what is recorded, and what is done when it is not known whether a mail was accepted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 from config.delivery import EmailSettings
 from corewatch.errors import DeliveryWithdrawn, OperatorNeeded, RetryLater
-from corewatch.letters import Event, LetterState, Next, what_next
+from corewatch.mail_receipts import MailEvent, MailReceiptState, NextStep, next_step
 from outputs.mail.receipts import MailReceipts
 from outputs.mail.smtp import Refusal, is_open, session, submit
 
@@ -35,11 +35,11 @@ class OutgoingMail:
         The events that a digest reports: a recipient who has the digest is not mailed about them again.
     """
 
-    event: Event
+    event: MailEvent
     message_id: str
     recipients: tuple[str, ...]
     compose: Callable[[bool], EmailMessage]
-    covers: tuple[Event, ...] = ()
+    covers: tuple[MailEvent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class MailSender:
             why = f"{refusal.code} {refusal.words}"
             self._receipts.refuse(event, refusal.recipient, why, offered=refusal.recipient in offered)
         accepted = sorted(set(turn.recipients) - {refusal.recipient for refusal in refusals})
-        self._receipts.end(event, accepted, LetterState.ACCEPTED, covers=mail.covers)
+        self._receipts.end(event, accepted, MailReceiptState.ACCEPTED, covers=mail.covers)
         return len(accepted), refusals
 
     def _begin(self, mail: OutgoingMail, offered: set[str], recipients: tuple[str, ...]) -> None:
@@ -148,17 +148,19 @@ class MailSender:
         """At most two: recipients who lack the mail, and recipients who perhaps have it."""
         known = self._receipts.known(mail.event)
         found: list[_Turn] = []
-        for step in (Next.SEND, Next.REPEAT):
-            to = tuple(r for r in mail.recipients if what_next(known.get(r), mail.event.kind) is step)
+        for step in (NextStep.SEND, NextStep.REPEAT):
+            to = tuple(r for r in mail.recipients if next_step(known.get(r), mail.event.kind) is step)
             if to:
-                found.append(_Turn(mail, to, step is Next.REPEAT))
+                found.append(_Turn(mail, to, step is NextStep.REPEAT))
         return found
 
     def _give_up(self, mail: OutgoingMail) -> int:
         known = self._receipts.known(mail.event)
-        lost = [r for r in mail.recipients if what_next(known.get(r), mail.event.kind) is Next.GIVE_UP]
+        lost = [r for r in mail.recipients if next_step(known.get(r), mail.event.kind) is NextStep.GIVE_UP]
         if lost:
-            self._receipts.end(mail.event, lost, LetterState.UNKNOWN, "the connection or the worker ended before the answer came")
+            self._receipts.end(
+                mail.event, lost, MailReceiptState.UNKNOWN, "the connection or the worker ended before the answer came"
+            )
         return len(lost)
 
 

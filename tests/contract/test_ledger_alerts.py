@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from corewatch.letters import Event, LetterKind
+from corewatch.mail_receipts import MailEvent, MailKind
 from corewatch.states import CaseState, Stage
 from ledger.alerts import EscalationState
 from ledger.store import Ledger
@@ -28,8 +28,8 @@ def states(ledger: Ledger, case_id: str) -> list[EscalationState]:
     return [level.state for level in ledger.alerts.levels(case_id)]
 
 
-def escalation_of(case_id: str, level: int = 1) -> Event:
-    return Event(f"k-{case_id}-{level}", case_id, f"escalation-{level}", LetterKind.ESCALATION)
+def escalation_of(case_id: str, level: int = 1) -> MailEvent:
+    return MailEvent(f"k-{case_id}-{level}", case_id, f"escalation-{level}", MailKind.ESCALATION)
 
 
 def test_each_level_fires_once_when_it_is_due(url: str, ledger: Ledger, clock: Clock) -> None:
@@ -67,7 +67,7 @@ def test_acknowledgement_ends_it_and_the_first_one_counts(ledger: Ledger, clock:
 
 def test_an_alert_stands_until_a_later_result_is_ready_to_be_delivered(ledger: Ledger, clock: Clock) -> None:
     first = alert(ledger)
-    [second] = ledger.intake.take(ARRIVAL, files("1.2", range(3, 4))).opened
+    [second] = ledger.intake.ingest(ARRIVAL, files("1.2", range(3, 4))).opened
     ledger.cases.advance(second, CaseState.RECEIVING, CaseState.QUEUED, case_key="key two")
     ledger.cases.advance(second, CaseState.QUEUED, CaseState.PREPARED)
     ledger.cases.advance(second, CaseState.PREPARED, CaseState.DETECTED, core_ml=41.0, side="left", alert=True)
@@ -109,9 +109,9 @@ def test_an_escalation_on_its_way_stops_at_the_last_moment(ledger: Ledger, clock
     clock.forward(601)
     ledger.alerts.fire(clock.now)
     ledger.alerts.acknowledge(case_id, "Dr. First", "team")
-    assert ledger.letters.begin(escalation_of(case_id), "<m>", ["next@x"]) == "the alert was acknowledged meanwhile"
-    assert ledger.letters.of(case_id) == []
-    assert ledger.letters.begin(Event("k", case_id, "email", LetterKind.ALERT), "<m>", ["team@x"]) is None
+    assert ledger.mail_receipts.begin(escalation_of(case_id), "<m>", ["next@x"]) == "the alert was acknowledged meanwhile"
+    assert ledger.mail_receipts.of(case_id) == []
+    assert ledger.mail_receipts.begin(MailEvent("k", case_id, "email", MailKind.ALERT), "<m>", ["team@x"]) is None
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -126,7 +126,7 @@ def test_acknowledgement_and_escalation_at_the_same_moment(number: int, url: str
         own = Ledger(url, clock)
         barrier.wait()
         for case, level in own.alerts.fire(clock.now):
-            begun.append(own.letters.begin(escalation_of(case, level), "<m>", ["next@x"]))
+            begun.append(own.mail_receipts.begin(escalation_of(case, level), "<m>", ["next@x"]))
         own.close()
 
     def acknowledge() -> None:
@@ -142,7 +142,7 @@ def test_acknowledgement_and_escalation_at_the_same_moment(number: int, url: str
         thread.join()
     events = [line.event for line in ledger.cases.history(case_id)]
     assert len(begun) <= 1, "fired once"
-    sent = [row for row in ledger.letters.of(case_id) if row.destination == "escalation-1"]
+    sent = [row for row in ledger.mail_receipts.of(case_id) if row.destination == "escalation-1"]
     assert len(sent) == sum(why is None for why in begun)
     if sent:
         assert events.index("letter.sending") < events.index("alert.acknowledged")

@@ -100,18 +100,18 @@ def release_its_digest(it: Target) -> None:
 
 
 def ask_for_commitment(it: Target) -> None:
-    it.ledger.commitments_asked.open(f"2.25.{it.name}", it.case_id, it.name, ["1.1"], it.ledger.clock() + LONG)
-    it.ledger.commitments_asked.wait(f"2.25.{it.name}", "")
+    it.ledger.commitment_requests_sent.open(f"2.25.{it.name}", it.case_id, it.name, ["1.1"], it.ledger.clock() + LONG)
+    it.ledger.commitment_requests_sent.wait(f"2.25.{it.name}", "")
 
 
 def commitment_is_answered(it: Target) -> None:
-    it.ledger.commitments_asked.open(f"2.25.{it.name}", it.case_id, it.name, ["1.1"], it.ledger.clock() + LONG)
-    it.ledger.commitments_asked.report(CommitmentReport(f"2.25.{it.name}", ()))
+    it.ledger.commitment_requests_sent.open(f"2.25.{it.name}", it.case_id, it.name, ["1.1"], it.ledger.clock() + LONG)
+    it.ledger.commitment_requests_sent.report(CommitmentReport(f"2.25.{it.name}", ()))
 
 
 def commitment_is_not_answered(it: Target) -> None:
     it.set(lease_until=it.ledger.clock())
-    it.ledger.commitments_asked.expire(it.ledger.clock())
+    it.ledger.commitment_requests_sent.expire(it.ledger.clock())
 
 
 Moves = Mapping[DeliveryState, DeliveryState]

@@ -21,7 +21,7 @@ from sqlalchemy import Column, Connection, Index, Integer, MetaData, String, Tab
 
 from corewatch.errors import ConfigurationError
 from corewatch.instance import Instance
-from corewatch.letters import Event, LetterKind, LetterState
+from corewatch.mail_receipts import MailEvent, MailKind, MailReceiptState
 from corewatch.mail_throttle import MailLimits, SendMode
 from corewatch.messages import Work
 from corewatch.reasons import Reason
@@ -140,12 +140,12 @@ def test_a_pending_alert_of_an_old_ledger_is_mailed_and_its_case_ends(url: str, 
     assert ledger.deliveries.begin(ALERT, "email", lease_s=60, holder="host/1/1") is not None
     limits = MailLimits(20, timedelta(minutes=15), timedelta(hours=12))
     assert ledger.digests.decide(ALERT, "email", limits, alerts_apart=True, lease_s=60).verdict.mode is SendMode.ALONE
-    event = Event("k", ALERT, "email", LetterKind.ALERT)
-    assert ledger.letters.begin(event, "<m>", ["team@x"]) is None
-    ledger.letters.end(event, ["team@x"], LetterState.ACCEPTED)
+    event = MailEvent("k", ALERT, "email", MailKind.ALERT)
+    assert ledger.mail_receipts.begin(event, "<m>", ["team@x"]) is None
+    ledger.mail_receipts.end(event, ["team@x"], MailReceiptState.ACCEPTED)
     assert ledger.deliveries.end(ALERT, "email", DeliveryState.SENT, detail="ok") is False
     assert ledger.alerts.acknowledge(ALERT, "Dr. First", "team") is not None
-    assert ledger.commitments_asked.expire(clock.now) == 1
+    assert ledger.commitment_requests_sent.expire(clock.now) == 1
     for name in ("to-pending", "to-sending", "to-awaiting"):
         assert ledger.deliveries.begin(ALERT, name, lease_s=60) is not None
         ledger.deliveries.end(ALERT, name, DeliveryState.SENT, detail="ok")

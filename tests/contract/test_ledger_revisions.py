@@ -15,7 +15,7 @@ S = CaseState
 
 def second(ledger: Ledger, state: CaseState) -> str:
     """The next revision of the series of `queued`, in `state`."""
-    [case_id] = ledger.intake.take(ARRIVAL, files("1.2", range(10, 12))).opened
+    [case_id] = ledger.intake.ingest(ARRIVAL, files("1.2", range(10, 12))).opened
     if state is not S.RECEIVING:
         assert ledger.cases.advance(case_id, S.RECEIVING, S.QUEUED, work=[Work(Stage.PREPARE, case_id)], case_key="second")
     if state is S.NOT_ANALYSED:
@@ -62,7 +62,7 @@ def test_an_earlier_revision_takes_nothing_from_a_later_one(ledger: Ledger) -> N
 def test_a_result_supersedes_earlier_revisions_and_no_later_one(ledger: Ledger) -> None:
     first = queued(ledger)
     middle = second(ledger, S.QUEUED)
-    [last] = ledger.intake.take(ARRIVAL, files("1.2", range(20, 22))).opened
+    [last] = ledger.intake.ingest(ARRIVAL, files("1.2", range(20, 22))).opened
     other = queued(ledger, "3.4")
     for before, after in ((S.QUEUED, S.PREPARED), (S.PREPARED, S.DETECTED)):
         assert ledger.cases.advance(middle, before, after)
@@ -78,7 +78,7 @@ def test_one_that_ends_without_a_result_gives_way_alone(ledger: Ledger) -> None:
     """Of three, the second ends while the third is in work: the first, which is in work too, goes on."""
     first = queued(ledger)
     middle = second(ledger, S.QUEUED)
-    [last] = ledger.intake.take(ARRIVAL, files("1.2", range(20, 22))).opened
+    [last] = ledger.intake.ingest(ARRIVAL, files("1.2", range(20, 22))).opened
     assert ledger.cases.advance(last, S.RECEIVING, S.QUEUED, case_key="third")
     assert ledger.cases.advance(middle, S.QUEUED, S.FAILED, failed_stage=Stage.PREPARE)
     assert [state_of(ledger, c) for c in (first, middle, last)] == [S.QUEUED, S.SUPERSEDED, S.QUEUED]
@@ -90,8 +90,8 @@ def test_one_that_ends_without_a_result_gives_way_alone(ledger: Ledger) -> None:
 
 def test_a_single_file_that_fails_gives_way_to_nothing(ledger: Ledger) -> None:
     ledger.intake.register(ARRIVAL)
-    case_id = ledger.singles.take_aligned(ARRIVAL, "a/aligned.nii.gz", "abc", T0)
-    other = ledger.singles.take_aligned(ARRIVAL, "b/aligned.nii.gz", "def", T0)
+    case_id = ledger.single_file_cases.open_aligned(ARRIVAL, "a/aligned.nii.gz", "abc", T0)
+    other = ledger.single_file_cases.open_aligned(ARRIVAL, "b/aligned.nii.gz", "def", T0)
     assert case_id is not None
     assert other is not None
     assert ledger.cases.advance(case_id, S.RECEIVING, S.FAILED, failed_stage=Stage.PREPARE)

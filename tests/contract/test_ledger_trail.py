@@ -52,37 +52,37 @@ def test_lines_come_in_order_and_within_a_time(ledger: Ledger, clock: Clock) -> 
     clock.forward(60)
     middle = clock.now
     ledger.note("operator.looked", who="x")
-    whole = list(ledger.trail.lines())
+    whole = list(ledger.audit_trail.lines())
     assert [line.id for line in whole] == sorted(line.id for line in whole)
-    assert [line.event for line in ledger.trail.lines(since=middle)] == ["operator.looked"]
-    assert list(ledger.trail.lines(until=middle)) == whole[:-1]
+    assert [line.event for line in ledger.audit_trail.lines(since=middle)] == ["operator.looked"]
+    assert list(ledger.audit_trail.lines(until=middle)) == whole[:-1]
     assert whole[-1].to_json()["who"] == "x"
 
 
 def test_a_reader_gets_each_line_once(url: str, ledger: Ledger, clock: Clock) -> None:
     queued(ledger, "1.1")
-    assert ledger.trail.unread("syslog", 100) == [], "it begins with what is written from now on"
+    assert ledger.audit_trail.unread("syslog", 100) == [], "it begins with what is written from now on"
     for number in range(5):
         ledger.note("event", number=number)
-    first = ledger.trail.unread("syslog", 3)
+    first = ledger.audit_trail.unread("syslog", 3)
     assert [line.detail["number"] for line in first] == [0, 1, 2]
-    assert ledger.trail.unread("syslog", 3) == first, "until it says that it is done"
-    ledger.trail.read("syslog", first[-1].id)
+    assert ledger.audit_trail.unread("syslog", 3) == first, "until it says that it is done"
+    ledger.audit_trail.read("syslog", first[-1].id)
     other = Ledger(url, clock)
-    assert [line.detail["number"] for line in other.trail.unread("syslog", 100)] == [3, 4]
+    assert [line.detail["number"] for line in other.audit_trail.unread("syslog", 100)] == [3, 4]
     other.close()
 
 
 def test_what_is_still_on_its_way_is_waited_for(url: str, ledger: Ledger, clock: Clock) -> None:
     """PostgreSQL gives numbers before the commit: a line with a lower number may appear later."""
-    ledger.trail.unread("syslog", 1)
+    ledger.audit_trail.unread("syslog", 1)
     ledger.note("first")
     engine = create_engine(url)
     with engine.begin() as connection:
         connection.execute(tables.audit.insert().values(id=50, at=clock.now, event="third", detail={}))
-    assert [line.event for line in ledger.trail.unread("syslog", 100)] == ["first"]
+    assert [line.event for line in ledger.audit_trail.unread("syslog", 100)] == ["first"]
     with engine.begin() as connection:
         connection.execute(tables.audit.insert().values(id=49, at=clock.now, event="second", detail={}))
     clock.forward(61)
-    assert [line.event for line in ledger.trail.unread("syslog", 100)] == ["first", "second", "third"]
+    assert [line.event for line in ledger.audit_trail.unread("syslog", 100)] == ["first", "second", "third"]
     engine.dispose()

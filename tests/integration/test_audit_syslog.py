@@ -156,7 +156,7 @@ def test_a_receiver_without_close_notify_gets_a_bounded_number_of_copies(tmp_pat
     assert sum(steps) == 1
     assert len(repository.lines()) == MAX_UNCONFIRMED
     assert steps.index(1) == 3, "after pauses of 5 and 10 s"
-    assert "syslog.unconfirmed" in [line.event for line in ledger.trail.lines()]
+    assert "syslog.unconfirmed" in [line.event for line in ledger.audit_trail.lines()]
     ledger.close()
 
 

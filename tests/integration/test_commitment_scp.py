@@ -98,7 +98,7 @@ def test_what_is_kept_is_committed_and_what_is_not_is_named(house: Callable[...,
     here.clock.forward(3600)
     here.step()
     assert len(reports) == 1
-    assert here.ledger.commitments_owed.due(here.clock.now) == []
+    assert here.ledger.commitment_requests_received.due(here.clock.now) == []
 
 
 def test_images_that_were_just_stored_are_committed_at_once(house: Callable[..., House]) -> None:
@@ -116,7 +116,8 @@ def test_an_image_whose_file_is_gone_or_whose_class_differs_is_not_committed(hou
         here = house(Peer(ae_title="MODALITY", host="127.0.0.1", port=port))
         store(here, 1, 2)
         here.step()
-        [gone] = [here.settings.received_dir / k.path for k in here.ledger.commitments_owed.kept([UIDS[0]]).values()]
+        stored = here.ledger.commitment_requests_received.stored_instances([UIDS[0]])
+        [gone] = [here.settings.received_dir / one.path for one in stored.values()]
         gone.unlink()
         ask(here.listener.port, request(UIDS[0]), calling="MODALITY")
         ask(here.listener.port, request(UIDS[1], transaction="2.25.43", sop_class=MRImageStorage), calling="MODALITY")
@@ -154,7 +155,7 @@ def test_who_cannot_be_called_is_given_up_at_once_and_the_log_says_so(house: Cal
     [told] = [entry for entry in logs if entry["log_level"] == "error"]
     assert told["peer"] == "MODALITY"
     assert "listener.peers" in told["remedy"]
-    assert here.ledger.commitments_owed.due(here.clock.now + 2 * GIVE_UP_AFTER) == []
+    assert here.ledger.commitment_requests_received.due(here.clock.now + 2 * GIVE_UP_AFTER) == []
 
 
 def test_a_peer_that_cannot_be_reached_is_given_up_in_the_end(house: Callable[..., House]) -> None:
@@ -167,7 +168,7 @@ def test_a_peer_that_cannot_be_reached_is_given_up_in_the_end(house: Callable[..
     tries = 0
     for _ in range(200):
         here.step(send_report)
-        if not here.ledger.commitments_owed.due(here.clock.now + 2 * GIVE_UP_AFTER):
+        if not here.ledger.commitment_requests_received.due(here.clock.now + 2 * GIVE_UP_AFTER):
             break
         here.clock.forward(1800)
         tries += 1

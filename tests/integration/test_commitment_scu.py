@@ -253,7 +253,7 @@ def test_a_worker_that_dies_at_any_step(plant: Callable[..., Plant], where: str,
     with committing_pacs() as pacs:
         here = plant(pacs.port)
         destinations = destinations_of(here.settings)
-        undo = crash_at(here.ledger.commitments_asked if where == "ledger" else destinations["pacs"], name, 1, after=after)
+        undo = crash_at(here.ledger.commitment_requests_sent if where == "ledger" else destinations["pacs"], name, 1, after=after)
         context = WorkerContext(here.settings, here.ledger, Detectors(here.settings), destinations)
         with pytest.raises(Crash):
             run_delivery(context, here.case_id, "pacs", redelivered=False)

@@ -376,14 +376,14 @@ def test_a_decision_that_fails_repeatedly_fails_the_case(site: Site, monkeypatch
 
 
 def test_values_that_the_ledger_cannot_store_do_not_stop_the_others(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    take = site.ledger.intake.take
+    take = site.ledger.intake.ingest
 
     def refuse(arrival: object, files: list[object], **how: object) -> object:
         if any(f.header.instance_number == 5 for f in files):  # type: ignore[attr-defined]
             raise ValueError("A string literal cannot contain NUL (0x00) characters.")
         return take(arrival, files, **how)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(site.ledger.intake, "take", refuse)
+    monkeypatch.setattr(site.ledger.intake, "ingest", refuse)
     send_all(site.received, site.clock, head())
     site.step(2)
     assert [c.reason for c in site.cases(S.NOT_ANALYSED)] == [Reason.UNREADABLE]

@@ -159,12 +159,12 @@ def test_single_file_cases_whose_triage_failed_get_it_without_a_restart(site: Si
     [
         ("intake", "register", 1),
         ("intake", "register", 3),
-        ("intake", "take", 1),
-        ("intake", "take", 2),
-        ("intake", "take", 4),
-        ("singles", "take_unreadable", 1),
-        ("singles", "set_aside", 1),
-        ("singles", "take_aligned", 1),
+        ("intake", "ingest", 1),
+        ("intake", "ingest", 2),
+        ("intake", "ingest", 4),
+        ("single_file_cases", "open_unreadable", 1),
+        ("single_file_cases", "quarantine", 1),
+        ("single_file_cases", "open_aligned", 1),
         ("intake", "finish", 1),
         ("intake", "finish", 2),
         ("cases", "advance", 1),
@@ -235,7 +235,7 @@ def test_a_database_that_is_unavailable_is_retried(site: Site, monkeypatch: pyte
         raise OperationalError("SELECT", {}, Exception("database is locked"))
 
     send_all(site.received, site.clock, head())
-    monkeypatch.setattr(site.ledger.intake, "take", away)
+    monkeypatch.setattr(site.ledger.intake, "ingest", away)
     with pytest.raises(OperationalError):
         site.step(1)
     monkeypatch.undo()

@@ -222,7 +222,7 @@ def test_other_content_under_a_known_uid_is_quarantined(site: Site) -> None:
     assert "series.conflicting_copy" in site.events(first)
 
 
-@pytest.mark.parametrize("crash", [None, "intake.take", "singles.take_conflicts", "intake.finish"])
+@pytest.mark.parametrize("crash", [None, "intake.ingest", "single_file_cases.open_conflicting", "intake.finish"])
 def test_an_arrival_of_conflicting_instances_alone_is_a_reported_case(site: Site, crash: str | None) -> None:
     send_all(site.received, site.clock, head())
     site.step(2)

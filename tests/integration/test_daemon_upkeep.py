@@ -50,7 +50,9 @@ class Site:
         """A case whose work was published once."""
         arrival = Arrival(f"arrival-{content}", ArrivalSource.FOLDER, self.clock())
         self.ledger.intake.register(arrival)
-        case_id = self.ledger.singles.take_aligned(arrival, f"arrival-{content}/aligned.nii.gz", content * 64, self.clock())
+        case_id = self.ledger.single_file_cases.open_aligned(
+            arrival, f"arrival-{content}/aligned.nii.gz", content * 64, self.clock()
+        )
         assert case_id is not None
         self.ledger.cases.advance(case_id, S.RECEIVING, S.QUEUED, work=[Work(Stage.PREPARE, case_id)])
         Dispatcher(self.ledger.outbox, self.publish).step(self.clock())
@@ -162,7 +164,9 @@ def test_ended_cases_are_left_alone(site: Site) -> None:
 # refused drops -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("room", "method"), [("intake", "register"), ("singles", "take_unreadable"), ("intake", "finish")])
+@pytest.mark.parametrize(
+    ("room", "method"), [("intake", "register"), ("single_file_cases", "open_unreadable"), ("intake", "finish")]
+)
 def test_a_rejected_drop_is_one_case_however_often_it_is_recorded(
     site: Site, monkeypatch: pytest.MonkeyPatch, room: str, method: str
 ) -> None:
@@ -239,7 +243,7 @@ def test_files_are_removed_after_their_days_and_rows_stay(site: Site) -> None:
 
 
 def test_answered_commitment_requests_are_deleted_later(site: Site) -> None:
-    owed = site.ledger.commitments_owed
+    owed = site.ledger.commitment_requests_received
     owed.add("2.25.7", "CT", "10.0.0.7", (InstanceReference("1.2.840.10008.5.1.4.1.1.2", "1.2.7.1"),), site.clock())
     [asked] = owed.due(site.clock())
     owed.end(asked, "answered", "1 object committed")

@@ -26,7 +26,7 @@ import yaml
 from sqlalchemy import create_engine, text
 
 from config import load_settings
-from corewatch.letters import LetterState
+from corewatch.mail_receipts import MailReceiptState
 from corewatch.states import CaseState, DeliveryState
 from jobs.embedded import EmbeddedRedis
 from ledger.store import Ledger
@@ -339,11 +339,11 @@ def check(ledger: Ledger, orthanc: Orthanc, mailbox: Mailbox, alerts: list[str],
     assert sum(count - 1 for count in copies.values()) <= marked <= 3, "a second copy only where nobody could know, and marked"
     for case_id in calm:
         assert copies[case_id, NIGHT] == 0
-        (row,) = ledger.letters.of(case_id)
-        assert copies[case_id, TEAM] == 1 or (copies[case_id, TEAM] == 0 and row.state is LetterState.UNKNOWN)
+        (row,) = ledger.mail_receipts.of(case_id)
+        assert copies[case_id, TEAM] == 1 or (copies[case_id, TEAM] == 0 and row.state is MailReceiptState.UNKNOWN)
     for case_id in alerts:
-        assert {(row.recipient, row.state) for row in ledger.letters.of(case_id)} == {
-            (TEAM, LetterState.ACCEPTED), (NIGHT, LetterState.ACCEPTED)
+        assert {(row.recipient, row.state) for row in ledger.mail_receipts.of(case_id)} == {
+            (TEAM, MailReceiptState.ACCEPTED), (NIGHT, MailReceiptState.ACCEPTED)
         }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from corewatch.letters import LetterState
+from corewatch.mail_receipts import MailReceiptState
 from corewatch.states import CaseState, DeliveryState, Stage
 from ledger.cases import Case
 from outputs.case import ReportedCase
@@ -114,7 +114,7 @@ def test_an_alert_passes_a_crowd_of_results(office: Office, mailbox: Mailbox) ->
 def test_a_digest_that_died_is_gone_on_with(office: Office, mailbox: Mailbox) -> None:
     """The worker vanishes after the server took the digest and before the ledger knew: a copy, marked, the same content."""
     ids = [office.found(3.0, "email") for _ in range(9)]
-    real, calls = office.ledger.letters.end, []
+    real, calls = office.ledger.mail_receipts.end, []
 
     class Gone(BaseException):
         pass
@@ -123,10 +123,10 @@ def test_a_digest_that_died_is_gone_on_with(office: Office, mailbox: Mailbox) ->
         calls.append(1)
         raise Gone
 
-    office.ledger.letters.end = vanish  # type: ignore[method-assign]  # the process ends at this very line
+    office.ledger.mail_receipts.end = vanish  # type: ignore[method-assign]  # the process ends at this very line
     with pytest.raises(Gone):
         office.work()
-    office.ledger.letters.end = real  # type: ignore[method-assign]
+    office.ledger.mail_receipts.end = real  # type: ignore[method-assign]
     office.found(5.0, "email")
     office.clock.forward(3600)
     for overdue in office.ledger.deliveries.overdue(office.clock()):
@@ -217,9 +217,9 @@ def test_the_ledger_says_of_each_case_who_heard_of_it_by_a_digest(office: Office
     office.work()
     ((_, message),) = mailbox.mails
     for case_id in ids:
-        rows = office.ledger.letters.of(case_id)
+        rows = office.ledger.mail_receipts.of(case_id)
         assert {(row.recipient, row.state, row.message_id) for row in rows} == {
-            (to, LetterState.ACCEPTED, message["Message-ID"]) for to in (TEAM, DUTY)
+            (to, MailReceiptState.ACCEPTED, message["Message-ID"]) for to in (TEAM, DUTY)
         }
         events = [line.event for line in office.ledger.cases.history(case_id)]
         assert events.count("letter.accepted") == 1

@@ -38,7 +38,7 @@ def test_no_message_names_the_patient(tmp_path: Path, caplog: pytest.LogCaptureF
         office.ledger.alerts.fire(office.clock())
         office.work()
         assert [d.state for d in office.ledger.deliveries.of(case_id)] == [DeliveryState.SENT] * 3
-        lines = list(office.ledger.trail.lines())
+        lines = list(office.ledger.audit_trail.lines())
         site = Site("cw", "COREWATCH", "h", {})
         audit = [audit_message(TrailLine(line.at, line.event, line.detail, line.case_id, "9.1"), site) or b"" for line in lines]
         office.ledger.close()

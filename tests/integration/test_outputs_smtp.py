@@ -12,7 +12,7 @@ import pytest
 
 from config.delivery import EmailSettings, MailList
 from corewatch.errors import OperatorNeeded, RetryLater
-from corewatch.letters import LetterState
+from corewatch.mail_receipts import MailReceiptState
 from outputs.destinations import DestinationContext
 from outputs.destinations.email import EmailDestination, OperatorsDestination
 from outputs.mail.receipts import MailReceipts, MemoryMailReceipts
@@ -301,7 +301,7 @@ def test_a_server_that_says_no_and_hangs_up_has_said_no(tmp_path: Path) -> None:
             to.deliver(case)
         assert [recipients for recipients, _ in mailbox.mails][1:] == [NIGHT.to]
         to.deliver(case)
-    assert {receipt.state for receipt in receipts.known(to.event(case)).values()} == {LetterState.ACCEPTED}
+    assert {receipt.state for receipt in receipts.known(to.event(case)).values()} == {MailReceiptState.ACCEPTED}
     assert mailbox.mails[-1][0] == TEAM
     assert len(mailbox.mails) == 3, "the first was refused by the filter alone"
 

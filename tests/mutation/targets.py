@@ -63,9 +63,9 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "corewatch/geometry.py": ("tests/unit/corewatch/test_geometry.py",),
     "corewatch/identity.py": ("tests/unit/corewatch/test_identity.py",),
     "corewatch/instance.py": ("tests/unit/corewatch/test_values.py", *_SELECTION),
-    "corewatch/letters.py": (
+    "corewatch/mail_receipts.py": (
         "tests/unit/corewatch/test_decision_tables.py",
-        "tests/unit/corewatch/test_letters.py",
+        "tests/unit/corewatch/test_mail_receipts.py",
     ),
     "corewatch/stage_limits.py": ("tests/unit/corewatch/test_values.py",),
     "corewatch/messages.py": ("tests/unit/corewatch/test_values.py",),

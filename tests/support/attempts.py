@@ -83,7 +83,7 @@ def queued(context: WorkerContext) -> str:
     arrival = Arrival("a", ArrivalSource.C_STORE, T0)
     ledger.intake.register(arrival)
     header = Instance("1.2.3", "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1", "1.2", "1")
-    [case_id] = ledger.intake.take(arrival, [IndexedFile("a/1.dcm", "x", T0, header)]).opened
+    [case_id] = ledger.intake.ingest(arrival, [IndexedFile("a/1.dcm", "x", T0, header)]).opened
     ledger.cases.advance(case_id, CaseState.RECEIVING, CaseState.QUEUED, work=[Work(Stage.PREPARE, case_id)], case_key="key")
     publish(context)
     return case_id

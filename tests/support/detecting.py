@@ -85,7 +85,7 @@ class DetectSite:
         files = [
             IndexedFile(f"{arrival.arrival_id}/{n}.dcm", header.sop_instance_uid, now, header) for n, header in enumerate(headers)
         ]
-        opened = self.ledger.intake.take(arrival, files).opened
+        opened = self.ledger.intake.ingest(arrival, files).opened
         given = self.folder / f"aligned-{self._arrivals}.nii.gz"
         write_aligned(given, AlignedHead(_head(first_voxel), None, None))
         for case_id in opened:

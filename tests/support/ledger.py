@@ -44,7 +44,7 @@ def files(series: str, numbers: range, *, arrival: str = ARRIVAL.arrival_id, con
 
 def received(ledger: Ledger, series: str = "1.2", count: int = 3) -> str:
     ledger.intake.register(ARRIVAL)
-    [case_id] = ledger.intake.take(ARRIVAL, files(series, range(count))).opened
+    [case_id] = ledger.intake.ingest(ARRIVAL, files(series, range(count))).opened
     return case_id
 
 

@@ -44,7 +44,7 @@ class Office:
         self.ledger.intake.register(arrival)
         uid = f"1.2.{self.made}"
         header = Instance(f"{uid}.1", CTImageStorage, ExplicitVRLittleEndian, uid, f"9.{self.made}")
-        [case_id] = self.ledger.intake.take(arrival, [IndexedFile(f"a{self.made}/1.dcm", uid, self.clock(), header)]).opened
+        [case_id] = self.ledger.intake.ingest(arrival, [IndexedFile(f"a{self.made}/1.dcm", uid, self.clock(), header)]).opened
         self.ledger.cases.advance(case_id, CaseState.RECEIVING, CaseState.QUEUED, case_key=f"key {self.made}")
         return case_id
 
@@ -118,4 +118,4 @@ def open_office(folder: Path, clock: Clock, deliver: dict[str, Any], url: str | 
     database = {} if url is None else {"database": {"url": url}}
     settings = Settings.model_validate({"data_dir": str(folder), "deliver": {"folder": None, **deliver}, **database, **sections})
     ledger = Ledger(settings.database_url, clock)
-    return Office(WorkerContext(settings, ledger, Detectors(settings), destinations_of(settings, ledger.letters)), clock)
+    return Office(WorkerContext(settings, ledger, Detectors(settings), destinations_of(settings, ledger.mail_receipts)), clock)

@@ -10,7 +10,7 @@ import structlog
 
 from config.delivery import EmailSettings
 from corewatch.errors import OperatorNeeded, RetryLater
-from corewatch.letters import LetterKind
+from corewatch.mail_receipts import MailKind
 from corewatch.mail_throttle import MailLimits, SendMode, is_urgent
 from corewatch.states import CaseState, DeliveryState
 from foundation.safe_errors import describe_error, error_frames
@@ -48,7 +48,7 @@ def defer_or_digest(
         ledger.digests.resume(digest, case.case_id, delivery.destination, lease_s=lease_s, holder=holder_name())
     else:
         reported = report_case(context, case)
-        alert = destination.kind(reported) is LetterKind.ALERT
+        alert = destination.kind(reported) is MailKind.ALERT
         if destination.skip_reason(reported) is not None or is_urgent(alert, case.last_stored_at, limits, ledger.clock()):
             return False
         decision = ledger.digests.decide(

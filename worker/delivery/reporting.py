@@ -14,7 +14,8 @@ from corewatch.destinations import FOLDER
 from corewatch.errors import OperatorNeeded, RetryLater
 from corewatch.states import ENDS, WITHOUT_RESULT, CaseState, DeliveryState, Stage
 from foundation.backoff import Backoff
-from ledger.cases import Case, HistoryLine
+from ledger.audit_trail import AuditLine
+from ledger.cases import Case
 from ledger.deliveries import Delivery
 from outputs.case import ReportedCase
 from worker.context import WorkerContext
@@ -92,15 +93,15 @@ def _damaged(case: Case, what: str) -> OperatorNeeded:
     return OperatorNeeded(f"the folder of case {case.case_id} {what}", "look at the disk, and send the series again")
 
 
-def _ended_at(case: Case, history: list[HistoryLine]) -> datetime:
+def _ended_at(case: Case, history: list[AuditLine]) -> datetime:
     return next((line.at for line in reversed(history) if line.event == f"case.{case.state}"), case.updated_at)
 
 
-def _last(history: list[HistoryLine], event: str) -> datetime | None:
+def _last(history: list[AuditLine], event: str) -> datetime | None:
     return next((line.at for line in reversed(history) if line.event == event), None)
 
 
-def _seconds_between(history: list[HistoryLine], first: str, second: str) -> float | None:
+def _seconds_between(history: list[AuditLine], first: str, second: str) -> float | None:
     start, end = _last(history, first), _last(history, second)
     return None if start is None or end is None else max(0.0, (end - start).total_seconds())
 
@@ -109,7 +110,7 @@ def _sent(deliveries: list[Delivery]) -> list[Delivery]:
     return [d for d in deliveries if d.state is DeliveryState.SENT and d.sent_at is not None]
 
 
-def _deliver_seconds(history: list[HistoryLine], deliveries: list[Delivery]) -> float | None:
+def _deliver_seconds(history: list[AuditLine], deliveries: list[Delivery]) -> float | None:
     start = _last(history, f"case.{CaseState.DELIVERING}")
     ends = [d.sent_at for d in _sent(deliveries) if d.sent_at is not None]
     return None if start is None or not ends else max(0.0, (max(ends) - start).total_seconds())

@@ -126,7 +126,7 @@ def _send_and_commit(
     OperatorNeeded
         The PACS refuses, does not keep the objects, or did not answer in time.
     """
-    requests, now = context.ledger.commitments_asked, context.ledger.clock()
+    requests, now = context.ledger.commitment_requests_sent, context.ledger.clock()
     step = next_commitment_step(requests.of(case.case_id, destination.name), now)
     if isinstance(step, Committed):
         return DeliveryState.SENT, f"{step.count} objects stored and committed"

@@ -47,7 +47,7 @@ def new_case(ledger: Ledger, number: int) -> str:
     ledger.intake.register(arrival)
     header = Instance(f"1.2.{number}.1", "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1", f"1.2.{number}", "1.2")
     stored_at = NOW - timedelta(minutes=number)
-    (case_id,) = ledger.intake.take(arrival, [IndexedFile(f"{arrival.arrival_id}/a.dcm", "0" * 64, stored_at, header)]).opened
+    (case_id,) = ledger.intake.ingest(arrival, [IndexedFile(f"{arrival.arrival_id}/a.dcm", "0" * 64, stored_at, header)]).opened
     return case_id
 
 

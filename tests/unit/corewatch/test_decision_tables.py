@@ -10,7 +10,7 @@ import pytest
 
 from corewatch.completeness import Complete, Transfer, TransferSummary, Wait, decide, looks_whole, summarise
 from corewatch.instance import Instance
-from corewatch.letters import LetterKind, LetterState, Next, Receipt, what_next
+from corewatch.mail_receipts import MailKind, MailReceipt, MailReceiptState, NextStep, next_step
 from corewatch.mail_throttle import HOUR, MailLimits, SendMode, SentMail, ThrottleDecision, is_urgent, throttle
 from corewatch.shortage import Shortage, enough_from, short_below
 from corewatch.storage_commitment import (
@@ -304,21 +304,23 @@ def test_a_shortage_from_its_beginning_to_its_end() -> None:
 @pytest.mark.parametrize(
     ("state", "copies", "must_arrive", "may_arrive"),
     [
-        (None, 0, Next.SEND, Next.SEND),
-        (LetterState.REFUSED, 0, Next.SEND, Next.SEND),
-        (LetterState.REFUSED, 1, Next.REPEAT, Next.GIVE_UP),
-        (LetterState.REFUSED, 3, Next.GIVE_UP, Next.GIVE_UP),
-        (LetterState.SENDING, 0, Next.REPEAT, Next.GIVE_UP),
-        (LetterState.SENDING, 1, Next.REPEAT, Next.GIVE_UP),
-        (LetterState.SENDING, 2, Next.REPEAT, Next.GIVE_UP),
-        (LetterState.SENDING, 3, Next.GIVE_UP, Next.GIVE_UP),
-        (LetterState.ACCEPTED, 1, Next.LEAVE, Next.LEAVE),
-        (LetterState.UNKNOWN, 1, Next.LEAVE, Next.LEAVE),
-        (LetterState.ACCEPTED, 0, Next.LEAVE, Next.LEAVE),
+        (None, 0, NextStep.SEND, NextStep.SEND),
+        (MailReceiptState.REFUSED, 0, NextStep.SEND, NextStep.SEND),
+        (MailReceiptState.REFUSED, 1, NextStep.REPEAT, NextStep.GIVE_UP),
+        (MailReceiptState.REFUSED, 3, NextStep.GIVE_UP, NextStep.GIVE_UP),
+        (MailReceiptState.SENDING, 0, NextStep.REPEAT, NextStep.GIVE_UP),
+        (MailReceiptState.SENDING, 1, NextStep.REPEAT, NextStep.GIVE_UP),
+        (MailReceiptState.SENDING, 2, NextStep.REPEAT, NextStep.GIVE_UP),
+        (MailReceiptState.SENDING, 3, NextStep.GIVE_UP, NextStep.GIVE_UP),
+        (MailReceiptState.ACCEPTED, 1, NextStep.LEAVE, NextStep.LEAVE),
+        (MailReceiptState.UNKNOWN, 1, NextStep.LEAVE, NextStep.LEAVE),
+        (MailReceiptState.ACCEPTED, 0, NextStep.LEAVE, NextStep.LEAVE),
     ],
 )
-def test_what_a_recipient_gets_next(state: LetterState | None, copies: int, must_arrive: Next, may_arrive: Next) -> None:
-    receipt = None if state is None else Receipt(state, copies)
-    for kind in LetterKind:
-        wanted = may_arrive if kind is LetterKind.RESULT else must_arrive
-        assert what_next(receipt, kind) is wanted
+def test_what_a_recipient_gets_next(
+    state: MailReceiptState | None, copies: int, must_arrive: NextStep, may_arrive: NextStep
+) -> None:
+    receipt = None if state is None else MailReceipt(state, copies)
+    for kind in MailKind:
+        wanted = may_arrive if kind is MailKind.RESULT else must_arrive
+        assert next_step(receipt, kind) is wanted

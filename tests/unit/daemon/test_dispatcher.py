@@ -11,8 +11,8 @@ from corewatch.errors import RetryLater
 from corewatch.messages import Work
 from corewatch.states import Stage
 from daemon.upkeep.dispatcher import BACKOFF, Dispatcher
-from ledger.database import Database, post
-from ledger.outbox import Outbox
+from ledger.database import Database
+from ledger.outbox import Outbox, post
 from tests.support.spool import TestClock
 
 

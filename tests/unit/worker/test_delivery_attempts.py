@@ -147,7 +147,7 @@ def test_a_superseded_result_is_not_sent_any_more(context: WorkerContext) -> Non
     arrival = Arrival("b", ArrivalSource.C_STORE, T0)
     context.ledger.intake.register(arrival)
     header = Instance("1.2.4", "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1", "1.2", "1")
-    [newer] = context.ledger.intake.take(arrival, [IndexedFile("b/1.dcm", "y", T0, header)]).opened
+    [newer] = context.ledger.intake.ingest(arrival, [IndexedFile("b/1.dcm", "y", T0, header)]).opened
     context.ledger.cases.supersede_earlier(newer)
     run_delivery(context, case_id, "pacs", redelivered=False)
     assert pacs.taken == []

@@ -10,15 +10,16 @@ from typing import Any
 from sqlalchemy import Row, delete, insert, select, update
 
 from corewatch.storage_commitment import InstanceReference
-from ledger.database import Database, record
-from ledger.tables import commitments_owed, instances
+from ledger.audit_trail import record
+from ledger.database import Database
+from ledger.tables import commitment_requests_received, instances
 
 _CHUNK = 500
 """UIDs of one query; databases limit the number of parameters."""
 
 
 @dataclass(frozen=True, slots=True)
-class Owed:
+class ReceivedCommitmentRequest:
     """One transaction of a peer's."""
 
     id: str
@@ -31,14 +32,14 @@ class Owed:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredInstance:
     """An instance that was stored: its SOP class, and its path relative to the received folder."""
 
     sop_class_uid: str
     path: str
 
 
-class CommitmentsOwed:
+class CommitmentRequestsReceived:
     """Reading and moving what is owed. Each method is one transaction of the database."""
 
     def __init__(self, database: Database) -> None:
@@ -55,7 +56,7 @@ class CommitmentsOwed:
         """Write a request down; False where it is known already. The same again after its answer was given is answered again."""
         now = self._database.clock()
         key = hashlib.sha256(f"{peer_ae_title}\n{transaction_uid}".encode()).hexdigest()
-        mine = commitments_owed.c.id == key
+        mine = commitment_requests_received.c.id == key
         values = {
             "peer_host": peer_host,
             "instances": [[r.sop_class_uid, r.sop_instance_uid] for r in references],
@@ -66,42 +67,42 @@ class CommitmentsOwed:
             "detail": "",
         }
         with self._database.transaction() as connection:
-            known = connection.execute(select(commitments_owed.c.ended_at).where(mine)).one_or_none()
+            known = connection.execute(select(commitment_requests_received.c.ended_at).where(mine)).one_or_none()
             if known is None:
                 names = {"id": key, "transaction_uid": transaction_uid, "peer_ae_title": peer_ae_title}
-                connection.execute(insert(commitments_owed).values(**names, **values))
+                connection.execute(insert(commitment_requests_received).values(**names, **values))
             elif known.ended_at is not None:
-                connection.execute(update(commitments_owed).where(mine).values(**values))
+                connection.execute(update(commitment_requests_received).where(mine).values(**values))
             else:
                 return False
             record(connection, now, "commitment.owed", peer=peer_ae_title, objects=len(references))
             return True
 
-    def due(self, now: datetime, limit: int = 20) -> list[Owed]:
+    def due(self, now: datetime, limit: int = 20) -> list[ReceivedCommitmentRequest]:
         """What is to be answered now, oldest first."""
-        owed = commitments_owed.c
+        owed = commitment_requests_received.c
         with self._database.reading() as connection:
             rows = connection.execute(
-                select(commitments_owed).where(owed.next_attempt_at <= now).order_by(owed.next_attempt_at).limit(limit)
+                select(commitment_requests_received).where(owed.next_attempt_at <= now).order_by(owed.next_attempt_at).limit(limit)
             )
             return [_owed(row) for row in rows]
 
-    def postpone(self, owed: Owed, until: datetime, why: str, *, counts: bool = True) -> None:
+    def postpone(self, owed: ReceivedCommitmentRequest, until: datetime, why: str, *, counts: bool = True) -> None:
         """Try again at `until`."""
         with self._database.transaction() as connection:
             connection.execute(
-                update(commitments_owed)
-                .where(commitments_owed.c.id == owed.id)
+                update(commitment_requests_received)
+                .where(commitment_requests_received.c.id == owed.id)
                 .values(attempts=owed.attempts + counts, next_attempt_at=until, detail=why)
             )
 
-    def end(self, owed: Owed, event: str, detail: str) -> None:
+    def end(self, owed: ReceivedCommitmentRequest, event: str, detail: str) -> None:
         """It is over: `answered`, or `given_up`."""
         now = self._database.clock()
         with self._database.transaction() as connection:
             connection.execute(
-                update(commitments_owed)
-                .where(commitments_owed.c.id == owed.id)
+                update(commitment_requests_received)
+                .where(commitment_requests_received.c.id == owed.id)
                 .values(next_attempt_at=None, ended_at=now, detail=detail)
             )
             record(connection, now, f"commitment.{event}", peer=owed.peer_ae_title, detail=detail)
@@ -109,11 +110,13 @@ class CommitmentsOwed:
     def purge(self, before: datetime) -> int:
         """Remove what ended before this moment, and return how much that was. Asked again, it is a request like any other."""
         with self._database.transaction() as connection:
-            return connection.execute(delete(commitments_owed).where(commitments_owed.c.ended_at < before)).rowcount
+            return connection.execute(
+                delete(commitment_requests_received).where(commitment_requests_received.c.ended_at < before)
+            ).rowcount
 
-    def kept(self, sop_instance_uids: list[str]) -> dict[str, Kept]:
+    def stored_instances(self, sop_instance_uids: list[str]) -> dict[str, StoredInstance]:
         """Those of the instances that were stored and are known."""
-        found: dict[str, Kept] = {}
+        found: dict[str, StoredInstance] = {}
         with self._database.reading() as connection:
             for start in range(0, len(sop_instance_uids), _CHUNK):
                 some = sop_instance_uids[start : start + _CHUNK]
@@ -122,12 +125,12 @@ class CommitmentsOwed:
                         instances.c.sop_instance_uid.in_(some)
                     )
                 )
-                found |= {row.sop_instance_uid: Kept(str(row.header.get("sop_class_uid", "")), row.path) for row in rows}
+                found |= {row.sop_instance_uid: StoredInstance(str(row.header.get("sop_class_uid", "")), row.path) for row in rows}
         return found
 
 
-def _owed(row: Row[Any]) -> Owed:
-    return Owed(
+def _owed(row: Row[Any]) -> ReceivedCommitmentRequest:
+    return ReceivedCommitmentRequest(
         row.id,
         row.transaction_uid,
         row.peer_ae_title,

@@ -8,8 +8,18 @@ from sqlalchemy import Connection, select, update
 
 from corewatch.states import DELIVERY_ENDS, ENDS
 from ledger.alerts import EscalationState
-from ledger.database import Database, record
-from ledger.tables import audit, cases, commitments_asked, commitments_owed, deliveries, escalations, mail_places, outbox
+from ledger.audit_trail import record
+from ledger.database import Database
+from ledger.tables import (
+    audit,
+    cases,
+    commitment_requests_received,
+    commitment_requests_sent,
+    deliveries,
+    escalations,
+    mail_places,
+    outbox,
+)
 
 SLACK = timedelta(seconds=60)
 """Clocks of several hosts that share a database differ by less."""
@@ -69,16 +79,16 @@ class ClockShift:
             connection.execute(update(deliveries).where(mine).values(moved))
 
     def _shift_commitments(self, connection: Connection, jump: timedelta, still_ran: datetime) -> None:
-        asked, owed = commitments_asked.c, commitments_owed.c
+        asked, owed = commitment_requests_sent.c, commitment_requests_received.c
         for row in connection.execute(
             select(asked.transaction_uid, asked.asked_at, asked.deadline).where(
                 asked.reported_at.is_(None), asked.deadline > still_ran
             )
         ).all():
             moved = {"asked_at": row.asked_at + jump, "deadline": row.deadline + jump}
-            connection.execute(update(commitments_asked).where(asked.transaction_uid == row.transaction_uid).values(moved))
+            connection.execute(update(commitment_requests_sent).where(asked.transaction_uid == row.transaction_uid).values(moved))
         for row in connection.execute(
             select(owed.id, owed.asked_at, owed.next_attempt_at).where(owed.next_attempt_at > still_ran)
         ).all():
             moved = {"asked_at": row.asked_at + jump, "next_attempt_at": row.next_attempt_at + jump}
-            connection.execute(update(commitments_owed).where(owed.id == row.id).values(moved))
+            connection.execute(update(commitment_requests_received).where(owed.id == row.id).values(moved))

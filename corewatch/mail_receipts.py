@@ -2,7 +2,7 @@
 
 SMTP cannot promise "exactly once": between the moment the server has the whole message and the moment its answer is written down
 here, nobody knows whether it was taken (RFC 1047). A row says `sending` in that time, and only then. What a later attempt does with
-such a row depends on what the mail is for, see `what_next`.
+such a row depends on what the mail is for, see `next_step`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 
-class LetterKind(StrEnum):
+class MailKind(StrEnum):
     """What a mail is for."""
 
     ALERT = "alert"
@@ -27,7 +27,7 @@ class LetterKind(StrEnum):
     """An alert that nobody has acknowledged, to the next list."""
 
 
-class LetterState(StrEnum):
+class MailReceiptState(StrEnum):
     """Where the mail of one recipient is."""
 
     SENDING = "sending"
@@ -41,7 +41,7 @@ class LetterState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class MailEvent:
     """What a mail tells of: the key, together with the recipient, under which it is remembered.
 
     Attributes
@@ -57,11 +57,11 @@ class Event:
     key: str
     about: str
     destination: str
-    kind: LetterKind
+    kind: MailKind
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class MailReceipt:
     """What is known of one recipient.
 
     Attributes
@@ -72,12 +72,12 @@ class Receipt:
         Of the last copy; where a digest told of the event, the digest's.
     """
 
-    state: LetterState
+    state: MailReceiptState
     copies: int
     message_id: str = ""
 
 
-class Next(StrEnum):
+class NextStep(StrEnum):
     """What to do for a recipient."""
 
     SEND = "send"
@@ -89,7 +89,7 @@ class Next(StrEnum):
     """Perhaps the recipient has it: write down `unknown` and say so."""
 
 
-MUST_ARRIVE: Final = frozenset({LetterKind.ALERT, LetterKind.NOTICE, LetterKind.DIGEST, LetterKind.ESCALATION})
+MUST_ARRIVE: Final = frozenset({MailKind.ALERT, MailKind.NOTICE, MailKind.DIGEST, MailKind.ESCALATION})
 """Kinds of which a second copy is the smaller harm: somebody has to act upon them. A result without an alert is in the PACS and in
 the results folder as well; a second copy of it only makes people doubt what they see."""
 
@@ -97,10 +97,11 @@ MOST_COPIES: Final = 3
 """Copies of one mail at most: a server that takes messages and never answers must not fill a mailbox."""
 
 
-def what_next(receipt: Receipt | None, kind: LetterKind) -> Next:
+def next_step(receipt: MailReceipt | None, kind: MailKind) -> NextStep:
     """Decide for one recipient of a mail of this kind."""
-    if receipt is None or (receipt.state is LetterState.REFUSED and receipt.copies == 0):
-        return Next.SEND
-    if receipt.state in (LetterState.SENDING, LetterState.REFUSED):  # an earlier copy may be there, though a later one was refused
-        return Next.REPEAT if kind in MUST_ARRIVE and receipt.copies < MOST_COPIES else Next.GIVE_UP
-    return Next.LEAVE
+    if receipt is None or (receipt.state is MailReceiptState.REFUSED and receipt.copies == 0):
+        return NextStep.SEND
+    if receipt.state in (MailReceiptState.SENDING, MailReceiptState.REFUSED):
+        # of a mail whose last copy was refused an earlier copy may have arrived
+        return NextStep.REPEAT if kind in MUST_ARRIVE and receipt.copies < MOST_COPIES else NextStep.GIVE_UP
+    return NextStep.LEAVE

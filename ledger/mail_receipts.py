@@ -9,81 +9,95 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from corewatch.letters import Event, LetterKind, LetterState, Receipt
-from ledger.alerts import withdrawn
-from ledger.database import Database, record
-from ledger.tables import cases, letters
+from corewatch.mail_receipts import MailEvent, MailKind, MailReceipt, MailReceiptState
+from ledger.alerts import withdrawal_reason
+from ledger.audit_trail import record
+from ledger.database import Database
+from ledger.tables import cases, mail_receipts
 
 
 @dataclass(frozen=True, slots=True)
-class LetterRow:
+class RecipientMail:
     """The mail of one recipient, for people who look it up."""
 
     about: str
     destination: str
-    kind: LetterKind
+    kind: MailKind
     recipient: str
     message_id: str
-    state: LetterState
+    state: MailReceiptState
     attempts: int
     begun_at: datetime | None
     ended_at: datetime | None
     detail: str
 
 
-class Letters:
+class MailReceipts:
     """Satisfies `outputs.mail.receipts.MailReceipts`. Each method is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def known(self, event: Event) -> Mapping[str, Receipt]:
+    def known(self, event: MailEvent) -> Mapping[str, MailReceipt]:
         """What is known of this event's mails, by recipient."""
         with self._database.reading() as connection:
-            rows = connection.execute(select(letters).where(letters.c.event_key == event.key))
-            return {row.recipient: Receipt(LetterState(row.state), row.attempts, row.message_id) for row in rows}
+            rows = connection.execute(select(mail_receipts).where(mail_receipts.c.event_key == event.key))
+            return {row.recipient: MailReceipt(MailReceiptState(row.state), row.attempts, row.message_id) for row in rows}
 
-    def of(self, about: str) -> list[LetterRow]:
+    def of(self, about: str) -> list[RecipientMail]:
         """All mails about a case or a digest, in the order in which they began."""
         with self._database.reading() as connection:
             rows = connection.execute(
-                select(letters).where(letters.c.about == about).order_by(letters.c.begun_at, letters.c.recipient)
+                select(mail_receipts)
+                .where(mail_receipts.c.about == about)
+                .order_by(mail_receipts.c.begun_at, mail_receipts.c.recipient)
             )
             return [
-                LetterRow(
-                    row.about, row.destination, LetterKind(row.kind), row.recipient, row.message_id, LetterState(row.state),
+                RecipientMail(
+                    row.about, row.destination, MailKind(row.kind), row.recipient, row.message_id, MailReceiptState(row.state),
                     row.attempts, row.begun_at, row.ended_at, row.detail,
                 )
                 for row in rows
             ]  # fmt: skip
 
-    def begin(self, event: Event, message_id: str, recipients: Sequence[str]) -> str | None:
+    def begin(self, event: MailEvent, message_id: str, recipients: Sequence[str]) -> str | None:
         """The content is about to go out; committed before this returns. An escalation must not when the alert is acknowledged."""
         now = self._database.clock()
         with self._database.transaction() as connection:
-            if event.kind is LetterKind.ESCALATION and (why := withdrawn(connection, event.about)) is not None:
+            if event.kind is MailKind.ESCALATION and (why := withdrawal_reason(connection, event.about)) is not None:
                 return why
             for recipient in recipients:
-                row = letters.c.event_key == event.key, letters.c.recipient == recipient
-                values = {"state": LetterState.SENDING, "begun_at": now, "ended_at": None, "detail": "", "message_id": message_id}
-                begun = update(letters).where(*row).values(attempts=letters.c.attempts + 1, **values)
+                row = mail_receipts.c.event_key == event.key, mail_receipts.c.recipient == recipient
+                values = {
+                    "state": MailReceiptState.SENDING,
+                    "begun_at": now,
+                    "ended_at": None,
+                    "detail": "",
+                    "message_id": message_id,
+                }
+                begun = update(mail_receipts).where(*row).values(attempts=mail_receipts.c.attempts + 1, **values)
                 if not connection.execute(begun).rowcount:
-                    connection.execute(insert(letters).values(**_columns(event), recipient=recipient, attempts=1, **values))
+                    connection.execute(insert(mail_receipts).values(**_columns(event), recipient=recipient, attempts=1, **values))
             _record(connection, now, "letter.sending", event, recipients)
         return None
 
-    def refuse(self, event: Event, recipient: str, why: str, *, offered: bool) -> None:
+    def refuse(self, event: MailEvent, recipient: str, why: str, *, offered: bool) -> None:
         """The server said no; where the content had been offered, that copy is none."""
         now = self._database.clock()
         with self._database.transaction() as connection:
-            _put(connection, event, recipient, {"state": LetterState.REFUSED, "ended_at": now, "detail": why})
+            _put(connection, event, recipient, {"state": MailReceiptState.REFUSED, "ended_at": now, "detail": why})
             if offered:
-                row = letters.c.event_key == event.key, letters.c.recipient == recipient
-                connection.execute(update(letters).where(*row).values(attempts=letters.c.attempts - 1))
+                row = mail_receipts.c.event_key == event.key, mail_receipts.c.recipient == recipient
+                connection.execute(update(mail_receipts).where(*row).values(attempts=mail_receipts.c.attempts - 1))
             _record(connection, now, "letter.refused", event, [recipient], why=why)
 
     def end(
-        self, event: Event, recipients: Sequence[str], state: LetterState, detail: str = "", covers: Sequence[Event] = ()
+        self,
+        event: MailEvent,
+        recipients: Sequence[str],
+        state: MailReceiptState,
+        detail: str = "",
+        covers: Sequence[MailEvent] = (),
     ) -> None:
         """What became of it; the same, in one transaction, of the events that a digest covers."""
         if not recipients:
@@ -91,11 +105,11 @@ class Letters:
         now = self._database.clock()
         with self._database.transaction() as connection:
             for recipient in recipients:
-                own = letters.c.event_key == event.key, letters.c.recipient == recipient
+                own = mail_receipts.c.event_key == event.key, mail_receipts.c.recipient == recipient
                 values = {"state": state, "ended_at": now, "detail": detail}
                 _put(connection, event, recipient, values)
                 if covers:
-                    values["message_id"] = connection.scalar(select(letters.c.message_id).where(*own))
+                    values["message_id"] = connection.scalar(select(mail_receipts.c.message_id).where(*own))
                 for covered in covers:
                     _put(connection, covered, recipient, values)
             why = {"why": detail} if detail else {}
@@ -104,18 +118,18 @@ class Letters:
                 _record(connection, now, f"letter.{state}", covered, recipients, digest=event.about, **why)
 
 
-def _put(connection: Connection, event: Event, recipient: str, values: Mapping[str, Any]) -> None:
-    row = letters.c.event_key == event.key, letters.c.recipient == recipient
-    if not connection.execute(update(letters).where(*row).values(**values)).rowcount:
+def _put(connection: Connection, event: MailEvent, recipient: str, values: Mapping[str, Any]) -> None:
+    row = mail_receipts.c.event_key == event.key, mail_receipts.c.recipient == recipient
+    if not connection.execute(update(mail_receipts).where(*row).values(**values)).rowcount:
         new = {"message_id": "", **_columns(event), **values, "recipient": recipient, "attempts": 0}
-        connection.execute(insert(letters).values(new))
+        connection.execute(insert(mail_receipts).values(new))
 
 
-def _columns(event: Event) -> dict[str, str]:
+def _columns(event: MailEvent) -> dict[str, str]:
     return {"event_key": event.key, "about": event.about, "destination": event.destination, "kind": str(event.kind)}
 
 
-def _record(connection: Connection, at: datetime, name: str, event: Event, recipients: Sequence[str], **more: str) -> None:
+def _record(connection: Connection, at: datetime, name: str, event: MailEvent, recipients: Sequence[str], **more: str) -> None:
     about_a_case = connection.scalar(select(cases.c.case_id).where(cases.c.case_id == event.about)) is not None
     what: dict[str, Any] = {"destination": event.destination, "kind": str(event.kind), "to": list(recipients), **more}
     if about_a_case:

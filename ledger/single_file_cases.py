@@ -11,23 +11,24 @@ from corewatch.arrival import Arrival
 from corewatch.identity import new_case_id
 from corewatch.reasons import Reason
 from corewatch.states import WITHOUT_RESULT, CaseState
-from ledger.database import Database, record
-from ledger.tables import cases, instances, set_aside
+from ledger.audit_trail import record
+from ledger.database import Database
+from ledger.tables import cases, instances, quarantined_files
 
 OnDisk = Callable[[str], bool]
 """Whether a file (path relative to the received folder) is on the disk."""
 
 
-def everything(_path: str) -> bool:
+def assume_present(_path: str) -> bool:
     """Take every file as being on the disk."""
     return True
 
 
-def keep_aside(connection: Connection, now: datetime, arrival_id: str, path: str, kind: str, detail: str) -> None:
+def quarantine_file(connection: Connection, now: datetime, arrival_id: str, path: str, kind: str, detail: str) -> None:
     """Note a file that belongs to no case, and why; once."""
-    if connection.scalar(select(set_aside.c.path).where(set_aside.c.path == path)) is not None:
+    if connection.scalar(select(quarantined_files.c.path).where(quarantined_files.c.path == path)) is not None:
         return
-    connection.execute(insert(set_aside).values(path=path, arrival_id=arrival_id, kind=kind, detail=detail, at=now))
+    connection.execute(insert(quarantined_files).values(path=path, arrival_id=arrival_id, kind=kind, detail=detail, at=now))
     record(connection, now, "file.set_aside", arrival_id=arrival_id, kind=kind, detail=detail)
 
 
@@ -37,14 +38,14 @@ def give_up_key(connection: Connection, now: datetime, case_id: str, *, to: str)
     record(connection, now, "case.key_handed_over", case_id, to=to)
 
 
-class Singles:
+class SingleFileCases:
     """Cases of single files. Used by the daemon alone."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def take_aligned(
-        self, arrival: Arrival, path: str, sha256: str, stored_at: datetime, *, on_disk: OnDisk = everything
+    def open_aligned(
+        self, arrival: Arrival, path: str, sha256: str, stored_at: datetime, *, on_disk: OnDisk = assume_present
     ) -> str | None:
         """Open a case for an already aligned head; returns its id, or None when the same file is a case already.
 
@@ -58,7 +59,7 @@ class Singles:
             ).one_or_none()
             if known is not None:
                 if CaseState(known.state) not in WITHOUT_RESULT or on_disk(known.aligned_path):
-                    keep_aside(connection, now, arrival.arrival_id, path, "identical", "the same aligned head again")
+                    quarantine_file(connection, now, arrival.arrival_id, path, "identical", "the same aligned head again")
                     record(connection, now, "arrival.repeated", known.case_id, arrival_id=arrival.arrival_id, images=1)
                     return None
                 give_up_key(connection, now, known.case_id, to=case_id)
@@ -81,7 +82,7 @@ class Singles:
             record(connection, now, "case.receiving", case_id, revision=1)
             return case_id
 
-    def take_unreadable(self, arrival: Arrival, path: str, detail: str) -> str | None:
+    def open_unreadable(self, arrival: Arrival, path: str, detail: str) -> str | None:
         """Open a case for a file that is no DICOM image, so that it ends with a reason.
 
         Returns
@@ -91,7 +92,7 @@ class Singles:
         """
         return self._open_single(arrival, path, "unreadable", Reason.UNREADABLE, detail)
 
-    def take_conflicts(self, arrival: Arrival, of: Collection[str]) -> str | None:
+    def open_conflicting(self, arrival: Arrival, of: Collection[str]) -> str | None:
         """Open a case for an arrival that brought nothing but other contents under known UIDs, so that somebody sees it.
 
         Parameters
@@ -109,8 +110,10 @@ class Singles:
                 return None
             images = connection.scalar(
                 select(func.count())
-                .select_from(set_aside)
-                .where(set_aside.c.arrival_id == mine, set_aside.c.kind == "conflict", set_aside.c.path != mine)
+                .select_from(quarantined_files)
+                .where(
+                    quarantined_files.c.arrival_id == mine, quarantined_files.c.kind == "conflict", quarantined_files.c.path != mine
+                )
             )
         if not images:
             return None
@@ -120,9 +123,9 @@ class Singles:
     def _open_single(self, arrival: Arrival, path: str, kind: str, reason: Reason, detail: str) -> str | None:
         now = self._database.clock()
         with self._database.transaction() as connection:
-            if connection.scalar(select(set_aside.c.path).where(set_aside.c.path == path)) is not None:
+            if connection.scalar(select(quarantined_files.c.path).where(quarantined_files.c.path == path)) is not None:
                 return None
-            keep_aside(connection, now, arrival.arrival_id, path, kind, detail)
+            quarantine_file(connection, now, arrival.arrival_id, path, kind, detail)
             case_id = new_case_id()
             connection.execute(
                 insert(cases).values(
@@ -142,7 +145,7 @@ class Singles:
             record(connection, now, "case.receiving", case_id, revision=1)
             return case_id
 
-    def set_aside(self, arrival_id: str, path: str, kind: str, detail: str) -> None:
+    def quarantine(self, arrival_id: str, path: str, kind: str, detail: str) -> None:
         """Note a file that belongs to no case, and why."""
         with self._database.transaction() as connection:
-            keep_aside(connection, self._database.clock(), arrival_id, path, kind, detail)
+            quarantine_file(connection, self._database.clock(), arrival_id, path, kind, detail)

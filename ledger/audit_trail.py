@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from ledger.database import Database
 from ledger.tables import arrivals, audit, audit_cursors, cases, instances, series_arrivals
@@ -18,8 +18,13 @@ _SETTLED: Final = timedelta(seconds=60)
 _BATCH: Final = 500
 
 
+def record(connection: Connection, at: datetime, event: str, case_id: str | None = None, **detail: Any) -> None:
+    """Append one line to the audit trail. `detail` holds JSON types, free of patient data."""
+    connection.execute(insert(audit).values(at=at, case_id=case_id, event=event, detail=detail))
+
+
 @dataclass(frozen=True, slots=True)
-class Line:
+class AuditLine:
     """One line of the trail."""
 
     id: int
@@ -34,7 +39,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class CaseOrigin:
     """What else is known of a line's case: its study, who sent it (AE title, host), and one of its images."""
 
     study_uid: str | None
@@ -43,13 +48,13 @@ class Origin:
     """Path relative to the received folder."""
 
 
-class Trail:
+class AuditTrail:
     """Reading the trail."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def lines(self, *, after: int = 0, since: datetime | None = None, until: datetime | None = None) -> Iterator[Line]:
+    def lines(self, *, after: int = 0, since: datetime | None = None, until: datetime | None = None) -> Iterator[AuditLine]:
         """Lines in order, a batch at a time, so that years of them need little memory."""
         while True:
             query = select(audit).where(audit.c.id > after).order_by(audit.c.id).limit(_BATCH)
@@ -60,12 +65,12 @@ class Trail:
             with self._database.reading() as connection:
                 rows = connection.execute(query).all()
             for row in rows:
-                yield Line(row.id, row.at, row.case_id, row.event, row.detail)
+                yield AuditLine(row.id, row.at, row.case_id, row.event, row.detail)
             if len(rows) < _BATCH:
                 return
             after = rows[-1].id
 
-    def unread(self, reader: str, limit: int) -> list[Line]:
+    def unread(self, reader: str, limit: int) -> list[AuditLine]:
         """The next lines for a reader. One that begins starts with what is written from then on.
 
         Transactions of other programs may still be on their way with lower numbers: where one is missing, what follows is held back
@@ -79,11 +84,11 @@ class Trail:
                 connection.execute(insert(audit_cursors).values(reader=reader, last_id=last))
                 return []
             rows = connection.execute(select(audit).where(audit.c.id > last).order_by(audit.c.id).limit(limit)).all()
-        found: list[Line] = []
+        found: list[AuditLine] = []
         for row in rows:
             if row.id != last + 1 and now - row.at < _SETTLED:
                 break
-            found.append(Line(row.id, row.at, row.case_id, row.event, row.detail))
+            found.append(AuditLine(row.id, row.at, row.case_id, row.event, row.detail))
             last = row.id
         return found
 
@@ -96,12 +101,12 @@ class Trail:
                 )
             )  # fmt: skip
 
-    def origin(self, case_id: str) -> Origin:
+    def origin(self, case_id: str) -> CaseOrigin:
         """Study and senders of a case."""
         with self._database.reading() as connection:
             case = connection.execute(select(cases.c.study_uid, cases.c.series_uid).where(cases.c.case_id == case_id)).one_or_none()
             if case is None:
-                return Origin(None, ())
+                return CaseOrigin(None, ())
             rows = connection.execute(
                 select(arrivals.c.peer_ae_title, arrivals.c.peer_host)
                 .join(series_arrivals, series_arrivals.c.arrival_id == arrivals.c.arrival_id)
@@ -110,4 +115,4 @@ class Trail:
             ).all()
             one = select(instances.c.path).where(instances.c.series_uid == case.series_uid).order_by(instances.c.sop_instance_uid)
             image = connection.execute(one.limit(1)).scalar_one_or_none()
-        return Origin(case.study_uid, tuple(sorted((row.peer_ae_title, row.peer_host) for row in rows)), image)
+        return CaseOrigin(case.study_uid, tuple(sorted((row.peer_ae_title, row.peer_host) for row in rows)), image)

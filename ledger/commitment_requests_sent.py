@@ -11,14 +11,16 @@ from sqlalchemy import Connection, Row, insert, select, update
 from corewatch.messages import Work
 from corewatch.states import DeliveryState, Stage
 from corewatch.storage_commitment import CommitmentReport, CommitmentRequest
-from ledger.database import Database, post, record
+from ledger.audit_trail import record
+from ledger.database import Database
 from ledger.delivery_states import is_delivery, move_deliveries
-from ledger.tables import commitments_asked, deliveries
+from ledger.outbox import post
+from ledger.tables import commitment_requests_sent, deliveries
 
 _D = DeliveryState
 
 
-class CommitmentsAsked:
+class CommitmentRequestsSent:
     """Reading and moving transactions. Each method is one transaction of the database."""
 
     def __init__(self, database: Database) -> None:
@@ -26,11 +28,11 @@ class CommitmentsAsked:
 
     def of(self, case_id: str, destination: str) -> list[CommitmentRequest]:
         """Transactions of a delivery since it was planned (or an operator started it anew), oldest first."""
-        asked = commitments_asked.c
+        asked = commitment_requests_sent.c
         with self._database.reading() as connection:
             planned_at = connection.scalar(select(deliveries.c.planned_at).where(is_delivery(case_id, destination)))
             rows = connection.execute(
-                select(commitments_asked)
+                select(commitment_requests_sent)
                 .where(asked.case_id == case_id, asked.destination == destination, asked.asked_at >= planned_at)
                 .order_by(asked.asked_at, asked.transaction_uid)
             )
@@ -41,7 +43,7 @@ class CommitmentsAsked:
         now = self._database.clock()
         with self._database.transaction() as connection:
             connection.execute(
-                insert(commitments_asked).values(
+                insert(commitment_requests_sent).values(
                     transaction_uid=transaction_uid,
                     case_id=case_id,
                     destination=destination,
@@ -79,10 +81,10 @@ class CommitmentsAsked:
         now = self._database.clock()
         with self._database.transaction() as connection:
             moved = connection.execute(
-                update(commitments_asked)
+                update(commitment_requests_sent)
                 .where(
-                    commitments_asked.c.transaction_uid == report.transaction_uid,
-                    commitments_asked.c.reported_at.is_(None),
+                    commitment_requests_sent.c.transaction_uid == report.transaction_uid,
+                    commitment_requests_sent.c.reported_at.is_(None),
                 )
                 .values(
                     reported_at=now,
@@ -125,7 +127,7 @@ class CommitmentsAsked:
 
 
 def _by_uid(transaction_uid: str) -> Any:
-    return select(commitments_asked).where(commitments_asked.c.transaction_uid == transaction_uid)
+    return select(commitment_requests_sent).where(commitment_requests_sent.c.transaction_uid == transaction_uid)
 
 
 def _asked(row: Row[Any]) -> CommitmentRequest:
