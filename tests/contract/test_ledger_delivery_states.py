@@ -185,8 +185,8 @@ def test_the_table_holds_these_moves_and_no_others() -> None:
 def test_nothing_else_in_the_ledger_writes_a_state() -> None:
     folder = Path(package.__file__).parent
     writers = {path.name for path in folder.glob("*.py") if re.search(r"\b(insert|update)\(deliveries\)", path.read_text())}
-    assert writers == {"delivery_states.py", "clockshift.py"}
-    assert "DeliveryState" not in (folder / "clockshift.py").read_text()
+    assert writers == {"delivery_states.py", "clock_shift.py"}
+    assert "DeliveryState" not in (folder / "clock_shift.py").read_text()
 
 
 def test_a_digest_that_is_resumed_leaves_what_was_ended_meanwhile(ledger: Ledger) -> None:
