@@ -137,7 +137,7 @@ class ResultSeries(Section):
         try:
             value.format(object="")
         except (KeyError, IndexError, ValueError, AttributeError):
-            raise ValueError("knows the field {object} alone; a brace of its own is written twice") from None
+            raise ValueError("the only field is {object}; write a literal brace twice") from None
         return value
 
 
@@ -331,13 +331,13 @@ class DeliverSettings(Section):
         names = [name for one in self.destinations for name in one.names]
         lists = [one.name for one in self.email.lists] if self.email else []
         if len(set(lists)) != len(lists) or {"team", "sender", "operators"} & set(lists):
-            raise ValueError("each of email.lists needs a name of its own, other than team, sender and operators")
+            raise ValueError("the names in email.lists must be unique, and not team, sender or operators")
         waits = [level.after_min for level in self.escalation]
         if waits != sorted(set(waits)) or (waits and self.email is None):
             raise ValueError("each level of escalation must come after the one before it, and all need deliver.email")
         if len(set(names)) != len(names) or any(map(is_reserved, names)):
             raise ValueError(
-                "each of pacs and dicomweb needs a name of its own, other than folder, email, operators, webhook, webhook-notices "
-                "and escalation-..."
+                "the names in pacs and dicomweb must be unique, and not folder, email, operators, webhook, webhook-notices "
+                "or escalation-..."
             )
         return self

@@ -37,7 +37,7 @@ class ListenerSettings(Section):
     max_associations: int = Field(32, ge=1)
     """Concurrent associations of all processes together; a further one is rejected as transient (local limit exceeded)."""
     max_associations_per_peer: int | None = Field(16, ge=1)
-    """Concurrent associations of one address, so that it leaves room for others; null: no limit of its own. Divided among the
+    """Concurrent associations of one address, so that it leaves room for others; null: no limit per address. Divided among the
     processes too."""
     max_instances_per_s_per_peer: float | None = Field(None, gt=0)
     """Instances per second that one address may send to each process. The listener delays its answers and refuses nothing. Null: no

@@ -71,7 +71,7 @@ class SeriesRule(Section):
         if not isinstance(data, dict) or data.get("include", True) is not False:
             return data
         if not data.get("text"):
-            raise ValueError("a rule with include: false needs a text of its own, or it would leave out every head")
+            raise ValueError("a rule with include: false must set text, or it would exclude every head")
         nothing = {
             "elsewhere_text": "",
             "not_text": "",

@@ -135,5 +135,5 @@ def test_the_doctor_checks_it(settings: Settings, tmp_path: Path) -> None:
 
 def test_no_archive_may_have_its_name(settings: Settings) -> None:
     archive = {"name": "printer", "ae_title": "PACS", "host": "h", "port": 104}
-    with pytest.raises(ValidationError, match="name of its own"):
+    with pytest.raises(ValidationError, match="must be unique"):
         DeliverToPrinterToo.model_validate({"printer": {"spool": "spool"}, "pacs": [archive]})

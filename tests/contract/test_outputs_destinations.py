@@ -101,7 +101,7 @@ def test_names_must_differ() -> None:
     twice = DeliverSettings.model_construct(pacs=(archive(), archive(ae_title="B")), folder=None)
     with pytest.raises(ValueError, match="same name"):
         build_destinations(twice)
-    with pytest.raises(ValidationError, match="name of its own"):
+    with pytest.raises(ValidationError, match="must be unique"):
         DeliverSettings(pacs=twice.pacs)
     assert build_destinations(DeliverSettings(folder=None)) == {}
 

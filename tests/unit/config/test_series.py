@@ -27,7 +27,7 @@ def test_a_rule_that_leaves_out_may_name_numbers() -> None:
 
 
 def test_a_rule_that_leaves_out_needs_a_text() -> None:
-    with pytest.raises(ValidationError, match="text of its own"):
+    with pytest.raises(ValidationError, match="must set text"):
         SeriesRule(name="all", include=False)
 
 

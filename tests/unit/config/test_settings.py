@@ -56,7 +56,7 @@ def test_paths_count_from_the_file(tmp_path: Path) -> None:
         ("listener: {ae_title: FAR_TOO_LONG_A_TITLE}", "listener.ae_title"),
         ("- a list", "must hold sections"),
         ("a: [", "not valid YAML"),
-        ("deliver: {pacs: [{name: email, ae_title: A, host: h, port: 1}]}", "name of its own"),
+        ("deliver: {pacs: [{name: email, ae_title: A, host: h, port: 1}]}", "must be unique"),
         ("series: {rules: [{name: x, min_slices: 0}]}", r"series\.rules\.0\.min_slices"),
     ],
 )
