@@ -1,4 +1,4 @@
-"""The audit trail as a whole: append-only, exportable, and read once in order by whoever passes it on."""
+"""The audit trail as a whole: append-only, exportable, and read once in order by the forwarder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ledger.database import Database
 from ledger.tables import arrivals, audit, audit_cursors, cases, instances, series_arrivals
 
 _SETTLED: Final = timedelta(seconds=60)
-"""A missing number below a line that is older belongs to a transaction that was rolled back, and is waited for no more."""
+"""A missing number below a line that is older belongs to a transaction that was rolled back, and is no longer waited for."""
 
 _BATCH: Final = 500
 

@@ -275,7 +275,7 @@ class Cases:
         return [row.case_id for row in earlier]
 
     def retry(self, case_id: str) -> Stage | None:
-        """Start the stage anew at which the case failed; returns it, or None when there is nothing to start."""
+        """Restart the stage at which the case failed; returns it, or None when there is nothing to restart."""
         with self._database.transaction() as connection:
             row = connection.execute(select(cases).where(cases.c.case_id == case_id)).one_or_none()
             if row is None:
@@ -290,7 +290,7 @@ class Cases:
             self.advance_in(
                 connection, case_id, case.state, state, work=[Work(stage, case_id)], reason=None, detail="", failed_stage=None
             )
-            # whoever was told of this end is told of the next one too
+            # recipients of this end get the next one too
             told = deliveries.c.destination.in_(sorted(NOTICES))
             connection.execute(delete(deliveries).where(deliveries.c.case_id == case_id, told))
             return stage

@@ -33,7 +33,7 @@ class CommitmentRequestMessage:
 
 @dataclass(frozen=True, slots=True)
 class CommitmentReportMessage:
-    """A peer answered a request of ours."""
+    """A peer answered our request."""
 
     peer_ae_title: str
     peer_host: str

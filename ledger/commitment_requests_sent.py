@@ -27,7 +27,7 @@ class CommitmentRequestsSent:
         self._database = database
 
     def of(self, case_id: str, destination: str) -> list[CommitmentRequest]:
-        """Transactions of a delivery since it was planned (or an operator started it anew), oldest first."""
+        """Transactions of a delivery since it was planned (or an operator retried it), oldest first."""
         asked = commitment_requests_sent.c
         with self._database.reading() as connection:
             planned_at = connection.scalar(select(deliveries.c.planned_at).where(is_delivery(case_id, destination)))

@@ -18,7 +18,7 @@ from corewatch.clock import Clock, utc_now
 from ledger import schema
 
 QUEUE_LEASE_S = 120.0
-"""Work that nobody has taken up for so long after it was posted is posted again (the broker may have been wiped)."""
+"""Work that no worker has claimed this long after it was published is published again (the broker may have been wiped)."""
 
 BUSY_TIMEOUT_S = 30.0
 """How long a writer waits for another one (SQLite has one writer at a time)."""

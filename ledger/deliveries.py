@@ -29,7 +29,7 @@ _WITH_WORKERS = frozenset({_D.PENDING, _D.SENDING})
 class Delivery:
     """One destination of one case.
 
-    `attempts` counts those that ended by a fault of ours or with their worker; those that the destination put off do not count.
+    `attempts` counts those that ended by a defect of corewatch or with their worker, not those that the destination deferred.
     """
 
     case_id: str
@@ -147,7 +147,7 @@ class Deliveries:
         Parameters
         ----------
         notices
-            Destinations that are told, once each, when the case thereby ends `failed`.
+            Destinations that get a notice, once each, when the case thereby ends `failed`.
 
         Returns
         -------

@@ -113,7 +113,7 @@ class Digests:
             )
 
     def release(self, digest: str, case_id: str, destination: str, *, why: str, not_before: datetime, counts: bool) -> None:
-        """Give what is open of a digest's deliveries back after a failed attempt; one message starts it anew.
+        """Give what is open of a digest's deliveries back after a failed attempt; one message starts it again.
 
         A digest of which no mail is out is dissolved: the next one takes in what has come meanwhile. Else it stays as it is, so
         that a copy has the same content and the same Message-ID.

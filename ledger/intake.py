@@ -4,8 +4,8 @@ What is sent again:
 
 - The same bytes, and the first file is still there: noted beside the series' newest case.
 - The same bytes, and the first file is gone (retention, a lost disk): the row names the new file from then on. A series whose
-  newest case has a result or is in work needs no more. One whose newest case ended without a result is received anew as its next
-  revision, which takes over the key of that case, so that its end is seen like that of any other series.
+  newest case has a result or is being analysed needs nothing. One whose newest case ended without a result is received again as its
+  next revision, which takes over the key of that case, so that its end is seen like that of any other series.
 - Other bytes that are the same image, written in another way: as the same bytes, while the first file is there.
 - The whole of an image whose first file is cut short: takes its place, as where the first file is gone.
 - Another image under the same SOP Instance UID: set aside; the first ones count. The audit trail of the series' newest case says
@@ -50,7 +50,7 @@ class IngestReport:
     added
         New instances, now in a case.
     restored
-        Known instances whose files were gone and that are received anew.
+        Known instances whose files were gone and that are received again.
     identical, conflicting
         The same SOP Instance UID with the same bytes, or with other bytes.
     opened
@@ -177,7 +177,7 @@ class Intake:
             Whether the second file is the whole of the image of which the first is a part.
         """
         new: dict[str, list[IndexedFile]] = defaultdict(list)
-        anew: dict[str, list[IndexedFile]] = defaultdict(list)
+        returned: dict[str, list[IndexedFile]] = defaultdict(list)
         repeated: dict[str, int] = defaultdict(int)
         conflicting: dict[str, int] = defaultdict(int)
         restored = 0
@@ -197,7 +197,7 @@ class Intake:
                     quarantine_file(connection, self._database.clock(), came_with, known.path, "cut_short", detail)
                     if known.of_batch is None:
                         self._point_to(connection, arrival, file)
-                        anew[known.series_uid].append(file)
+                        returned[known.series_uid].append(file)
                     else:
                         new[known.series_uid] = [file if f is known.of_batch else f for f in new[known.series_uid]]
                 elif known.sha256 != file.sha256:
@@ -206,14 +206,14 @@ class Intake:
                     quarantine_file(connection, self._database.clock(), arrival.arrival_id, file.path, "conflict", detail)
                 elif known.path != file.path and not on_disk(known.path):
                     self._point_to(connection, arrival, file)
-                    anew[file.header.series_uid].append(file)
+                    returned[file.header.series_uid].append(file)
                 else:
                     repeated[file.header.series_uid] += 1
                     quarantine_file(
                         connection, self._database.clock(), arrival.arrival_id, file.path, "identical", "the same bytes again"
                     )
-            for series_uid in sorted(new.keys() | anew.keys()):
-                with_rows, without_rows = anew.get(series_uid, []), new.get(series_uid, [])
+            for series_uid in sorted(new.keys() | returned.keys()):
+                with_rows, without_rows = returned.get(series_uid, []), new.get(series_uid, [])
                 if without_rows or self._needs_analysis(connection, series_uid):
                     opened += self._receive(connection, arrival, series_uid, without_rows, with_rows)
                     restored += len(with_rows)

@@ -87,7 +87,7 @@ class SingleFileCases:
 
         Returns
         -------
-        The case's id; None when the file was taken before. Reason and detail stand in the case from the start, so that it can be
+        The case's id; None when the file was taken before. Reason and detail are in the case from the start, so that it can be
         ended at any later time.
         """
         return self._open_single(arrival, path, "unreadable", Reason.UNREADABLE, detail)

@@ -8,7 +8,7 @@
 A listener or the watch folder writes through `ArrivalWriter`; the daemon reads. Files stay where they were stored until retention
 removes the whole folder: nothing is moved, so nothing is lost between two names. The same bytes sent twice get the same name;
 different bytes under one SOP Instance UID get two names, and the daemon reports the conflict. The content hash is made of the bytes
-as they arrive, and its name is what a file gets last of all, after its fsync: whoever finds the file need not read it again to know
+as they arrive, and its name is what a file gets last of all, after its fsync: a reader of the file need not read it again to know
 its hash.
 """
 
@@ -105,7 +105,7 @@ class ArrivalWriter:
         Raises
         ------
         OSError
-            Nothing was stored; the sender must be told so.
+            Nothing was stored; the sender must get an error status.
         """
         instance = self.begin_instance(sop_instance_uid)
         try:
@@ -161,7 +161,7 @@ class IncomingInstance:
     Raises
     ------
     OSError
-        From every method: nothing was stored; the sender must be told so.
+        From every method: nothing was stored; the sender must get an error status.
     """
 
     def __init__(self, folder: Path, uid_hash: str, count: Callable[[StoredFile], None]) -> None:

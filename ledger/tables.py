@@ -137,7 +137,7 @@ deliveries = Table(
     Column("destination", String(64), primary_key=True),
     Column("state", String(16), nullable=False),
     Column("planned_at", UtcDateTime, nullable=False),
-    # attempts that ended by a fault of ours or with their worker; those that the destination put off do not count
+    # attempts that ended by a defect of corewatch or with their worker, not those that the destination deferred
     Column("attempts", Integer, nullable=False, default=0),
     Column("lease_until", UtcDateTime),
     Column("next_attempt_at", UtcDateTime),
@@ -237,7 +237,7 @@ mail_places = Table(
     Index("mail_places_by_time", "destination", "at"),
 )
 
-# positive findings: who has acknowledged them, and who is told next as long as nobody has
+# positive findings: who has acknowledged them, and who gets the next mail until then
 alerts = Table(
     "alerts",
     metadata,
