@@ -1,7 +1,7 @@
 """Positive findings that somebody must acknowledge, and the escalation of those that nobody has.
 
-The alert's row is the lock: acknowledgement, the start of an escalation and the moment before its mail goes out all hold it, so
-that each of them sees what the other has done.
+The alert's row is the lock: an acknowledgement, the start of an escalation, and the last check before its mail is sent each lock
+it, so that each sees what the others have committed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class EscalationState(StrEnum):
 
     WAITING = "waiting"
     POSTED = "posted"
-    """Its time came: it is a delivery now."""
+    """It was due, and is a delivery now."""
     CANCELLED = "cancelled"
     """The alert was acknowledged, or a later revision took the case's place."""
 

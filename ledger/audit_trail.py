@@ -1,4 +1,4 @@
-"""The audit trail as a whole: append-only, exportable, and read once in order by the forwarder."""
+"""Audit trail: append-only lines, exported in order, and read once in order by each program that forwards them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ledger.database import Database
 from ledger.tables import arrivals, audit, audit_cursors, cases, instances, series_arrivals
 
 _SETTLED: Final = timedelta(seconds=60)
-"""A missing number below a line that is older belongs to a transaction that was rolled back, and is no longer waited for."""
+"""Once a line is older than this, a missing number before it belongs to a transaction that was rolled back."""
 
 _BATCH: Final = 500
 
@@ -40,7 +40,7 @@ class AuditLine:
 
 @dataclass(frozen=True, slots=True)
 class CaseOrigin:
-    """What else is known of a line's case: its study, who sent it (AE title, host), and one of its images."""
+    """Study of a line's case, its senders (AE title, host), and one of its instances."""
 
     study_uid: str | None
     senders: tuple[tuple[str, str], ...]
@@ -73,8 +73,8 @@ class AuditTrail:
     def unread(self, reader: str, limit: int) -> list[AuditLine]:
         """The next lines for a reader. One that begins starts with what is written from then on.
 
-        Transactions of other programs may still be on their way with lower numbers: where one is missing, what follows is held back
-        until it is old enough.
+        A transaction of another program may still commit a line with a lower number: where a number is missing, the lines after it
+        wait until they are old enough.
         """
         now = self._database.clock()
         with self._database.transaction() as connection:
@@ -93,7 +93,7 @@ class AuditTrail:
         return found
 
     def read(self, reader: str, last_id: int) -> None:
-        """The reader is done with everything up to this line."""
+        """Mark every line up to this one as read."""
         with self._database.transaction() as connection:
             connection.execute(
                 update(audit_cursors).where(audit_cursors.c.reader == reader, audit_cursors.c.last_id < last_id).values(

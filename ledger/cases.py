@@ -101,7 +101,7 @@ class Cases:
             return [AuditLine(**row._asdict()) for row in rows]
 
     def overdue(self, now: datetime) -> list[Case]:
-        """Cases whose next step nobody has taken up, or whose worker has vanished: their work is to be posted again."""
+        """Cases whose next stage no worker has claimed, or whose worker has vanished: their work must be posted again."""
         working = [str(s) for s in STAGE_OF if s is not CaseState.DELIVERING]
         with self._database.reading() as connection:
             rows = connection.execute(
@@ -162,7 +162,7 @@ class Cases:
             return True
 
     def repost(self, case: Case) -> bool:
-        """Post the case's work again (it was lost on the way, or its worker vanished). The next look comes twice as late."""
+        """Post the case's work again (it was lost on the way, or its worker vanished). It is checked again after twice the time."""
         now = self._database.clock()
         with self._database.transaction() as connection:
             waited = now - case.updated_at
@@ -220,11 +220,11 @@ class Cases:
             for one in work:
                 post(connection, now, one)
             if after is CaseState.DELIVERING:
-                # not before: neither a stray image that spoils a series nor a page that cannot be drawn may take back what was
-                # found without it, nor end the escalation of its alert
+                # not earlier: neither a stray instance that spoils a series nor a page that cannot be drawn may revoke the finding
+                # of an earlier revision or end the escalation of its alert
                 self._supersede(connection, case_id)
             elif after in WITHOUT_RESULT:
-                self._give_way(connection, case_id)
+                self._supersede_by_newer(connection, case_id)
         return bool(moved)
 
     def supersede_earlier(self, case_id: str) -> list[str]:
@@ -235,7 +235,7 @@ class Cases:
         with self._database.transaction() as connection:
             return self._supersede(connection, case_id)
 
-    def _give_way(self, connection: Connection, case_id: str) -> None:
+    def _supersede_by_newer(self, connection: Connection, case_id: str) -> None:
         """Supersede a revision that has ended without a result by the newest one that was decided about while it was in work."""
         mine = connection.execute(select(cases.c.series_uid, cases.c.revision).where(cases.c.case_id == case_id)).one()
         if mine.series_uid is None:
@@ -275,7 +275,7 @@ class Cases:
         return [row.case_id for row in earlier]
 
     def retry(self, case_id: str) -> Stage | None:
-        """Restart the stage at which the case failed; returns it, or None when there is nothing to restart."""
+        """Start the stage again at which the case failed; returns it, or None when there is nothing to start."""
         with self._database.transaction() as connection:
             row = connection.execute(select(cases).where(cases.c.case_id == case_id)).one_or_none()
             if row is None:
@@ -290,9 +290,9 @@ class Cases:
             self.advance_in(
                 connection, case_id, case.state, state, work=[Work(stage, case_id)], reason=None, detail="", failed_stage=None
             )
-            # recipients of this end get the next one too
-            told = deliveries.c.destination.in_(sorted(NOTICES))
-            connection.execute(delete(deliveries).where(deliveries.c.case_id == case_id, told))
+            # the recipients of this end's notices get those of the next end too
+            notices = deliveries.c.destination.in_(sorted(NOTICES))
+            connection.execute(delete(deliveries).where(deliveries.c.case_id == case_id, notices))
             return stage
 
     def mark_files_removed(self, case_id: str) -> None:

@@ -1,4 +1,4 @@
-"""After the system's clock was set, leases and waits are moved along, so that each lasts as long as it was meant to."""
+"""Clock shift: after the system's clock was set, leases and waits are moved by the same amount and keep their length."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""What the listener hears of storage commitment, as durable files, until the daemon has it in the ledger.
+"""Inbox of storage commitment messages: durable files from the listener, until the daemon has recorded them in the ledger.
 
-The listener answers 0x0000 only when such a file survives a power loss; so it needs no database, and goes on when there is none.
+The listener answers 0x0000 only once such a file survives a power loss. It therefore needs no database and works while the database
+is away.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class CommitmentRequestMessage:
 
 @dataclass(frozen=True, slots=True)
 class CommitmentReportMessage:
-    """A peer answered our request."""
+    """A peer answered one of our requests."""
 
     peer_ae_title: str
     peer_host: str
@@ -50,8 +51,8 @@ class CommitmentInbox:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def put(self, heard: CommitmentMessage) -> None:
-        """Keep it. The same again is the same file.
+    def put(self, message: CommitmentMessage) -> None:
+        """Store a message. The same message again is the same file.
 
         Raises
         ------
@@ -59,24 +60,24 @@ class CommitmentInbox:
             The disk is full or the folder cannot be written.
         """
         make_folders(self._folder)
-        if isinstance(heard, CommitmentRequestMessage):
-            kind, transaction = _REQUEST, heard.transaction_uid
-            body: dict[str, Any] = {"references": [_pair(r) for r in heard.references]}
+        if isinstance(message, CommitmentRequestMessage):
+            kind, transaction = _REQUEST, message.transaction_uid
+            body: dict[str, Any] = {"references": [_pair(r) for r in message.references]}
         else:
-            kind, transaction = _REPORT, heard.report.transaction_uid
+            kind, transaction = _REPORT, message.report.transaction_uid
             body = {
-                "committed": [_pair(r) for r in heard.report.committed],
-                "failed": [[*_pair(f.reference), f.reason] for f in heard.report.failed],
+                "committed": [_pair(r) for r in message.report.committed],
+                "failed": [[*_pair(f.reference), f.reason] for f in message.report.failed],
             }
         record = {
             "kind": kind,
-            "peer_ae_title": heard.peer_ae_title,
-            "peer_host": heard.peer_host,
+            "peer_ae_title": message.peer_ae_title,
+            "peer_host": message.peer_host,
             "transaction_uid": transaction,
-            "at": heard.at.isoformat(),
+            "at": message.at.isoformat(),
         }
-        # no UID of a stranger becomes a path
-        name = hashlib.sha256(f"{kind}\n{heard.peer_ae_title}\n{transaction}".encode()).hexdigest()[:32]
+        # a UID from outside never becomes a path
+        name = hashlib.sha256(f"{kind}\n{message.peer_ae_title}\n{transaction}".encode()).hexdigest()[:32]
         create_durably(self._folder / f"{name}{_SUFFIX}", [json.dumps(record | body).encode()])
 
     def messages(self) -> Iterator[tuple[Path, CommitmentMessage | None]]:

@@ -1,4 +1,4 @@
-"""Storage commitment that others asked us for: kept until they have the answer, or cannot be reached for too long."""
+"""Storage commitment requests received: kept until the peer has our report, or could not be reached for too long."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class ReceivedCommitmentRequest:
-    """One transaction of a peer's."""
+    """One transaction of a peer."""
 
     id: str
     transaction_uid: str
@@ -40,7 +40,7 @@ class StoredInstance:
 
 
 class CommitmentRequestsReceived:
-    """Reading and moving what is owed. Each method is one transaction of the database."""
+    """Requests and whether they are answered. Each method is one transaction of the database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -53,7 +53,7 @@ class CommitmentRequestsReceived:
         references: tuple[InstanceReference, ...],
         asked_at: datetime,
     ) -> bool:
-        """Write a request down; False where it is known already. The same again after its answer was given is answered again."""
+        """Record a request; False if it is open already. A repeat of a request that was answered is answered again."""
         now = self._database.clock()
         key = hashlib.sha256(f"{peer_ae_title}\n{transaction_uid}".encode()).hexdigest()
         mine = commitment_requests_received.c.id == key
@@ -79,7 +79,7 @@ class CommitmentRequestsReceived:
             return True
 
     def due(self, now: datetime, limit: int = 20) -> list[ReceivedCommitmentRequest]:
-        """What is to be answered now, oldest first."""
+        """Requests whose report is due, oldest first."""
         owed = commitment_requests_received.c
         with self._database.reading() as connection:
             rows = connection.execute(
@@ -97,7 +97,7 @@ class CommitmentRequestsReceived:
             )
 
     def end(self, owed: ReceivedCommitmentRequest, event: str, detail: str) -> None:
-        """It is over: `answered`, or `given_up`."""
+        """Close a request as `answered` or `given_up`."""
         now = self._database.clock()
         with self._database.transaction() as connection:
             connection.execute(
@@ -108,7 +108,7 @@ class CommitmentRequestsReceived:
             record(connection, now, f"commitment.{event}", peer=owed.peer_ae_title, detail=detail)
 
     def purge(self, before: datetime) -> int:
-        """Remove what ended before this moment, and return how much that was. Asked again, it is a request like any other."""
+        """Remove requests that were closed before this moment; returns how many. A repeat is then a new request."""
         with self._database.transaction() as connection:
             return connection.execute(
                 delete(commitment_requests_received).where(commitment_requests_received.c.ended_at < before)

@@ -1,4 +1,4 @@
-"""Storage commitment that we asked a PACS for: every transaction, its answer, and the delivery that waits for it."""
+"""Storage commitment requests sent to a PACS: each transaction, its report, and the delivery that waits for it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CommitmentRequestsSent:
         self._database = database
 
     def of(self, case_id: str, destination: str) -> list[CommitmentRequest]:
-        """Transactions of a delivery since it was planned (or an operator retried it), oldest first."""
+        """Transactions of a delivery since it was planned (or planned again by an operator's retry), oldest first."""
         asked = commitment_requests_sent.c
         with self._database.reading() as connection:
             planned_at = connection.scalar(select(deliveries.c.planned_at).where(is_delivery(case_id, destination)))
@@ -39,7 +39,7 @@ class CommitmentRequestsSent:
             return [_asked(row) for row in rows]
 
     def open(self, transaction_uid: str, case_id: str, destination: str, instances: Sequence[str], deadline: datetime) -> None:
-        """Write a transaction down, before the PACS hears of it: its answer may come at once."""
+        """Record a transaction before the request is sent: its report may arrive at once."""
         now = self._database.clock()
         with self._database.transaction() as connection:
             connection.execute(
@@ -55,7 +55,7 @@ class CommitmentRequestsSent:
             record(connection, now, "commitment.asked", case_id, destination=destination, objects=len(instances))
 
     def wait(self, transaction_uid: str, detail: str) -> bool:
-        """Let the delivery, which is `sending`, wait for the answer; False where it need not: the answer is here already."""
+        """Move the delivery from `sending` to `awaiting`; False if the report is here: the delivery is posted again."""
         now = self._database.clock()
         with self._database.transaction() as connection:
             row = connection.execute(_by_uid(transaction_uid)).one()
@@ -77,7 +77,7 @@ class CommitmentRequestsSent:
             return row.reported_at is None
 
     def report(self, report: CommitmentReport) -> bool:
-        """Write an answer down and look at its delivery again; False where nobody asked, or it was answered before."""
+        """Record a report and post its delivery again; False for an unknown transaction, and for one that has its report."""
         now = self._database.clock()
         with self._database.transaction() as connection:
             moved = connection.execute(
@@ -108,7 +108,7 @@ class CommitmentRequestsSent:
             return True
 
     def expire(self, now: datetime) -> int:
-        """Look again at deliveries whose answer did not come in time; returns how many."""
+        """Post the deliveries again whose report did not arrive in time; returns how many."""
         with self._database.reading() as connection:
             late = connection.execute(
                 select(deliveries.c.case_id, deliveries.c.destination).where(

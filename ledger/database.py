@@ -18,7 +18,7 @@ from corewatch.clock import Clock, utc_now
 from ledger import schema
 
 QUEUE_LEASE_S = 120.0
-"""Work that no worker has claimed this long after it was published is published again (the broker may have been wiped)."""
+"""Seconds after which work that no worker has claimed is posted again (the broker may have been wiped)."""
 
 BUSY_TIMEOUT_S = 30.0
 """How long a writer waits for another one (SQLite has one writer at a time)."""
@@ -61,7 +61,7 @@ class Database:
             event.listen(self.engine, "begin", _begin_sqlite)
         else:
             self.engine = create_engine(parsed, pool_pre_ping=True, isolation_level="READ COMMITTED", hide_parameters=True)
-            event.listen(self.engine, "handle_error", _tell_apart, retval=True)
+            event.listen(self.engine, "handle_error", _classify_error, retval=True)
         if prepare:
             self._prepare_schema()
 
@@ -139,13 +139,13 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
-_NOT_OF_THE_DATA = frozenset({"08", "25", "28", "3D", "40", "53", "55", "57", "58", "F0", "XX"})
-"""Classes of SQLSTATE (PostgreSQL, Appendix A) that speak of the server's state: shut down or starting, out of connections, memory
-or disk, read-only after a failover, deadlocks and timeouts. The same statement may do later."""
+_SERVER_STATE = frozenset({"08", "25", "28", "3D", "40", "53", "55", "57", "58", "F0", "XX"})
+"""Classes of SQLSTATE (PostgreSQL, Appendix A) that report the server's state: shut down or starting, out of connections, memory or
+disk, read-only after a failover, deadlocks and timeouts. The same statement may succeed later."""
 
 
-def _tell_apart(context: ExceptionContext) -> BaseException | None:
-    """Make PostgreSQL's errors safe to log, and those that pass an `OperationalError`, as other drivers do; pg8000 has one for all.
+def _classify_error(context: ExceptionContext) -> BaseException | None:
+    """Make PostgreSQL's errors safe to log, and passing ones an `OperationalError`: pg8000 has one class for all.
 
     PostgreSQL quotes the offending row in the detail of its error; of its fields only severity, code and message are kept.
     """
@@ -157,12 +157,12 @@ def _tell_apart(context: ExceptionContext) -> BaseException | None:
             code = code or str(fields.get("C", ""))
             error.args = ({name: fields[name] for name in ("S", "C", "M") if name in fields},)
         error = error.__cause__ or error.__context__
-    told: BaseException | None = context.sqlalchemy_exception
-    if isinstance(told, DatabaseError) and code[:2] in _NOT_OF_THE_DATA:
-        told = OperationalError(context.statement, None, context.original_exception)
-    if told is not None:
-        told.args = (f"({type(context.original_exception).__name__}) {context.original_exception}",)
-    return told
+    raised: BaseException | None = context.sqlalchemy_exception
+    if isinstance(raised, DatabaseError) and code[:2] in _SERVER_STATE:
+        raised = OperationalError(context.statement, None, context.original_exception)
+    if raised is not None:
+        raised.args = (f"({type(context.original_exception).__name__}) {context.original_exception}",)
+    return raised
 
 
 def as_values(row: Row[Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The state of every destination of every case, and the retries of each on its own."""
+"""Deliveries: the state of each destination of a case, claimed, retried and ended independently."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WITH_WORKERS = frozenset({_D.PENDING, _D.SENDING})
 class Delivery:
     """One destination of one case.
 
-    `attempts` counts those that ended by a defect of corewatch or with their worker, not those that the destination deferred.
+    `attempts` counts attempts that failed in corewatch or ended with their worker, not those that the destination deferred.
     """
 
     case_id: str
@@ -164,7 +164,7 @@ class Deliveries:
     def _end_case(self, connection: Connection, case_id: str, notices: Sequence[str]) -> bool:
         """End a case in `delivering` when none of its deliveries is open any more; returns whether it has thereby ended.
 
-        An escalation comes after that end: where it is refused, somebody must hear of it all the same.
+        An escalation follows that end: if it is refused, the case ends `failed` and the notices are posted.
         """
         # the lock on the case's row makes two deliveries that end at the same moment count each other
         case_state = connection.scalar(select(cases.c.state).where(cases.c.case_id == case_id).with_for_update())
@@ -189,7 +189,7 @@ class Deliveries:
         Parameters
         ----------
         counts
-            Whether the attempt counts; one that the destination put off does not.
+            Whether the attempt counts; one that the destination deferred does not.
         event
             What it is called in the audit trail.
         """
@@ -218,7 +218,7 @@ class Deliveries:
             return [_delivery(row) for row in rows]
 
     def overdue(self, now: datetime) -> list[Delivery]:
-        """Deliveries that nobody has taken up, or whose worker has vanished."""
+        """Deliveries that no worker has claimed, or whose worker has vanished."""
         with self._database.reading() as connection:
             rows = connection.execute(
                 select(deliveries).where(
@@ -231,7 +231,7 @@ class Deliveries:
     def repost(self, delivery: Delivery) -> None:
         """Post the work of an overdue delivery again; one that a vanished worker was sending is free for the next.
 
-        The next look comes twice as late, so that a long pause is no flood of messages.
+        It is checked again after twice the time, so that a long outage causes no flood of messages.
         """
         now = self._database.clock()
         wait = max(self._database.queue_lease, now - delivery.planned_at)

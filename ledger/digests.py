@@ -1,4 +1,4 @@
-"""Many cases in one mail: which mails go out alone, which wait, and which deliveries belong to which digest."""
+"""Mail digests: which mails are sent alone, which wait, and which deliveries are part of which digest."""
 
 from __future__ import annotations
 
@@ -113,15 +113,15 @@ class Digests:
             )
 
     def release(self, digest: str, case_id: str, destination: str, *, why: str, not_before: datetime, counts: bool) -> None:
-        """Give what is open of a digest's deliveries back after a failed attempt; one message starts it again.
+        """Release the open deliveries of a digest after a failed attempt; one message starts it again.
 
-        A digest of which no mail is out is dissolved: the next one takes in what has come meanwhile. Else it stays as it is, so
-        that a copy has the same content and the same Message-ID.
+        A digest none of whose mails was sent is dissolved: the next one also includes what waits by then. Otherwise it stays as it
+        is, so that a copy has the same content and the same Message-ID.
 
         Parameters
         ----------
         case_id
-            Whose message that is, where its own delivery is still open.
+            The case whose message that is, if its delivery is still open.
         """
         now = self._database.clock()
         out = [str(MailReceiptState.SENDING), str(MailReceiptState.ACCEPTED), str(MailReceiptState.UNKNOWN)]
@@ -145,7 +145,7 @@ class Digests:
                 next_attempt_at=not_before,
                 lease_until=not_before + self._database.queue_lease,
             )
-            if not kept:  # it has told nobody anything: its place is free again
+            if not kept:  # nobody has received it: its place is free again
                 connection.execute(delete(mail_places).where(mail_places.c.about == digest))
             record(connection, now, "digest.failed", digest=digest, destination=destination, why=why)
             if still_open:

@@ -4,12 +4,12 @@ What is sent again:
 
 - The same bytes, and the first file is still there: noted beside the series' newest case.
 - The same bytes, and the first file is gone (retention, a lost disk): the row names the new file from then on. A series whose
-  newest case has a result or is being analysed needs nothing. One whose newest case ended without a result is received again as its
+  newest case has a result or is in work needs nothing else. One whose newest case ended without a result is received again as its
   next revision, which takes over the key of that case, so that its end is seen like that of any other series.
 - Other bytes that are the same image, written in another way: as the same bytes, while the first file is there.
 - The whole of an image whose first file is cut short: takes its place, as where the first file is gone.
 - Another image under the same SOP Instance UID: set aside; the first ones count. The audit trail of the series' newest case says
-  so, and an arrival that brought nothing else becomes a case of its own, for somebody to look at.
+  so, and an arrival with nothing else becomes a case for an operator.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ class IndexedFile:
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What became of a batch of files.
+    """Outcome of a batch of files.
 
     Attributes
     ----------
     added
         New instances, now in a case.
     restored
-        Known instances whose files were gone and that are received again.
+        Known instances whose files were missing and that are received again.
     identical, conflicting
         The same SOP Instance UID with the same bytes, or with other bytes.
     opened
@@ -85,11 +85,11 @@ class ReceivingSeries:
 
 
 SameInstance = Callable[[str, str], bool]
-"""Whether two files (paths relative to the received folder) hold the same image though their bytes differ."""
+"""Whether two files (paths relative to the received folder) hold the same instance although their bytes differ."""
 
 
 def always_false(_first: str, _second: str) -> bool:
-    """Take other bytes for another image."""
+    """Treat different bytes as different instances."""
     return False
 
 
@@ -174,10 +174,10 @@ class Intake:
         Parameters
         ----------
         completes
-            Whether the second file is the whole of the image of which the first is a part.
+            Whether the second file is the complete instance of which the first is a truncated copy.
         """
         new: dict[str, list[IndexedFile]] = defaultdict(list)
-        returned: dict[str, list[IndexedFile]] = defaultdict(list)
+        again: dict[str, list[IndexedFile]] = defaultdict(list)
         repeated: dict[str, int] = defaultdict(int)
         conflicting: dict[str, int] = defaultdict(int)
         restored = 0
@@ -193,11 +193,11 @@ class Intake:
                     quarantine_file(connection, self._database.clock(), arrival.arrival_id, file.path, "identical", detail)
                 elif known.sha256 != file.sha256 and on_disk(known.path) and completes(known.path, file.path):
                     detail = "cut short; the whole image came later"
-                    came_with = known.path.partition("/")[0]
-                    quarantine_file(connection, self._database.clock(), came_with, known.path, "cut_short", detail)
+                    first_arrival = known.path.partition("/")[0]
+                    quarantine_file(connection, self._database.clock(), first_arrival, known.path, "cut_short", detail)
                     if known.of_batch is None:
                         self._point_to(connection, arrival, file)
-                        returned[known.series_uid].append(file)
+                        again[known.series_uid].append(file)
                     else:
                         new[known.series_uid] = [file if f is known.of_batch else f for f in new[known.series_uid]]
                 elif known.sha256 != file.sha256:
@@ -206,14 +206,14 @@ class Intake:
                     quarantine_file(connection, self._database.clock(), arrival.arrival_id, file.path, "conflict", detail)
                 elif known.path != file.path and not on_disk(known.path):
                     self._point_to(connection, arrival, file)
-                    returned[file.header.series_uid].append(file)
+                    again[file.header.series_uid].append(file)
                 else:
                     repeated[file.header.series_uid] += 1
                     quarantine_file(
                         connection, self._database.clock(), arrival.arrival_id, file.path, "identical", "the same bytes again"
                     )
-            for series_uid in sorted(new.keys() | returned.keys()):
-                with_rows, without_rows = returned.get(series_uid, []), new.get(series_uid, [])
+            for series_uid in sorted(new.keys() | again.keys()):
+                with_rows, without_rows = again.get(series_uid, []), new.get(series_uid, [])
                 if without_rows or self._needs_analysis(connection, series_uid):
                     opened += self._receive(connection, arrival, series_uid, without_rows, with_rows)
                     restored += len(with_rows)
@@ -252,7 +252,7 @@ class Intake:
             return None
 
     def _known(self, connection: Connection, file: IndexedFile, batch: Sequence[IndexedFile]) -> _KnownFile | None:
-        """The instance's file that came first, be it in the same batch."""
+        """The first file of the instance, possibly in the same batch."""
         uid = file.header.sop_instance_uid
         row = connection.execute(
             select(instances.c.series_uid, instances.c.path, instances.c.sha256).where(instances.c.sop_instance_uid == uid)

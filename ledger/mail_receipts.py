@@ -1,4 +1,4 @@
-"""Who has which mail: a row per event and recipient, written before the content goes out and after the server has answered."""
+"""Mail receipts: a row per event and recipient, written before the content is sent and after the server has answered."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ledger.tables import cases, mail_receipts
 
 @dataclass(frozen=True, slots=True)
 class RecipientMail:
-    """The mail of one recipient, for people who look it up."""
+    """One recipient's mail, as operators see it."""
 
     about: str
     destination: str
@@ -61,7 +61,7 @@ class MailReceipts:
             ]  # fmt: skip
 
     def begin(self, event: MailEvent, message_id: str, recipients: Sequence[str]) -> str | None:
-        """The content is about to go out; committed before this returns. An escalation must not when the alert is acknowledged."""
+        """Record that the content is about to be sent. Returns why it must not be: the alert of an escalation is acknowledged."""
         now = self._database.clock()
         with self._database.transaction() as connection:
             if event.kind is MailKind.ESCALATION and (why := withdrawal_reason(connection, event.about)) is not None:
@@ -82,7 +82,7 @@ class MailReceipts:
         return None
 
     def refuse(self, event: MailEvent, recipient: str, why: str, *, offered: bool) -> None:
-        """The server said no; where the content had been offered, that copy is none."""
+        """Record a refusal; if the content had been offered, that copy does not count."""
         now = self._database.clock()
         with self._database.transaction() as connection:
             _put(connection, event, recipient, {"state": MailReceiptState.REFUSED, "ended_at": now, "detail": why})
@@ -99,7 +99,7 @@ class MailReceipts:
         detail: str = "",
         covers: Sequence[MailEvent] = (),
     ) -> None:
-        """What became of it; the same, in one transaction, of the events that a digest covers."""
+        """Record the outcome, and the same outcome of the events that a digest covers, in one transaction."""
         if not recipients:
             return
         now = self._database.clock()

@@ -1,4 +1,4 @@
-"""Files that are no instance of a series: aligned heads, which are a case each, and what is set aside, with its case."""
+"""Cases of single files, and quarantine: aligned heads, unreadable files, and copies that conflict with a known instance."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ OnDisk = Callable[[str], bool]
 
 
 def assume_present(_path: str) -> bool:
-    """Take every file as being on the disk."""
+    """Assume that every file is on the disk."""
     return True
 
 
 def quarantine_file(connection: Connection, now: datetime, arrival_id: str, path: str, kind: str, detail: str) -> None:
-    """Note a file that belongs to no case, and why; once."""
+    """Record a file that belongs to no case, and why; once."""
     if connection.scalar(select(quarantined_files.c.path).where(quarantined_files.c.path == path)) is not None:
         return
     connection.execute(insert(quarantined_files).values(path=path, arrival_id=arrival_id, kind=kind, detail=detail, at=now))
@@ -33,7 +33,7 @@ def quarantine_file(connection: Connection, now: datetime, arrival_id: str, path
 
 
 def give_up_key(connection: Connection, now: datetime, case_id: str, *, to: str) -> None:
-    """Let a case that ended without a result give its key to the one that takes its place."""
+    """Pass the key of a case that ended without a result to the case that replaces it."""
     connection.execute(update(cases).where(cases.c.case_id == case_id).values(case_key=None))
     record(connection, now, "case.key_handed_over", case_id, to=to)
 
@@ -87,13 +87,13 @@ class SingleFileCases:
 
         Returns
         -------
-        The case's id; None when the file was taken before. Reason and detail are in the case from the start, so that it can be
+        The case's id; None when the file was recorded before. Reason and detail are in the case from the start, so that it can be
         ended at any later time.
         """
         return self._open_single(arrival, path, "unreadable", Reason.UNREADABLE, detail)
 
     def open_conflicting(self, arrival: Arrival, of: Collection[str]) -> str | None:
-        """Open a case for an arrival that brought nothing but other contents under known UIDs, so that somebody sees it.
+        """Open a case for an arrival that holds only other contents under known UIDs, so that an operator sees it.
 
         Parameters
         ----------
@@ -146,6 +146,6 @@ class SingleFileCases:
             return case_id
 
     def quarantine(self, arrival_id: str, path: str, kind: str, detail: str) -> None:
-        """Note a file that belongs to no case, and why."""
+        """Record a file that belongs to no case, and why."""
         with self._database.transaction() as connection:
             quarantine_file(connection, self._database.clock(), arrival_id, path, kind, detail)

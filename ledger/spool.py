@@ -1,14 +1,14 @@
 """The spool of arrived images: `received/<arrival_id>/`, one folder per arrival.
 
     arrival.json                      who sent, which way (written first)
-    <uid hash>-<content hash>.dcm     one file per instance, named by hashes: no UID of a stranger becomes a path
+    <uid hash>-<content hash>.dcm     one file per instance, named by hashes: a UID from outside never becomes a path
     aligned.nii.gz                    instead of instances, when an already aligned head was dropped
     closed.json                       the arrival has ended (written last)
 
 A listener or the watch folder writes through `ArrivalWriter`; the daemon reads. Files stay where they were stored until retention
 removes the whole folder: nothing is moved, so nothing is lost between two names. The same bytes sent twice get the same name;
 different bytes under one SOP Instance UID get two names, and the daemon reports the conflict. The content hash is made of the bytes
-as they arrive, and its name is what a file gets last of all, after its fsync: a reader of the file need not read it again to know
+as they arrive, and the file gets its name last, after its fsync: a reader need not read the file again to know
 its hash.
 """
 
@@ -105,7 +105,7 @@ class ArrivalWriter:
         Raises
         ------
         OSError
-            Nothing was stored; the sender must get an error status.
+            Nothing was stored; the sender must get a failure status.
         """
         instance = self.begin_instance(sop_instance_uid)
         try:
@@ -156,12 +156,12 @@ class ArrivalWriter:
 
 
 class IncomingInstance:
-    """A DICOM file (preamble, meta header and dataset) while it arrives: hashed and written as it comes, held nowhere.
+    """A DICOM file (preamble, meta header and dataset) while it arrives: hashed and written piece by piece, never held in memory.
 
     Raises
     ------
     OSError
-        From every method: nothing was stored; the sender must get an error status.
+        From every method: nothing was stored; the sender must get a failure status.
     """
 
     def __init__(self, folder: Path, uid_hash: str, count: Callable[[StoredFile], None]) -> None:
@@ -211,7 +211,7 @@ def read_arrival(folder: Path) -> Arrival | None:
 
 
 def read_closing(folder: Path) -> Closing | None:
-    """How it ended, or None while it is still open (or its program died: the daemon then goes by idle time)."""
+    """How it ended, or None while it is still open (or its program died: the daemon then uses the idle time)."""
     try:
         data = json.loads((folder / CLOSED_FILE).read_bytes())
     except FileNotFoundError:

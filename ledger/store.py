@@ -1,4 +1,4 @@
-"""The ledger: the truth about every arrival, case and delivery. Its rooms share one database."""
+"""The ledger: one database with the state of every arrival, case and delivery."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ledger.single_file_cases import SingleFileCases
 
 
 class Ledger:
-    """Opens the database (and makes its tables) and holds the rooms.
+    """Opens the database, migrates and verifies its tables, and holds an object for each part of it.
 
     Parameters
     ----------
@@ -34,22 +34,22 @@ class Ledger:
 
     Attributes
     ----------
-    intake, singles
+    intake, single_file_cases
         Arrivals and instances; files that are no instance of a series.
     cases, deliveries
         States and transitions.
     alerts
         Positive findings, who has acknowledged them, and their escalation.
     mail_receipts, digests
-        Who has which mail; many cases in one mail.
+        Which recipient has which mail; many cases in one mail.
     commitment_requests_sent, commitment_requests_received
-        Storage commitment that a PACS was asked for, and that we were asked for.
+        Storage commitment.
     outbox
         Work that waits for the broker.
-    trail
-        The audit trail as a whole.
+    audit_trail
+        The audit trail: read, exported, forwarded.
     clock_shift
-        What to do when the system's clock was set.
+        Moves leases and waits when the system's clock was set.
     """
 
     def __init__(self, url: str, clock: Clock = utc_now, lease_s: float = QUEUE_LEASE_S) -> None:

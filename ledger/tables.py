@@ -110,7 +110,7 @@ instances = Table(
     Index("instances_by_arrival", "arrival_id"),
 )
 
-# files that are not an instance of a case: the same UID with other content, the same again, or unreadable
+# files that belong to no case: a known UID with other content, a repeated file, a truncated or unreadable one
 quarantined_files = Table(
     "set_aside",
     metadata,
@@ -122,7 +122,7 @@ quarantined_files = Table(
     Index("set_aside_by_arrival", "arrival_id"),
 )
 
-# which arrivals a series came by: as long as one of them is open, more may come
+# arrivals that hold instances of a series: while one of them is open, more may arrive
 series_arrivals = Table(
     "series_arrivals",
     metadata,
@@ -137,7 +137,7 @@ deliveries = Table(
     Column("destination", String(64), primary_key=True),
     Column("state", String(16), nullable=False),
     Column("planned_at", UtcDateTime, nullable=False),
-    # attempts that ended by a defect of corewatch or with their worker, not those that the destination deferred
+    # attempts that failed in corewatch or ended with their worker, not those that the destination deferred
     Column("attempts", Integer, nullable=False, default=0),
     Column("lease_until", UtcDateTime),
     Column("next_attempt_at", UtcDateTime),
@@ -149,7 +149,7 @@ deliveries = Table(
     Index("deliveries_by_state", "state"),
 )
 
-# storage commitment that we asked a PACS for; a delivery may take several transactions
+# storage commitment requests sent to a PACS; a delivery may take several transactions
 commitment_requests_sent = Table(
     "commitments_asked",
     metadata,
@@ -165,7 +165,7 @@ commitment_requests_sent = Table(
     Index("commitments_asked_by_delivery", "case_id", "destination"),
 )
 
-# storage commitment that others asked us for, and whether they have our answer
+# storage commitment requests received, and whether the peer has our report
 commitment_requests_received = Table(
     "commitments_owed",
     metadata,
@@ -237,7 +237,7 @@ mail_places = Table(
     Index("mail_places_by_time", "destination", "at"),
 )
 
-# positive findings: who has acknowledged them, and who gets the next mail until then
+# positive findings, and who has acknowledged them
 alerts = Table(
     "alerts",
     metadata,
@@ -259,7 +259,7 @@ escalations = Table(
     Index("escalations_by_time", "state", "due_at"),
 )
 
-# how far those who pass the audit trail on have come
+# the last line that each forwarding program has read
 audit_cursors = Table(
     "audit_cursors",
     metadata,

@@ -248,3 +248,29 @@ def test_the_outbox_gives_its_work_in_order_and_a_batch_at_a_time(ledger: Ledger
     assert [p.work.case_id for p in ledger.outbox.due(clock.now)] == ids
     assert [p.work.case_id for p in ledger.outbox.due(clock.now, limit=2)] == ids[:2]
     assert ledger.outbox.due(clock.now - timedelta(seconds=1)) == []
+
+
+def test_the_history_names_the_reason_of_each_step(ledger: Ledger, clock: Clock) -> None:
+    case_id = queued(ledger)
+    assert ledger.cases.begin(case_id, CaseState.QUEUED, holder="host/1/1", lease_s=60)
+    assert ledger.cases.release(case_id, CaseState.QUEUED, holder="host/1/1", why="disk", not_before=clock.now)
+    ledger.cases.advance(case_id, CaseState.QUEUED, CaseState.NOT_ANALYSED, reason=Reason.MODEL_MISSING, failed_stage=Stage.DETECT)
+    history = {line.event: line.detail for line in ledger.cases.history(case_id)}
+    assert history["stage.prepare.begun"] == {"attempt": 1, "holder": "host/1/1"}
+    assert history["stage.prepare.failed"] == {"why": "disk"}
+    assert history["case.not_analysed"] == {"reason": "model_missing", "failed_stage": "detect"}
+    assert ledger.cases.retry(case_id) is Stage.DETECT
+    case = ledger.cases.get(case_id)
+    assert case is not None
+    assert (case.state, case.reason, case.detail, case.failed_stage) == (CaseState.PREPARED, None, "", None)
+
+
+def test_a_lease_holds_to_its_very_end(ledger: Ledger, clock: Clock) -> None:
+    case_id = queued(ledger)
+    assert ledger.cases.begin(case_id, CaseState.QUEUED, holder="a", lease_s=60)
+    clock.forward(60)
+    assert ledger.cases.overdue(clock.now) == []
+    assert ledger.cases.begin(case_id, CaseState.QUEUED, holder="b", lease_s=60) is None
+    clock.forward(0.001)
+    assert [case.case_id for case in ledger.cases.overdue(clock.now)] == [case_id]
+    assert ledger.cases.begin(case_id, CaseState.QUEUED, holder="b", lease_s=60) is not None

@@ -71,6 +71,8 @@ def test_a_result_supersedes_earlier_revisions_and_no_later_one(ledger: Ledger) 
     case = ledger.cases.get(first)
     assert case is not None
     assert case.superseded_by == middle
+    assert ledger.cases.history(first)[-1].detail == {"by": middle}
+    assert len(ledger.cases.instance_paths(case)) == 3, "its own, and not those of later revisions"
     assert ledger.cases.supersede_earlier(last) == [middle]
 
 
