@@ -1,4 +1,8 @@
-"""The queue without the work: names, routes, limits and publishing.
+"""The Celery queues: names, routes, time limits, publishing, and the private Redis. The tasks themselves are in `worker`.
 
-All that a program needs to hand in work or to watch it; the bodies of the tasks are registered in `worker`.
+Only the names are imported here: a program that needs no more does not load Celery.
 """
+
+from jobs.names import QUEUE_OF, QUEUES, task_name
+
+__all__ = ["QUEUES", "QUEUE_OF", "task_name"]

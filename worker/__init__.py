@@ -1,1 +1,1 @@
-"""The worker: Celery tasks, models and inference. TensorFlow is imported here alone."""
+"""The worker: Celery tasks, stages, delivery and models. Only this package imports TensorFlow."""

@@ -21,8 +21,7 @@ from jobs.names import task_name
 from ledger.cases import Case
 from outputs.case import ReportedCase
 from worker.context import WorkerContext
-from worker.delivery.reporting import report_case, write_last_result
-from worker.delivery.sending import run_delivery
+from worker.delivery import report_case, run_delivery, write_last_result
 from worker.models.detector import Detector
 from worker.stages.attempts import Facts, run_stage
 from worker.stages.bodies import STAGE_BODIES

@@ -149,6 +149,14 @@ class Equivalent:
 
 
 EQUIVALENTS: Final[tuple[Equivalent, ...]] = (
+    *(
+        Equivalent(file, line.format(part), "any lease between the hard limit and the broker's visibility timeout is right")
+        for file, line in (
+            ("attempts.py", "lease_s = limits.hard_s(step.stage) + VISIBILITY_MARGIN_S / {}"),
+            ("sending.py", "return context.settings.work.limits.hard_s(Stage.DELIVER) + VISIBILITY_MARGIN_S / {}"),
+        )
+        for part in ("5", "(3)")
+    ),
     Equivalent(
         "completeness.py",
         "one_after_another=(first_end is not None and first_end < latest_start),",
