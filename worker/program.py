@@ -68,7 +68,7 @@ def serve(settings: Settings, broker_url: str, queues: Sequence[str]) -> None:
 
     app.conf.worker_pool = f"{TaskPool.__module__}:{TaskPool.__qualname__}"
     signals.worker_process_init.connect(open_context, weak=False)
-    signals.setup_logging.connect(lambda **_: None, weak=False)  # ours is set up already
+    signals.setup_logging.connect(lambda **_: None, weak=False)  # logging is set up already
     app.worker_main(
         [
             "worker",
@@ -84,13 +84,13 @@ def serve(settings: Settings, broker_url: str, queues: Sequence[str]) -> None:
 
 
 def _processes(settings: Settings, queues: Sequence[str]) -> int:
-    """Processes of this worker: the detect queue gets one, for the device belongs to one model."""
+    """Number of processes: one for the detect queue, since one model uses the device."""
     wanted = {"prepare": settings.work.prepare_processes, "detect": 1, "deliver": settings.work.deliver_processes}
     return 1 if DETECT in queues else max(wanted[q] for q in queues)
 
 
 def _release_orphans(settings: Settings, queues: Sequence[str]) -> None:
-    """Give back at once what workers of these queues on this host held when they were killed, instead of waiting for their lease.
+    """Release the claims of workers of these queues on this host that were killed, instead of waiting for their leases.
 
     Other queues are left alone: under systemd each unit sees its own processes only, and another's would look as if they had ended.
     """
@@ -114,12 +114,12 @@ def _release_orphans(settings: Settings, queues: Sequence[str]) -> None:
 
 
 class TaskPool(prefork.TaskPool):  # type: ignore[misc]  # Celery has no types
-    """A process that ends before the worker has its broker is replaced, as one that ends later is.
+    """Celery's pool, but a process that ends before the worker has connected to the broker is replaced, as one that ends later is.
 
     It ends where the model does not fit into the memory, or half a minute after a model could not be loaded; the broker may be
     away for longer. Celery would end the worker with "Could not start worker processes" and say nothing of the model.
     """
 
     def did_start_ok(self) -> bool:
-        """Whether the worker may begin: always."""
+        """Whether the worker may start: always."""
         return True
