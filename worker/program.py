@@ -49,7 +49,7 @@ def serve(settings: Settings, broker_url: str, queues: Sequence[str]) -> None:
     unknown = sorted(set(queues) - set(QUEUES))
     if unknown or not queues:
         raise ConfigurationError(f"no such queue: {', '.join(unknown) or '(none)'}", f"there are {', '.join(QUEUES)}")
-    _release_orphans(settings, queues)
+    _release_orphaned_claims(settings, queues)
     app = make_app(broker_url, settings.work.limits)
     held: list[WorkerContext] = []
     status = ModelStatus()
@@ -89,7 +89,7 @@ def _processes(settings: Settings, queues: Sequence[str]) -> int:
     return 1 if DETECT in queues else max(wanted[q] for q in queues)
 
 
-def _release_orphans(settings: Settings, queues: Sequence[str]) -> None:
+def _release_orphaned_claims(settings: Settings, queues: Sequence[str]) -> None:
     """Release the claims of workers of these queues on this host that were killed, instead of waiting for their leases.
 
     Other queues are left alone: under systemd each unit sees its own processes only, and another's would look as if they had ended.
@@ -101,14 +101,14 @@ def _release_orphans(settings: Settings, queues: Sequence[str]) -> None:
             if ours and case.holder is not None and holder_is_gone(case.holder):
                 why = "its worker ended"
                 ledger.cases.release(case.case_id, case.state, holder=case.holder, why=why, not_before=ledger.clock())
-                log.warning("taken back from a worker that ended", case=case.case_id)
+                log.warning("orphaned_claim_released", case=case.case_id)
         if QUEUE_OF[Stage.DELIVER] not in queues:
             return
         for held in ledger.deliveries.held():
             if held.holder is not None and holder_is_gone(held.holder):
                 now = ledger.clock()
                 ledger.deliveries.release(held.case_id, held.destination, why="its worker ended", not_before=now, counts=True)
-                log.warning("taken back from a worker that ended", case=held.case_id, destination=held.destination)
+                log.warning("orphaned_claim_released", case=held.case_id, destination=held.destination)
     finally:
         ledger.close()
 
