@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from conversion.alignment.cavity import FINE_MM, find_cavity
 from conversion.alignment.isotropic import block_means
@@ -33,7 +34,7 @@ def align(volume: ScannerVolume, *, threads: int = 2) -> AlignedHead:
         The scanner's stack. Its `voxel_to_lps` must be right about where the patient's left, back and head are; heads turned and
         tilted up to about 55 degrees from upright are found.
     threads
-        Threads to use. The result does not depend on it.
+        Threads to use. The result depends neither on it nor on the threads that BLAS is allowed.
 
     Returns
     -------
@@ -44,17 +45,19 @@ def align(volume: ScannerVolume, *, threads: int = 2) -> AlignedHead:
     NotAnalysed
         `NOT_A_HEAD` where no brain-sized piece of soft tissue is enclosed by bone.
     """
-    template = load_template()
-    blocks = block_means(volume, FINE_MM, threads)
-    cavity = find_cavity(blocks, threads)
-    if cavity is None or len(cavity.inner_table_mm) < _FEWEST_POINTS:
-        raise NotAnalysed(Reason.NOT_A_HEAD, "No brain inside a skull was found in the slices.")
-    fit = fit_surface(cavity.inner_table_mm, cavity.centre_mm, template)
-    plane = MirrorImage(blocks, fit.matrix, template, threads).plane(6.0, _APPROACH)
-    inside = fit_parenchyma(blocks, straighten(fit.matrix, plane, template), fit.log_scales, template, threads)
-    pose = inside.pose
-    left = MirrorImage(blocks, pose, template, threads).plane(-6.0, _CHECK)
-    figures = brain_figures(blocks, pose, fit.log_scales, template) | {"correlation": inside.correlation}
-    quality = score_alignment(cavity, fit, plane, left, figures)
+    # BLAS rounds sums of products differently with each number of threads; the fits would end a few bits apart
+    with threadpool_limits(limits=1, user_api="blas"):
+        template = load_template()
+        blocks = block_means(volume, FINE_MM, threads)
+        cavity = find_cavity(blocks, threads)
+        if cavity is None or len(cavity.inner_table_mm) < _FEWEST_POINTS:
+            raise NotAnalysed(Reason.NOT_A_HEAD, "No brain inside a skull was found in the slices.")
+        fit = fit_surface(cavity.inner_table_mm, cavity.centre_mm, template)
+        plane = MirrorImage(blocks, fit.matrix, template, threads).plane(6.0, _APPROACH)
+        inside = fit_parenchyma(blocks, straighten(fit.matrix, plane, template), fit.log_scales, template, threads)
+        pose = inside.pose
+        left = MirrorImage(blocks, pose, template, threads).plane(-6.0, _CHECK)
+        figures = brain_figures(blocks, pose, fit.log_scales, template) | {"correlation": inside.correlation}
+        quality = score_alignment(cavity, fit, plane, left, figures)
     lps_to_voxel = np.linalg.inv(NETWORK_TO_RAS) @ pose @ LPS_TO_RAS
     return AlignedHead(to_network(volume, lps_to_voxel, threads), lps_to_voxel, quality)
