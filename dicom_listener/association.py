@@ -231,8 +231,10 @@ class Association:
         self._fire(Event.P_DATA_REQUEST, data)
 
     def _end_services(self, outcome: ArrivalOutcome) -> None:
-        if self._dispatcher is not None:
-            self._dispatcher.end(outcome)
+        # the dispatcher sends through us: without the reference cycle the connection's buffer is freed at once
+        dispatcher, self._dispatcher = self._dispatcher, None
+        if dispatcher is not None:
+            dispatcher.end(outcome)
 
     def _send_last(self, data: bytes) -> None:
         self._connection.start_artim(CLOSE_TIMEOUT_S)

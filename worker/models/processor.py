@@ -10,6 +10,9 @@ from typing import Final
 ISA_VARIABLE: Final = "ONEDNN_MAX_CPU_ISA"
 """Environment variable of oneDNN, which reads it once, at the first convolution of the process."""
 
+ONEDNN_VARIABLE: Final = "TF_ENABLE_ONEDNN_OPTS"
+"""Environment variable of TensorFlow: whether oneDNN computes the convolutions."""
+
 _CPUINFO: Final = Path("/proc/cpuinfo")
 
 
@@ -33,6 +36,8 @@ def widest_useful_isa(cpuinfo: str) -> str | None:
 def tune(environment: MutableMapping[str, str] = os.environ, cpuinfo: Path = _CPUINFO) -> None:
     """Set the environment for TensorFlow; call it before the import. Variables that are set already are kept."""
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up messages
+    # TensorFlow itself uses oneDNN only on processors with AVX512-VNNI; on AMD Zen 3 a detection takes 0.14 of the time with it
+    environment.setdefault(ONEDNN_VARIABLE, "1")
     try:
         isa = widest_useful_isa(cpuinfo.read_text(errors="replace"))
     except OSError:

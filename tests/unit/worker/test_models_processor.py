@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.models.processor import ISA_VARIABLE, tune, widest_useful_isa
+from worker.models.processor import ISA_VARIABLE, ONEDNN_VARIABLE, tune, widest_useful_isa
 
 
 def cpuinfo(vendor: str, family: int, flags: str) -> str:
@@ -33,13 +33,13 @@ def test_the_environment_is_prepared_and_what_it_says_stays(tmp_path: Path) -> N
     file = tmp_path / "cpuinfo"
     file.write_text(cpuinfo("AuthenticAMD", 25, "avx512f"))
     empty: dict[str, str] = {}
-    chosen = {ISA_VARIABLE: "AVX512_CORE_BF16", "TF_CPP_MIN_LOG_LEVEL": "0"}
+    chosen = {ISA_VARIABLE: "AVX512_CORE_BF16", ONEDNN_VARIABLE: "0", "TF_CPP_MIN_LOG_LEVEL": "0"}
 
     tune(empty, file)
     tune(chosen, file)
 
-    assert empty == {ISA_VARIABLE: "AVX2", "TF_CPP_MIN_LOG_LEVEL": "2"}
-    assert chosen == {ISA_VARIABLE: "AVX512_CORE_BF16", "TF_CPP_MIN_LOG_LEVEL": "0"}
+    assert empty == {ISA_VARIABLE: "AVX2", ONEDNN_VARIABLE: "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    assert chosen == {ISA_VARIABLE: "AVX512_CORE_BF16", ONEDNN_VARIABLE: "0", "TF_CPP_MIN_LOG_LEVEL": "0"}
 
 
 def test_where_nothing_is_known_oneDNN_chooses(tmp_path: Path) -> None:
