@@ -1,4 +1,4 @@
-"""Rate limits: over any time no more than allowed, and nothing is held back uncounted."""
+"""Rate limits: over any time at most what is allowed, and nothing is held back uncounted."""
 
 from __future__ import annotations
 
