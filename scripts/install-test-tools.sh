@@ -17,6 +17,10 @@ need openssl openssl
 need strace strace
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql
 need rsyslogd rsyslog
+need chromium chromium
+need chromedriver chromium-driver
+need nginx nginx-light
+need promtool prometheus
 ls /usr/lib/*/rsyslog/lmnsd_ossl.so >/dev/null 2>&1 || need lmnsd_ossl rsyslog-openssl
 
 [ -n "$missing" ] || exit 0
