@@ -195,7 +195,8 @@ class EmailSettings(DestinationSection):
     to: tuple[str, ...] = ()
     """Addresses of the stroke team, who receive results."""
     operators: tuple[str, ...] = ()
-    """Addresses of the operators, who receive cases that failed or were not analysed. Empty: the stroke team receives them."""
+    """Addresses of the operators, who receive cases that failed or were not analysed, and notices about the site (a full disk, a
+    missing model). Empty: the addresses of `to` receive them; if that is empty too, those of `lists`."""
     when: Literal["always", "positive", "never"] = "always"
     """Which results the list `to` receives: all, alerts only, or none."""
     lists: tuple[MailList, ...] = ()
@@ -218,6 +219,11 @@ class EmailSettings(DestinationSection):
     def server(self) -> str:
         """Name of the mail server in messages."""
         return f"mail server {self.host}:{self.port}"
+
+    @property
+    def operator_addresses(self) -> tuple[str, ...]:
+        """Who receives what the operators must know: `operators`, else `to`, else everybody in `lists`."""
+        return self.operators or self.to or tuple(dict.fromkeys(address for one in self.lists for address in one.to))
 
     @property
     def notices(self) -> tuple[str, ...]:

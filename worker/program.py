@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import structlog
 from celery import signals
@@ -18,8 +17,9 @@ from jobs.app import make_app
 from jobs.names import QUEUE_OF, QUEUES
 from ledger.store import Ledger
 from outputs.mail.operator_notice import OneNoticePerOutage, no_model_notice, send_notice
+from worker.child_process import ChildContext
 from worker.context import WorkerContext, holder_is_gone
-from worker.models.readiness import ModelKeeper, ModelStatus, install_queue_gate
+from worker.models.readiness import ModelKeeper, ModelStatus, Readiness, install_queue_gate
 from worker.tasks import register
 
 log = structlog.get_logger()
@@ -51,23 +51,29 @@ def serve(settings: Settings, broker_url: str, queues: Sequence[str]) -> None:
         raise ConfigurationError(f"no such queue: {', '.join(unknown) or '(none)'}", f"there are {', '.join(QUEUES)}")
     _release_orphaned_claims(settings, queues)
     app = make_app(broker_url, settings.work.limits)
-    held: list[WorkerContext] = []
     status = ModelStatus()
     if DETECT in queues:
         install_queue_gate(
             app, status, DETECT, OneNoticePerOutage(lambda problem: send_notice(settings.deliver.email, no_model_notice(problem)))
         )
-    register(app, lambda: held[0])
 
-    def open_context(**_: Any) -> None:
+    def open_context() -> WorkerContext:
         configure_logging(settings.log, f"worker-{'-'.join(queues)}")
-        held[:] = [WorkerContext.open(settings)]
-        if DETECT in queues:
-            held[0].keeper = ModelKeeper(status, held[0].detectors.warm_up)
-            held[0].keeper.load()
+        return WorkerContext.open(settings)
 
+    def load_model(context: WorkerContext) -> None:
+        if DETECT in queues:
+            context.keeper = ModelKeeper(status, context.detectors.warm_up)
+            context.keeper.load()
+
+    def note_problem(why: str) -> None:
+        # closes the queue and alarms the operators: the status of the child before this one is still there
+        status.write(Readiness.MISSING if why else Readiness.LOADING, f"its ledger and destinations cannot be opened: {why}")
+
+    context = ChildContext(open_context, load_model, on_problem=note_problem)
+    register(app, context)
     app.conf.worker_pool = f"{TaskPool.__module__}:{TaskPool.__qualname__}"
-    signals.worker_process_init.connect(open_context, weak=False)
+    signals.worker_process_init.connect(context.start, weak=False)
     signals.setup_logging.connect(lambda **_: None, weak=False)  # logging is set up already
     app.worker_main(
         [

@@ -224,11 +224,11 @@ class OperatorsDestination(MailDestination):
         """Skip an analysed case."""
         if case.result.finding is not None and not case.failed:
             return "analysed: nothing for the operators"
-        return None if self.recipient_lists(case) else "no recipients (deliver.email.operators and .to are empty)"
+        return None if self.recipient_lists(case) else "no recipients (deliver.email.operators, .to and .lists are empty)"
 
     def recipient_lists(self, case: ReportedCase) -> tuple[RecipientList, ...]:
         """The operators, and the sender's recipients."""
-        operators = RecipientList("operators", self._settings.operators or self._settings.to)
+        operators = RecipientList("operators", self._settings.operator_addresses)
         return each_recipient_once((operators, RecipientList("sender", case.extra_recipients)))
 
     def kind(self, case: ReportedCase) -> MailKind:

@@ -81,21 +81,23 @@ def compose_notice(notice: OperatorNotice, sender: str, recipients: tuple[str, .
 def send_notice(settings: EmailSettings | None, notice: OperatorNotice) -> bool:
     """Send a notice to the operators; returns whether the mail server took it for at least one of them.
 
-    True too where the settings name no operators: then the log and the queue monitor alone show the problem. A mail server that
-    cannot be reached is logged; the caller retries.
+    True too where the settings name nobody who could receive it: then the log and the queue monitor alone show the problem. A mail
+    server that cannot be reached is logged; the caller retries.
     """
-    if settings is None or not settings.operators:
+    recipients = () if settings is None else settings.operator_addresses
+    if settings is None or not recipients:
+        log.error("operator_notice_without_recipient", topic=notice.topic, setting="deliver.email.operators")
         return True
-    message = compose_notice(notice, settings.sender, settings.operators)
+    message = compose_notice(notice, settings.sender, recipients)
     try:
         with session(settings) as connection:
-            refused = submit(connection, message, settings.sender, settings.operators)
+            refused = submit(connection, message, settings.sender, recipients)
     except (RetryLater, OperatorNeeded) as error:
         log.error("operator_notice_not_sent", topic=notice.topic, subject=message["Subject"], why=str(error))
         return False
     for refusal in refused:
         log.error("operator_notice_refused", topic=notice.topic, subject=message["Subject"], why=f"{refusal.code} {refusal.words}")
-    return len(refused) < len(settings.operators)
+    return len(refused) < len(recipients)
 
 
 class OneNoticePerOutage:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
+from enum import Enum, auto
 from typing import Final
 
 from config.delivery import EmailSettings
@@ -26,6 +27,17 @@ _CLOSING: Final = 421
 _NOT_ALLOWED: Final = 553
 
 
+class RefusedStep(Enum):
+    """What the server refused."""
+
+    RECIPIENT = auto()
+    """The recipient: the answer to RCPT."""
+    ENVELOPE = auto()
+    """The mail before its content: the answer to MAIL or DATA."""
+    CONTENT = auto()
+    """The whole message: the answer to its end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """One recipient that the server refused."""
@@ -33,6 +45,7 @@ class Refusal:
     recipient: str
     code: int
     words: str
+    step: RefusedStep = RefusedStep.RECIPIENT
 
     @property
     def temporary(self) -> bool:
@@ -107,10 +120,14 @@ def submit(
         message.replace_header("To", ", ".join(reachable))
     if not reachable:
         return tuple(refused)
-    content, options = _flatten(message, (sender, *reachable))
+    international = not all(address.isascii() for address in (sender, *reachable))
+    content = _flatten(message, international=international)
+    options = ["SMTPUTF8", "BODY=8BITMIME"] if international else []
+    if connection.has_extn("size"):  # a server that declares its limit refuses before the content is sent (RFC 1870)
+        options.append(f"SIZE={len(content)}")
     code, words = connection.mail(sender, options)
     if code != _OK:
-        return (*refused, *_refused_all(connection, reachable, code, words))
+        return (*refused, *_refused_all(connection, reachable, code, words, RefusedStep.ENVELOPE))
     for recipient in reachable:
         code, words = connection.rcpt(recipient)
         if code in _TAKEN:
@@ -122,7 +139,7 @@ def submit(
         return tuple(refused)
     code, words = connection.docmd("DATA")
     if code != _SEND_CONTENT:
-        return (*refused, *_refused_all(connection, taken, code, words))
+        return (*refused, *_refused_all(connection, taken, code, words, RefusedStep.ENVELOPE))
     try:
         begin(tuple(taken))
     except BaseException:
@@ -130,19 +147,29 @@ def submit(
         raise
     if connection.sock is not None:
         connection.sock.settimeout(max(END_OF_DATA_LIMIT_S, connection.timeout))
-    connection.send(content)
+    connection.send(_with_end(content))
     code, words = connection.getreply()
     if code != _OK:
-        return (*refused, *_refused_all(connection, taken, code, words))
+        return (*refused, *_refused_all(connection, taken, code, words, RefusedStep.CONTENT))
     return tuple(refused)
 
 
-def _refused_all(connection: smtplib.SMTP, recipients: Sequence[str], code: int, words: bytes | str) -> tuple[Refusal, ...]:
+def exceeds_limit(connection: smtplib.SMTP, message: EmailMessage) -> str:
+    """Why the server would refuse a message of this size; empty where it has declared no limit, or a larger one (RFC 1870)."""
+    connection.ehlo_or_helo_if_needed()
+    declared = str(connection.esmtp_features.get("size", "")).strip()
+    limit, size = int(declared) if declared.isdecimal() else 0, len(_flatten(message, international=False))
+    return f"it takes {limit} bytes at most, the mail has {size}" if 0 < limit < size else ""
+
+
+def _refused_all(
+    connection: smtplib.SMTP, recipients: Sequence[str], code: int, words: bytes | str, step: RefusedStep
+) -> tuple[Refusal, ...]:
     if code == _CLOSING:
         connection.close()
     else:
         _reset(connection)
-    return tuple(Refusal(recipient, code, _text(words)) for recipient in recipients)
+    return tuple(Refusal(recipient, code, _text(words), step) for recipient in recipients)
 
 
 def _reset(connection: smtplib.SMTP) -> None:
@@ -169,13 +196,15 @@ def _unreachable(connection: smtplib.SMTP, sender: str, recipients: Sequence[str
             yield Refusal(recipient, _NOT_ALLOWED, "the address is not ASCII, and the server does not offer SMTPUTF8")
 
 
-def _flatten(message: EmailMessage, addresses: Sequence[str]) -> tuple[bytes, list[str]]:
-    """The message as it is sent, its end included, and the options of MAIL."""
-    international = not all(address.isascii() for address in addresses)
-    content = message.as_bytes(policy=SMTPUTF8 if international else SMTP)
-    content = re.sub(rb"(?m)^\.", b"..", content)  # RFC 5321, 4.5.2
-    end = b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n"
-    return content + end, ["SMTPUTF8", "BODY=8BITMIME"] if international else []
+def _flatten(message: EmailMessage, *, international: bool) -> bytes:
+    """The message as it is sent, without its end."""
+    return message.as_bytes(policy=SMTPUTF8 if international else SMTP)
+
+
+def _with_end(content: bytes) -> bytes:
+    """The content with its leading dots doubled, and the end of the data (RFC 5321, 4.5.2)."""
+    content = re.sub(rb"(?m)^\.", b"..", content)
+    return content + (b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n")
 
 
 def _connect(settings: EmailSettings) -> smtplib.SMTP:

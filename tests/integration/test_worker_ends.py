@@ -14,6 +14,8 @@ from config.settings import BrokerSettings
 from corewatch.states import CaseState
 from tests.support.detect_worker import BREAKS, DAWDLES, DIES
 from tests.support.detecting import DetectSite
+from tests.support.postgres import Postgres
+from tests.support.proxy import Cut, Passage, proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -117,3 +119,36 @@ def test_a_model_that_ends_the_process_that_loads_it_is_told(site: DetectSite) -
         [found] = workers(settings)
         assert found.level is Level.OK
     assert attempts(site, case_id) <= 1
+
+
+@pytest.mark.servers
+def test_a_process_that_starts_while_the_database_is_away_works_once_it_is_back(tmp_path: Path, postgres: Postgres) -> None:
+    """Celery swallows what its signal handlers raise: such a process used to fail every message it took."""
+    away = False
+
+    def pass_on(_passage: Passage, data: bytes) -> bytes:
+        if away:
+            raise Cut
+        return data
+
+    url = postgres.new_database("childaway")
+    with proxy(postgres.port, pass_on) as between:
+        site = DetectSite(tmp_path, database={"url": url.replace(f":{postgres.port}/", f":{between.port}/")})
+        try:
+            site.install()
+            [before] = site.prepared()
+            site.dispatch()
+            with site.worker() as parent:
+                waiter(site, before)(DETECTED)
+                [late] = site.prepared()
+                [child] = [c for c in parent.children() if c.status() != psutil.STATUS_ZOMBIE]
+                away = True
+                child.kill()
+                site.wait("its successor to wait", lambda: "worker_context_unavailable" in site.log.read_text())
+                away = False
+                site.dispatch()
+                waiter(site, late)(DETECTED)
+                assert "worker_context_recovered" in site.log.read_text()
+            assert attempts(site, late) == 0, "no attempt failed"
+        finally:
+            site.close()

@@ -27,9 +27,13 @@ class Mailbox:
     """Recipient -> reply."""
     data_reply: str | None = None
     mail_reply: str | None = None
+    judge: Callable[[EmailMessage], str | None] = lambda _message: None
+    """Message -> reply that refuses it, if it is to be refused."""
     chance: Callable[[str], str | None] = lambda _what: None
     """Command -> reply that refuses it, if it is to be refused."""
     encrypted: list[bool] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    """Bytes of every message whose content was sent, refused ones too."""
 
     async def handle_MAIL(self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]) -> str:
         if self.mail_reply is not None:
@@ -50,6 +54,9 @@ class Mailbox:
         assert isinstance(content, bytes)
         message = message_from_bytes(content, policy=policy.default)
         assert isinstance(message, EmailMessage)
+        self.sizes.append(len(content))
+        if (reply := self.judge(message)) is not None:
+            return reply
         self.mails.append((tuple(envelope.rcpt_tos), message))
         self.encrypted.append(session.ssl is not None)
         return "250 OK"
@@ -70,10 +77,14 @@ class _FreePortController(Controller):
 
 
 @contextmanager
-def smtp_server(*, tls: ssl.SSLContext | None = None, implicit: bool = False, auth: bool = False) -> Iterator[Mailbox]:
-    """`tls` offers STARTTLS, or wraps the port where `implicit`; `auth` asks for a user."""
+def smtp_server(
+    *, tls: ssl.SSLContext | None = None, implicit: bool = False, auth: bool = False, size: int | None = None
+) -> Iterator[Mailbox]:
+    """`tls` offers STARTTLS, or wraps the port where `implicit`; `auth` asks for a user; `size` is the declared limit in bytes."""
     mailbox = Mailbox()
     options: dict[str, Any] = {"auth_required": auth, "auth_require_tls": False}
+    if size is not None:
+        options["data_size_limit"] = size
     if auth:
         options["authenticator"] = _authenticate
     if tls is not None and not implicit:

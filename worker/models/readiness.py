@@ -176,9 +176,10 @@ class QueueGate:
     def step(self, now: float) -> None:
         """Act on the readiness at `now` (monotonic seconds)."""
         readiness = self._status.readiness
-        if (readiness is Readiness.READY) != self._is_open:
-            self._is_open = not self._is_open
-            (self._open_queue if self._is_open else self._close_queue)()
+        wanted = readiness is Readiness.READY
+        if wanted != self._is_open:
+            (self._open_queue if wanted else self._close_queue)()
+            self._is_open = wanted  # last: Celery's timer swallows what the call raises, and the next step repeats it
         if readiness is not Readiness.LOADING:
             self._loading_since = None
         elif self._loading_since is None:
@@ -214,6 +215,7 @@ def install_queue_gate(app: Celery, status: ModelStatus, queue: str, notice: One
         """Runs `QueueGate` in the consumer's event loop."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
+        _timer: Any = None
 
         def start(self, consumer: Any) -> None:
             """Close the queue. Celery calls this also after a lost connection, when it has opened all queues again."""
@@ -221,8 +223,8 @@ def install_queue_gate(app: Celery, status: ModelStatus, queue: str, notice: One
             consumer.cancel_task_queue(queue)
 
             def recovered() -> None:
+                notice.reset()  # first: the monitor may be away, and Celery's timer swallows what is raised here
                 monitor.recovered()
-                notice.reset()
 
             gate = QueueGate(
                 status,
@@ -235,7 +237,8 @@ def install_queue_gate(app: Celery, status: ModelStatus, queue: str, notice: One
             self._timer = consumer.timer.call_repeatedly(CHECK_INTERVAL_S, lambda: gate.step(time.monotonic()))
 
         def stop(self, _consumer: Any) -> None:
-            self._timer.cancel()
+            if self._timer is not None:  # else the connection broke while `start` closed the queue
+                self._timer.cancel()
 
     app.steps["consumer"].add(Gate)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+from contextlib import suppress
 
 import pytest
 from celery import signals
@@ -200,3 +201,25 @@ def test_a_process_without_its_model_ends_between_two_tasks(monkeypatch: pytest.
     assert not ended.wait(0.2)
     signals.task_postrun.send(sender=None)
     assert ended.wait(30)
+
+
+def test_a_queue_that_could_not_be_opened_is_opened_by_the_next_step() -> None:
+    """Celery's timer swallows what a step raises: the gate must not believe that the queue is open."""
+    status, opened, errors = ModelStatus(), list[str](), [ConnectionError("the broker"), ConnectionError("again")]
+
+    def open_queue() -> None:
+        if errors:
+            raise errors.pop()
+        opened.append("open")
+
+    def nothing(*_: object) -> None:
+        return
+
+    gate = QueueGate(
+        status, open_queue=open_queue, close_queue=nothing, show_missing=nothing, show_recovered=nothing, alarm=nothing
+    )
+    status.write(Readiness.READY)
+    for second in range(5):
+        with suppress(ConnectionError):
+            gate.step(float(second))
+    assert opened == ["open"]
