@@ -21,6 +21,9 @@ override any key: `COREWATCH__LISTENER__PORT=11113`; lists and sections are writ
 file and names every error; `corewatch config show` prints the settings in effect.
 """
 
+LONGEST_DEFAULT = 300
+"""Characters of a default that the page shows."""
+
 
 def reference() -> str:
     """The page as Markdown."""
@@ -82,6 +85,8 @@ def _default(field: FieldInfo) -> str:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, str) and len(value) > LONGEST_DEFAULT:
+        return "long: `corewatch config show`"
     text = "[" + ", ".join(map(str, value)) + "]" if isinstance(value, tuple) else str(value)
     return f"`{text.replace('|', chr(92) + '|')}`" if text else '`""`'
 

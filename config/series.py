@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from config.section import Section
+from corewatch import series_words
 from corewatch.selection import Rule
 
 
@@ -22,46 +23,33 @@ class SeriesRule(Section):
     """Name of the rule, for the log and `not analysed` reasons."""
     include: bool = True
     """False: a matching series is not analysed (`excluded_by_rule`)."""
-    text: str = (
-        r"(?i)(head|brain|skull|neuro|cerebr|crani|cr[aâ]ne|cr[aá]neo|enc[eé]phal|cerveau|\bt[eê]te\b|cabeza|\btesta\b|kopf|sch(ae|ä)del"
-        r"|hirn|hersen|hoofd|hoved|huvud|hjern|hjärn|stroke|schlaganfall|neck|hals|carot|karot|supra.?aort|\btsa\b|\bcow\b|willis|vertex)"
-    )
+    text: str = series_words.HEAD_TEXT
     """Must be found in the body part, the study or series description, or the protocol name."""
-    elsewhere_text: str = (
-        r"(?i)(chest|thora|lung|abdom|pelvi|becken|liver|leber|kidney|renal|cardi|heart|herz|coronar|koronararter|aorta|runoff|femor"
-        r"|extremit|\bleg|\bbein|\barm\b|knee|foot|shoulder|spine|lumb|wirbel|\b[hbl]ws\b)"
-    )
+    elsewhere_text: str = series_words.ELSEWHERE_TEXT
     """Other body parts: a series whose body part or series description matches this, and not `text`, is not a head."""
-    not_text: str = (
-        r"(?i)\b(mips?|minip|mpr|vrt?|3d|ssd|topo(gram)?|scout|surview|scanogram|locali[sz]er|perf(usion)?|ctp|4d|cbf|cbv|mtt|tmax|ttp"
-        r"|(test ?)?bolus|(pre)?monitoring|smart ?prep|sure ?start|tracker|dose|dosis|report|protocol"
-        r"|bone|knochen|lung|lunge|sub|subtract\w*|dsa|iodine|jod|vnc|mono ?e\w*|\d+ ?kev|venous|ven(ö|oe)s\w*|ctv|delay(ed)?"
-        r"|phase ?[23])\b"
-    )
+    not_text: str = series_words.NOT_TEXT
     """Must not be found in the series description: projections, reformats, bolus monitoring, perfusion maps, late phases and other
     by-products."""
-    not_kernel: str = r"(?i)(bone|edge|lung|ultra|^\s*[bhuj][rvfcl]?[6-9]\d|^\s*fc[358]\d)"
+    not_kernel: str = series_words.NOT_KERNEL
     """Must not be found in the convolution kernel: sharp reconstructions for bone and lung."""
     contrast: bool = True
-    """Require a sign of contrast medium in the series: a contrast agent in the header, or `contrast_text` in the series
-    description. Study description and protocol name do not count, since the native series of the same examination has the same
-    ones."""
-    contrast_text: str = (
-        r"(?i)(cta|angio|contrast|kontrast|enhanced|\bc ?\+|\+ ?c\b|\bkm\b|\bce\b|\biv\b|arter|carot|karot|vessel|vascul"
-        r"|gef(ae|ä)(ss|ß)|supra.?aort|\btsa\b|\bcow\b|willis|head\W*(and|und)?\W*neck|kopf\W*hals|hals\W*kopf)"
-    )
+    """Require a sign of contrast medium in the series: agent, route or volume in the header, or `contrast_text` in the series
+    description. Agent and route are read in many languages ("ohne KM" and "oral" are no sign). Study description and protocol name
+    do not count, since the native series of the same examination has the same ones."""
+    contrast_text: str = series_words.CONTRAST_TEXT
     """Signs of contrast medium in a series description."""
-    native_text: str = (
-        r"(?i)(non?[ -]?(iv ?)?contrast|unenhanced|ncct|nect|\bnc\b|\bnativ|\bohne\b|\bsans\b|\bsenza\b|\bzonder\b|\bplain\b"
-        r"|\bc-(\s|$)|pre[ -]?contrast|^(?!.*\b(w|with)\b(?!/)).*\b(w/?o|without)\b)"
-    )
-    """Signs of a native series in its description; they outweigh all signs of contrast."""
+    native_text: str = series_words.NATIVE_TEXT
+    """Signs of a native series in its description; they outweigh a sign of contrast in the description or in the header,
+    not both together. "With and without" is no such sign."""
     min_slices: int = Field(40, ge=1)
     """Smallest number of slices."""
     min_coverage_mm: float = Field(100.0, ge=0)
     """Smallest distance in mm from the first to the last slice."""
     max_slice_step_mm: float = Field(5.0, gt=0)
     """Largest slice thickness and largest distance between neighbouring slices, in mm."""
+    multi_energy: bool = False
+    """Also analyse virtual monoenergetic images, and derived images of a multi-energy acquisition of an unnamed kind.
+    The model knows images of one tube voltage, so their volumes are not those that it was tested with."""
     model: str | None = None
     """Model for matching series; null: `model.name`."""
 

@@ -10,7 +10,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
@@ -272,8 +272,14 @@ def text(dataset: Dataset, tag: int) -> str:
 
 
 def _decode(value: bytes, dataset: Dataset) -> str:
-    """Decode with (0008,0005) Specific Character Set; undecodable bytes become a replacement character."""
+    """Decode with (0008,0005) Specific Character Set; undecodable bytes become a replacement character.
+
+    Where none is declared, bytes that are UTF-8 are read so: by chance other text hardly ever is.
+    """
     declared = text(dataset, SPECIFIC_CHARACTER_SET).split("\\")
+    if declared == [""]:
+        with suppress(UnicodeDecodeError):
+            return value.decode("utf-8")
     try:
         return str(decode_bytes(value, convert_encodings(declared), set()))
     except (LookupError, ValueError):

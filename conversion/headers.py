@@ -23,6 +23,10 @@ PIXEL_MEASURES: Final = 0x00289110
 
 _CONTRAST_AGENT: Final = 0x00180010
 _CONTRAST_AGENT_SEQUENCE: Final = 0x00180012
+_CONTRAST_ROUTE: Final = 0x00181040
+_CONTRAST_ROUTE_SEQUENCE: Final = 0x00180014
+_CONTRAST_USAGE: Final = 0x00189341
+_ADMINISTERED: Final = 0x00189342
 _FRAME_ANATOMY: Final = 0x00209071
 _ANATOMIC_REGION: Final = 0x00082218
 _CODE_MEANING: Final = 0x00080104
@@ -30,6 +34,7 @@ _CODE_MEANING: Final = 0x00080104
 INSTANCE_TAGS: Final = [
     elements.SPECIFIC_CHARACTER_SET,
     0x00080008,  # Image Type
+    0x00080032,  # Acquisition Time
     0x00080016,  # SOP Class UID
     0x00080018,  # SOP Instance UID
     0x00080060,  # Modality
@@ -39,9 +44,14 @@ INSTANCE_TAGS: Final = [
     _CONTRAST_AGENT,
     _CONTRAST_AGENT_SEQUENCE,
     0x00180015,  # Body Part Examined
+    _CONTRAST_ROUTE_SEQUENCE,
     0x00180050,  # Slice Thickness
+    0x00180060,  # KVP
     0x00181030,  # Protocol Name
+    _CONTRAST_ROUTE,
+    0x00181041,  # Contrast/Bolus Volume
     0x00181210,  # Convolution Kernel
+    0x00189361,  # Multi-energy CT Acquisition
     0x0020000D,  # Study Instance UID
     0x0020000E,  # Series Instance UID
     0x00200011,  # Series Number
@@ -50,6 +60,7 @@ INSTANCE_TAGS: Final = [
     0x00200032,  # Image Position (Patient)
     0x00200037,  # Image Orientation (Patient)
     0x00200052,  # Frame of Reference UID
+    0x00200100,  # Temporal Position Identifier
     0x00201209,  # Number of Series Related Instances
     0x00280008,  # Number of Frames
     0x00280010,  # Rows
@@ -104,7 +115,13 @@ def instance_of(header: Header) -> Instance:
         study_description=text(dataset, 0x00081030),
         series_description=text(dataset, 0x0008103E),
         protocol_name=text(dataset, 0x00181030),
-        contrast_agent=text(dataset, _CONTRAST_AGENT) or _meaning(dataset, _CONTRAST_AGENT_SEQUENCE),
+        contrast_agent=_contrast_agent(dataset, shared),
+        contrast_route=text(dataset, _CONTRAST_ROUTE) or _contrast_routes(dataset),
+        contrast_volume=text(dataset, 0x00181041),
+        multi_energy=text(dataset, 0x00189361).upper() == "YES",
+        temporal_position=integer(dataset, 0x00200100),
+        kvp=number(dataset, 0x00180060),
+        acquisition_time=text(dataset, 0x00080032),
         convolution_kernel=text(dataset, 0x00181210),
         series_number=integer(dataset, 0x00200011),
         instance_number=integer(dataset, 0x00200013),
@@ -152,6 +169,21 @@ def _thickness(dataset: Dataset, shared: Dataset | None) -> float | None:
 def _anatomic_region(dataset: Dataset, shared: Dataset | None) -> str:
     anatomy = group_of(shared, _FRAME_ANATOMY)
     return _meaning(dataset, _ANATOMIC_REGION) or ("" if anatomy is None else _meaning(anatomy, _ANATOMIC_REGION))
+
+
+def _contrast_agent(dataset: Dataset, shared: Dataset | None) -> str:
+    """Contrast/Bolus Agent, or the meanings of its codes; "NO" where Contrast/Bolus Usage (PS3.3 C.7.6.16.2.12) denies each."""
+    usage = [] if shared is None else sequence(shared, _CONTRAST_USAGE)
+    if usage and all(text(item, _ADMINISTERED).upper() == "NO" for item in usage):
+        return "NO"
+    return text(dataset, _CONTRAST_AGENT) or _meaning(dataset, _CONTRAST_AGENT_SEQUENCE)
+
+
+def _contrast_routes(dataset: Dataset) -> str:
+    """Meanings of Contrast/Bolus Administration Route, which is at the top level or inside of each agent (PS3.3 C.7.6.4b)."""
+    agents = sequence(dataset, _CONTRAST_AGENT_SEQUENCE)
+    meanings = [_meaning(item, _CONTRAST_ROUTE_SEQUENCE) for item in (dataset, *agents)]
+    return ", ".join(filter(None, meanings))
 
 
 def _meaning(dataset: Dataset, tag: int) -> str:

@@ -37,6 +37,7 @@ _FRAME_CONTENT: Final = 0x00209111
 _CT_FRAME_TYPE: Final = 0x00189329
 _FRAME_TYPE: Final = 0x00089007
 _FRAME_ACQUISITION_NUMBER: Final = 0x00209156
+_TEMPORAL_POSITION_INDEX: Final = 0x00209128
 _INTERCEPT: Final = 0x00281052
 _SLOPE: Final = 0x00281053
 
@@ -151,6 +152,7 @@ def _enhanced_frames(
             instance,
             frames=1,
             image_type=frame_type,
+            temporal_position=instance.temporal_position if content is None else unsigned(content, _TEMPORAL_POSITION_INDEX),
             acquisition_number=instance.acquisition_number if acquisition is None else acquisition,
             position_lps=position_of(group_of(own, _PLANE_POSITION)) or position_of(group_of(shared, _PLANE_POSITION)),
             orientation=orientation_of(group_of(own, PLANE_ORIENTATION)) or instance.orientation,

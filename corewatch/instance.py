@@ -23,6 +23,17 @@ class Instance:
         Pixel Spacing (0028,0030): between rows, between columns.
     frames
         Number of Frames (0028,0008), 1 for a single-frame object.
+    contrast_agent, contrast_route, contrast_volume
+        Contrast/Bolus Agent (0018,0010), Route (0018,1040) and Volume (0018,1041), or the meanings of their code
+        sequences: free text.
+    multi_energy
+        Multi-energy CT Acquisition (0018,9361) is YES.
+    temporal_position
+        Temporal Position Identifier (0020,0100) or Index (0020,9128).
+    kvp
+        Tube voltage (0018,0060), kV.
+    acquisition_time
+        Acquisition Time (0008,0032) as text, without a date.
     instances_in_series
         Number of Series Related Instances (0020,1209), which some PACS add to instances they send; None where absent.
     """
@@ -40,6 +51,12 @@ class Instance:
     series_description: str = ""
     protocol_name: str = ""
     contrast_agent: str = ""
+    contrast_route: str = ""
+    contrast_volume: str = ""
+    multi_energy: bool = False
+    temporal_position: int | None = None
+    kvp: float | None = None
+    acquisition_time: str = ""
     convolution_kernel: str = ""
     series_number: int | None = None
     instance_number: int | None = None

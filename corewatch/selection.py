@@ -7,21 +7,21 @@ matches decides. Where none matches, the answer names the condition that failed 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import astuple, dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 
+from corewatch.computed_images import MULTI_ENERGY, WITHOUT_CONTRAST, Computed, computed_kind, page_of
+from corewatch.contrast import Described, Sign, described, has_contrast, judge_administration
 from corewatch.dicom_uids import CT_SOP_CLASSES, STORAGE_ROOT
+from corewatch.header_text import MAX_TEXT as MAX_TEXT
+from corewatch.header_text import folded, plain
 from corewatch.identity import RESULT_SERIES
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
 from corewatch.slice_stack import SliceStack, degrees_from_axial, find_stack
-
-MAX_TEXT: Final = 256
-"""Characters of a header text that are searched: senders are not trusted, and the site's patterns may be slow on long texts."""
 
 MAX_DEGREES_FROM_AXIAL: Final = 45.0
 """Largest angle between normal and LPS z of an axial stack, in degrees. Gantry tilts stay below 30 degrees."""
@@ -48,6 +48,7 @@ class Rule:
     min_slices: int = 1
     min_coverage_mm: float = 0.0
     max_slice_step_mm: float = float("inf")
+    multi_energy: bool = False
     model: str | None = None
 
 
@@ -108,42 +109,6 @@ _NOT_IMAGES: Final = {
 }
 """Families of storage SOP classes without scanner images, by the first component after the common root."""
 
-_IMAGE_TYPES: Final = {
-    "LOCALIZER": "It is a localizer.",
-    "TOPO": "It is a localizer.",
-    "SCOUT": "It is a localizer.",
-    "PROJECTION": "It is a projection.",
-    "MIP": "It is a projection.",
-    "MINIP": "It is a projection.",
-    "MAX IP": "It is a projection.",
-    "MIN IP": "It is a projection.",
-    "MAXIMUM": "It is a projection.",
-    "MINIMUM": "It is a projection.",
-    "PERFUSION": "It is a perfusion study or map.",
-    "RCBF": "It is a perfusion map.",
-    "RCBV": "It is a perfusion map.",
-    "CBF": "It is a perfusion map.",
-    "CBV": "It is a perfusion map.",
-    "MTT": "It is a perfusion map.",
-    "TTP": "It is a perfusion map.",
-    "TMAX": "It is a perfusion map.",
-    "VOLUME RENDERING": "It is a rendering.",
-    "VOLUME RENDERED": "It is a rendering.",
-    "SURFACE RENDERING": "It is a rendering.",
-    "VRT": "It is a rendering.",
-    "SSD": "It is a rendering.",
-    "SCREEN SAVE": "It is a screen capture.",
-    "SECONDARY CAPTURE": "It is a secondary capture.",
-    "DOSE": "It is a dose page.",
-    "PATIENT PROTOCOL": "It is a protocol page.",
-    "BLACK IMAGE": "It is a page without an image.",
-    "REPORT": "It is a report page.",
-}
-"""Words of Image Type (0008,0008), from value 3 on, of instances that are no slices (PS3.3 C.8.2.1.1.1, C.8.16.1 and the
-manufacturers' conformance statements)."""
-
-_IMAGE_TYPE_WORDS: Final = re.compile(r"(?<![A-Z])(" + "|".join(_IMAGE_TYPES) + r")(?![A-Z])")
-
 
 def _unfit(instances: Sequence[Instance]) -> Rejected | None:
     """Why the series is no stack of CT slices. The majority decides: one localizer among the slices does not matter."""
@@ -162,51 +127,76 @@ def not_a_slice(instance: Instance) -> Rejected | None:
         return Rejected(Reason.OWN_RESULT, "")
     if instance.sop_class_uid.startswith(STORAGE_ROOT) and family in _NOT_IMAGES:
         return Rejected(Reason.NOT_A_VOLUME, _NOT_IMAGES[family])
-    if instance.sop_class_uid not in CT_SOP_CLASSES or instance.modality.upper() not in {"CT", ""}:
+    if instance.sop_class_uid not in CT_SOP_CLASSES or instance.modality.strip().upper() not in {"CT", ""}:
         return Rejected(Reason.NOT_CT, "")
-    kind = _IMAGE_TYPE_WORDS.search(" / ".join(v[:MAX_TEXT] for v in instance.image_type[2:]).upper().replace("_", " "))
-    return None if kind is None else Rejected(Reason.NOT_A_VOLUME, _IMAGE_TYPES[kind.group(1)])
+    page = page_of(instance.image_type)
+    return None if page is None else Rejected(Reason.NOT_A_VOLUME, page)
 
 
 # conditions of a rule -----------------------------------------------------------------------------------------------------------
+
+
+_Value = TypeVar("_Value", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A header text as it is and folded: a pattern may be written for either."""
+
+    plain: str
+    folded: str
+
+    @classmethod
+    def of(cls, text: str) -> _Text:
+        return cls(plain(text), folded(text))
 
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
     """Facts of a series that the rules check. Each text is the one that most instances have."""
 
-    body_part: str
-    study: str
-    series: str
-    protocol: str
-    agent: str
-    kernel: str
+    body_part: _Text
+    study: _Text
+    series: _Text
+    protocol: _Text
+    kernel: _Text
+    administered: Sign
+    computed: Computed | None
     stack: SliceStack | None
     slices: int
     thickness_mm: float | None
 
     @classmethod
     def of(cls, instances: Sequence[Instance]) -> _Facts:
-        def common(value: Callable[[Instance], str]) -> str:
-            counted = Counter(value(i) for i in instances)
-            return _plain(max(counted, key=lambda v: (counted[v], v)))
-
         frames = sum(i.frames for i in instances)
         stack = None if any(i.frames > 1 for i in instances) else find_stack(instances)
         return cls(
-            body_part=common(lambda i: i.body_part),
-            study=common(lambda i: i.study_description),
-            series=common(lambda i: i.series_description),
-            protocol=common(lambda i: i.protocol_name),
-            agent=common(lambda i: i.contrast_agent),
-            kernel=common(lambda i: i.convolution_kernel),
+            body_part=_Text.of(_common(instances, lambda i: i.body_part)),
+            study=_Text.of(_common(instances, lambda i: i.study_description)),
+            series=_Text.of(_common(instances, lambda i: i.series_description)),
+            protocol=_Text.of(_common(instances, lambda i: i.protocol_name)),
+            kernel=_Text.of(_common(instances, lambda i: i.convolution_kernel)),
+            administered=judge_administration(
+                *_common(instances, lambda i: (i.contrast_agent, i.contrast_route, i.contrast_volume))
+            ),
+            computed=_common_kind(instances),
             stack=stack,
             slices=frames if stack is None else stack.slices,
             thickness_mm=min((i.slice_thickness_mm for i in instances if i.slice_thickness_mm), default=None),
         )
 
 
-_NO_AGENT: Final = frozenset({"", "NONE", "NO", "N", "0", "NIL", "NATIVE", "NATIV", "WITHOUT", "UNKNOWN"})
+def _common(instances: Sequence[Instance], value: Callable[[Instance], _Value]) -> _Value:
+    """The value that most instances have; of several the last in order."""
+    counted = Counter(value(i) for i in instances)
+    return max(counted, key=lambda v: (counted[v], str(v)))
+
+
+def _common_kind(instances: Sequence[Instance]) -> Computed | None:
+    kinds: Counter[Computed | None] = Counter()
+    for (image_type, multi_energy), count in Counter((i.image_type, i.multi_energy) for i in instances).items():
+        kinds[computed_kind(image_type, multi_energy=multi_energy)] += count
+    return max(kinds, key=lambda kind: (kinds[kind], str(kind)))
 
 
 def _head(rule: Rule, facts: _Facts) -> Rejected | None:
@@ -226,14 +216,24 @@ def _wanted(rule: Rule, facts: _Facts) -> Rejected | None:
     return None
 
 
+def _as_scanned(rule: Rule, facts: _Facts) -> Rejected | None:
+    kind = facts.computed
+    if kind is None or not rule.include or (rule.multi_energy and kind in MULTI_ENERGY):
+        return None
+    return Rejected(Reason.NO_CONTRAST if kind in WITHOUT_CONTRAST else Reason.EXCLUDED_BY_RULE, kind.value)
+
+
 def _contrast(rule: Rule, facts: _Facts) -> Rejected | None:
     if not rule.contrast:
         return None
-    if rule.native_text and _found(rule.native_text, facts.series):
-        return Rejected(Reason.NO_CONTRAST, "Its description says so.")
-    if facts.agent.strip().upper() not in _NO_AGENT or _found(rule.contrast_text, facts.series):
-        return None
-    return Rejected(Reason.NO_CONTRAST, "The header names no contrast agent, and the description none either.")
+    given, finding = has_contrast(facts.administered, _described(rule, facts.series))
+    return None if given else Rejected(Reason.NO_CONTRAST, finding)
+
+
+def _described(rule: Rule, series: _Text) -> Described:
+    patterns = _compiled(rule.native_text), _compiled(rule.contrast_text)
+    found = [described(text, *patterns) for text in (series.plain, series.folded)]
+    return Described(*(any(signs) for signs in zip(*map(astuple, found), strict=True)))
 
 
 def _axial(_rule: Rule, facts: _Facts) -> Rejected | None:
@@ -270,7 +270,7 @@ def _covers(rule: Rule, facts: _Facts) -> Rejected | None:
     return None
 
 
-_CONDITIONS: Final = (_head, _wanted, _contrast, _axial, _fine, _enough_slices, _covers)
+_CONDITIONS: Final = (_head, _as_scanned, _wanted, _contrast, _axial, _fine, _enough_slices, _covers)
 """In the order in which a person would ask. The number of conditions that a rule passes is how close it came."""
 
 
@@ -282,17 +282,12 @@ def _try(rule: Rule, facts: _Facts) -> tuple[int, Rejected | None]:
     return len(_CONDITIONS), None
 
 
-def _found(pattern: str, *texts: str) -> bool:
+def _found(pattern: str, *texts: _Text) -> bool:
     """Whether one of the texts matches the pattern; an empty pattern always matches."""
     compiled = _compiled(pattern)
-    return any(compiled.search(t) for t in texts)
+    return any(compiled.search(text.plain) or compiled.search(text.folded) for text in texts)
 
 
 @lru_cache(maxsize=256)
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
-
-
-def _plain(text: str) -> str:
-    """At most `MAX_TEXT` characters, composed (NFC), with spaces for `_` and `^` so that word boundaries match."""
-    return unicodedata.normalize("NFC", text[:MAX_TEXT]).replace("_", " ").replace("^", " ")
