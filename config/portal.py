@@ -1,19 +1,25 @@
-"""Settings of the web portal, which serves the links in mails."""
+"""Settings of the web portal: serving, links in mails, sign-in, patient data."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
+from config.portal_access import ProxyLoginSettings
 from config.section import Port, Section
+from corewatch.roles import Role
 from foundation.keys import installation_key
+
+PatientField = Literal["accession", "patient_id", "name", "birth_date"]
 
 
 class PortalSettings(Section):
-    """The web portal, which serves the links in mails; null: no portal and no links.
+    """The web portal; null: no portal and no links in mails.
 
+    Without an enabled user (`corewatch users add`) or `proxy_login` only the links in mails and the health check answer.
     For TLS use a reverse proxy or set `certificate`.
     """
 
@@ -22,7 +28,8 @@ class PortalSettings(Section):
     port: Port = 8080
     """Port to listen on."""
     url: str | None = None
-    """Address at which readers of mails reach it, such as `https://corewatch.clinic.example`; null: no links in mails."""
+    """Address at which people reach it, such as `https://corewatch.clinic.example` or `https://clinic.example/corewatch`; null: no
+    links in mails and no sign-in. Signing in needs https, or http on this machine (`http://127.0.0.1:8080`)."""
     key: SecretStr | None = None
     """Key that signs the links, at least 32 characters; null: a generated one in the data folder. Hosts that do not share
     `data_dir` must use the same key."""
@@ -33,7 +40,24 @@ class PortalSettings(Section):
     certificate_key: Path | None = None
     """Private key (PEM) of the certificate."""
     proxies: tuple[str, ...] = ()
-    """Addresses of reverse proxies whose `X-Forwarded-For` is trusted."""
+    """Addresses or networks of reverse proxies whose `X-Forwarded-For` is trusted."""
+    users: bool = True
+    """Let the users of `corewatch users` sign in with their passwords."""
+    proxy_login: ProxyLoginSettings | None = None
+    session_idle_min: float = Field(30.0, gt=0)
+    """Minutes without use after which a session ends."""
+    session_hours: float = Field(12.0, gt=0)
+    """Hours after which a session ends in any case."""
+    sign_in_failures: int = Field(5, ge=1)
+    """Failed attempts to sign in within 15 minutes, per user and per address, after which further ones are refused."""
+    streams: int = Field(500, ge=1)
+    """Live pages that may be open at the same time."""
+    patient_fields: tuple[PatientField, ...] = ("accession",)
+    """Patient data that pages show, to `patient_roles`, while the case's images are kept."""
+    patient_roles: tuple[Role, ...] = (Role.VIEWER, Role.READER)
+    """Roles that see `patient_fields`."""
+    viewer_url: str | None = None
+    """Address of the PACS's viewer for one study, with `{study_uid}` or `{accession}`; null: no link to it."""
 
     @field_validator("url")
     @classmethod
@@ -42,6 +66,25 @@ class PortalSettings(Section):
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
             raise ValueError("must be like https://corewatch.clinic.example")
         return None if value is None else value.rstrip("/")
+
+    @field_validator("viewer_url")
+    @classmethod
+    def _has_known_places(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            filled = value.format(study_uid="1.2", accession="A1")
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError("may only contain {study_uid} and {accession}") from error
+        if filled == value or urlsplit(filled).scheme not in {"http", "https"}:
+            raise ValueError("must be like https://pacs.clinic.example/viewer?study={study_uid}")
+        return value
+
+    @model_validator(mode="after")
+    def _proxies_set_the_header(self) -> PortalSettings:
+        if self.proxy_login is not None and not self.proxies:
+            raise ValueError("proxy_login needs the proxy's address in proxies")
+        return self
 
     @field_validator("key")
     @classmethod
@@ -53,3 +96,18 @@ class PortalSettings(Section):
     def link_key(self, data_dir: Path) -> bytes:
         """Key that signs the links."""
         return installation_key(data_dir, "links") if self.key is None else self.key.get_secret_value().encode()
+
+    @property
+    def base_path(self) -> str:
+        """Path of `url`, without a slash at its end; empty where it has none."""
+        return urlsplit(self.url or "").path.rstrip("/")
+
+    @property
+    def secure(self) -> bool:
+        """Whether people reach it by https."""
+        return (self.url or "").startswith("https://")
+
+    @property
+    def may_sign_in(self) -> bool:
+        """Whether a password and a session cookie are safe on the way: https, or http on this machine."""
+        return self.secure or urlsplit(self.url or "").hostname in {"127.0.0.1", "::1", "localhost"}

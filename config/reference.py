@@ -77,6 +77,8 @@ def _type(annotation: Any) -> str:
 
 def _default(field: FieldInfo) -> str:
     value = field.default
+    if field.default_factory is dict:
+        return "`{}`"
     if value is PydanticUndefined:
         return "required"
     if isinstance(value, Section) or (isinstance(value, tuple) and value and isinstance(value[0], Section)):

@@ -17,7 +17,10 @@ from ledger.digests import Digests
 from ledger.intake import Intake
 from ledger.mail_receipts import MailReceipts
 from ledger.outbox import Outbox
+from ledger.portal_sessions import PortalSessions, SignInFailures
+from ledger.portal_tokens import PortalTokens
 from ledger.single_file_cases import SingleFileCases
+from ledger.users import Users
 
 
 class Ledger:
@@ -48,6 +51,8 @@ class Ledger:
         Work that waits for the broker.
     audit_trail
         The audit trail: read, exported, forwarded.
+    users, portal_sessions, portal_tokens, sign_in_failures
+        Who may use the portal.
     clock_shift
         Moves leases and waits when the system's clock was set.
     """
@@ -66,6 +71,10 @@ class Ledger:
         self.commitment_requests_received = CommitmentRequestsReceived(self._database)
         self.outbox = Outbox(self._database)
         self.audit_trail = AuditTrail(self._database)
+        self.users = Users(self._database)
+        self.portal_sessions = PortalSessions(self._database)
+        self.portal_tokens = PortalTokens(self._database)
+        self.sign_in_failures = SignInFailures(self._database)
         self.clock_shift = ClockShift(self._database)
 
     def note(self, event: str, case_id: str | None = None, **detail: Any) -> None:

@@ -266,3 +266,56 @@ audit_cursors = Table(
     Column("reader", String(64), primary_key=True),
     Column("last_id", Integer, nullable=False),
 )
+
+# people who sign in to the portal with a password
+portal_users = Table(
+    "portal_users",
+    metadata,
+    Column("login", String(64), primary_key=True),
+    Column("name", String(100), nullable=False),
+    Column("roles", JSON, nullable=False),
+    Column("password_hash", String(255), nullable=False),  # argon2id; empty: no password yet
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("disabled_at", UtcDateTime),
+)
+
+portal_sessions = Table(
+    "portal_sessions",
+    metadata,
+    Column("token_hash", String(64), primary_key=True),  # SHA-256 of the cookie
+    Column("login", String(100), nullable=False),
+    Column("name", String(100), nullable=False),
+    Column("roles", JSON, nullable=False),  # at sign-in; those of a local user are read from its row
+    Column("method", String(16), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+    Index("portal_sessions_by_login", "login"),
+    Index("portal_sessions_by_time", "created_at"),
+)
+
+# bearer tokens of programs, and links that sign in once
+portal_tokens = Table(
+    "portal_tokens",
+    metadata,
+    Column("id", String(16), primary_key=True),  # names it in lists and in the audit trail
+    Column("token_hash", String(64), nullable=False, unique=True),  # SHA-256
+    Column("kind", String(16), nullable=False),
+    Column("login", String(64), ForeignKey("portal_users.login"), nullable=False),
+    Column("label", String(100), nullable=False),
+    Column("roles", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("used_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+    Index("portal_tokens_by_login", "login"),
+)
+
+# failed attempts to sign in, of the last minutes
+portal_failures = Table(
+    "portal_failures",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("subject", String(64), nullable=False),  # hash of an account or an address
+    Column("at", UtcDateTime, nullable=False),
+    Index("portal_failures_by_subject", "subject", "at"),
+)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 
 import structlog
 import uvicorn
@@ -13,8 +12,8 @@ import uvicorn
 from config.settings import Settings
 from corewatch.errors import ConfigurationError
 from ledger.store import Ledger
-from outputs.links import Links
-from portal.app import Portal
+from portal.app import make_application, make_site
+from portal.serving.peer import with_peers
 
 log = structlog.get_logger()
 
@@ -48,18 +47,16 @@ def serve(settings: Settings) -> None:
             raise ConfigurationError(f"portal: {file} does not exist", "correct portal.certificate or portal.certificate_key")
     ledger = Ledger(settings.database_url)
     try:
-        app = Portal(
-            ledger, Links(portal.link_key(settings.data_dir)), timedelta(days=portal.link_days), settings.model.alert_ml
-        ).application()
+        app = make_application(make_site(settings, ledger))
         log.info("ready", host=portal.host, port=portal.port)
         config = uvicorn.Config(
-            app,
+            with_peers(app, portal.proxies),
             host=portal.host,
             port=portal.port,
             ssl_certfile=portal.certificate,
             ssl_keyfile=portal.certificate_key,
-            proxy_headers=bool(portal.proxies),
-            forwarded_allow_ips=list(portal.proxies),
+            proxy_headers=False,  # added above, below the layer that records the peer itself
+            lifespan="off",
             server_header=False,
             access_log=False,  # the paths hold the tokens of the links
             log_config=None,

@@ -1,4 +1,4 @@
-"""HTML pages of the portal, from templates."""
+"""HTML pages behind the signed links of mails, from templates."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Pages:
         self._templates = Environment(
             loader=PackageLoader("portal"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        self._style = self._templates.get_template("style.css").render()
+        self._style = self._templates.get_template("signed_link/style.css").render()
         self.style_hash = "sha256-" + base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode()
 
     def case(self, case: Case, alert: Alert | None, now: datetime, problem: str = "") -> str:
@@ -55,7 +55,7 @@ class Pages:
         if case.side is not None:
             facts.insert(0, ("Side", side_words(Side(case.side))))
         return self._render(
-            "case.html",
+            "signed_link/case.html",
             title=f"Case {case.case_id}",
             alert=alert is not None and not superseded,
             verdict=_verdict(case, alert is not None),
@@ -69,7 +69,7 @@ class Pages:
 
     def message(self, text: str) -> str:
         """Page with one sentence."""
-        return self._render("message.html", title="corewatch", text=text)
+        return self._render("signed_link/message.html", title="corewatch", text=text)
 
     def _render(self, template: str, **values: object) -> str:
         return self._templates.get_template(template).render(style=self._style, label=RESEARCH_LABEL, **values)

@@ -1,0 +1,1 @@
+"""Who uses the portal, how they signed in, and what they may do."""

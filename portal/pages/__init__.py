@@ -1,0 +1,1 @@
+"""Pages of the portal: each module has a function `routes(site)`."""

@@ -1,0 +1,1 @@
+"""How the portal is served: deadlines and budgets of connections, addresses behind proxies, live streams."""
