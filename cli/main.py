@@ -30,6 +30,7 @@ SECTIONS = {
     },
     "Operation": {
         "cases": CommandEntry("List, show, retry or cancel cases.", "cli.commands.cases:cases"),
+        "users": CommandEntry("Add, list or disable users of the portal; passwords, links, tokens.", "cli.commands.users:users"),
         "audit": CommandEntry("Show or export the audit trail.", "cli.commands.audit:audit"),
         "doctor": CommandEntry("Check this installation; names each problem's remedy.", "cli.commands.doctor:doctor"),
         "config": CommandEntry("Show or check the settings.", "cli.commands.config:config"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +25,14 @@ def config_option(function: _F) -> _F:
 def json_option(function: _F) -> _F:
     """Add `--json`; the function gets `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def operator_name() -> str:
+    """Name of the user of this machine, for the audit trail."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "unknown"
 
 
 def chosen_file(config_file: Path | None) -> Path | None:

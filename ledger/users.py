@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Row, delete, func, insert, select, update
 
@@ -13,6 +14,18 @@ from corewatch.roles import Role, known_roles
 from ledger.audit_trail import record
 from ledger.database import Database
 from ledger.tables import portal_sessions, portal_tokens, portal_users
+
+_LOGIN: Final = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
+
+
+def parse_login(text: str) -> str | None:
+    """A login as the ledger keeps it: in small letters. None for text that is none.
+
+    >>> parse_login(" Ute.Brandt "), parse_login("a b")
+    ('ute.brandt', None)
+    """
+    login = text.strip().lower()
+    return login if _LOGIN.fullmatch(login) else None
 
 
 @dataclass(frozen=True, slots=True)

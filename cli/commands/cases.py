@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.command_group import UsageProblem
-from cli.options import config_option, json_option, settings_of
+from cli.options import config_option, json_option, operator_name, settings_of
 from corewatch.clock import utc_now
 from corewatch.errors import ConfigurationError
 from corewatch.reasons import Reason
@@ -82,7 +81,7 @@ def retry(config_file: Path | None, case_ids: tuple[str, ...], as_json: bool) ->
             stage = ledger.cases.retry(case.case_id)
             if stage is None:
                 raise UsageProblem(f"case {case.case_id} is {case.state}: there is nothing to retry")
-            ledger.note("operator.retried", case.case_id, by=_operator(), stage=str(stage))
+            ledger.note("operator.retried", case.case_id, by=operator_name(), stage=str(stage))
             answers[case.case_id] = str(stage)
             if not as_json:
                 click.echo(f"{case.case_id}: starts again at {stage}")
@@ -100,7 +99,7 @@ def acknowledge(config_file: Path | None, case_id: str, by: str | None, as_json:
     from cli.case_tables import print_json
 
     with _ledger(config_file) as ledger:
-        alert = ledger.alerts.acknowledge(_known(ledger, case_id).case_id, by or _operator(), "operators")
+        alert = ledger.alerts.acknowledge(_known(ledger, case_id).case_id, by or operator_name(), "operators")
     if alert is None:
         raise UsageProblem(f"case {case_id} has no alert")
     if as_json:
@@ -135,7 +134,7 @@ def _cancel(ledger: Ledger, case_id: str) -> None:
         if case.state not in CANCELLABLE:
             break
         if ledger.cases.advance(case_id, case.state, CaseState.NOT_ANALYSED, reason=Reason.CANCELLED):
-            ledger.note("operator.cancelled", case_id, by=_operator())
+            ledger.note("operator.cancelled", case_id, by=operator_name())
             return
     raise UsageProblem(f"case {case_id} is {_known(ledger, case_id).state}: it can no longer be cancelled")
 
@@ -145,13 +144,6 @@ def _known(ledger: Ledger, case_id: str) -> Case:
     if case is None:
         raise UsageProblem(f"there is no case {case_id}", "`corewatch cases list` shows the cases")
     return case
-
-
-def _operator() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return "unknown"
 
 
 @contextmanager

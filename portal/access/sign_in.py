@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 
 from corewatch.roles import Role
 from foundation.throttle import TokenBucket
+from ledger.users import parse_login
 from portal.access.origin import is_forged, safe_target
 from portal.access.passwords import Passwords
 from portal.access.principal import Principal, SignIn
@@ -100,18 +101,19 @@ class SignInPages:
             return await run_in_threadpool(self._with_password, request, form)
 
     def _with_password(self, request: Request, form: dict[str, str]) -> Response:
-        site, login, target = self._site, form.get("login", "").strip(), form.get("next", "/")
+        site, target = self._site, form.get("next", "/")
+        login = parse_login(form.get("login", "")) or ""
         address = request.client.host if request.client else ""
         if not site.portal.users:
             return site.access.refusal(404, "There is no such page.", api=False)
-        subjects = (f"account {login.casefold()}", f"address {address}")
+        subjects = (f"account {login}", f"address {address}")
         failures = site.ledger.sign_in_failures
         if not failures.begin(subjects, site.portal.sign_in_failures, FAILURES_WITHIN):
             failures.note(str(SignIn.PASSWORD), None, address, "too many failures")
             minutes = int(FAILURES_WITHIN.total_seconds() // 60)
             text = f"Too many failed attempts. Try again in {minutes} minutes. Links in mails still work."
             return retry_later(self._login_page(request, target, text, login, 429), minutes * 60)
-        user = site.ledger.users.get(login) if len(login) <= 64 else None
+        user = site.ledger.users.get(login)
         matches = self._passwords.matches(None if user is None else user.password_hash, form.get("password", ""))
         if user is None or not matches or not user.enabled:
             failures.note(str(SignIn.PASSWORD), None if user is None else user.login, address, "wrong login or password")
