@@ -19,13 +19,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 TENSORFLOW = "quick-tensorflow"
 MIB = 1024**2
-MANY = 500
-SETTLED = range(100, 200)
-LAST = range(400, 500)
+MANY = 300
+SETTLED = range(70, 110)
+LAST = range(260, 300)
 """Cases that a stretch of the run has behind it; before the first one a worker does not yet have everything that it keeps."""
 
 MAY_GROW_MIB = 24
-"""A tenth of a core map (3.4 MiB) kept per case would show as three times as much between the two stretches."""
+"""A tenth of a core map (3.4 MiB) kept per case would show as twice as much between the two stretches."""
 
 
 class ResidentMemory:

@@ -24,6 +24,7 @@ _STACK: Final = (
 )
 _LEDGER_CASES: Final = (
     "tests/contract/test_ledger_cases.py",
+    "tests/contract/test_ledger_intake.py",
     "tests/contract/test_ledger_revisions.py",
     "tests/contract/test_ledger_clock.py",
     "tests/unit/cli/test_cases.py",

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import asdict, astuple, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from corewatch.casefolder import CaseFolder
-from corewatch.findings import Finding, ModelIdentity, Side
+from corewatch.findings import Finding
 from corewatch.geometry import Matrix
 from corewatch.reasons import Reason
 from corewatch.result import Result, Timings
@@ -99,30 +100,18 @@ class FindingRecord:
 
     def write(self, folder: CaseFolder) -> None:
         """Write `finding.json` durably."""
-        _write_json(folder.finding, asdict(self))
+        write_durably(folder.finding, _FINDING.dump_json(self), mode=GROUP)
 
     @classmethod
     def read(cls, folder: CaseFolder) -> FindingRecord | None:
         """Read it back; None where the stage has not been done."""
         try:
-            data = json.loads(folder.finding.read_bytes())
+            return _FINDING.validate_json(folder.finding.read_bytes())
         except FileNotFoundError:
             return None
-        finding = data["finding"]
-        interval = finding["core_ml_interval"]
-        return cls(
-            finding=Finding(
-                **{
-                    **finding,
-                    "core_ml_interval": None if interval is None else tuple(interval),
-                    "side": Side(finding["side"]),
-                    "model": ModelIdentity(**finding["model"]),
-                    "perturbations": tuple(finding.get("perturbations", ())),
-                }
-            ),
-            at=datetime.fromisoformat(data["at"]),
-            detect_s=data["detect_s"],
-        )
+
+
+_FINDING: Final = TypeAdapter(FindingRecord)
 
 
 def result_of(
