@@ -43,7 +43,7 @@ class ModelSettings(Section):
     alert_ml: float = Field(20.0, gt=0, le=500)
     """Core volume in mL from which a case is an alert. A hemisphere has about 600 mL."""
     spread: bool = True
-    """Also analyse shifted and rotated copies of the head, and report the 10-90 % interval of their volumes."""
+    """Also analyse shifted and rotated copies of the head, and report the 10-90 % range of their volumes (placement range)."""
     perturbations: Annotated[Literal[5, 15], BeforeValidator(_number)] = 5
     """Number of those copies."""
     device: Literal["cpu", "gpu"] = "cpu"

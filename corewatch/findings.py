@@ -47,7 +47,8 @@ class Finding:
     core_ml
         Estimated volume of the ischemic core in mL, never negative.
     core_ml_interval
-        10-90 % range in mL under small perturbations of the alignment, or None where the spread was switched off.
+        Placement range: 10-90 % range in mL under small perturbations of the alignment, or None where the spread was switched off.
+        It does not contain the model's own error.
     side, side_confidence
         Side of the core and how clear it is, 0 to 1.
     alert
@@ -57,6 +58,8 @@ class Finding:
         it than `core_ml`.
     perturbations
         Names of the displacements behind the interval; empty where the spread was switched off.
+    model_rmse_ml
+        The model's own error in mL (root mean square on its validation data), or None where it is not known.
     """
 
     core_ml: float
@@ -68,6 +71,7 @@ class Finding:
     unstable: bool
     model: ModelIdentity
     perturbations: tuple[str, ...] = ()
+    model_rmse_ml: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +87,7 @@ CORE_MAP_THRESHOLD: Final = 50
 
 
 def decide_alert(core_ml: float, interval: tuple[float, float] | None, alert_ml: float) -> tuple[bool, bool]:
-    """Return (alert, unstable) for a volume in mL, its 10-90 % interval and the alert threshold.
+    """Return (alert, unstable) for a volume in mL, its placement range and the alert threshold.
 
     >>> decide_alert(25.0, (18.0, 31.0), alert_ml=20.0)
     (True, True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from corewatch import RESEARCH_LABEL
+from corewatch.cautions import Caution
 from corewatch.errors import NotAnalysed
 from corewatch.findings import Finding
 from corewatch.geometry import Matrix
@@ -36,7 +37,8 @@ class Timings:
 class Result:
     """Everything a reader of a case needs, free of patient data except the series UID.
 
-    `notes` describe changes to the series: dropped instances, copies, a sheared gantry tilt, interpolation.
+    `notes` describe changes to the series: dropped instances, copies, a sheared gantry tilt, interpolation. `cautions` say what
+    limits the finding, the gravest first.
     """
 
     case_id: str
@@ -46,6 +48,7 @@ class Result:
     reason: Reason | None = None
     detail: str = ""
     notes: tuple[str, ...] = ()
+    cautions: tuple[Caution, ...] = ()
     finding: Finding | None = None
     lps_to_voxel: Matrix | None = None
     quality: AlignmentQuality | None = None
@@ -62,6 +65,7 @@ class Result:
             "reason_text": None if self.reason is None else str(NotAnalysed(self.reason, self.detail)),
             "remedy": None if self.reason is None else self.reason.remedy,
             "notes": list(self.notes),
+            "cautions": [one.to_json() for one in self.cautions],
             "series_uid": self.series_uid,
             "revision": self.revision,
             "model": None if finding is None else asdict(finding.model),
@@ -69,6 +73,7 @@ class Result:
             "core_ml_interval": None
             if finding is None or finding.core_ml_interval is None
             else [round(v, 3) for v in finding.core_ml_interval],
+            "model_rmse_ml": None if finding is None else finding.model_rmse_ml,
             "perturbations": None if finding is None else list(finding.perturbations),
             "side": None if finding is None else str(finding.side),
             "side_confidence": None if finding is None else round(finding.side_confidence, 3),

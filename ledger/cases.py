@@ -45,6 +45,7 @@ class Case:
     core_ml: float | None
     side: str | None
     alert: bool | None
+    cautions: tuple[str, ...] | None
     files_removed: bool
 
 
@@ -187,7 +188,8 @@ class Cases:
         Parameters
         ----------
         facts
-            Columns to set with it: `case_key`, `reason`, `detail`, `failed_stage`, `model`, `core_ml`, `side`, `alert`.
+            Columns to set with it: `case_key`, `reason`, `detail`, `failed_stage`, `model`, `core_ml`, `side`, `alert`,
+            `cautions`.
 
         Returns
         -------

@@ -89,6 +89,8 @@ cases = Table(
     Column("core_ml", Float),
     Column("side", String(8)),
     Column("alert", Boolean),
+    # codes of `corewatch.cautions`, the gravest first; null before the model has run
+    Column("cautions", JSON),
     Column("files_removed", Boolean, nullable=False, default=False),
     UniqueConstraint("series_uid", "revision"),
     Index("cases_by_state", "state"),

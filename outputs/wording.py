@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from corewatch.cautions import ESTIMATE_DOES_NOT_HOLD, voiding
 from corewatch.findings import Finding, ModelIdentity, Side
 from corewatch.volumes import AlignmentQuality
 from outputs.case import ReportedCase
@@ -32,11 +33,23 @@ def volume(finding: Finding) -> str:
 
 
 def interval(finding: Finding) -> str | None:
-    """The 10-90 % range with its unit; None where the spread was switched off."""
+    """The placement range (10-90 % under small displacements of the head) with its unit; None where the spread was switched off."""
     if finding.core_ml_interval is None:
         return None
     low, high = (number_ml(value, finding.alert_ml) for value in finding.core_ml_interval)
     return f"{low} to {high} mL"
+
+
+def own_error(finding: Finding) -> str | None:
+    """The model's own error with its unit; None where it is not known."""
+    return None if finding.model_rmse_ml is None else f"{finding.model_rmse_ml:g} mL"
+
+
+def ranges(finding: Finding) -> str:
+    """The placement range and the model's own error, in one line."""
+    span, error = interval(finding), own_error(finding)
+    first = "placement range not computed" if span is None else f"placement range {span}"
+    return first if error is None else f"{first}; model's own error (RMS) {error}"
 
 
 def threshold(finding: Finding) -> str:
@@ -61,14 +74,25 @@ def verdict(finding: Finding) -> str:
     return f"No alert: core below {threshold(finding)}"
 
 
-def caution(finding: Finding) -> str | None:
+def instability(finding: Finding) -> str | None:
     """Why a finding is unstable; None for a stable one."""
     if not finding.unstable:
         return None
     ends = finding.core_ml_interval
     if ends is not None and all((end >= finding.alert_ml) != finding.alert for end in ends):
-        return f"UNSTABLE: the range lies beyond {threshold(finding)}"
-    return f"UNSTABLE: the range crosses {threshold(finding)}"
+        return f"UNSTABLE: the placement range lies beyond {threshold(finding)}"
+    return f"UNSTABLE: the placement range crosses {threshold(finding)}"
+
+
+def warnings(case: ReportedCase) -> tuple[str, ...]:
+    """Lines that go above the figures of a finding: its cautions but for the one in the headline, and its instability."""
+    finding = case.result.finding
+    if finding is None:
+        return ()
+    void = voiding(case.result.cautions)
+    titles = [f"CAUTION: {one.title}" for one in case.result.cautions if one != void]
+    unstable = instability(finding) if void is None else None
+    return tuple(titles if unstable is None else [unstable, *titles])
 
 
 def model(identity: ModelIdentity) -> str:
@@ -115,5 +139,8 @@ def headline(case: ReportedCase) -> str:
     if finding is None:
         return "not analysed"
     lead = "ALERT" if finding.alert else "no alert"
+    void = voiding(case.result.cautions)
+    if void is not None:
+        return f"{lead}: {void.title} {ESTIMATE_DOES_NOT_HOLD}" if finding.alert else f"{void.title} {ESTIMATE_DOES_NOT_HOLD}"
     where = "side unclear" if finding.side is Side.NONE else str(finding.side)
     return f"{lead} core {volume(finding)} {where}" + (", unstable" if finding.unstable else "")

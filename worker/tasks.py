@@ -13,6 +13,7 @@ from celery.exceptions import Reject
 
 from config.settings import Settings
 from corewatch.casefolder import CaseFolder
+from corewatch.cautions import codes_of
 from corewatch.clock import Clock, utc_now
 from corewatch.destinations import gets_results
 from corewatch.messages import Work
@@ -25,7 +26,7 @@ from worker.delivery import report_case, run_delivery, write_last_result
 from worker.models.detector import Detector
 from worker.stages.attempts import Facts, run_stage
 from worker.stages.bodies import STAGE_BODIES
-from worker.stages.case_files import FindingRecord
+from worker.stages.case_files import FindingRecord, PreparedRecord, cautions_of
 from worker.stages.prepare import AlignedSource, DicomSource, HeadObserver, Progress, Source, no_observer, no_progress
 
 REQUEUE_DELAY_S: Final = 1.0
@@ -113,7 +114,9 @@ def _body_of(step: PipelineStep) -> Callable[[WorkerContext, Case], Facts]:
             return {}
         finding = asdict(output.finding)
         context.ledger.note("case.analysed", case.case_id, **finding["model"], core_ml=finding["core_ml"], alert=finding["alert"])
-        return {"core_ml": finding["core_ml"], "side": str(finding["side"]), "alert": finding["alert"]}
+        prepared = PreparedRecord.read(context.folder(case.case_id))
+        cautions = codes_of(cautions_of(prepared, output))
+        return {"core_ml": finding["core_ml"], "side": str(finding["side"]), "alert": finding["alert"], "cautions": cautions}
 
     return body
 

@@ -75,6 +75,13 @@ def _print_table(lines: list[dict[str, Any]]) -> None:
     metavar="HU",
     help="Standard deviation of the normal left-right difference with this model, for the side's confidence. Default: 3, assumed.",
 )
+@click.option(
+    "--rmse-ml",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="ML",
+    help="The model's own error: root mean square difference from the reference volumes of its validation data. Default: what is "
+    "published about these weights, or not known.",
+)
 @click.option("--intended-use", metavar="TEXT", help="What the model is for. Default: research use only, not for diagnosis.")
 @click.option("--citation", default="", help="Publication of the model.")
 @click.option("--licence", default="", help="Licence of the weights.")
@@ -87,6 +94,7 @@ def install(
     sha256: str | None,
     adapter: str,
     asymmetry_sd_hu: float | None,
+    rmse_ml: float | None,
     intended_use: str | None,
     citation: str,
     licence: str,
@@ -107,6 +115,7 @@ def install(
         sha256=sha256,
         adapter=adapter,
         thresholds=None if asymmetry_sd_hu is None else Thresholds(asymmetry_sd_hu=asymmetry_sd_hu),
+        rmse_ml=rmse_ml,
         intended_use=intended_use or RESEARCH_USE,
         citation=citation,
         licence=licence,

@@ -122,7 +122,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     table.add_column(overflow="fold")
     if outcome.core_ml is not None:
         interval = outcome.core_ml_interval
-        spread = "" if interval is None else f" (10-90 % range {interval[0]:.0f} to {interval[1]:.0f} mL)"
+        spread = "" if interval is None else f" (placement range {interval[0]:.0f} to {interval[1]:.0f} mL)"
         table.add_row("Found", f"{outcome.core_ml:.1f} mL{spread}, side {outcome.side}, {'ALERT' if outcome.alert else 'no alert'}")
     table.add_row("True", f"{outcome.truth.core_ml:.1f} mL, side {outcome.truth.side} (as the synthetic head was made)")
     if outcome.last_image_to_mail_s is not None:

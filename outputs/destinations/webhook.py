@@ -30,8 +30,8 @@ _RETRY_STATUSES: Final = frozenset({408, 425, 429})
 """Statuses below 500 that are temporary (RFC 9110, 15.5.9; RFC 8470; RFC 6585)."""
 
 _FIELDS: Final = (
-    "case_id", "state", "revision", "reason", "reason_text", "model", "core_ml", "core_ml_interval", "side", "side_confidence",
-    "alert", "unstable",
+    "case_id", "state", "revision", "reason", "reason_text", "model", "core_ml", "core_ml_interval", "model_rmse_ml", "side",
+    "side_confidence", "alert", "unstable", "cautions",
 )  # fmt: skip
 """The fields of `result.json` that are sent: none names patient, study or series."""
 

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from corewatch import RESEARCH_LABEL
+from corewatch.cautions import CautionCode
 from corewatch.findings import ModelIdentity, Side
 from corewatch.identity import derived_uid
 from outputs.dicom.object_kinds import as_ascii
@@ -50,7 +51,7 @@ RATIO = CodedConcept("1", "UCUM", "no units")
 EVIDENCE = _own("CORE-MAP", "Evidence of ischemic core, percent of the map's maximum")
 ALERT_THRESHOLD = _own("ALERT-THRESHOLD", "Core volume from which the result is an alert")
 ALERT = _own("ALERT", "Core volume at or above the alert threshold")
-UNSTABLE = _own("UNSTABLE", "Range of the core volume crosses the alert threshold")
+UNSTABLE = _own("UNSTABLE", "Placement range of the core volume crosses the alert threshold")
 ESTIMATE = _own("NETWORK-ESTIMATE", "Estimate of a neural network, apart from any outline")
 ALIGNMENT_SCORE = _own("ALIGNMENT-SCORE", "Quality of the alignment, 0 to 1")
 MIDLINE_OFFSET = _own("MIDLINE-OFFSET", "Offset left at the midline after alignment")
@@ -58,6 +59,21 @@ MIDLINE_ANGLE = _own("MIDLINE-ANGLE", "Angle left at the midline after alignment
 INTENDED_USE = _own("INTENDED-USE", "Intended use of the result")
 RESEARCH_USE = _own("RESEARCH-ONLY", RESEARCH_LABEL)
 MODEL_TRAINING = _own("MODEL-TRAINING", "What the model was trained on")
+MODEL_ERROR = _own("MODEL-RMSE", "Root mean square error of the model on its validation data")
+CAUTION = _own("CAUTION", "Caution about the result")
+REMARK = _own("REMARK", "Remark about the result")
+CAUTIONS: Final = {
+    CautionCode.DENSE_REGION: _own("DENSE-REGION", "Dense region, haemorrhage? The estimate does not hold"),
+    CautionCode.NO_ENHANCEMENT: _own("NO-ENHANCEMENT", "No enhanced arteries. The estimate does not hold"),
+    CautionCode.LITTLE_ENHANCEMENT: _own("LITTLE-CONTRAST", "Arteries hardly enhanced"),
+    CautionCode.HU_LEVEL: _own("HU-LEVEL", "Unusual Hounsfield units of the brain"),
+    CautionCode.HU_CORRECTED: _own("HU-CORRECTED", "Hounsfield units were corrected"),
+    CautionCode.NOISE: _own("NOISE", "Noisy images"),
+    CautionCode.THICK_SLICES: _own("THICK-SLICES", "Thick slices"),
+    CautionCode.SHARP_KERNEL: _own("SHARP-KERNEL", "Sharp reconstruction kernel"),
+    CautionCode.LITTLE_COVERAGE: _own("LITTLE-COVERAGE", "Part of the brain is not in the images"),
+    CautionCode.SIDE_UNCERTAIN: _own("SIDE-UNCERTAIN", "Side uncertain"),
+}
 DEMONSTRATION = _own("DEMONSTRATION", "Demonstration model, not trained on patients")
 
 

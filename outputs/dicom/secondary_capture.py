@@ -95,8 +95,7 @@ def _derivation(case: ReportedCase) -> str:
     finding = case.result.finding
     if finding is None:
         return "Notice that the series was not analysed."
-    span = wording.interval(finding)
     model = wording.model_for_readers(finding.model)
     text = f"Estimate of the ischemic core by model {model} on the CT angiography, aligned rigidly. "
-    text += f"Volume {wording.volume(finding)}" + (f", 10-90 % range {span}" if span else "") + f", {wording.side(finding)}."
+    text += f"Volume {wording.volume(finding)}" + f", {wording.ranges(finding)}" + f", {wording.side(finding)}."
     return f"{text} {RESEARCH_LABEL}."

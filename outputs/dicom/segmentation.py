@@ -6,6 +6,8 @@ core have no frame. The network estimates the volume independently of the map: t
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from highdicom import PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence
 from highdicom.color import CIELabColor
@@ -13,7 +15,7 @@ from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, Segmentation
 from pydicom.dataset import Dataset
 
 from corewatch import RESEARCH_LABEL, __version__
-from corewatch.findings import CORE_MAP_THRESHOLD, ModelIdentity
+from corewatch.findings import ModelIdentity
 from corewatch.source_images import SourceImages
 from outputs.dicom import codes
 from outputs.dicom.encoding import EncodedInstance, Study, model_name
@@ -23,6 +25,7 @@ from outputs.dicom.source_outline import OutlinedSlices
 
 SEGMENT_NUMBER = 1
 TRACKING_ID = "ischemic core"
+SEGMENT_SHOWS: Final = "The segment shows where the estimate comes from, not how much: its volume is not that of the result."
 
 _COLOUR = (79.0, -31.0, -26.0)
 """L*a*b* of the outline on our pages: light blue, distinct from grey and from orange for every kind of colour vision."""
@@ -53,7 +56,7 @@ def encode(study: Study, images: SourceImages, planes: OutlinedSlices, model: Mo
         software_versions=__version__,
         device_serial_number=model.sha256[:16],
         content_label="ISCHEMIC_CORE",
-        content_description=f"Core map above {CORE_MAP_THRESHOLD} %. {RESEARCH_LABEL}",
+        content_description=f"Place only, not volume. {RESEARCH_LABEL}",
         pixel_measures=PixelMeasuresSequence(pixel_spacing=images.spacing_mm, slice_thickness=step),
         plane_orientation=PlaneOrientationSequence("PATIENT", images.orientation),
         plane_positions=[PlanePositionSequence("PATIENT", images.slices[n].position_lps) for n in planes.numbers],
@@ -76,7 +79,7 @@ def set_dimension_organization_uid(ds: Dataset, uid: str) -> None:
 def _segment(study: Study, model: ModelIdentity) -> SegmentDescription:
     return SegmentDescription(
         segment_number=SEGMENT_NUMBER,
-        segment_label="Ischemic core (estimate)",
+        segment_label="Core: place only, not its volume",
         segmented_property_category=codes.ABNORMAL,
         segmented_property_type=codes.INFARCT,
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,

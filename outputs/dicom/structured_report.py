@@ -8,10 +8,13 @@ not mistake one for the other. IHE AI Results (AIR) requires these templates of 
 
 from __future__ import annotations
 
+from typing import Final
+
 from highdicom.sr import (
     AlgorithmIdentification,
     CodedConcept,
     Comprehensive3DSR,
+    ContainerContentItem,
     DeviceObserverIdentifyingAttributes,
     FindingSite,
     Measurement,
@@ -21,8 +24,10 @@ from highdicom.sr import (
     ObserverContext,
     QualitativeEvaluation,
     ReferencedSegment,
+    RelationshipTypeValues,
     SourceImageForMeasurementGroup,
     SourceSeriesForSegmentation,
+    TextContentItem,
     TrackingIdentifier,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
@@ -34,11 +39,15 @@ from corewatch import __version__
 from corewatch.findings import Finding, Side
 from corewatch.identity import derived_uid
 from corewatch.source_images import SourceSlice
+from outputs.case import ReportedCase
 from outputs.dicom import codes, image_library
 from outputs.dicom.encoding import EncodedInstance, Study
 from outputs.dicom.object_kinds import ObjectKind, as_ascii
 from outputs.dicom.references import evidence, frames_of
-from outputs.dicom.segmentation import SEGMENT_NUMBER, TRACKING_ID
+from outputs.dicom.segmentation import SEGMENT_NUMBER, SEGMENT_SHOWS, TRACKING_ID
+
+PERCENTILES_SHOW: Final = "The percentiles of the volume are its placement range; they do not contain the model's own error."
+QUALITATIVE_EVALUATIONS: Final = CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")
 
 _DIGITS = 3  # of a volume in mL: a voxel has 0.001
 
@@ -84,6 +93,7 @@ def encode(
     if images is not None:  # TID 1500 has it before the measurements
         *before, measurements = ds.ContentSequence
         ds.ContentSequence = [*before, images, measurements]
+    _add_remarks(ds, study.case, segmentation is not None)
     ds.CodingSchemeIdentificationSequence = codes.coding_schemes()
     return EncodedInstance(ObjectKind.SR, 1, str(ds.SOPClassUID), str(ds.SOPInstanceUID), study.finish(ds, ObjectKind.SR))
 
@@ -109,19 +119,23 @@ def _estimate(study: Study, finding: Finding, key_slice: SourceSlice | None) -> 
         low, high = finding.core_ml_interval
         measurements += [_volume(low, codes.TENTH_PERCENTILE), _volume(high, codes.NINETIETH_PERCENTILE)]
     measurements.append(Measurement(name=codes.ALERT_THRESHOLD, value=finding.alert_ml, unit=codes.MILLILITRE))
+    if finding.model_rmse_ml is not None:
+        measurements.append(Measurement(name=codes.MODEL_ERROR, value=finding.model_rmse_ml, unit=codes.MILLILITRE))
     if quality is not None:
         measurements += [
             Measurement(name=codes.ALIGNMENT_SCORE, value=round(quality.score, 4), unit=codes.RATIO),
             Measurement(name=codes.MIDLINE_OFFSET, value=round(quality.midline_mm, 3), unit=codes.MILLIMETRE),
             Measurement(name=codes.MIDLINE_ANGLE, value=round(quality.midline_degrees, 3), unit=codes.DEGREE),
         ]
+    cautions = dict.fromkeys(one.code for one in study.case.result.cautions)
     answers = [
+        *((codes.CAUTION, codes.CAUTIONS[code]) for code in cautions),
         (codes.LATERALITY, codes.SIDES[finding.side]),
         (codes.ALERT, codes.YES if finding.alert else codes.NO),
         (codes.INTENDED_USE, codes.RESEARCH_USE),
     ]
     if finding.core_ml_interval is not None:
-        answers.insert(2, (codes.UNSTABLE, codes.YES if finding.unstable else codes.NO))
+        answers.insert(len(cautions) + 2, (codes.UNSTABLE, codes.YES if finding.unstable else codes.NO))
     if finding.model.demonstration:
         answers.append((codes.MODEL_TRAINING, codes.DEMONSTRATION))
     return MeasurementsAndQualitativeEvaluations(
@@ -160,6 +174,24 @@ def _segment(study: Study, finding: Finding, segmentation: EncodedInstance) -> V
         finding_sites=[_site(finding)],
         qualitative_evaluations=[QualitativeEvaluation(name=codes.INTENDED_USE, value=codes.RESEARCH_USE)],
     )
+
+
+def _add_remarks(ds: Dataset, case: ReportedCase, segmented: bool) -> None:
+    """Add Qualitative Evaluations (TID 1500) in words: what was measured for each caution, and how the figures are to be read."""
+    remarks = [(codes.CAUTION, f"{one.title}. {one.sentence} {one.remedy}") for one in case.result.cautions]
+    finding = case.result.finding
+    if finding is not None and finding.core_ml_interval is not None:
+        remarks.append((codes.REMARK, PERCENTILES_SHOW))
+    if segmented:
+        remarks.append((codes.REMARK, SEGMENT_SHOWS))
+    if not remarks:
+        return
+    evaluations = ContainerContentItem(name=QUALITATIVE_EVALUATIONS, relationship_type=RelationshipTypeValues.CONTAINS)
+    evaluations.ContentSequence = [
+        TextContentItem(name=name, value=as_ascii(text), relationship_type=RelationshipTypeValues.CONTAINS)
+        for name, text in remarks
+    ]
+    ds.ContentSequence = [*ds.ContentSequence, evaluations]
 
 
 def _volume(value: float, derivation: CodedConcept | None = None) -> Measurement:

@@ -14,6 +14,7 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from corewatch import RESEARCH_LABEL
+from corewatch.cautions import voiding
 from outputs import wording
 from outputs.case import ReportedCase
 
@@ -96,13 +97,16 @@ def facts(case: ReportedCase) -> tuple[tuple[str, str], ...]:
     if finding is not None and not case.failed:
         rows += [
             ("Core volume", wording.volume(finding)),
-            ("10-90 % range", wording.interval(finding) or "not computed"),
+            ("Placement range", wording.interval(finding) or "not computed"),
+            ("Model's own error", wording.own_error(finding) or "not known"),
             ("Side", wording.side(finding)),
             ("Alignment", wording.alignment(case.result.quality)),
             ("Model", wording.model_for_readers(finding.model)),
         ]
     if case.remedy is not None:
         rows.append(("What to do", case.remedy))
+    if not case.failed:
+        rows += [("Caution", f"{one.sentence} {one.remedy}") for one in case.result.cautions]
     rows += [("Note", note) for note in case.result.notes]
     decided = "Decided" if finding is None else "Analysed"
     return (*rows, ("Received", wording.moment(case.received_at)), (decided, wording.moment(case.analysed_at)))
@@ -143,6 +147,7 @@ def compose(
         The recipients perhaps have it already: this is a copy with the same Message-ID.
     """
     finding = None if case.failed else case.result.finding
+    void = None if finding is None else voiding(case.result.cautions)
     message = EmailMessage()
     revision = f", revision {case.revision}" if case.revision > 1 else ""
     message["Subject"] = f"[corewatch] {lead}{wording.headline(case)} - case {case.case_id}{revision}"
@@ -161,13 +166,15 @@ def compose(
         message["Importance"] = "high"
         message["X-Priority"] = "1"
     values = {
-        "verdict": lead + (_capital(wording.headline(case)) if finding is None else wording.verdict(finding)),
+        "verdict": lead + (_capital(wording.headline(case)) if finding is None or void is not None else wording.verdict(finding)),
         "note": note,
         "alert": finding is not None and finding.alert,
         "volume": None if finding is None else wording.volume(finding),
-        "span": None if finding is None else wording.interval(finding),
+        "ranges": None if finding is None else wording.ranges(finding),
+        "demonstration": finding is not None and finding.model.demonstration,
         "side": None if finding is None else wording.side(finding),
-        "caution": None if finding is None else wording.caution(finding),
+        "warnings": () if finding is None else wording.warnings(case),
+        "void": void is not None,
         "problem": case.problem,
         "facts": facts(case),
         "patient": tuple(patient),

@@ -93,6 +93,24 @@ class Canvas:
         middle = (self.image.width / 2, y + height / 2)
         self.draw.text(middle, RESEARCH_LABEL.upper(), fill=(0, 0, 0), font=font(size, bold=True), anchor="mm")
 
+    def banner(self, words: str, below: str, y: float) -> None:
+        """Words across the whole page, slanting and translucent, so that no part of the page is shown without them."""
+        width, height = self.image.width, 300
+        strip = Image.new("RGBA", (round(width * 1.3), height), (0, 0, 0, 0))
+        draw = ImageDraw.Draw(strip)
+        for text, size, top in ((words, 118, 100), (below, 56, 210)):
+            draw.text(
+                (strip.width / 2, top),
+                text,
+                fill=(*CAUTION, 190),
+                font=font(size, bold=True),
+                anchor="mm",
+                stroke_width=3,
+                stroke_fill=(0, 0, 0, 190),
+            )
+        turned = strip.rotate(24, Image.Resampling.BICUBIC, expand=True)
+        self.image.paste(turned, (round((width - turned.width) / 2), round(y - turned.height / 2)), turned)
+
     def map_bar(self, x: int, y: int, width: int, height: int) -> None:
         """Horizontal colour bar of the core map, from the first tinted value to 100, with the outline's value marked."""
         values = np.linspace(MAP_VISIBLE_FROM, 100, width).round().astype(np.intp)

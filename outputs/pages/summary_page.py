@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from corewatch.cautions import ESTIMATE_DOES_NOT_HOLD, Caution, voiding
 from corewatch.findings import CORE_MAP_THRESHOLD, Finding
 from outputs import wording
 from outputs.case import ReportedCase
@@ -22,8 +23,11 @@ SIZE: Final = 1024
 MARGIN: Final = 12
 
 _KEY_WIDTH, _KEY_HEIGHT = 400, 499
-_SMALL_WIDTH, _SMALL_HEIGHT = 200, 249
 _PICTURES_TOP = 262
+_CAUTION_STEP: Final = 32
+"""Height of a line that names a caution; the pictures are smaller by as much."""
+_MOST_CAUTIONS: Final = 4
+"""Most cautions that are named one by one."""
 _LABEL_HEIGHT = 46
 _ROW_STEP: Final = 30
 _NARROW_ROW_STEP: Final = 25
@@ -73,11 +77,15 @@ def render_summary(
         raise ValueError("a case without a finding has no summary page")
     page = Canvas.blank(SIZE, SIZE)
     _title(page, case)
-    _verdict(page, finding)
-    _answer(page, finding)
-    _pictures(page, finding, hu, core_map)
+    void = voiding(case.result.cautions)
+    _verdict(page, finding, void)
+    _answer(page, finding, void)
+    top = _cautions(page, [one for one in case.result.cautions if one != void])
+    _pictures(page, finding, hu, core_map, top)
     _legend(page, finding)
     _facts(page, case, finding, panel)
+    if finding.model.demonstration:
+        page.banner("DEMONSTRATION", "not trained on patients", _PICTURES_TOP + _KEY_HEIGHT / 2)
     page.research_label(SIZE - _LABEL_HEIGHT, _LABEL_HEIGHT, 30)
     return page.image
 
@@ -126,34 +134,66 @@ def _band(
     page.text((x0 + x1) / 2, y + height / 2, words, 46, bold=True, fill=ink, anchor="mm", width=x1 - x0 - 24)
 
 
-def _verdict(page: Canvas, finding: Finding) -> None:
+def _verdict(page: Canvas, finding: Finding, void: Caution | None) -> None:
+    if void is not None:
+        _band(page, 42, 76, void.title, CAUTION, (0, 0, 0))
+        return
     fill, ink = (ALERT, (0, 0, 0)) if finding.alert else (PANEL, CALM)
-    caution = wording.caution(finding)
-    if caution is None:
+    instability = wording.instability(finding)
+    if instability is None:
         _band(page, 42, 76, wording.verdict(finding), fill, ink)
     else:
         middle = SIZE // 2 + 30
         _band(page, 42, 76, wording.verdict(finding), fill, ink, x1=middle - 6)
-        _band(page, 42, 76, caution, PANEL, CAUTION, x0=middle + 6)
+        _band(page, 42, 76, instability, PANEL, CAUTION, x0=middle + 6)
 
 
-def _answer(page: Canvas, finding: Finding) -> None:
+def _answer(page: Canvas, finding: Finding, void: Caution | None) -> None:
+    width = SIZE - 2 * MARGIN
+    if void is not None:
+        page.text(MARGIN, 152, f"{ESTIMATE_DOES_NOT_HOLD}.", 50, bold=True, anchor="lm", width=width)
+        page.text(MARGIN, 196, void.remedy, 28, anchor="lm", width=width)
+        words = f"Without value: {wording.volume(finding)}, {wording.side(finding)}. {wording.verdict(finding)}."
+        page.text(MARGIN, 234, words, 24, anchor="lm", fill=MUTED, width=width)
+        return
+    if finding.model.demonstration:
+        page.text(MARGIN, 160, "Demonstration model: no result of a patient.", 44, bold=True, anchor="lm", width=width)
+        words = f"It gives {wording.volume(finding)}, {wording.side(finding)}; {wording.ranges(finding)}."
+        page.text(MARGIN, 218, words, 28, anchor="lm", width=width)
+        return
     right = page.text(MARGIN, 192, wording.volume(finding), 110, bold=True, anchor="lm", width=480)
     x = max(right + 36, 430)
-    page.text(x, 163, wording.side(finding), 50, bold=True, anchor="lm", width=SIZE - MARGIN - x)
-    span = wording.interval(finding)
-    line = "range not computed" if span is None else f"10-90 % range {span}"
-    page.text(x, 222, line, 34, anchor="lm", fill=TEXT if span else MUTED, width=SIZE - MARGIN - x)
+    rest = SIZE - MARGIN - x
+    span, error = wording.interval(finding), wording.own_error(finding)
+    page.text(x, 152, wording.side(finding), 50, bold=True, anchor="lm", width=rest)
+    line = "placement range not computed" if span is None else f"placement range {span}"
+    page.text(x, 203, line, 34, anchor="lm", fill=TEXT if span else MUTED, width=rest)
+    words = "model's own error not known" if error is None else f"model's own error {error} (RMS), not in the range"
+    page.text(x, 238, words, 26, anchor="lm", fill=MUTED if error is None else TEXT, width=rest)
 
 
-def _pictures(page: Canvas, finding: Finding, hu: NDArray[np.uint8], core_map: NDArray[np.uint8]) -> None:
+def _cautions(page: Canvas, cautions: Sequence[Caution]) -> int:
+    """Name the cautions, each on a line of its own; returns the y at which the pictures begin."""
+    titles = [one.title for one in cautions]
+    if len(titles) > _MOST_CAUTIONS:
+        titles = [*titles[: _MOST_CAUTIONS - 1], f"{len(titles) - _MOST_CAUTIONS + 1} more cautions in result.json"]
+    for number, title in enumerate(titles):
+        y = _PICTURES_TOP + number * _CAUTION_STEP
+        page.draw.rectangle((MARGIN, y, MARGIN + 10, y + _CAUTION_STEP - 6), fill=CAUTION)
+        page.text(MARGIN + 22, y + _CAUTION_STEP / 2 - 3, f"CAUTION  {title}", 26, bold=True, fill=CAUTION, anchor="lm", width=970)
+    return _PICTURES_TOP + len(titles) * _CAUTION_STEP + (4 if titles else 0)
+
+
+def _pictures(page: Canvas, finding: Finding, hu: NDArray[np.uint8], core_map: NDArray[np.uint8], top: int) -> None:
     shown = core_map if map_is_shown(finding) else None
     key = key_slice(core_map) if shown is not None else 62
-    _slice(page, hu, shown, key, MARGIN, _PICTURES_TOP, _KEY_WIDTH, _KEY_HEIGHT, 28)
+    height = _PICTURES_TOP + _KEY_HEIGHT - top
+    width = round(_KEY_WIDTH * height / _KEY_HEIGHT)
+    _slice(page, hu, shown, key, MARGIN, top, width, height, 28)
     for number, k in enumerate(spread_slices(core_map)):
-        x = MARGIN + _KEY_WIDTH + (number % 3) * _SMALL_WIDTH
-        y = _PICTURES_TOP + (number // 3) * (_SMALL_HEIGHT + 1)
-        _slice(page, hu, shown, k, x, y, _SMALL_WIDTH, _SMALL_HEIGHT, 20)
+        x = MARGIN + width + (number % 3) * (width // 2)
+        y = top + (number // 3) * (height // 2 + 1)
+        _slice(page, hu, shown, k, x, y, width // 2, height // 2, 20)
 
 
 def _slice(

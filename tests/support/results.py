@@ -15,6 +15,7 @@ from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittle
 
 from config.delivery import ResultSeries
 from corewatch.casefolder import CaseFolder
+from corewatch.cautions import Caution
 from corewatch.findings import Finding, ModelIdentity, Side
 from corewatch.geometry import LPS_TO_RAS, NETWORK_SHAPE, NETWORK_TO_RAS, inverse
 from corewatch.identity import case_key
@@ -102,6 +103,11 @@ def make_case(folder: Path, *, dicom: bool = True, recipients: tuple[str, ...] =
         source_images=source_images(instances) if dicom else None,
         extra_recipients=recipients,
     )
+
+
+def with_cautions(case: ReportedCase, *cautions: Caution) -> ReportedCase:
+    """The case with these cautions about its result."""
+    return dataclasses.replace(case, result=dataclasses.replace(case.result, cautions=cautions))
 
 
 def source_images(instances: Sequence[tuple[str, str]], step_mm: float = 3.5) -> SourceImages:

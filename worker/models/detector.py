@@ -29,12 +29,22 @@ class Detector:
         A loaded network (`worker.models.adapters`).
     perturbations
         Number of displaced copies that the interval is measured with, a key of `spread.PERTURBATIONS`; 0: no interval.
+    rmse_ml
+        The model's own error in mL, which every finding names; None where it is not known.
     """
 
-    def __init__(self, identity: ModelIdentity, network: Adapter, thresholds: Thresholds, perturbations: int) -> None:
+    def __init__(
+        self,
+        identity: ModelIdentity,
+        network: Adapter,
+        thresholds: Thresholds,
+        perturbations: int,
+        rmse_ml: float | None = None,
+    ) -> None:
         self._identity = identity
         self._network = network
         self._thresholds = thresholds
+        self._rmse_ml = rmse_ml
         self._perturbations = PERTURBATIONS[perturbations]
 
     @property
@@ -76,6 +86,7 @@ class Detector:
             unstable=unstable,
             model=self._identity,
             perturbations=tuple(map(str, self._perturbations)),
+            model_rmse_ml=self._rmse_ml,
         )
         return Detection(finding, output.core_map.voxels)
 

@@ -17,7 +17,15 @@ from foundation.durable import sync_folder
 from foundation.lock import is_locked, locked
 from worker.models.adapters import ADAPTERS, Adapter
 from worker.models.fetch import described, fetch
-from worker.models.manifest import MANIFEST_NAME, MODEL_NAME_PATTERN, ModelManifest, Thresholds, first_problem, write_manifest
+from worker.models.manifest import (
+    MANIFEST_NAME,
+    MODEL_NAME_PATTERN,
+    PUBLISHED_RMSE_ML,
+    ModelManifest,
+    Thresholds,
+    first_problem,
+    write_manifest,
+)
 from worker.models.registry import is_builtin
 
 RESEARCH_USE: Final = "Research use only, not for diagnosis."
@@ -34,6 +42,7 @@ def install_model(
     sha256: str | None = None,
     adapter: str = "deepsymnet",
     thresholds: Thresholds | None = None,
+    rmse_ml: float | None = None,
     intended_use: str = RESEARCH_USE,
     citation: str = "",
     licence: str = "",
@@ -53,6 +62,8 @@ def install_model(
         Version of the model, which every result contains.
     sha256
         Digest that the file must have, hex; None: not compared.
+    rmse_ml
+        The model's own error in mL; None: not known, or published (`worker.models.manifest.PUBLISHED_RMSE_ML`).
 
     Raises
     ------
@@ -87,6 +98,7 @@ def install_model(
                 sha256=digest,
                 adapter=adapter,
                 thresholds=thresholds or Thresholds(),
+                rmse_ml=PUBLISHED_RMSE_ML.get(digest) if rmse_ml is None else rmse_ml,
                 intended_use=intended_use,
                 citation=citation,
                 licence=licence,

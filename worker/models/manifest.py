@@ -23,6 +23,10 @@ MODEL_NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9-]{0,62}$"
 ModelName = Annotated[str, Field(pattern=MODEL_NAME_PATTERN)]
 """Also the name of the model's folder."""
 
+PUBLISHED_RMSE_ML: Final = {"fb8e3fdda73f28d2b3cc629fb72230380c95ccf1ecfcffcf759cce203d59ae6e": 10.5}
+"""Own error in mL of published weights by their digest, for an installation that does not give it. The weights published with
+Giancardo et al. 2023: mean square error of 109.79 mL^2 on the authors' validation data."""
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -110,11 +114,18 @@ class ModelManifest(_ManifestSection):
     input: InputFrame = InputFrame()
     outputs: tuple[ModelOutput, ...] = DEEPSYMNET_OUTPUTS
     thresholds: Thresholds = Thresholds()
+    rmse_ml: float | None = Field(None, gt=0)
+    """The model's own error in mL: root mean square difference from the reference volumes of its validation data."""
     intended_use: OneLine = Field(min_length=1)
     citation: OneLine = ""
     licence: OneLine = ""
     source: OneLine = ""
     """Where the weights came from: a file name or an address without user and password."""
+
+    @property
+    def own_error_ml(self) -> float | None:
+        """`rmse_ml`, or what is published about weights with this digest; None where nothing is known."""
+        return PUBLISHED_RMSE_ML.get(self.sha256) if self.rmse_ml is None else self.rmse_ml
 
     @property
     def identity(self) -> ModelIdentity:

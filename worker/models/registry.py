@@ -141,7 +141,7 @@ def load_from(
         raise ConfigurationError(f"model.perturbations: {perturbations} is not one of {', '.join(map(str, PERTURBATIONS))}")
 
     def load(manifest: ModelManifest, weights: Path, adapter: type[Adapter]) -> Detector:
-        return Detector(manifest.identity, adapter.load(weights, device), manifest.thresholds, perturbations)
+        return Detector(manifest.identity, adapter.load(weights, device), manifest.thresholds, perturbations, manifest.own_error_ml)
 
     return _with_model(folder, adapters, load)
 

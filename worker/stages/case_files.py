@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from corewatch.casefolder import CaseFolder
+from corewatch.cautions import Caution, CautionCode, in_order
 from corewatch.findings import Finding
 from corewatch.geometry import Matrix
 from corewatch.reasons import Reason
@@ -47,6 +48,8 @@ class PreparedRecord:
         Time that the two steps took.
     notes
         What a person should know of how the series became a volume.
+    cautions
+        What the series and its images show that limits the finding.
     """
 
     series_uid: str | None
@@ -58,6 +61,7 @@ class PreparedRecord:
     align_s: float | None
     source_images: SourceImages | None = None
     notes: tuple[str, ...] = ()
+    cautions: tuple[Caution, ...] = ()
 
     def write(self, folder: CaseFolder) -> None:
         """Write `prepared.json` durably."""
@@ -87,16 +91,18 @@ class PreparedRecord:
             convert_s=data["convert_s"],
             align_s=data["align_s"],
             notes=tuple(data.get("notes", ())),
+            cautions=_cautions(data),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class FindingRecord:
-    """What `detect` found (`finding.json`), when, and how long it took."""
+    """What `detect` found (`finding.json`), when, how long it took, and what limits the answer."""
 
     finding: Finding
     at: datetime
     detect_s: float
+    cautions: tuple[Caution, ...] = ()
 
     def write(self, folder: CaseFolder) -> None:
         """Write `finding.json` durably."""
@@ -137,6 +143,7 @@ def result_of(
         reason=reason,
         detail=detail,
         notes=() if prepared is None else prepared.notes,
+        cautions=cautions_of(prepared, found),
         finding=None if found is None else found.finding,
         lps_to_voxel=None if prepared is None else prepared.lps_to_voxel,
         quality=None if prepared is None else prepared.quality,
@@ -149,6 +156,15 @@ def result_of(
             last_image_to_alert=last_image_to_alert_s,
         ),
     )
+
+
+def cautions_of(prepared: PreparedRecord | None, found: FindingRecord | None) -> tuple[Caution, ...]:
+    """The cautions of both stages, the gravest first."""
+    return in_order([one for record in (prepared, found) if record is not None for one in record.cautions])
+
+
+def _cautions(data: dict[str, Any]) -> tuple[Caution, ...]:
+    return tuple(Caution(CautionCode(one["code"]), one["measured"]) for one in data.get("cautions", ()))
 
 
 def _source_images(data: dict[str, Any] | None) -> SourceImages | None:

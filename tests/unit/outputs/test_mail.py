@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import html
 from datetime import timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -14,10 +15,11 @@ import pytest
 from jinja2 import UndefinedError
 
 from corewatch import RESEARCH_LABEL
+from corewatch.cautions import Caution, CautionCode
 from corewatch.findings import Side
 from outputs.case import ReportedCase
 from outputs.mail.case_mail import compose, domain_of, event_key, message_id, templates, thread_id
-from tests.support.results import NOW, PATIENT_ID, failed, make_case, not_analysed
+from tests.support.results import NOW, PATIENT_ID, failed, make_case, not_analysed, with_cautions
 
 PNG = b"\x89PNG\r\n\x1a\n-the-page-"
 
@@ -96,14 +98,15 @@ def test_the_mail_line_by_line(tmp_path: Path) -> None:
         == """\
 ALERT: core at or above 20 mL
 
-Case           k3v9x2mqpt, revision 1
-Core volume    34 mL
-10-90 % range  28 to 42 mL
-Side           patient's LEFT
-Alignment      quality 0.93; midline off by 0.2 mm, 0.1°
-Model          phantom-demo 1.0 (01234567)  DEMONSTRATION, not trained on patients
-Received       2026-11-20 10:17:03 UTC+01:00
-Analysed       2026-11-20 10:18:01 UTC+01:00
+Case              k3v9x2mqpt, revision 1
+Core volume       34 mL
+Placement range   28 to 42 mL
+Model's own error not known
+Side              patient's LEFT
+Alignment         quality 0.93; midline off by 0.2 mm, 0.1°
+Model             phantom-demo 1.0 (01234567)  DEMONSTRATION, not trained on patients
+Received          2026-11-20 10:17:03 UTC+01:00
+Analysed          2026-11-20 10:18:01 UTC+01:00
 
 Acknowledge this alert:
 https://cw.example/a/x
@@ -127,10 +130,10 @@ It was sent before.
 The slices are too thick or too far apart. The step between slices is 7.0 mm; at most 5.0 mm is allowed.
 This is not a negative result: read the images without it.
 
-Case           k3v9x2mqpt, revision 1
-What to do     Send the thinnest reconstruction; 1 mm or less is best.
-Received       2026-11-20 10:17:03 UTC+01:00
-Decided        2026-11-20 10:18:01 UTC+01:00
+Case              k3v9x2mqpt, revision 1
+What to do        Send the thinnest reconstruction; 1 mm or less is best.
+Received          2026-11-20 10:17:03 UTC+01:00
+Decided           2026-11-20 10:18:01 UTC+01:00
 
 Research use only, not for diagnosis.
 """
@@ -144,7 +147,7 @@ def test_a_failed_case_tells_no_figures_of_its_finding(tmp_path: Path) -> None:
 
 
 def test_a_range_that_was_not_computed_is_named_so(tmp_path: Path) -> None:
-    assert "10-90 % range  not computed" in part(mail(make_case(tmp_path, core_ml_interval=None)), "plain")
+    assert "Placement range   not computed" in part(mail(make_case(tmp_path, core_ml_interval=None)), "plain")
 
 
 def test_notes_are_in_the_body(tmp_path: Path) -> None:
@@ -289,3 +292,19 @@ def test_a_link_and_the_mark_of_a_copy(tmp_path: Path) -> None:
         assert "Sent again" in body
     assert all("Nobody of those" in body for body in both(mail(make_case(tmp_path), note="Nobody of those")))
     assert all("Sent again" not in body and "https" not in body for body in both(mail(make_case(tmp_path))))
+
+
+def test_cautions_are_above_the_figures_and_with_their_remedies_below(tmp_path: Path) -> None:
+    noisy = Caution(CautionCode.NOISE, "SD 18 HU")
+    for body in both(mail(with_cautions(make_case(tmp_path), noisy))):
+        assert body.index("CAUTION: Noisy images: SD 18 HU") < body.index("34 mL")
+        assert noisy.remedy in html.unescape(body)
+
+
+def test_a_haemorrhage_is_subject_and_verdict_and_the_alert_still_goes_out(tmp_path: Path) -> None:
+    message = mail(with_cautions(make_case(tmp_path), Caution(CautionCode.DENSE_REGION, "14 mL, patient's LEFT")))
+    words = "ALERT: Dense region of 14 mL, patient's LEFT: haemorrhage? The core estimate does not hold"
+    assert message["Subject"] == f"[corewatch] {words} - case k3v9x2mqpt"
+    assert message["Importance"] == "high"
+    assert part(message, "plain").startswith(words + "\n")
+    assert "core at or above" not in part(message, "plain")

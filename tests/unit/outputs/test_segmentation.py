@@ -193,7 +193,7 @@ def test_the_segment_says_what_it_is(tmp_path: Path) -> None:
         "SegmentedPropertyCategoryCodeSequence": "49755003",  # morphologically abnormal structure
         "SegmentedPropertyTypeCodeSequence": "55641003",  # infarct
     }
-    assert (segment.SegmentNumber, segment.SegmentLabel) == (1, "Ischemic core (estimate)")
+    assert (segment.SegmentNumber, segment.SegmentLabel) == (1, "Core: place only, not its volume")
     assert (segment.SegmentAlgorithmType, segment.SegmentAlgorithmName) == ("AUTOMATIC", "phantom-demo")
     (algorithm,) = segment.SegmentationAlgorithmIdentificationSequence
     assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("phantom-demo", "1.0")
@@ -209,7 +209,7 @@ def test_the_object_is_found_by_its_numbers(tmp_path: Path) -> None:
     assert (ds.InstanceNumber, ds.SeriesNumber, ds.SegmentationType) == (1, 9720, "BINARY")
     assert (ds.Manufacturer, ds.ManufacturerModelName, ds.DeviceSerialNumber) == ("corewatch", "m" * 64, "0123456789abcdef")
     assert (ds.ContentLabel, ds.ContentQualification, ds.BodyPartExamined) == ("ISCHEMIC_CORE", "RESEARCH", "HEAD")
-    assert ds.ContentDescription == "Core map above 50 %. Research use only, not for diagnosis"
+    assert ds.ContentDescription == "Place only, not volume. Research use only, not for diagnosis"
     assert ds["PixelData"].VR == "OB"
     dimensions = {item.DimensionOrganizationUID for item in (*ds.DimensionOrganizationSequence, *ds.DimensionIndexSequence)}
     assert dimensions == {study.derived_uid("seg-dimensions")}

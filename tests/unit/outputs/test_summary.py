@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from corewatch import RESEARCH_LABEL
+from corewatch.cautions import Caution, CautionCode
 from corewatch.findings import Finding, ModelIdentity, Side, decide_alert
 from outputs.pages.axial_slices import CONTOUR
 from outputs.pages.canvas import ALERT, CAUTION, wrapped
 from outputs.pages.fonts import font
 from outputs.pages.overlay_slices import render_overlays
 from outputs.pages.summary_page import key_slice, render_not_analysed, render_summary, spread_slices
-from tests.support.results import MODEL, PATIENT_ID, failed, finding, make_case, not_analysed, volumes
+from tests.support.results import MODEL, PATIENT_ID, failed, finding, make_case, not_analysed, volumes, with_cautions
 
 Box = tuple[float, float, float, float]
 
@@ -39,23 +40,29 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Box]]:
     return words
 
 
+TRAINED = dataclasses.replace(MODEL, name="stroke-net")
+"""A model that saw patients."""
+
+
 def texts(written: list[tuple[str, Box]]) -> str:
     return "\n".join(text for text, _ in written)
 
 
 def test_summary_says_it_all(tmp_path: Path, written: list[tuple[str, Box]]) -> None:
-    page = render_summary(make_case(tmp_path, unstable=True, core_ml_interval=(18.2, 41.7)), *volumes())
+    case = make_case(tmp_path, unstable=True, core_ml_interval=(18.2, 41.7), model=TRAINED, model_rmse_ml=10.5)
+    page = render_summary(case, *volumes())
     assert page.size == (1024, 1024)
     assert page.mode == "RGB"
     said = texts(written)
     for words in (
         "34 mL",
-        "10-90 % range 18 to 42 mL",
+        "placement range 18 to 42 mL",
+        "model's own error 10.5 mL (RMS), not in the range",
         "patient's LEFT",
         "ALERT: core at or above 20 mL",
-        "UNSTABLE: the range crosses 20 mL",
+        "UNSTABLE: the placement range crosses 20 mL",
         "quality 0.93; midline off by 0.2 mm, 0.1°",
-        "phantom-demo 1.0 (01234567)",
+        "stroke-net 1.0 (01234567)",
         "2026-11-20 10:17:03 UTC+01:00",
         "2026-11-20 10:18:01 UTC+01:00   revision 1",
         "k3v9x2mqpt",
@@ -206,3 +213,38 @@ def test_legible_at_half_size(tmp_path: Path) -> None:
     facts = np.asarray(half.convert("L"))[425:480, 75:400]
     assert np.percentile(facts, 99) > 200
     assert np.percentile(facts, 50) < 40
+
+
+def test_cautions_are_named_above_the_pictures(tmp_path: Path, written: list[tuple[str, Box]]) -> None:
+    noisy, thick = Caution(CautionCode.NOISE, "SD 18 HU"), Caution(CautionCode.THICK_SLICES, "5 mm")
+    render_summary(with_cautions(make_case(tmp_path, model=TRAINED), noisy, thick), *volumes())
+    said = texts(written)
+    assert "CAUTION  Noisy images: SD 18 HU" in said
+    assert "CAUTION  Thick slices: 5 mm" in said
+    assert "34 mL" in said
+    lowest = max(box[3] for text, box in written if text.startswith("CAUTION"))
+    assert all(box[1] > lowest for text, box in written if text in set("RLAP"))
+
+
+def test_a_haemorrhage_is_the_headline(tmp_path: Path, written: list[tuple[str, Box]]) -> None:
+    """The estimate does not hold, so its figure is small and named without value, and the headline has no verdict."""
+    case = with_cautions(make_case(tmp_path, model=TRAINED), Caution(CautionCode.DENSE_REGION, "14 mL, patient's LEFT"))
+    render_summary(case, *volumes())
+    said = texts(written)
+    assert "Dense region of 14 mL, patient's LEFT: haemorrhage?" in said
+    assert "The core estimate does not hold." in said
+    assert "Without value: 34 mL, patient's LEFT. ALERT: core at or above 20 mL." in said
+    assert not [text for text, _ in written if text == "34 mL"]
+
+
+def test_many_cautions_are_counted(tmp_path: Path, written: list[tuple[str, Box]]) -> None:
+    codes = [code for code in CautionCode if Caution(code).estimate_holds]
+    render_summary(with_cautions(make_case(tmp_path, model=TRAINED), *map(Caution, codes)), *volumes())
+    assert f"{len(codes) - 3} more cautions in result.json" in texts(written)
+    assert sum(text.startswith("CAUTION") for text, _ in written) == 4
+
+
+def test_a_demonstration_model_has_a_banner_and_no_large_number(tmp_path: Path, written: list[tuple[str, Box]]) -> None:
+    render_summary(make_case(tmp_path), *volumes())
+    assert "DEMONSTRATION" in texts(written)
+    assert max(box[3] - box[1] for text, box in written if "mL" in text) < 60

@@ -42,13 +42,13 @@ def test_headline_names_alert_volume_and_side(tmp_path: Path) -> None:
     assert wording.headline(failed(make_case(tmp_path))) == "FAILED"
 
 
-def test_interval_and_caution() -> None:
+def test_interval_and_instability() -> None:
     assert wording.interval(finding()) == "28 to 42 mL"
     assert wording.interval(finding(core_ml_interval=None)) is None
-    assert wording.caution(finding()) is None
-    assert wording.caution(finding(unstable=True)) == "UNSTABLE: the range crosses 20 mL"
+    assert wording.instability(finding()) is None
+    assert wording.instability(finding(unstable=True)) == "UNSTABLE: the placement range crosses 20 mL"
     other_side = finding(core_ml=20.0, core_ml_interval=(11.0, 17.2), unstable=True)
-    assert wording.caution(other_side) == "UNSTABLE: the range lies beyond 20 mL"
+    assert wording.instability(other_side) == "UNSTABLE: the placement range lies beyond 20 mL"
 
 
 def test_verdict_and_side_in_words() -> None:
