@@ -50,6 +50,8 @@ class PortalSettings(Section):
     """Hours after which a session ends in any case."""
     sign_in_failures: int = Field(5, ge=1)
     """Failed attempts to sign in within 15 minutes, per user and per address, after which further ones are refused."""
+    connections_per_address: int = Field(32, ge=4)
+    """Connections without a valid request yet that one address may hold; `proxies` are exempt."""
     streams: int = Field(500, ge=1)
     """Live pages that may be open at the same time."""
     patient_fields: tuple[PatientField, ...] = ("accession",)

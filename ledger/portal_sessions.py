@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from corewatch.roles import Role, known_roles
 from ledger.audit_trail import record
@@ -108,13 +108,14 @@ class SignInFailures:
         """
         now = self._database.clock()
         keys = [digest(subject) for subject in subjects]
+        with self._database.reading() as connection:  # a refused attempt must not cost a write
+            if any(_failures(connection, key, now, within) >= most for key in keys):
+                return False
         with self._database.transaction() as connection:
             over = (portal_failures.c.at <= now - within) | (portal_failures.c.at > now)  # the clock may have been set back
             connection.execute(delete(portal_failures).where(over))
-            for key in keys:
-                query = select(func.count()).select_from(portal_failures).where(portal_failures.c.subject == key)
-                if (connection.scalar(query) or 0) >= most:
-                    return False
+            if any(_failures(connection, key, now, within) >= most for key in keys):
+                return False
             connection.execute(insert(portal_failures), [{"subject": key, "at": now} for key in keys])
         return True
 
@@ -129,3 +130,8 @@ class SignInFailures:
         """Record a refused attempt in the audit trail; `login` only where the account is known."""
         with self._database.transaction() as connection:
             record(connection, self._database.clock(), "portal.sign_in_refused", by=login, method=method, address=address, why=why)
+
+
+def _failures(connection: Connection, key: str, now: datetime, within: timedelta) -> int:
+    recent = (portal_failures.c.subject == key) & (portal_failures.c.at > now - within) & (portal_failures.c.at <= now)
+    return connection.scalar(select(func.count()).select_from(portal_failures).where(recent)) or 0

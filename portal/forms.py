@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import parse_qsl
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 LONGEST_FORM: Final = 16_384
 _KIND: Final = "application/x-www-form-urlencoded"
@@ -36,10 +36,13 @@ async def read_form(request: Request, longest: int = LONGEST_FORM) -> dict[str, 
         The body is larger than `longest` bytes, or of another type.
     """
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > longest:
-            raise FormRefused(413, "The request is too large.")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > longest:
+                raise FormRefused(413, "The request is too large.")
+    except ClientDisconnect as error:
+        raise FormRefused(408, "The request did not arrive in time.") from error
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _KIND:
         raise FormRefused(415, "Please use the form of this page.")
     try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import structlog
 import uvicorn
@@ -12,10 +15,17 @@ import uvicorn
 from config.settings import Settings
 from corewatch.errors import ConfigurationError
 from ledger.store import Ledger
+from portal.access.proxy_header import is_trusted_proxy
 from portal.app import make_application, make_site
+from portal.serving.connection_table import ConnectionTable
+from portal.serving.http_protocol import Deadlines, protocol_class
 from portal.serving.peer import with_peers
 
 log = structlog.get_logger()
+
+_MOST_FILES: Final = 4096
+_OTHER_FILES: Final = 256
+"""Files that are open besides connections of readers: database, images, listening sockets."""
 
 
 class _Server(uvicorn.Server):
@@ -27,6 +37,15 @@ class _Server(uvicorn.Server):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.handle_exit)
         yield
+
+
+def _most_connections() -> int:
+    """Connections that the limit of open files has room for; raises this limit where that is allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(_MOST_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(64, wanted - _OTHER_FILES)
 
 
 def serve(settings: Settings) -> None:
@@ -49,6 +68,10 @@ def serve(settings: Settings) -> None:
     try:
         app = make_application(make_site(settings, ledger))
         log.info("ready", host=portal.host, port=portal.port)
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a line per invalid request fills the log
+        table = ConnectionTable(
+            _most_connections(), portal.connections_per_address, lambda peer: is_trusted_proxy(peer, portal.proxies)
+        )
         config = uvicorn.Config(
             with_peers(app, portal.proxies),
             host=portal.host,
@@ -60,8 +83,11 @@ def serve(settings: Settings) -> None:
             server_header=False,
             access_log=False,  # the paths hold the tokens of the links
             log_config=None,
-            limit_concurrency=100,
+            http=protocol_class(table, Deadlines()),
+            loop="portal.serving.loop:PortalLoop",
+            ws="none",
             timeout_keep_alive=10,
+            timeout_graceful_shutdown=5,
             h11_max_incomplete_event_size=16_384,
         )
         _Server(config).run()

@@ -14,12 +14,14 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from corewatch.roles import Role
 from portal.access.principal import Principal
+from portal.responses import retry_later
+from portal.serving.streams import TooManyStreams
 from portal.site import Site
 
 Endpoint = Callable[[Request, Principal], Response | Awaitable[Response]]
@@ -117,11 +119,13 @@ def _guarded(
         if isinstance(answer, Response):
             return answer
         request.state.principal = answer
-        if is_async:
-            found = endpoint(request, answer)
-        else:
-            found = await run_in_threadpool(endpoint, request, answer)
-        return await found if inspect.isawaitable(found) else found
+        try:
+            found = endpoint(request, answer) if is_async else await run_in_threadpool(endpoint, request, answer)
+            return await found if inspect.isawaitable(found) else found
+        except ClientDisconnect:  # nobody is there to read it
+            return Response(status_code=408)
+        except TooManyStreams:
+            return retry_later(site.access.refusal(503, "Too many live pages are open.", api=api), 30)
 
     name = getattr(endpoint, "__name__", type(endpoint).__name__)
     route = GuardedRoute(path, guarded, methods=list(methods), name=name)

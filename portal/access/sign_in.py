@@ -52,6 +52,7 @@ class SignInPages:
         self._site = site
         self._passwords = Passwords()
         self._turns = asyncio.Semaphore(_ATTEMPTS_AT_ONCE)
+        self._refusals = TokenBucket(per_s=1 / FAILURES_WITHIN.total_seconds(), burst=1, max_peers=10_000)
         self._links = TokenBucket(per_s=0.5, burst=10, max_peers=10_000)
 
     def routes(self) -> list[BaseRoute]:
@@ -109,7 +110,8 @@ class SignInPages:
         subjects = (f"account {login}", f"address {address}")
         failures = site.ledger.sign_in_failures
         if not failures.begin(subjects, site.portal.sign_in_failures, FAILURES_WITHIN):
-            failures.note(str(SignIn.PASSWORD), None, address, "too many failures")
+            if self._refusals.take(address, site.monotonic()):
+                failures.note(str(SignIn.PASSWORD), None, address, "too many failures")
             minutes = int(FAILURES_WITHIN.total_seconds() // 60)
             text = f"Too many failed attempts. Try again in {minutes} minutes. Links in mails still work."
             return retry_later(self._login_page(request, target, text, login, 429), minutes * 60)

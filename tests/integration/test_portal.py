@@ -3,74 +3,30 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
 import pytest
 import requests
-import yaml
 
-from config import load_settings
 from corewatch import RESEARCH_LABEL
 from corewatch.reasons import Reason
 from corewatch.states import CaseState, DeliveryState
 from ledger.alerts import EscalationState
-from ledger.store import Ledger
 from outputs.links import Links
 from tests.support.ledger import queued
-from tests.support.net import answers, free_port, wait_for
-from tests.support.programs import COMMAND
+from tests.support.portal import RunningPortal, running_portal
 
 _addresses = itertools.count(1)
 
 
-@dataclass
-class Running:
-    url: str
-    ledger: Ledger
-    links: Links
-    log: Path
-
-    def found(self, series: str, core_ml: float, side: str) -> str:
-        case_id, alert = queued(self.ledger, series), core_ml >= 20
-        self.ledger.cases.advance(case_id, CaseState.QUEUED, CaseState.PREPARED)
-        self.ledger.cases.advance(case_id, CaseState.PREPARED, CaseState.DETECTED, core_ml=core_ml, side=side, alert=alert)
-        waits = [timedelta(minutes=10)] if alert else None
-        self.ledger.deliveries.plan(case_id, CaseState.DETECTED, CaseState.DELIVERING, {"email": None}, escalation=waits)
-        return case_id
-
-    def alert(self, series: str) -> str:
-        return self.found(series, 41.7, "left")
-
-
 @pytest.fixture(scope="module")
-def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder, port = tmp_path_factory.mktemp("portal"), free_port()
-    file = folder / "corewatch.yaml"
+def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPortal]:
     # every test asks from an address of its own, as if through a proxy
-    section = {"port": port, "url": f"http://127.0.0.1:{port}", "proxies": ["127.0.0.1"]}
-    file.write_text(yaml.safe_dump({"data_dir": "./data", "portal": section}))
-    settings = load_settings(file, {})
-    assert settings.portal is not None
-    ledger = Ledger(settings.database_url)
-    log = folder / "log"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("COREWATCH__")}
-    with log.open("wb") as out:
-        command = [COMMAND, "portal", "--config", str(file)]
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
-        try:
-            wait_for("the portal", lambda: answers(port), 60)
-            yield Running(section["url"], ledger, Links(settings.portal.link_key(settings.data_dir), section["url"]), log)
-        finally:
-            process.terminate()
-            assert process.wait(30) == 0, log.read_text()
-            ledger.close()
+    with running_portal(tmp_path_factory.mktemp("portal"), {"proxies": ["127.0.0.1"]}) as started:
+        yield started
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +41,7 @@ def own_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests.Session, "request", asked)
 
 
-def test_looking_changes_nothing(portal: Running) -> None:
+def test_looking_changes_nothing(portal: RunningPortal) -> None:
     """Mail filters open every link, and some send HEAD or follow a form's address by GET."""
     case_id = portal.alert("1.1")
     link = portal.links.to(case_id, "team")
@@ -101,7 +57,7 @@ def test_looking_changes_nothing(portal: Running) -> None:
     assert "<script" not in page.text
 
 
-def test_the_page_says_what_the_mail_says(portal: Running) -> None:
+def test_the_page_says_what_the_mail_says(portal: RunningPortal) -> None:
     """No volume is rounded across the alert's threshold, and no side is said to be unclear in words."""
     page = requests.get(portal.links.to(portal.found("1.21", 19.97, "none"), "team"), timeout=10)
     for words in ("No alert", "19.97 mL", "no clear side"):
@@ -109,7 +65,7 @@ def test_the_page_says_what_the_mail_says(portal: Running) -> None:
     assert "20.0 mL" not in page.text
 
 
-def test_the_button_acknowledges_once(portal: Running) -> None:
+def test_the_button_acknowledges_once(portal: RunningPortal) -> None:
     case_id = portal.alert("1.2")
     link = portal.links.to(case_id, "night")
     page = requests.post(link, data={"name": "  Dr. <b>Ute</b>\u2028 Brandt "}, timeout=10)
@@ -125,14 +81,14 @@ def test_the_button_acknowledges_once(portal: Running) -> None:
     assert "Brandt" not in portal.log.read_text()
 
 
-def test_the_way_back_stays_below_the_address_that_a_proxy_gives_it(portal: Running) -> None:
+def test_the_way_back_stays_below_the_address_that_a_proxy_gives_it(portal: RunningPortal) -> None:
     case_id = portal.alert("1.18")
     answer = requests.post(portal.links.to(case_id, "team"), data={"name": "Ute"}, timeout=10, allow_redirects=False)
     below = f"https://clinic.example/corewatch/a/{portal.links.token(case_id, 'team')}"
     assert urljoin(below, answer.headers["location"]).startswith("https://clinic.example/corewatch/a/")
 
 
-def test_an_alert_of_a_case_that_a_destination_refused_is_still_called_one(portal: Running) -> None:
+def test_an_alert_of_a_case_that_a_destination_refused_is_still_called_one(portal: RunningPortal) -> None:
     case_id = portal.alert("1.19")
     assert portal.ledger.deliveries.begin(case_id, "email", lease_s=60)
     assert portal.ledger.deliveries.end(case_id, "email", DeliveryState.REFUSED, detail="550")
@@ -142,7 +98,7 @@ def test_an_alert_of_a_case_that_a_destination_refused_is_still_called_one(porta
 
 
 @pytest.mark.parametrize("name", ["", "   ", "\x00\x01", "x" * 101])
-def test_without_a_name_nothing_is_acknowledged(name: str, portal: Running) -> None:
+def test_without_a_name_nothing_is_acknowledged(name: str, portal: RunningPortal) -> None:
     case_id = portal.alert(f"1.3.{len(name)}.{ord(name[:1] or '0')}")
     page = requests.post(portal.links.to(case_id, "team"), data={"name": name}, timeout=10)
     assert page.status_code == 422
@@ -152,7 +108,7 @@ def test_without_a_name_nothing_is_acknowledged(name: str, portal: Running) -> N
     assert alert.acknowledged_at is None
 
 
-def test_links_that_are_not_ours_say_nothing(portal: Running) -> None:
+def test_links_that_are_not_ours_say_nothing(portal: RunningPortal) -> None:
     case_id = portal.alert("1.4")
     good = portal.links.token(case_id, "team")
     foreign = Links(b"another key" * 4).token(case_id, "team")
@@ -168,7 +124,7 @@ def test_links_that_are_not_ours_say_nothing(portal: Running) -> None:
         assert requests.get(portal.url + path, timeout=10).status_code == 404
 
 
-def test_headers_shut_the_page_in(portal: Running) -> None:
+def test_headers_shut_the_page_in(portal: RunningPortal) -> None:
     page = requests.get(portal.links.to(portal.alert("1.5"), "team"), timeout=10)
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy
@@ -181,7 +137,7 @@ def test_headers_shut_the_page_in(portal: Running) -> None:
     assert "set-cookie" not in page.headers
 
 
-def test_other_kinds_of_cases_have_no_button(portal: Running) -> None:
+def test_other_kinds_of_cases_have_no_button(portal: RunningPortal) -> None:
     superseded = portal.alert("1.6")
     portal.ledger.cases.advance(superseded, CaseState.DELIVERING, CaseState.SUPERSEDED, superseded_by="thelaterone")
     ended = queued(portal.ledger, "1.7")
@@ -198,13 +154,13 @@ def test_other_kinds_of_cases_have_no_button(portal: Running) -> None:
     assert portal.ledger.alerts.get(ended) is None
 
 
-def test_large_bodies_and_other_forms_are_refused(portal: Running) -> None:
+def test_large_bodies_and_other_forms_are_refused(portal: RunningPortal) -> None:
     link = portal.links.to(portal.alert("1.8"), "team")
     assert requests.post(link, data={"name": "x" * 5000}, timeout=10).status_code == 413
     assert requests.post(link, json={"name": "x"}, timeout=10).status_code == 415
 
 
-def test_one_address_cannot_ask_without_end(portal: Running) -> None:
+def test_one_address_cannot_ask_without_end(portal: RunningPortal) -> None:
     seen = {
         requests.get(f"{portal.url}/a/x", headers={"X-Forwarded-For": "203.0.113.9"}, timeout=10).status_code for _ in range(40)
     }
