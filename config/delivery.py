@@ -14,7 +14,15 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from config.section import AeTitle, Port, Section, TlsFiles
-from corewatch.destinations import FOLDER, OPERATORS, WEBHOOK_NOTICES, Turn, is_reserved
+from corewatch.destinations import (
+    FOLDER,
+    MAIL_REFUSAL,
+    OPERATORS,
+    WEBHOOK_NOTICES,
+    WEBHOOK_REFUSAL,
+    Turn,
+    is_reserved,
+)
 from corewatch.foldername import fields_of
 
 
@@ -37,6 +45,11 @@ class DestinationSection(Section):
     @property
     def not_analysed_notices(self) -> tuple[str, ...]:
         """Names of its destinations that also receive the page of a case that a stage ended `not_analysed`."""
+        return ()
+
+    @property
+    def refusal_reporters(self) -> tuple[str, ...]:
+        """What reports at once that another destination refused a result (`corewatch.destinations`)."""
         return ()
 
 
@@ -230,6 +243,11 @@ class EmailSettings(DestinationSection):
         """The operators' mail."""
         return (OPERATORS,)
 
+    @property
+    def refusal_reporters(self) -> tuple[str, ...]:
+        """The operators' mail."""
+        return (MAIL_REFUSAL,)
+
 
 class WebhookSettings(DestinationSection):
     """A program of the hospital that receives each result as a signed HTTP request (Standard Webhooks)."""
@@ -259,6 +277,11 @@ class WebhookSettings(DestinationSection):
     def notices(self) -> tuple[str, ...]:
         """The destination of its notices, if `not_analysed` is set."""
         return (WEBHOOK_NOTICES,) if self.not_analysed else ()
+
+    @property
+    def refusal_reporters(self) -> tuple[str, ...]:
+        """Its request about a refusal, if `not_analysed` is set."""
+        return (WEBHOOK_REFUSAL,) if self.not_analysed else ()
 
     @field_validator("url")
     @classmethod
@@ -332,6 +355,11 @@ class DeliverSettings(Section):
         """`notices`, and each PACS or archive that receives the page of a case that a stage ended `not_analysed`."""
         return self.notices + tuple(name for one in self.destinations for name in one.not_analysed_notices)
 
+    @property
+    def refusal_reporters(self) -> tuple[str, ...]:
+        """What reports at once that a destination refused a result."""
+        return tuple(name for one in self.destinations for name in one.refusal_reporters)
+
     @model_validator(mode="after")
     def _names_are_unique(self) -> DeliverSettings:
         names = [name for one in self.destinations for name in one.names]
@@ -343,7 +371,7 @@ class DeliverSettings(Section):
             raise ValueError("each level of escalation must come after the one before it, and all need deliver.email")
         if len(set(names)) != len(names) or any(map(is_reserved, names)):
             raise ValueError(
-                "the names in pacs and dicomweb must be unique, and not folder, email, operators, webhook, webhook-notices "
-                "or escalation-..."
+                "the names in pacs and dicomweb must be unique, and not folder, email, operators, webhook, webhook-notices, "
+                "refusal-..., webhook-refusal-... or escalation-..."
             )
         return self

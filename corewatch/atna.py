@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, Final
 
-from corewatch.destinations import FOLDER, WEBHOOK, WEBHOOK_NOTICES
+from corewatch.destinations import FOLDER, WEBHOOK, WEBHOOK_NOTICES, WEBHOOK_REFUSAL
 
 _BEGIN: Final = ("110102", "Begin Transferring DICOM Instances")
 _TRANSFERRED: Final = ("110104", "DICOM Instances Transferred")
@@ -107,7 +107,7 @@ def audit_message(line: TrailLine, site: Site) -> bytes | None:
             to = [str(one) for one in line.detail.get("to", ())]
             outcome = _SUCCESS if line.event == "letter.accepted" else _MINOR_FAILURE
             return _xml(line, site, _EXPORT, "R", _export(site, to, _EMAIL), outcome=outcome)
-        case "delivery.sent" if destination in (FOLDER, WEBHOOK, WEBHOOK_NOTICES):
+        case "delivery.sent" if destination in (FOLDER, WEBHOOK, WEBHOOK_NOTICES) or destination.startswith(WEBHOOK_REFUSAL):
             return _xml(line, site, _EXPORT, "R", _export(site, [destination], _URI))
         case "alert.acknowledged":
             person = _Participant(str(line.detail.get("by", "")), True, _DESTINATION)

@@ -125,17 +125,31 @@ class Alerts:
             if alert is None or alert.acknowledged_at is not None or state == CaseState.SUPERSEDED:
                 _cancel(connection, now, case_id, "superseded" if state == CaseState.SUPERSEDED else "acknowledged")
                 return False
-            mine = (escalations.c.case_id == case_id) & (escalations.c.level == level)
-            posted = {"state": EscalationState.POSTED, "ended_at": now}
-            waiting = escalations.c.state == EscalationState.WAITING
-            if not connection.execute(update(escalations).where(mine, waiting).values(posted)).rowcount:
-                return False
-            name = escalation(level)
-            lease_until = now + self._database.queue_lease
-            insert_delivery(connection, case_id, name, DeliveryState.PENDING, planned_at=now, lease_until=lease_until)
-            record(connection, now, "alert.escalated", case_id, level=level)
-            post(connection, now, Work(Stage.DELIVER, case_id, name))
-            return True
+            return _post_level(connection, now, self._database.queue_lease, case_id, level)
+
+
+def _post_level(connection: Connection, now: datetime, queue_lease: timedelta, case_id: str, level: int, **detail: str) -> bool:
+    """Make a delivery of a level that waits; the alert's row is locked."""
+    mine = (escalations.c.case_id == case_id) & (escalations.c.level == level)
+    waiting = escalations.c.state == EscalationState.WAITING
+    posted = {"state": EscalationState.POSTED, "ended_at": now}
+    if not connection.execute(update(escalations).where(mine, waiting).values(posted)).rowcount:
+        return False
+    name = escalation(level)
+    insert_delivery(connection, case_id, name, DeliveryState.PENDING, planned_at=now, lease_until=now + queue_lease)
+    record(connection, now, "alert.escalated", case_id, level=level, **detail)
+    post(connection, now, Work(Stage.DELIVER, case_id, name))
+    return True
+
+
+def escalate_now(connection: Connection, now: datetime, queue_lease: timedelta, case_id: str, why: str) -> bool:
+    """Start the next level of an alert at once, since those before it could not be mailed; whether there was one."""
+    alert = _locked(connection, case_id)
+    if alert is None or alert.acknowledged_at is not None:
+        return False
+    waiting = (escalations.c.case_id == case_id) & (escalations.c.state == EscalationState.WAITING)
+    level = connection.scalar(select(func.min(escalations.c.level)).where(waiting))
+    return level is not None and _post_level(connection, now, queue_lease, case_id, level, why=why)
 
 
 def raise_alert(connection: Connection, now: datetime, case_id: str, levels: Sequence[timedelta]) -> None:

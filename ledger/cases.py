@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, or_, select, update
 
-from corewatch.destinations import NOTICES
+from corewatch.destinations import NOTICES, is_only_notice
 from corewatch.messages import Work
 from corewatch.reasons import Reason
 from corewatch.states import ENDS, STAGE_OF, WITHOUT_RESULT, CaseState, Stage, check_transition
@@ -293,8 +293,9 @@ class Cases:
                 connection, case_id, case.state, state, work=[Work(stage, case_id)], reason=None, detail="", failed_stage=None
             )
             # the recipients of this end's notices get those of the next end too
-            notices = deliveries.c.destination.in_(sorted(NOTICES))
-            connection.execute(delete(deliveries).where(deliveries.c.case_id == case_id, notices))
+            rows = connection.scalars(select(deliveries.c.destination).where(deliveries.c.case_id == case_id)).all()
+            notices = [name for name in rows if name in NOTICES or is_only_notice(name)]
+            connection.execute(delete(deliveries).where(deliveries.c.case_id == case_id, deliveries.c.destination.in_(notices)))
             return stage
 
     def mark_files_removed(self, case_id: str) -> None:

@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, or_, select
 
+from corewatch.destinations import OPERATORS, alerts_people, is_only_notice, refusal_notice
 from corewatch.messages import Work
 from corewatch.states import DELIVERY_ENDS, CaseState, DeliveryState, Stage
-from ledger.alerts import raise_alert
+from ledger.alerts import escalate_now, raise_alert
 from ledger.audit_trail import record
 from ledger.cases import Cases
 from ledger.database import Database
 from ledger.delivery_states import insert_delivery, is_delivery, move_deliveries
+from ledger.mail_receipts import has_been_accepted
 from ledger.outbox import post
 from ledger.tables import cases, deliveries
 
 _D = DeliveryState
+
+_REPORTED_BY: Final = frozenset({OPERATORS})
+"""Notices of a failed case that say no more than those of its refusals."""
 
 _WITH_WORKERS = frozenset({_D.PENDING, _D.SENDING})
 """States that end by a worker's attempt; a delivery that stays in one of them for too long is posted again."""
@@ -141,13 +146,28 @@ class Deliveries:
             record(connection, now, "delivery.begun", case_id, destination=destination, attempt=delivery.attempts)
             return delivery
 
-    def end(self, case_id: str, destination: str, state: DeliveryState, *, detail: str, notices: Sequence[str] = ()) -> bool:
+    def end(
+        self,
+        case_id: str,
+        destination: str,
+        state: DeliveryState,
+        *,
+        detail: str,
+        notices: Sequence[str] = (),
+        reporters: Sequence[str] = (),
+    ) -> bool:
         """The delivery is sent, skipped or refused; the case ends with the last of its deliveries.
+
+        A refusal is reported at once, whatever the other deliveries do. Where the mail of an alert is refused and nobody has it,
+        the next level of its escalation starts at once.
 
         Parameters
         ----------
         notices
             Destinations that get a notice, once each, when the case thereby ends `failed`.
+        reporters
+            What reports a refusal (`corewatch.destinations.refusal_notice`). With these, notices to the operators are left out at
+            the end: they have each refusal.
 
         Returns
         -------
@@ -159,26 +179,47 @@ class Deliveries:
             if not move_deliveries(connection, is_delivery(case_id, destination), {_D.SENDING}, state, **columns):
                 return False
             record(connection, now, f"delivery.{state}", case_id, destination=destination, detail=detail)
-            return self._end_case(connection, case_id, notices)
+            if state is _D.REFUSED and not is_only_notice(destination):
+                self._report_refusals(connection, case_id, reporters)
+                if alerts_people(destination) and not has_been_accepted(connection, case_id, destination):
+                    why = f"{destination} did not take the alert"
+                    escalate_now(connection, now, self._database.queue_lease, case_id, why)
+            return self._end_case(connection, case_id, notices, reporters)
 
-    def _end_case(self, connection: Connection, case_id: str, notices: Sequence[str]) -> bool:
+    def _report_refusals(self, connection: Connection, case_id: str, reporters: Sequence[str]) -> None:
+        """Post a notice about each refused delivery that has none yet."""
+        refused = deliveries.c.state == _D.REFUSED
+        names = connection.scalars(select(deliveries.c.destination).where(deliveries.c.case_id == case_id, refused)).all()
+        about = [name for name in names if not is_only_notice(name)]
+        known = set(connection.scalars(select(deliveries.c.destination).where(deliveries.c.case_id == case_id)))
+        new = [notice for name in about for one in reporters if (notice := refusal_notice(one, name)) not in known]
+        self._post_new(connection, case_id, dict.fromkeys(new))
+
+    def _end_case(
+        self, connection: Connection, case_id: str, notices: Sequence[str], reporters: Sequence[str] = ()
+    ) -> bool:  # fmt: skip
         """End a case in `delivering` when none of its deliveries is open any more; returns whether it has thereby ended.
 
-        An escalation follows that end: if it is refused, the case ends `failed` and the notices are posted.
+        An escalation follows that end: if it is refused, the case ends `failed` and the notices are posted. A notice that is still
+        to be sent does not hold up the end.
         """
         # the lock on the case's row makes two deliveries that end at the same moment count each other
         case_state = connection.scalar(select(cases.c.state).where(cases.c.case_id == case_id).with_for_update())
         if case_state not in {CaseState.DELIVERING, CaseState.DELIVERED}:
             return False
-        states = {_D(s) for s in connection.scalars(select(deliveries.c.state).where(deliveries.c.case_id == case_id))}
+        rows = connection.execute(select(deliveries.c.destination, deliveries.c.state).where(deliveries.c.case_id == case_id))
+        by_name = {row.destination: _D(row.state) for row in rows if not is_only_notice(row.destination)}
+        states = set(by_name.values())
         if states - DELIVERY_ENDS:
             return False
         before = CaseState(case_state)
         if _D.REFUSED not in states:
             return before is CaseState.DELIVERING and self._cases.advance_in(connection, case_id, before, CaseState.DELIVERED)
-        why = "a destination did not take the result; see its deliveries"
+        refused = sorted(name for name, state in by_name.items() if state is _D.REFUSED)
+        why = f"{', '.join(refused)} did not take the result; see its deliveries"
         self._cases.advance_in(connection, case_id, before, CaseState.FAILED, failed_stage=Stage.DELIVER, detail=why)
-        self._post_new(connection, case_id, dict.fromkeys(notices))
+        self._report_refusals(connection, case_id, reporters)  # those of an earlier version have no notice
+        self._post_new(connection, case_id, dict.fromkeys(n for n in notices if n not in _REPORTED_BY or not reporters))
         return True
 
     def release(

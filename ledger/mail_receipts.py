@@ -118,6 +118,13 @@ class MailReceipts:
                 _record(connection, now, f"letter.{state}", covered, recipients, digest=event.about, **why)
 
 
+def has_been_accepted(connection: Connection, case_id: str, destination: str) -> bool:
+    """Whether a mail server has accepted the mail of this destination about the case for any recipient."""
+    mine = (mail_receipts.c.about == case_id) & (mail_receipts.c.destination == destination)
+    accepted = mail_receipts.c.state == MailReceiptState.ACCEPTED
+    return connection.scalar(select(mail_receipts.c.recipient).where(mine, accepted).limit(1)) is not None
+
+
 def _put(connection: Connection, event: MailEvent, recipient: str, values: Mapping[str, Any]) -> None:
     row = mail_receipts.c.event_key == event.key, mail_receipts.c.recipient == recipient
     if not connection.execute(update(mail_receipts).where(*row).values(**values)).rowcount:

@@ -10,7 +10,28 @@ from corewatch.casefolder import CaseFolder
 from corewatch.errors import NotAnalysed
 from corewatch.result import Result
 from corewatch.source_images import SourceImages
-from corewatch.states import CaseState
+from corewatch.states import CaseState, DeliveryState
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryStatus:
+    """State of the delivery to one destination, as reports show it.
+
+    Attributes
+    ----------
+    detail
+        What was sent, or why it was not. Free of patient data.
+    refused_at
+        When it was refused last; None where it never was.
+    accepted_for
+        Of a delivery by mail: number of recipients for whom a server has accepted it.
+    """
+
+    destination: str
+    state: DeliveryState
+    detail: str = ""
+    refused_at: datetime | None = None
+    accepted_for: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +66,8 @@ class ReportedCase:
         Whether somebody has acknowledged the alert.
     ended_at
         When the case ended without a result, or failed with one; None otherwise.
+    deliveries
+        What has become of each delivery so far.
     """
 
     case_id: str
@@ -61,6 +84,7 @@ class ReportedCase:
     study_uid: str | None = None
     acknowledged: bool = False
     ended_at: datetime | None = None
+    deliveries: tuple[DeliveryStatus, ...] = ()
 
     def __post_init__(self) -> None:
         if self.received_at.tzinfo is None or self.analysed_at.tzinfo is None:

@@ -10,9 +10,11 @@ import psutil
 
 from config.settings import Settings
 from corewatch.casefolder import CaseFolder
+from corewatch.destinations import parse_refusal_notice
 from foundation.keys import installation_key
 from ledger.store import Ledger
 from outputs.destinations import Destination, DestinationContext, build_destinations
+from outputs.destinations.refusals import RefusalMail, RefusalWebhook
 from outputs.links import Links
 from outputs.mail.receipts import MailReceipts
 from worker.models.detectors import Detectors
@@ -35,6 +37,13 @@ class WorkerContext:
         """Open the ledger and the destinations; a model is loaded on demand or by `Detectors.warm_up`."""
         ledger = Ledger(settings.database_url, lease_s=settings.work.lease_s)
         return cls(settings, ledger, Detectors(settings), destinations_of(settings, ledger.mail_receipts))
+
+    def destination(self, name: str) -> Destination | None:
+        """The destination of this name, or the notice about a refusal that the name stands for; None: it is not in the settings."""
+        if (about := parse_refusal_notice(name)) is None or name in self.destinations:
+            return self.destinations.get(name)
+        reporter = self.destinations.get(about[0])
+        return reporter.about(about[1]) if isinstance(reporter, RefusalMail | RefusalWebhook) else None
 
     def folder(self, case_id: str) -> CaseFolder:
         """The folder of a case."""

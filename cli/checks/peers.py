@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cli.checks.report import Check
 from config.settings import Settings
-from corewatch.destinations import ONLY_NOTICES
+from corewatch.destinations import is_only_notice
 from corewatch.errors import CorewatchError
 
 
@@ -36,7 +36,7 @@ def destinations(settings: Settings) -> Iterator[Check]:
             "destinations", "none is set: results are sent nowhere", "set deliver.pacs, deliver.folder or deliver.email"
         )
     for name, destination in known.items():
-        if name in ONLY_NOTICES:  # the same server as `email` and `webhook`
+        if is_only_notice(name):  # the same server as `email` and `webhook`
             continue
         subject = f"to {name}"
         try:

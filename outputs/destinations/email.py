@@ -15,7 +15,8 @@ from corewatch.mail_receipts import MailEvent, MailKind, MailReceiptState
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered, DestinationContext, DestinationKind
 from outputs.mail.case_mail import compose, digest_key, digest_message_id, event_key, message_id, thread_id
-from outputs.mail.digest_mail import compose_digest
+from outputs.mail.digest_mail import DigestLine, compose_digest, digest_line
+from outputs.mail.refusal_words import MailWords
 from outputs.mail.sender import MailSender, OutgoingMail
 from outputs.mail.smtp import Refusal, session
 from outputs.source_header import named_fields, read_header
@@ -47,8 +48,6 @@ class MailDestination(ABC):
 
     lead = ""
     """First words of subject and verdict."""
-    note = ""
-    """Why the recipients get it, where that is not plain."""
 
     def __init__(self, settings: EmailSettings, context: DestinationContext) -> None:
         self._settings = settings
@@ -70,7 +69,23 @@ class MailDestination(ABC):
 
     def event(self, case: ReportedCase) -> MailEvent:
         """The event that the mail reports."""
-        return MailEvent(event_key(case, self.name), case.case_id, self.name, self.kind(case))
+        return MailEvent(self.key(case), case.case_id, self.name, self.kind(case))
+
+    def key(self, case: ReportedCase) -> str:
+        """Hash of that event: the same for a repeat, and for no other event."""
+        return event_key(case, self.name)
+
+    def note(self, case: ReportedCase) -> str:
+        """Why the recipients get it, where that is not plain."""
+        return ""
+
+    def words(self, case: ReportedCase) -> MailWords | None:
+        """Words of a mail that does not report the finding itself; None: it does."""
+        return None
+
+    def line(self, case: ReportedCase) -> DigestLine:
+        """What a digest says of the case."""
+        return digest_line(case)
 
     def deliver(self, case: ReportedCase) -> Delivered:
         """Send one message per recipient list, to the recipients who lack it."""
@@ -141,6 +156,7 @@ class MailDestination(ABC):
                 sent_at=self._context.clock(),
                 repeated=repeated,
                 link=None if link is None else lambda case_id: link(case_id, recipients.name),
+                line=self.line,
             )
 
         event, covers = MailEvent(key, digest, self.name, MailKind.DIGEST), tuple(self.event(case) for case in cases)
@@ -151,6 +167,7 @@ class MailDestination(ABC):
         identity = message_id(event.key, recipients.name, sender)
         thread = None if case.study_uid is None else thread_id(case.study_uid, context.thread_key, sender)
         link = None if context.link is None else context.link(case.case_id, recipients.name)
+        words = self.words(case)
 
         def make(repeated: bool) -> EmailMessage:
             return compose(
@@ -159,13 +176,14 @@ class MailDestination(ABC):
                 recipients=recipients.to,
                 message_id=identity,
                 sent_at=context.clock(),
-                summary_png=_summary_page(case),
+                summary_png=None if words is not None else _summary_page(case),
                 patient=self._patient(case),
                 thread=thread,
                 link=link,
                 repeated=repeated,
                 lead=self.lead,
-                note=self.note,
+                note=self.note(case),
+                words=words,
             )
 
         return OutgoingMail(event, identity, recipients.to, make)

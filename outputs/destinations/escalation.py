@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from config.delivery import DeliverSettings, EmailSettings, EscalationLevel
-from corewatch.destinations import escalation
+from corewatch.destinations import alerts_people, escalation
 from corewatch.mail_receipts import MailKind
-from corewatch.states import CaseState
+from corewatch.states import CaseState, DeliveryState
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered, DestinationContext, DestinationKind
 from outputs.destinations.email import MailDestination, RecipientList, each_recipient_once
+from outputs.mail.refusal_words import shown_name
 
 
 class EscalationDestination(MailDestination):
@@ -27,7 +28,6 @@ class EscalationDestination(MailDestination):
 
     throttled = False
     lead = "NOT ACKNOWLEDGED: "
-    note = "Nobody who was alerted before has acknowledged this alert."
 
     def __init__(self, level: int, to: tuple[str, ...], settings: EmailSettings, context: DestinationContext) -> None:
         super().__init__(settings, context)
@@ -44,6 +44,13 @@ class EscalationDestination(MailDestination):
     def deliver(self, case: ReportedCase) -> Delivered:
         """Send the alert, also where the case has failed since, because another destination refused the result."""
         return super().deliver(replace(case, result=replace(case.result, state=CaseState.DELIVERING)))
+
+    def note(self, case: ReportedCase) -> str:
+        """That nobody has acknowledged the alert, or that those before could not be mailed at all."""
+        refused = [one for one in case.deliveries if one.state is DeliveryState.REFUSED and alerts_people(one.destination)]
+        if refused:
+            return f"This alert could not be mailed to those before you ({', '.join(shown_name(r.destination) for r in refused)})."
+        return "Nobody who was alerted before has acknowledged this alert."
 
     def recipient_lists(self, case: ReportedCase) -> tuple[RecipientList, ...]:
         """The level's list."""

@@ -39,7 +39,7 @@ _FIELDS: Final = (
 class WebhookDestination:
     """POSTs each finding once as JSON; a repeat has the same `webhook-id`."""
 
-    name = WEBHOOK
+    name: str = WEBHOOK
 
     def __init__(self, settings: WebhookSettings, clock: Callable[[], datetime] = utc_clock) -> None:
         self._settings = settings
@@ -57,8 +57,8 @@ class WebhookDestination:
 
     def deliver(self, case: ReportedCase) -> Delivered:
         """Send; every status 2xx counts as accepted."""
-        identity, now = f"msg_{event_key(case, self.name)}", self._clock()
-        body = json.dumps(payload(case), separators=(",", ":")).encode()
+        identity, now = f"msg_{self.key(case)}", self._clock()
+        body = json.dumps(self.payload(case), separators=(",", ":")).encode()
         status = self._request(
             "POST", body, signed_headers(secret_bytes(self._settings.secret.get_secret_value()), identity, now, body)
         )
@@ -70,6 +70,14 @@ class WebhookDestination:
         if 300 <= status < 400:
             raise OperatorNeeded(f"{answered}, a redirect, which is not followed", "correct deliver.webhook.url")
         raise OperatorNeeded(answered, "look at its log, and compare deliver.webhook.secret on both sides")
+
+    def key(self, case: ReportedCase) -> str:
+        """Hash of the event that the request reports: the same for a repeat."""
+        return event_key(case, self.name)
+
+    def payload(self, case: ReportedCase) -> dict[str, Any]:
+        """The content of the request."""
+        return payload(case)
 
     def check(self) -> None:
         """HEAD: returns if a server answers, over TLS that can be trusted, whatever the status."""

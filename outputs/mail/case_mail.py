@@ -15,8 +15,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from corewatch import RESEARCH_LABEL
 from corewatch.cautions import voiding
+from corewatch.findings import Finding
 from outputs import wording
 from outputs.case import ReportedCase
+from outputs.mail.refusal_words import MailWords, advice
 
 _IMAGE_NAME: Final = "summary.png"
 
@@ -40,6 +42,12 @@ def event_key(case: ReportedCase, purpose: str) -> str:
     """
     end = [] if case.problem is None else [(case.ended_at or case.analysed_at).astimezone(UTC).isoformat()]
     return _digest("\n".join([case.case_id, str(case.revision), purpose, *end]))
+
+
+def refusal_key(case: ReportedCase, purpose: str, refused_at: datetime | None) -> str:
+    """Hash of the event that a destination refused a result: another one after an operator has started the delivery again."""
+    when = "" if refused_at is None else refused_at.astimezone(UTC).isoformat()
+    return _digest("\n".join(["refusal", case.case_id, str(case.revision), purpose, when]))
 
 
 def digest_key(digest: str, purpose: str, name: str, recipients: Sequence[str]) -> str:
@@ -126,6 +134,7 @@ def compose(
     repeated: bool = False,
     lead: str = "",
     note: str = "",
+    words: MailWords | None = None,
 ) -> EmailMessage:
     """Compose the mail about one case, as plain text and HTML.
 
@@ -145,12 +154,15 @@ def compose(
         Why the recipients get it, where that is not plain.
     repeated
         The recipients perhaps have it already: this is a copy with the same Message-ID.
+    words
+        Of a mail that does not report the finding itself; the finding is then among the facts.
     """
-    finding = None if case.failed else case.result.finding
+    finding = None if case.failed or words is not None else case.result.finding
     void = None if finding is None else voiding(case.result.cautions)
+    headline = wording.headline(case) if words is None else words.headline
     message = EmailMessage()
     revision = f", revision {case.revision}" if case.revision > 1 else ""
-    message["Subject"] = f"[corewatch] {lead}{wording.headline(case)} - case {case.case_id}{revision}"
+    message["Subject"] = f"[corewatch] {lead}{headline} - case {case.case_id}{revision}"
     message["From"] = sender
     message["To"] = ", ".join(recipients)
     message["Date"] = format_datetime(sent_at)
@@ -162,21 +174,22 @@ def compose(
     if repeated:
         message["X-Corewatch-Repeated"] = "yes"
     message["X-Corewatch-Case"] = f"{case.case_id}; revision={case.revision}"
-    if (finding is not None and finding.alert) or case.failed:
+    if (finding is not None and finding.alert) or case.failed or words is not None:
         message["Importance"] = "high"
         message["X-Priority"] = "1"
     values = {
-        "verdict": lead + (_capital(wording.headline(case)) if finding is None or void is not None else wording.verdict(finding)),
+        "verdict": lead + _verdict(case, None if void is not None else finding, words),
         "note": note,
-        "alert": finding is not None and finding.alert,
+        "alert": (finding is not None and finding.alert) or (words is not None and words.alarm),
         "volume": None if finding is None else wording.volume(finding),
         "ranges": None if finding is None else wording.ranges(finding),
         "demonstration": finding is not None and finding.model.demonstration,
         "side": None if finding is None else wording.side(finding),
         "warnings": () if finding is None else wording.warnings(case),
         "void": void is not None,
-        "problem": case.problem,
-        "facts": facts(case),
+        "problem": case.problem if words is None else words.problem,
+        "advice": advice(case) if words is None else words.advice,
+        "facts": facts(case) if words is None else (*words.rows, *facts(case)),
         "patient": tuple(patient),
         "label": RESEARCH_LABEL,
         "link": link,
@@ -190,6 +203,12 @@ def compose(
     if summary_png is not None and html is not None:
         html.add_related(summary_png, "image", "png", cid="<summary>", filename=_IMAGE_NAME, disposition="inline")
     return message
+
+
+def _verdict(case: ReportedCase, finding: Finding | None, words: MailWords | None) -> str:
+    if words is not None:
+        return words.verdict
+    return _capital(wording.headline(case)) if finding is None else wording.verdict(finding)
 
 
 def _capital(words: str) -> str:

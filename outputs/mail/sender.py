@@ -147,9 +147,7 @@ class MailSender:
         words = "; ".join(f"{refusal.recipient}: {refusal.code} {refusal.words}" for refusal in refusals)
         if any(refusal.temporary for refusal in refusals):
             return RetryLater(f"{self._settings.server} refused the mail for now: {words}")
-        return OperatorNeeded(
-            f"{self._settings.server} refused the mail: {words}", "check the addresses and its log, the others have the mail"
-        )
+        return OperatorNeeded(f"{self._settings.server} refused the mail: {words}", "check these addresses and its log")
 
     def _submit(self, connection: smtplib.SMTP, progress: _Progress) -> None:
         """Submit the next turn. Recipients whose server may take the mail without pictures get a turn of their own."""

@@ -39,7 +39,7 @@ def defer_or_digest(
     run_delivery
         `worker.delivery.sending.run_delivery`, for alerts that are sent before the digest.
     """
-    destination, settings = context.destinations.get(delivery.destination), context.settings.deliver.email
+    destination, settings = context.destination(delivery.destination), context.settings.deliver.email
     if settings is None or not isinstance(destination, MailDestination) or not destination.throttled:
         return False
     limits, ledger = limits_of(settings), context.ledger

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,12 +13,13 @@ import structlog
 from config.delivery import DeliverSettings
 from corewatch.destinations import FOLDER
 from corewatch.errors import OperatorNeeded, RetryLater
+from corewatch.mail_receipts import MailReceiptState
 from corewatch.states import ENDS, WITHOUT_RESULT, CaseState, DeliveryState, Stage
 from foundation.backoff import Backoff
 from ledger.audit_trail import AuditLine
 from ledger.cases import Case
 from ledger.deliveries import Delivery
-from outputs.case import ReportedCase
+from outputs.case import DeliveryStatus, ReportedCase
 from worker.context import WorkerContext
 from worker.stages.case_files import FindingRecord, PreparedRecord, result_of
 from worker.stages.render import render, write_result
@@ -77,6 +79,7 @@ def report_case(context: WorkerContext, case: Case) -> ReportedCase:
         superseded_report=_superseded_report(context, case),
         acknowledged=alert is not None and alert.acknowledged_at is not None,
         ended_at=_ended_at(case, history) if case.state in WITHOUT_RESULT else None,
+        deliveries=_statuses(context, case, history, deliveries),
     )
 
 
@@ -99,6 +102,18 @@ def _ended_at(case: Case, history: list[AuditLine]) -> datetime:
 
 def _last(history: list[AuditLine], event: str) -> datetime | None:
     return next((line.at for line in reversed(history) if line.event == event), None)
+
+
+def _statuses(
+    context: WorkerContext, case: Case, history: list[AuditLine], deliveries: list[Delivery]
+) -> tuple[DeliveryStatus, ...]:  # fmt: skip
+    mails = context.ledger.mail_receipts.of(case.case_id)
+    accepted = Counter(mail.destination for mail in mails if mail.state is MailReceiptState.ACCEPTED)
+    event = f"delivery.{DeliveryState.REFUSED}"
+    refused_at = {str(line.detail.get("destination")): line.at for line in history if line.event == event}
+    return tuple(
+        DeliveryStatus(d.destination, d.state, d.detail, refused_at.get(d.destination), accepted[d.destination]) for d in deliveries
+    )
 
 
 def _seconds_between(history: list[AuditLine], first: str, second: str) -> float | None:
@@ -137,7 +152,10 @@ def retry_delay(settings: DeliverSettings, tried: timedelta) -> timedelta:
 
 def finish_delivery(context: WorkerContext, case_id: str, destination: str, state: DeliveryState, detail: str) -> None:
     """End a delivery as `sent`, `skipped` or `refused`; the last delivery of a case ends the case."""
-    ended = context.ledger.deliveries.end(case_id, destination, state, detail=detail, notices=context.settings.deliver.notices)
+    deliver = context.settings.deliver
+    ended = context.ledger.deliveries.end(
+        case_id, destination, state, detail=detail, notices=deliver.notices, reporters=deliver.refusal_reporters
+    )
     if ended:
         write_last_result(context, case_id)
 

@@ -56,7 +56,7 @@ def run_delivery(context: WorkerContext, case_id: str, destination: str, *, rede
         try:
             if defer_or_digest(context, case, delivery, _lease_s(context), run_delivery):
                 return
-            outcome, detail = _send(context, ensure_rendered(context, case), context.destinations.get(destination))
+            outcome, detail = _send(context, ensure_rendered(context, case), context.destination(destination))
         except OperatorNeeded as error:
             log.error("delivery_refused", why=str(error))
             finish_delivery(context, case_id, destination, DeliveryState.REFUSED, str(error))

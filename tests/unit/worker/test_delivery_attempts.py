@@ -94,7 +94,7 @@ def test_patience_ends_by_the_clock(context: WorkerContext, clock: Clock) -> Non
     case = get(context, case_id)
     assert (case.state, case.failed_stage) == (CaseState.FAILED, Stage.DELIVER)
     states = {d.destination: d.state for d in context.ledger.deliveries.of(case_id)}
-    assert states == {"pacs": DeliveryState.REFUSED, "operators": DeliveryState.PENDING}
+    assert states == {"pacs": DeliveryState.REFUSED, "refusal-pacs": DeliveryState.PENDING}
 
 
 def test_waits_grow_to_an_hour(context: WorkerContext, clock: Clock) -> None:
