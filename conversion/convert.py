@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from conversion.frames import check_pixels
+from conversion.frames import check_pixels, numbers_readable
 from conversion.hounsfield import check_plausible
+from conversion.main_stack import separate_main_stack
 from conversion.parallel import decode_slices
 from conversion.problems import Problem, gravest_first, raise_problems
 from conversion.series_checks import ANY_STACK, StackRequirements, check_series, one_patient
@@ -22,7 +22,6 @@ from conversion.volume_grid import check_grid, on_grid, plan_grid
 from corewatch.errors import NotAnalysed
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
-from corewatch.selection import not_a_slice
 from corewatch.volumes import ScannerVolume
 
 log = logging.getLogger(__name__)
@@ -31,7 +30,8 @@ log = logging.getLogger(__name__)
 def convert_series(paths: Sequence[Path], *, threads: int = 2, requirements: StackRequirements = ANY_STACK) -> ScannerVolume:
     """Read the files of one series, in any order, into a volume of Hounsfield units on a regular grid.
 
-    Copies of an instance count once where both show the same. Localizers, projections and pages are dropped and named in a note.
+    Copies of an instance count once where both show the same. What does not belong to the main stack is set aside and named in
+    a note (`conversion.main_stack`).
     A tilted gantry is sheared back.
     Blocks of different steps, and irregular steps that are short enough, are interpolated (`LARGEST_PLANNED_STEP_MM` and
     `LARGEST_BRIDGED_STEP_MM` of `conversion.series_checks`).
@@ -64,6 +64,7 @@ def convert_with_reference(
     """As `convert_series`, together with the reference that results need; the headers are read once for both."""
     found = _usable(read_slices(paths, threads))
     problems = found.problems + check_series([one.instance for one in found.slices], requirements)
+    problems += numbers_readable(found.slices)
     problems += check_pixels([*found.slices, *found.copies])
     raise_problems(gravest_first(problems), found.notes)
 
@@ -101,7 +102,7 @@ def _usable(slices: Sequence[Slice]) -> _Usable:
     if differing:
         problems.append(_differing(differing))
     every = list(once.values())
-    notes, wanted = drop_non_slices([one.instance for one in every])
+    notes, wanted = separate_main_stack([one.instance for one in every])
     kept = [every[k] for k in wanted]
     names = {_name(one) for one in kept}
     if again:
@@ -130,19 +131,3 @@ def _place(instance: Instance) -> tuple[object, ...]:
     """Attributes that two copies of one instance share, whatever encoding and other attributes an archive changed."""
     image = instance.study_uid, instance.series_uid, instance.rows, instance.columns
     return (*image, instance.position_lps, instance.orientation, instance.pixel_spacing_mm)
-
-
-def drop_non_slices(instances: Sequence[Instance]) -> tuple[tuple[str, ...], list[int]]:
-    """Keep localizers, projections, dose pages and captures out of a stack that is mostly slices.
-
-    Returns
-    -------
-    A sentence for each kind that was dropped, and the indices of the rest. Nothing is dropped where less than half are slices: the
-    checks then say why.
-    """
-    kinds = [found if (found := not_a_slice(one)) and found.reason is Reason.NOT_A_VOLUME else None for one in instances]
-    kept = [k for k, kind in enumerate(kinds) if kind is None]
-    if 2 * len(kept) < len(instances) or len(kept) == len(instances):
-        return (), list(range(len(instances)))
-    counted = Counter(kind.detail for kind in kinds if kind is not None)
-    return tuple(f"Left out: {count} of {len(instances)} instances. {detail}" for detail, count in sorted(counted.items())), kept

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+from collections import Counter
 from collections.abc import Sequence
 from io import BufferedIOBase
 from pathlib import Path
@@ -26,8 +28,11 @@ LARGEST_VOLUME: Final = 1 << 30
 """Most voxels of a volume, 2 bytes each; a head in voxels of 0.3 mm has less than half of them. A damaged header must not take
 all memory."""
 
-_HOUNSFIELD_KINDS: Final = frozenset({"", "HU", "US"})
-"""Rescale Types (0028,1054) that can be HU; US is "unspecified", and what converters of old images write."""
+_OTHER_UNITS: Final = re.compile(
+    r"^(OD|MGML|Z_?EFF|EDW?|HU_MOD|PCT|SUV\w*|CNTS|BQML|KEV)$|MG|ML|%|PERCENT|DENS|COUNT|GY\b|SEC|KEV", re.IGNORECASE
+)
+"""Rescale Types (0028,1054) that are other units than HU (PS3.3 C.11.1.1.2 and free text). Every other word is taken for HU, which
+`check_plausible` then proves: the word is free text, such as "HOUNSFIELD" or "unspecified"."""
 
 
 def check_pixels(slices: Sequence[Slice]) -> list[Problem]:
@@ -48,7 +53,7 @@ def check_pixels(slices: Sequence[Slice]) -> list[Problem]:
         problems += _lengths_fit(slices)
     problems += _sizes_are_bounded(slices)
     problems += _rescale_is_known(slices)
-    units = sorted({one.rescale.kind for one in slices} - _HOUNSFIELD_KINDS)
+    units = sorted({kind for one in slices if _OTHER_UNITS.search(kind := one.rescale.kind.strip())})
     if units:
         problems.append(Problem(Reason.IMPLAUSIBLE_VALUES, f"The values are in {', '.join(units)}."))
     return problems
@@ -62,9 +67,20 @@ def _sizes_are_bounded(slices: Sequence[Slice]) -> list[Problem]:
         detail = f"An image announces {pixels.columns} x {pixels.rows} pixels; {LARGEST_IMAGE} are allowed in one."
         return [Problem(Reason.UNREADABLE, detail)]
     if sum(sizes) > LARGEST_VOLUME:
-        detail = f"The images announce {sum(sizes)} pixels, more than any head has; {LARGEST_VOLUME} are allowed in all."
-        return [Problem(Reason.UNREADABLE, detail)]
+        detail = f"It has {len(sizes)} images with {sum(sizes)} pixels; {LARGEST_VOLUME} are allowed in all."
+        return [Problem(Reason.TOO_LARGE, detail)]
     return []
+
+
+def numbers_readable(slices: Sequence[Slice]) -> list[Problem]:
+    """Whether each position, orientation, spacing and rescale that a header has is a decimal string (PS3.5 6.2, DS)."""
+    problems = []
+    for comma, wrong in ((True, "is written with a decimal comma, which DICOM does not allow"), (False, "is no decimal number")):
+        counted = Counter(name for one in slices for name, has_comma in one.unreadable if has_comma is comma)
+        for name, count in sorted(counted.items()):
+            reason = Reason.IMPLAUSIBLE_VALUES if name.startswith("Rescale") else Reason.IRREGULAR_GEOMETRY
+            problems.append(Problem(reason, f"{name} of {count} of {len(slices)} images {wrong}."))
+    return problems
 
 
 def _rescale_is_known(slices: Sequence[Slice]) -> list[Problem]:

@@ -28,6 +28,7 @@ GRAVEST_FIRST: Final = (
     Reason.NOT_A_VOLUME,
     Reason.UNREADABLE,
     Reason.UNSUPPORTED_ENCODING,
+    Reason.TOO_LARGE,
     Reason.MIXED_SERIES,
     Reason.IRREGULAR_GEOMETRY,
     Reason.TOO_FEW_SLICES,

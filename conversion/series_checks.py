@@ -21,11 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conversion.problems import Problem, gravest_first
+from conversion.reconstruction import one_reconstruction
+from conversion.slice_positions import slice_positions
 from corewatch.acquisition_runs import interleaved
 from corewatch.dicom_uids import CT_SOP_CLASSES
-from corewatch.geometry import Orientation, slice_normal
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
+from corewatch.selection import is_ct_modality
 from corewatch.slice_stack import SAME_POSITION_MM, first_at_each_position
 from corewatch.spacing import EQUAL_STEPS_MM, blocks, jumps
 
@@ -94,6 +96,7 @@ def check_series(instances: Sequence[Instance], requirements: StackRequirements 
         one_series,
         one_study,
         one_frame_of_reference,
+        one_reconstruction,
         one_matrix,
         one_pixel_spacing,
         one_orientation,
@@ -111,7 +114,7 @@ def check_series(instances: Sequence[Instance], requirements: StackRequirements 
 
 def is_ct(slices: Sequence[Instance]) -> list[Problem]:
     """Only CT images, and none of them a localizer (PS3.3 C.8.2.1.1.1, value 3 of Image Type)."""
-    other = Counter(one.modality or "without modality" for one in slices if one.modality != "CT")
+    other = Counter(one.modality for one in slices if not is_ct_modality(one.modality))
     if other:
         return [Problem(Reason.NOT_CT, f"It holds {_counted(other)}.")]
     foreign = sum(one.sop_class_uid not in CT_SOP_CLASSES for one in slices)
@@ -299,67 +302,6 @@ def lies_on_grid(along: NDArray[np.float64]) -> bool:
     steps = np.diff(along)
     grid = np.linspace(along[0], along[-1], len(along))
     return bool(np.abs(along - grid).max() <= GRID_TOLERANCE_MM and steps.max() <= GAP_FACTOR * float(np.median(steps)))
-
-
-def common_normal(orientations: Sequence[Orientation]) -> NDArray[np.float64]:
-    """Unit normal (3,), LPS, of the median orientation: independent of the order of slices; NaN where it has none."""
-    row_x, row_y, row_z, column_x, column_y, column_z = np.median(np.array(orientations), axis=0).tolist()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return slice_normal((row_x, row_y, row_z, column_x, column_y, column_z))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SlicePositions:
-    """Positions of the slices of a series, ascending along their common normal. Frame: LPS, mm.
-
-    Attributes
-    ----------
-    order
-        (n,) index of each slice in the given sequence.
-    positions
-        (n, 3) Image Position (Patient).
-    normal
-        (3,) common unit normal.
-    along
-        (n,) distance from the first slice along the normal.
-    numbers
-        Instance number of each slice.
-    """
-
-    order: NDArray[np.intp]
-    positions: NDArray[np.float64]
-    normal: NDArray[np.float64]
-    along: NDArray[np.float64]
-    numbers: tuple[int | None, ...]
-
-    @property
-    def axis(self) -> int:
-        """Axis of the patient that the normal is closest to: 0, 1 or 2 for x, y or z."""
-        return int(np.abs(self.normal).argmax())
-
-    def place(self, k: int) -> str:
-        """Position of slice `k` in words."""
-        return f"{self.positions[k, self.axis]:.1f} mm (LPS {'xyz'[self.axis]})"
-
-    def between(self, k: int, m: int) -> str:
-        """Range between the slices `k` and `m` in words."""
-        low, high = sorted((self.positions[k, self.axis], self.positions[m, self.axis]))
-        return f"between {low:.1f} mm and {high:.1f} mm (LPS {'xyz'[self.axis]})"
-
-
-def slice_positions(slices: Sequence[Instance]) -> SlicePositions | None:
-    """Positions of slices in any order; None where a position or every orientation is missing, which other checks report."""
-    known = [one.orientation for one in slices if one.orientation is not None]
-    if not known or any(one.position_lps is None for one in slices):
-        return None
-    positions = np.array([one.position_lps for one in slices], np.float64)
-    normal = common_normal(known)
-    if not np.isfinite(normal).all():
-        return None
-    order = np.argsort(positions @ normal, kind="stable")
-    positions = positions[order]
-    numbers = tuple(slices[k].instance_number for k in order)
-    return SlicePositions(order, positions, normal, (positions - positions[0]) @ normal, numbers)
 
 
 def _acquisitions_overlap(slices: Sequence[Instance]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,18 @@ from typing import Final
 from pydicom.dataset import Dataset
 
 from conversion.decoders import PixelFormat
-from conversion.elements import Header, PixelElement, damage_is_unreadable, number, read_header, sequence, text, texts, unsigned
+from conversion.elements import (
+    Header,
+    PixelElement,
+    damage_is_unreadable,
+    number,
+    numbers,
+    read_header,
+    sequence,
+    text,
+    texts,
+    unsigned,
+)
 from conversion.headers import (
     INSTANCE_TAGS,
     PIXEL_MEASURES,
@@ -59,6 +71,18 @@ SLICE_TAGS: Final = [
 ]
 
 
+_DECIMAL_STRINGS: Final = (
+    (0x00200032, "Image Position (Patient)", 3),
+    (0x00200037, "Image Orientation (Patient)", 6),
+    (0x00280030, "Pixel Spacing", 2),
+    (_INTERCEPT, "Rescale Intercept", 1),
+    (_SLOPE, "Rescale Slope", 1),
+)
+"""Tag, name and number of values of the decimal strings that a volume needs."""
+
+_DECIMAL_COMMA: Final = re.compile(r"\d,\d")
+
+
 @dataclass(frozen=True, slots=True)
 class Rescale:
     """Modality LUT (PS3.3 C.11.1): HU = slope * stored + intercept.
@@ -92,6 +116,8 @@ class Slice:
         Index of the frame in its file, from 0, and how many there are.
     element
         Position of the pixel data; None where there is none.
+    unreadable
+        Names of numbers in the header that are there and cannot be read, and whether a decimal comma is why.
     patient_id
         Patient ID (0010,0020), for comparison between slices; it is neither stored nor shown by `repr`.
     """
@@ -104,6 +130,7 @@ class Slice:
     rescale: Rescale
     element: PixelElement | None
     patient_id: str = field(repr=False)
+    unreadable: tuple[tuple[str, bool], ...] = ()
 
 
 def read_slices(paths: Iterable[Path], threads: int) -> list[Slice]:
@@ -132,7 +159,17 @@ def slices_of_file(path: Path) -> tuple[Slice, ...]:
             return tuple(_enhanced_frames(path, header, instance, pixels, rescale, patient_id))
     if instance.frames > 1:
         raise NotAnalysed(Reason.NOT_A_VOLUME, "A multi-frame file does not say where its frames lie.")
-    return (Slice(instance, path, 0, 1, pixels, rescale, header.pixels, patient_id),)
+    return (Slice(instance, path, 0, 1, pixels, rescale, header.pixels, patient_id, unreadable_numbers(header.dataset)),)
+
+
+def unreadable_numbers(dataset: Dataset) -> tuple[tuple[str, bool], ...]:
+    """Names of decimal strings that are there and cannot be read, each with whether a decimal comma is why."""
+    found = []
+    for tag, name, count in _DECIMAL_STRINGS:
+        words = text(dataset, tag)
+        if words and numbers(dataset, tag, count) is None:
+            found.append((name, _DECIMAL_COMMA.search(words) is not None))
+    return tuple(found)
 
 
 def _enhanced_frames(

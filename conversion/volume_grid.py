@@ -14,7 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from conversion.series_checks import GRID_TOLERANCE_MM, lies_on_grid, slice_positions
+from conversion.series_checks import GRID_TOLERANCE_MM, lies_on_grid
+from conversion.slice_positions import slice_positions
 from corewatch.errors import NotAnalysed
 from corewatch.geometry import Matrix
 from corewatch.instance import Instance

@@ -26,6 +26,7 @@ class Reason(StrEnum):
     MIXED_SERIES = "mixed_series"
     UNREADABLE = "unreadable"
     UNSUPPORTED_ENCODING = "unsupported_encoding"
+    TOO_LARGE = "too_large"
     IMPLAUSIBLE_VALUES = "implausible_values"
     ALIGNMENT_NOT_TRUSTED = "alignment_not_trusted"
     WRONG_GRID = "wrong_grid"
@@ -60,6 +61,7 @@ _SENTENCES = {
     Reason.MIXED_SERIES: "The series holds more than one acquisition, phase, study or patient.",
     Reason.UNREADABLE: "The files could not be read as DICOM images.",
     Reason.UNSUPPORTED_ENCODING: "The images are compressed in a way that cannot be decoded here.",
+    Reason.TOO_LARGE: "The series has more pixels than are analysed here.",
     Reason.IMPLAUSIBLE_VALUES: "The pixel values are not Hounsfield units of a head (no air or no brain found).",
     Reason.ALIGNMENT_NOT_TRUSTED: "The head could not be aligned reliably.",
     Reason.WRONG_GRID: "The NIfTI file is not on the network's grid (146 x 182 x 133 voxels of 1 mm, axes L-A-S).",
@@ -86,6 +88,7 @@ _REMEDIES = {
     Reason.MIXED_SERIES: "Send each acquisition and phase as a separate series.",
     Reason.UNREADABLE: f"{_AGAIN}, without compression if that is what fails.",
     Reason.UNSUPPORTED_ENCODING: "Let the PACS send it without compression, or as JPEG, JPEG-LS, JPEG 2000 or RLE.",
+    Reason.TOO_LARGE: "Send a reconstruction of the head alone, with 512 x 512 pixels and slices of 0.5 mm or more.",
     Reason.IMPLAUSIBLE_VALUES: f"{_AGAIN}; if that does not help, send the scanner's own reconstruction.",
     Reason.ALIGNMENT_NOT_TRUSTED: "Correct a patient position that was entered wrongly and send the series again.",
     Reason.WRONG_GRID: "Send the DICOM series instead of the NIfTI file.",

@@ -120,6 +120,11 @@ def _unfit(instances: Sequence[Instance]) -> Rejected | None:
     return max(problems, key=lambda p: (problems[p], str(p.reason), p.detail))
 
 
+def is_ct_modality(modality: str) -> bool:
+    """Whether Modality (0008,0060) does not contradict a CT SOP class: some archives drop it or change its case."""
+    return modality.strip().upper() in {"CT", ""}
+
+
 def not_a_slice(instance: Instance) -> Rejected | None:
     """Why this instance is no slice of a CT stack; None where it can be one."""
     family = instance.sop_class_uid.removeprefix(STORAGE_ROOT).split(".")[0]
@@ -127,7 +132,7 @@ def not_a_slice(instance: Instance) -> Rejected | None:
         return Rejected(Reason.OWN_RESULT, "")
     if instance.sop_class_uid.startswith(STORAGE_ROOT) and family in _NOT_IMAGES:
         return Rejected(Reason.NOT_A_VOLUME, _NOT_IMAGES[family])
-    if instance.sop_class_uid not in CT_SOP_CLASSES or instance.modality.strip().upper() not in {"CT", ""}:
+    if instance.sop_class_uid not in CT_SOP_CLASSES or not is_ct_modality(instance.modality):
         return Rejected(Reason.NOT_CT, "")
     page = page_of(instance.image_type)
     return None if page is None else Rejected(Reason.NOT_A_VOLUME, page)

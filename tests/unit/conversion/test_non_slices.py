@@ -28,10 +28,10 @@ def test_what_is_no_slice_is_set_aside_and_named(tmp_path: Path, kind: str) -> N
     paths = write(tmp_path, [scout, *stack(ZS)])
     volume, reference = convert_with_reference(paths)
     np.testing.assert_array_equal(volume.hu, expected())
-    assert reference.notes == (f"Left out: 1 of 7 instances. {kind}",)
+    assert reference.notes == (f"1 of 7 instances set aside. {kind}",)
     assert reference.file == paths[1 + int(np.argmin(ZS))], "patient and study are those of a slice in the volume"
     assert refused(write(tmp_path / "alone", [scout])).reason in (Reason.NOT_A_VOLUME, Reason.TOO_FEW_SLICES)
-    gap = refused(write(tmp_path / "gap", [scout, *stack([*ZS, 40.0])]))
+    gap = refused(write(tmp_path / "gap", [scout, *stack([*ZS, 40.0, 41.0, 42.0])]))
     assert gap.reason is Reason.MISSING_SLICES
     assert gap.detail.endswith(kind), "what was left out is named with the problem"
 
@@ -44,7 +44,7 @@ def test_localizer_frames_of_an_enhanced_object_are_set_aside(tmp_path: Path) ->
         item.CTImageFrameTypeSequence = [kind]
     volume, reference = convert_with_reference(write(tmp_path, [frames]))
     np.testing.assert_array_equal(volume.hu, expected())
-    assert reference.notes == ("Left out: 1 of 7 instances. It is a localizer.",)
+    assert reference.notes == ("1 of 7 instances set aside. It is a localizer.",)
 
 
 def test_frames_of_two_phases_or_orientations_are_mixed(tmp_path: Path) -> None:
@@ -54,6 +54,7 @@ def test_frames_of_two_phases_or_orientations_are_mixed(tmp_path: Path) -> None:
     turned = enhanced(stack(ZS))
     plane = Dataset()
     plane.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
-    turned.PerFrameFunctionalGroupsSequence[2].PlaneOrientationSequence = [plane]
+    for n in (1, 2):
+        turned.PerFrameFunctionalGroupsSequence[n].PlaneOrientationSequence = [plane]
     error = refused(write(tmp_path / "turned", [turned]))
-    assert (error.reason, "1 of 6 slices are oriented differently." in error.detail) == (Reason.MIXED_SERIES, True)
+    assert (error.reason, "2 of 6 slices are oriented differently." in error.detail) == (Reason.MIXED_SERIES, True)

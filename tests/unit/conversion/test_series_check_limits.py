@@ -11,7 +11,8 @@ import pytest
 
 from conversion import series_checks as checks
 from conversion.problems import Problem
-from conversion.series_checks import ANY_STACK, WHOLE_HEAD, StackRequirements, check_series, common_normal, lies_on_grid
+from conversion.series_checks import ANY_STACK, WHOLE_HEAD, StackRequirements, check_series, lies_on_grid
+from conversion.slice_positions import common_normal
 from corewatch.dicom_uids import CT_SOP_CLASSES
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
@@ -40,10 +41,11 @@ def test_limits_are_those_that_were_measured() -> None:
     ("changes", "problems"),
     [
         ([{}, {}], []),
+        ([{"modality": "ct"}, {"modality": ""}, {"modality": " CT "}], []),
         ([{"modality": "MR"}, {}], [Problem(Reason.NOT_CT, "It holds 1 x MR.")]),
         (
             [{"modality": ""}, {"modality": "PT"}, {"modality": "PT"}],
-            [Problem(Reason.NOT_CT, "It holds 2 x PT, 1 x without modality.")],
+            [Problem(Reason.NOT_CT, "It holds 2 x PT.")],
         ),
         ([{"sop_class_uid": "1.2"}, {}], [Problem(NO_VOLUME, "1 of 2 instances are no CT images.")]),
         ([{"image_type": ("A", "B", "LOCALIZER")}, {}], [Problem(NO_VOLUME, "1 of 2 images are localizers.")]),
