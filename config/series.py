@@ -93,6 +93,10 @@ class SeriesSettings(Section):
     """Seconds without a new image after which a series counts as complete in any case."""
     short_wait_s: float = Field(60.0, ge=0)
     """The same for a series with fewer images than its sender announced, while the association that may bring them is open."""
+    retry_wait_s: float = Field(120.0, ge=0)
+    """The same for a series whose transfer was interrupted: corewatch was stopped or did not listen, or the connection broke within
+    an image. It is the longest time in which the sender tries again, counted from the moment that the listener accepts associations
+    again. A series with all announced images does not wait for it."""
     grace_s: float = Field(1.0, ge=0)
     """The same when the association was released and the slices form a regular stack."""
     expected: Literal["header", "query"] = "header"

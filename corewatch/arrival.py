@@ -21,6 +21,8 @@ class ArrivalOutcome(StrEnum):
     """The sender released the association, or the whole drop was ingested: this arrival brings no further instances."""
     ABORTED = "aborted"
     """The association was aborted or timed out: the sender may open another one and send the rest."""
+    INTERRUPTED = "interrupted"
+    """The receiving program stopped or died, or the connection broke within an instance: the sender had more to send."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,11 @@ Signs, strongest first:
    again), has another one open (the rest may follow on it), or sent this series over several associations one after another (it may
    open the next), only 1 and 2 apply.
 
+Silence counts only while the sender could be heard. After an outage of the receiver, and after an arrival that was interrupted
+(`ArrivalOutcome.INTERRUPTED`), the limit in 1 is `retry_wait_s` from the moment that the receiver listens again: the sender must
+first notice, and try again. An interrupted arrival counts as aborted in 3 until as many associations have been released after it as
+were interrupted at the same time.
+
 The caller passes the clock and calls `decide` again whenever an instance arrives, an association ends, or `Wait.until` is reached.
 """
 
@@ -52,12 +57,15 @@ class Transfer:
         It ended without a release.
     carried
         It carried at least one instance of the series.
+    interrupted
+        It was aborted because the receiver ended, or within an instance.
     """
 
     opened_at: datetime
     closed_at: datetime | None
     aborted: bool = False
     carried: bool = True
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,7 @@ class TransferSummary:
     open_arrivals: bool
     aborted: bool
     one_after_another: bool
+    interrupted: bool = False
 
 
 def summarise(transfers: Iterable[Transfer]) -> TransferSummary:
@@ -79,13 +88,27 @@ def summarise(transfers: Iterable[Transfer]) -> TransferSummary:
     known = list(transfers)
     released = [p for p in known if p.carried and p.closed_at is not None and not p.aborted]
     failed = [p.closed_at for p in known if p.carried and p.closed_at is not None and p.aborted]
+    interrupted = _is_interrupted([p for p in known if p.carried and p.interrupted], released)
     latest_start = max((p.opened_at for p in released), default=None)
     first_end = min((p.closed_at for p in released if p.closed_at is not None), default=None)
     return TransferSummary(
         open_arrivals=any(p.closed_at is None for p in known),
-        aborted=any(latest_start is None or latest_start < at for at in failed),
+        aborted=interrupted or any(latest_start is None or latest_start < at for at in failed),
         one_after_another=latest_start is not None and first_end is not None and first_end < latest_start,
+        interrupted=interrupted,
     )
+
+
+def _is_interrupted(interrupted: Sequence[Transfer], released: Sequence[Transfer]) -> bool:
+    """Whether fewer associations were released after the last interruption than were interrupted at the same time.
+
+    A sender with parallel associations sends the rest over as many; one that is interrupted again and again needs only one.
+    """
+    ends = [p.closed_at for p in interrupted if p.closed_at is not None]
+    if not ends:
+        return False
+    together = max(sum(p.opened_at <= end for p in interrupted if p.closed_at is not None and p.closed_at >= end) for end in ends)
+    return sum(p.opened_at >= max(ends) for p in released) < together
 
 
 def decide(
@@ -100,6 +123,10 @@ def decide(
     one_after_another: bool = False,
     expected: int | None = None,
     short_wait_s: float = 0.0,
+    heard_since: datetime | None = None,
+    deaf: bool = False,
+    interrupted: bool = False,
+    retry_wait_s: float = 0.0,
 ) -> Complete | Wait:
     """Decide whether a series is complete.
 
@@ -124,22 +151,34 @@ def decide(
     short_wait_s
         Quiet time that replaces `idle_s` while announced instances are missing and `open_arrivals` is true; seconds. Without effect
         where it is shorter.
+    heard_since
+        Silence before this moment does not count towards `idle_s`: the receiver did not listen, or was not observed.
+    deaf
+        The receiver does not listen now: silence does not count.
+    interrupted
+        An association that carried this series was interrupted and no later one has made up for it, or the receiver did not listen
+        all the time since the last instance.
+    retry_wait_s
+        Quiet time that replaces `idle_s` after an interruption; seconds. Without effect where it is shorter.
     """
     quiet = now - last_stored_at
+    silent_since = now if deaf else max(last_stored_at, heard_since or last_stored_at)
     idle, grace = timedelta(seconds=idle_s), timedelta(seconds=min(grace_s, idle_s))
+    if interrupted:
+        idle = max(idle, timedelta(seconds=retry_wait_s))
     announced = _announced(instances, expected)
     short = announced is not None and len(instances) < announced
     longest = max(idle, timedelta(seconds=short_wait_s)) if short and open_arrivals else idle
-    if quiet >= longest:
+    if not deaf and now - silent_since >= longest:
         return Complete(f"nothing new for {longest.total_seconds():g} s")
     if short:
-        return Wait(last_stored_at + longest, f"{len(instances)} of {announced} instances are here")
+        return Wait(silent_since + longest, f"{len(instances)} of {announced} instances are here")
     whole = looks_whole(instances)
     all_announced = whole and announced is not None
     if not all_announced:
         objection = _objection(whole, open_arrivals, aborted, one_after_another)
         if objection is not None:
-            return Wait(last_stored_at + idle, objection)
+            return Wait(silent_since + idle, objection)
     if quiet < grace:
         return Wait(last_stored_at + grace, "it looks complete; a moment's grace")
     return Complete(f"all {announced} instances are here" if all_announced else "released, and the stack has no gap")

@@ -231,6 +231,8 @@ class Association:
         self._fire(Event.P_DATA_REQUEST, data)
 
     def _end_services(self, outcome: ArrivalOutcome) -> None:
+        if self._aborting and outcome is ArrivalOutcome.ABORTED:
+            outcome = ArrivalOutcome.INTERRUPTED  # we stop: the sender had not finished
         # the dispatcher sends through us: without the reference cycle the connection's buffer is freed at once
         dispatcher, self._dispatcher = self._dispatcher, None
         if dispatcher is not None:

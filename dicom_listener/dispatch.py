@@ -85,10 +85,14 @@ class MessageDispatcher:
                     self._respond(self._request, self._sink)
 
     def end(self, outcome: ArrivalOutcome) -> None:
-        """Discard an unfinished request and close all handlers. Does nothing the second time."""
+        """Discard an unfinished request and close all handlers. Does nothing the second time.
+
+        A sender that was cut off within a message had more to send: the outcome is then `INTERRUPTED`.
+        """
         if self._sink is not None:
             self._sink.discard()
             self._sink = self._request = None
+            outcome = ArrivalOutcome.INTERRUPTED
         handlers, self._handlers = self._handlers, {}
         for handler in handlers.values():
             try:

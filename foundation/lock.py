@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -85,3 +86,47 @@ def is_locked(path: Path) -> bool:
             return False
     except (BlockingIOError, FileNotFoundError):
         return True
+
+
+class LifeLock:
+    """A lock file that shows that its writer lives: held until `release`, or until the process ends, however it ends.
+
+    A file system without locks gets no file; then nobody can tell whether the writer lives.
+
+    Raises
+    ------
+    OSError
+        The file cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # read-only and shared: a file that is open for writing keeps a disk from being mounted read-only
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self._close = weakref.finalize(self, os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            self.release()
+
+    def release(self) -> None:
+        """Remove the file and let go. Does nothing the second time."""
+        if self._close.alive:
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
+            self._close()
+
+
+def holder_is_gone(path: Path) -> bool:
+    """Whether a `LifeLock` was left by a process that has ended. False where that is unknown."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)  # NFS grants an exclusive lock only to a writer
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

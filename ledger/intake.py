@@ -219,6 +219,10 @@ class Intake:
                     restored += len(with_rows)
                 else:
                     repeated[series_uid] += len(with_rows)
+            for series_uid in repeated:
+                # a sender that tries again after an interruption may have nothing new, and still ends the wait for it
+                if (newest := self._newest(connection, series_uid)) is not None and newest[1] is CaseState.RECEIVING:
+                    self._link(connection, series_uid, arrival.arrival_id)
             same, other = self._newest_of(connection, repeated), self._newest_of(connection, conflicting)
             for case_id, images in other.items():
                 facts = {"arrival_id": arrival.arrival_id, "images": images}
@@ -345,10 +349,13 @@ class Intake:
         ]
         if rows:
             connection.execute(insert(instances), rows)
-        link = (series_arrivals.c.series_uid == series_uid) & (series_arrivals.c.arrival_id == arrival.arrival_id)
-        if connection.scalar(select(series_arrivals.c.arrival_id).where(link)) is None:
-            connection.execute(insert(series_arrivals).values(series_uid=series_uid, arrival_id=arrival.arrival_id))
+        self._link(connection, series_uid, arrival.arrival_id)
         return opened
+
+    def _link(self, connection: Connection, series_uid: str, arrival_id: str) -> None:
+        link = (series_arrivals.c.series_uid == series_uid) & (series_arrivals.c.arrival_id == arrival_id)
+        if connection.scalar(select(series_arrivals.c.arrival_id).where(link)) is None:
+            connection.execute(insert(series_arrivals).values(series_uid=series_uid, arrival_id=arrival_id))
 
     def receiving(self) -> list[ReceivingSeries]:
         """All series that are still arriving, oldest first."""

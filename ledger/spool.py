@@ -1,6 +1,7 @@
 """The spool of arrived images: `received/<arrival_id>/`, one folder per arrival.
 
-    arrival.json                      who sent, which way (written first)
+    writer.lock                       held while the writing program lives (made first, removed at the end)
+    arrival.json                      who sent, which way (written before any instance)
     <uid hash>-<content hash>.dcm     one file per instance, named by hashes: a UID from outside never becomes a path
     aligned.nii.gz                    instead of instances, when an already aligned head was dropped
     closed.json                       the arrival has ended (written last)
@@ -25,9 +26,11 @@ from corewatch.arrival import Arrival, ArrivalOutcome, ArrivalSource, Closing
 from corewatch.clock import Clock, utc_now
 from corewatch.identity import new_case_id
 from foundation.durable import PartialFile, create_durably, make_folders, sync_folder
+from foundation.lock import LifeLock, holder_is_gone
 
 ARRIVAL_FILE = "arrival.json"
 CLOSED_FILE = "closed.json"
+LOCK_FILE = "writer.lock"
 ALIGNED_FILE = "aligned.nii.gz"
 INSTANCE_SUFFIX = ".dcm"
 
@@ -51,9 +54,10 @@ class ArrivalWriter:
     Not safe for use by several threads at once; each association has its own.
     """
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    def __init__(self, folder: Path, clock: Clock, life: LifeLock) -> None:
         self.folder = folder
         self._clock = clock
+        self._life = life
         self._stored = 0
 
     @classmethod
@@ -87,12 +91,17 @@ class ArrivalWriter:
             "peer_host": peer_host,
             "email": list(email),
         }
+        life: LifeLock | None = None
         try:
+            # before the record, with which the daemon begins to look
+            life = LifeLock(folder / LOCK_FILE)
             create_durably(folder / ARRIVAL_FILE, [json.dumps(record).encode()])
         except OSError:
+            if life is not None:
+                life.release()
             folder.rmdir()  # a full disk must not be answered with one folder per image
             raise
-        return cls(folder, clock)
+        return cls(folder, clock, life)
 
     @property
     def ended(self) -> bool:
@@ -152,7 +161,10 @@ class ArrivalWriter:
 
     def close(self, outcome: ArrivalOutcome) -> None:
         """Write down that the arrival has ended; nothing is stored after that."""
-        write_closing(self.folder, Closing(self._clock(), outcome, self._stored))
+        try:
+            write_closing(self.folder, Closing(self._clock(), outcome, self._stored))
+        finally:
+            self._life.release()
 
 
 class IncomingInstance:
@@ -229,6 +241,11 @@ def write_closing(folder: Path, closing: Closing) -> None:
     """
     record = {"closed_at": closing.closed_at.isoformat(), "outcome": str(closing.outcome), "stored": closing.stored}
     create_durably(folder / CLOSED_FILE, [json.dumps(record).encode()])
+
+
+def writer_is_gone(folder: Path) -> bool:
+    """Whether the program that wrote an arrival ended before it could close it. False where that is unknown."""
+    return holder_is_gone(folder / LOCK_FILE)
 
 
 def instance_files(folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from corewatch.errors import NotAnalysed
 from corewatch.instance import Instance
 from foundation.durable import PARTIAL_SUFFIX
 from ledger.intake import IndexedFile
-from ledger.spool import aligned_file, instance_files, named_digest, read_arrival, read_closing
+from ledger.spool import LOCK_FILE, aligned_file, instance_files, named_digest, read_arrival, read_closing, writer_is_gone
 
 log = structlog.get_logger()
 
@@ -99,10 +99,16 @@ class OpenArrival:
 
     def transfer(self, now: datetime, idle: timedelta, *, carried: bool) -> Transfer:
         """This arrival as evidence of completeness. One that is silent for `idle` counts as aborted: its program may have died."""
-        if self.left or (self.closing is None and now - self.last_change < idle):
+        if self.left or (self.closing is None and (now - self.last_change < idle or self.is_being_written())):
             return Transfer(self.arrival.opened_at, None, carried=carried)
         closing = self.closing or Closing(self.last_change, ArrivalOutcome.ABORTED, 0)
         return transfer_of(self.arrival, closing, carried=carried)
+
+    def is_being_written(self) -> bool:
+        """Whether the daemon itself stores a drop there now."""
+        return (
+            self.arrival.source is ArrivalSource.FOLDER and (self.folder / LOCK_FILE).exists() and not writer_is_gone(self.folder)
+        )
 
     def same_sender(self, other: Arrival) -> bool:
         """Whether `other` was received by C-STORE from the same AE title and host."""
@@ -135,7 +141,14 @@ def transfer_of(arrival: Arrival, closing: Closing, *, carried: bool = True) -> 
     """A closed arrival as evidence of completeness."""
     # after the clock was set back it must not end before it began
     closed_at = max(closing.closed_at, arrival.opened_at)
-    return Transfer(arrival.opened_at, closed_at, aborted=closing.outcome is ArrivalOutcome.ABORTED, carried=carried)
+    outcome = closing.outcome
+    return Transfer(
+        arrival.opened_at,
+        closed_at,
+        aborted=outcome is not ArrivalOutcome.RELEASED,
+        carried=carried,
+        interrupted=outcome is ArrivalOutcome.INTERRUPTED,
+    )
 
 
 class ArrivalFolders:
@@ -201,6 +214,18 @@ def closing_in(folder: Path) -> Closing | None:
     except (ValueError, KeyError, TypeError):
         log.exception("arrival_closing_damaged", arrival=folder.name, effect="it counts as aborted")
         return Closing(datetime.fromtimestamp(folder.stat().st_mtime, UTC), ArrivalOutcome.ABORTED, 0)
+
+
+def interrupted(arrival: OpenArrival, now: datetime) -> Closing | None:
+    """The closing of an arrival whose program ended without closing it; None while that program lives, or where that is unknown."""
+    if arrival.closing is not None or not writer_is_gone(arrival.folder):
+        return None
+    closing = closing_in(arrival.folder)  # again: it is written before the lock is released
+    if closing is not None:
+        return closing
+    # not the folder's time, which a removed partial file changes: the sender's next association must be later than this
+    newest = max((_changed_at(p, now) for p in instance_files(arrival.folder)), default=arrival.arrival.opened_at)
+    return Closing(max(newest, arrival.arrival.opened_at), ArrivalOutcome.INTERRUPTED, len(arrival.known))
 
 
 def abandoned(arrival: OpenArrival, now: datetime) -> Closing | None:

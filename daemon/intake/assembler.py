@@ -6,7 +6,7 @@ state is one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 import structlog
@@ -21,6 +21,7 @@ from daemon.intake.expected_counts import ExpectedCounts
 from daemon.intake.recovery import recover, triage_single_files
 from daemon.intake.spool_indexer import SpoolIndexer
 from daemon.intake.triage import Triage
+from foundation.heartbeat import LISTENER_HEARTBEAT, UNKNOWN, HeartbeatWatch, Listening
 from ledger.intake import ReceivingSeries
 from ledger.store import Ledger
 
@@ -35,6 +36,9 @@ SINGLE_FILE_RETRY = timedelta(seconds=10)
 DECIDE_ATTEMPTS = 5
 """Failed decisions before the case is ended as failed."""
 
+LISTENER_AWAY_LIMIT_S = 3600.0
+"""A listener that is away for longer delays no series any more."""
+
 _UNDECIDED = "corewatch could not decide about the series; the log holds the cause"
 
 
@@ -47,6 +51,8 @@ class Assembler:
         Reads a header; see `daemon.intake.arrivals.ReadInstance`.
     expected
         Expected number of instances according to the senders; None: only the headers count.
+    listening
+        Whether the listener accepts associations; None: according to its heartbeat file.
     """
 
     def __init__(
@@ -55,12 +61,15 @@ class Assembler:
         settings: Settings,
         read_instance: ReadInstance = read_dicom_instance,
         expected: ExpectedCounts | None = None,
+        listening: Callable[[datetime], Listening] | None = None,
     ) -> None:
         self._expected = expected or ExpectedCounts((), None)
         self._ledger = ledger
         self._received = settings.received_dir
         self._idle, self._grace_s = timedelta(seconds=settings.series.idle_s), settings.series.grace_s
-        self._short_wait_s = settings.series.short_wait_s
+        self._short_wait_s, self._retry_wait_s = settings.series.short_wait_s, settings.series.retry_wait_s
+        self._listening = listening or HeartbeatWatch(settings.data_dir / LISTENER_HEARTBEAT).observe
+        self._listener = UNKNOWN
         self._triage = Triage(ledger, settings)
         self._indexer = SpoolIndexer(ledger, self._triage, settings.received_dir, read_instance)
         self._recovered = False
@@ -71,6 +80,7 @@ class Assembler:
         self._failures: dict[str, int] = {}
         self._decide_now = True
         self._clock_set_at: datetime | None = None
+        self._started_at: datetime | None = None
 
     def step(self, now: datetime) -> int:
         """Index the spool, then decide about the series that are due. Returns how many cases changed their state."""
@@ -78,6 +88,8 @@ class Assembler:
         if not self._recovered:
             recover(self._ledger, self._triage, self._received, now)
             self._recovered = True
+            self._started_at = now
+        self._listener = self._listening(now)
         if self._single_files_at is None or now - self._single_files_at >= SINGLE_FILE_RETRY:
             triage_single_files(self._ledger, self._triage, now - SINGLE_FILE_RETRY)
             self._single_files_at = now
@@ -98,7 +110,8 @@ class Assembler:
 
     def clock_jumped(self, now: datetime) -> None:
         """The system clock was set and shows `now`: idle times start again."""
-        self._clock_set_at, self._decide_now, self._single_files_at = now, True, None
+        self._clock_set_at = self._started_at = now
+        self._decide_now, self._single_files_at = True, None
         self._due_at.clear()
         for arrival in self._indexer.open.values():
             arrival.last_change = now
@@ -125,6 +138,12 @@ class Assembler:
         carriers = list(self._carriers(series))
         signs = summarise(self._transfers(series, carriers, now))
         quiet_since = self._quiet_since(series, now)
+        listener = self._listener if any(c.source is ArrivalSource.C_STORE for c in carriers) else UNKNOWN
+        away = 0 < listener.away_s <= LISTENER_AWAY_LIMIT_S
+        is_open = (self._indexer.open.get(c.arrival_id) for c in carriers)
+        # a drop that we are storing ourselves is not silent, however slow its share is
+        storing = any(a is not None and a.closing is None and a.is_being_written() for a in is_open)
+        missed = away or (listener.since is not None and listener.since > quiet_since)
         answer = decide(
             series.instances,
             last_stored_at=quiet_since,
@@ -143,6 +162,10 @@ class Assembler:
             idle_s=self._idle.total_seconds(),
             grace_s=self._grace_s,
             short_wait_s=self._short_wait_s,
+            heard_since=max((at for at in (listener.since, self._started_at) if at is not None), default=None),
+            deaf=away or storing,
+            interrupted=signs.interrupted or missed,
+            retry_wait_s=self._retry_wait_s,
         )
         if isinstance(answer, Wait):
             self._due_at[series.series_uid] = answer.until

@@ -11,7 +11,7 @@ import structlog
 from corewatch.states import CaseState
 from daemon.intake.triage import FILES_GONE, Triage
 from foundation.durable import PARTIAL_SUFFIX, make_folders
-from ledger.spool import ARRIVAL_FILE
+from ledger.spool import ARRIVAL_FILE, LOCK_FILE, writer_is_gone
 from ledger.store import Ledger
 
 log = structlog.get_logger()
@@ -38,6 +38,8 @@ def clear_left_overs(received_dir: Path, finished: frozenset[str], now: datetime
             if _age(partial, now) > LEFT_OVER_AFTER:
                 partial.unlink(missing_ok=True)
                 log.info("partial_file_removed", arrival=folder.name)
+        if writer_is_gone(folder) and not (folder / ARRIVAL_FILE).exists():
+            (folder / LOCK_FILE).unlink(missing_ok=True)
         if not (folder / ARRIVAL_FILE).exists() and _age(folder, now) > LEFT_OVER_AFTER and not any(folder.iterdir()):
             folder.rmdir()
             log.info("empty_arrival_removed", arrival=folder.name)

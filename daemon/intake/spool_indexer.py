@@ -24,6 +24,7 @@ from daemon.intake.arrivals import (
     closing_in,
     digest_of,
     index_file,
+    interrupted,
 )
 from daemon.intake.instance_checks import completes, same_instance
 from daemon.intake.triage import Triage
@@ -184,6 +185,10 @@ class SpoolIndexer:
         arrival.left = left
         if arrival.closing is not None and not left:
             self._finish(arrival, arrival.closing)
+        elif not left and (end := interrupted(arrival, now)) is not None:
+            log.warning("arrival_interrupted", arrival=arrival.arrival.arrival_id, instances=len(arrival.known))
+            arrival.closing, changes.arrival_ended = end, True  # the next step lists the folder for the last time
+            write_closing(arrival.folder, end)
         elif not left and (end := abandoned(arrival, now)) is not None:
             # its writer may still run, and learns it from this file; the next step lists the folder for the last time
             write_closing(arrival.folder, end)

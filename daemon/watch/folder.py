@@ -18,6 +18,8 @@ from daemon.watch.rejection import RejectedDrop
 
 log = structlog.get_logger()
 
+PAUSE_SLACK_S = 1.0
+"""A thread that wakes later than this was paused (SIGSTOP, suspended machine). A pause is no time in which a drop was unchanged."""
 FAST_SCAN_S = 10.0
 """Period of frequent scans after a file event: files that are written into a subfolder raise no event."""
 
@@ -105,21 +107,26 @@ class WatchFolders:
     def _run(self, inbox: Inbox, wake: threading.Event) -> None:
         fast_s = max(0.05, min(self._settings.settle_s / 2, self._settings.rescan_s))
         fast_until = float("-inf")
+        paused_s = 0.0
         while not self._stopping.is_set():
             if wake.is_set():
                 fast_until = self._monotonic() + FAST_SCAN_S
                 wake.clear()
-            waiting = self._poll_safely(inbox)
+            waiting = self._poll_safely(inbox, self._monotonic() - paused_s)
             if self._stopping.is_set():
                 return
-            if waiting or self._monotonic() < fast_until:
+            before = self._monotonic()
+            if waiting or before < fast_until:
                 self._stopping.wait(fast_s)
+                due = before + fast_s
             else:
                 wake.wait(self._settings.rescan_s)
+                due = before + self._settings.rescan_s
+            paused_s += max(0.0, self._monotonic() - due - PAUSE_SLACK_S)
 
-    def _poll_safely(self, inbox: Inbox) -> bool:
+    def _poll_safely(self, inbox: Inbox, now: float) -> bool:
         try:
-            return inbox.poll(self._monotonic())
+            return inbox.poll(now)
         except Exception as error:
             # a defect in corewatch must not end the watching; the error's text is not logged, since it may quote a file name
             frame = traceback.extract_tb(error.__traceback__)[-1]

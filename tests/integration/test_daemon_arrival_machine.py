@@ -23,6 +23,7 @@ from tests.support.spool import Sender, head
 S = CaseState
 SLICES = 9
 IDLE_S = 20.0
+RETRY_WAIT_S = 120.0
 SERIES = ("7", "8")
 LOOK_S = 0.2
 """Interval of the daemon's scans in this model; what happens between two scans is seen at the next."""
@@ -43,6 +44,7 @@ class Association:
 
     sender: Sender
     name: str
+    opened_at: datetime
     carried: set[str] = field(default_factory=set)
     last_at: datetime | None = None
     dead: bool = False
@@ -63,12 +65,14 @@ class Arrivals(RuleBasedStateMachine):
         self.sent: dict[str, set[int]] = {series: set() for series in SERIES}
         self.last_at: dict[str, datetime] = {}
         self.judged: set[str] = set()
+        self.released: list[Association] = []
+        self.started_at = self.site.clock()
 
     # what happens -----------------------------------------------------------------------------------------------------
 
     @rule(target=associations, name=st.sampled_from(["CT1", "PACS"]))
     def associate(self, name: str) -> Association:
-        association = Association(self.site.sender(ae_title=name), name)
+        association = Association(self.site.sender(ae_title=name), name, self.site.clock())
         self.open.append(association)
         return association
 
@@ -83,6 +87,7 @@ class Arrivals(RuleBasedStateMachine):
     @rule(association=consumes(associations))
     def release(self, association: Association) -> None:
         association.sender.release()
+        self.released.append(association)
         self._end(association)
 
     @rule(association=consumes(associations))
@@ -94,8 +99,9 @@ class Arrivals(RuleBasedStateMachine):
     def listener_is_killed(self, association: Association) -> None:
         """Its record of closing is never written."""
         association.dead = True
+        association.sender.crash()
 
-    @rule(seconds=st.sampled_from([0.3, 1.1, 3.0, 21.0]))
+    @rule(seconds=st.sampled_from([0.3, 1.1, 3.0, 21.0, 121.0]))
     def time_passes(self, seconds: float) -> None:
         for _ in range(int(seconds / 1.0)):
             self._look(1.0)
@@ -112,6 +118,7 @@ class Arrivals(RuleBasedStateMachine):
     @rule()
     def daemon_is_killed(self) -> None:
         self.site.restart()
+        self.started_at = self.site.clock()
 
     def _end(self, association: Association) -> None:
         self.open.remove(association)
@@ -129,7 +136,11 @@ class Arrivals(RuleBasedStateMachine):
     def _judge(self, series: str, count: int) -> None:
         """A revision was taken for complete just now."""
         assert count == len(self.sent[series]), "what was stored before the decision is in the case"
-        if count == SLICES or self._quiet_for(series) >= IDLE_S - 1.5:
+        if count == SLICES:
+            return
+        lost = [a for a in self.open if a.dead and series in a.carried and not self._was_made_up_for(a, series)]
+        assert not lost or self._quiet_for(series) >= RETRY_WAIT_S - 1.5, "the sender of an interrupted association will try again"
+        if self._quiet_for(series) >= IDLE_S - 1.5:
             return
         numbers = self.sent[series]
         assert numbers == set(range(len(numbers))), "a gap is visible: it had to wait for the idle time"
@@ -137,7 +148,10 @@ class Arrivals(RuleBasedStateMachine):
         assert not busy, "the rest could still come over an open association"
 
     def _quiet_for(self, series: str) -> float:
-        return (self.site.clock() - self.last_at[series]).total_seconds()
+        return (self.site.clock() - max(self.last_at[series], self.started_at)).total_seconds()
+
+    def _was_made_up_for(self, lost: Association, series: str) -> bool:
+        return any(lost.last_at is None or (series in a.carried and a.opened_at >= lost.last_at) for a in self.released)
 
     def _silent_for(self, association: Association) -> float:
         last = association.last_at
@@ -150,7 +164,7 @@ class Arrivals(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            for seconds in (LOOK_S, 21.0, 3700.0, LOOK_S, 21.0, 21.0):
+            for seconds in (LOOK_S, 21.0, 121.0, 3700.0, LOOK_S, 21.0, 21.0):
                 self._look(seconds)
             self._everything_is_in_one_case()
         finally:

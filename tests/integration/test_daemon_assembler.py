@@ -122,7 +122,7 @@ def test_an_aborted_association_waits_for_the_retry_which_counts_once(site: Site
     assert len(site.ledger.cases.instance_paths(site.only())) == 12
 
 
-def test_an_arrival_whose_program_died_ends_after_the_idle_time(site: Site) -> None:
+def test_an_arrival_whose_sender_is_silent_ends_after_the_idle_time(site: Site) -> None:
     sender = site.sender()
     sender.send(head()[:10])
     site.step(5)
@@ -265,6 +265,7 @@ def test_a_file_that_the_disk_has_damaged_is_not_indexed(site: Site) -> None:
     stored = sender.send(head())
     stored[7].path.write_bytes(stored[7].path.read_bytes()[:-2] + b"xx")
     sender.release()
+    site.restart()
     site.step(2)
     (bad,) = site.cases(S.NOT_ANALYSED)
     assert "not those that were received" in bad.detail

@@ -43,7 +43,8 @@ def test_half_a_series_is_not_complete_by_a_jump(site: Site, jump: float) -> Non
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])
 def test_a_series_whose_sender_hangs_ends_after_the_idle_time_of_the_new_clock(site: Site, jump: float) -> None:
-    site.sender().send(head())
+    sender = site.sender()
+    sender.send(head())
     site.step(1)
     site.assembler.clock_jumped(site.clock.tick(jump))
     site.step(19)
@@ -53,7 +54,8 @@ def test_a_series_whose_sender_hangs_ends_after_the_idle_time_of_the_new_clock(s
 
 
 def test_a_clock_that_was_set_back_between_two_runs(site: Site) -> None:
-    site.sender().send(head())
+    sender = site.sender()
+    sender.send(head())
     site.step(1)
     site.restart()
     site.step(-HOUR)

@@ -10,18 +10,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from cli.program_health import NotifySocket
 from cli.supervisor import Program, Supervisor
 from config.settings import Settings
 from corewatch.clock import utc_now
 from corewatch.states import CaseState
+from foundation.heartbeat import STALE_AFTER_S
 from ledger.spool import ArrivalOutcome, ArrivalSource, ArrivalWriter
 from ledger.store import Ledger
+from tests.support import listener_program
+from tests.support.listener import associate
 from tests.support.manager import service_manager
+from tests.support.net import answers, free_port
 from tests.support.spool import head
 
 DEADLINE_S = 60.0
@@ -94,8 +101,8 @@ def settings(tmp_path: Path) -> Settings:
 def start(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     running: list[Daemon] = []
 
-    def begin(**environment: str) -> Daemon:
-        running.append(Daemon(settings, tmp_path / f"daemon-{len(running)}.log", environment))
+    def begin(other: Settings | None = None, **environment: str) -> Daemon:
+        running.append(Daemon(other or settings, tmp_path / f"daemon-{len(running)}.log", environment))
         return running[-1]
 
     yield begin
@@ -220,3 +227,60 @@ def test_repeated_kills_lose_nothing(settings: Settings, start: Callable[..., Da
     wait_for(lambda: len(set(published(settings))) == len(names), "publication of every case")
     assert len(ledger.cases.find()) == len(names)
     ledger.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["power cut", "suspended"])
+def test_half_a_series_waits_for_the_rest_when_both_programs_were_gone(
+    settings: Settings, start: Callable[..., Daemon], tmp_path: Path, how: signal.Signals
+) -> None:
+    port = free_port()
+    listener = settings.listener.model_copy(update={"port": port, "host": "127.0.0.1"})
+    idle_s = STALE_AFTER_S + 1
+    series = settings.series.model_copy(update={"idle_s": idle_s})
+    settings = settings.model_copy(update={"listener": listener, "series": series})
+    ledger = Ledger(settings.database_url)
+    images = [dcmread(BytesIO(data)) for _, data in head()]
+
+    def states() -> list[CaseState]:
+        return [case.state for case in ledger.cases.find()]
+
+    with ExitStack() as stack:
+
+        def listen() -> subprocess.Popen[bytes]:
+            arguments = [sys.executable, "-c", listener_program.PROGRAM, settings.model_dump_json(), "{}"]
+            process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            wait_for(lambda: answers(port), "listener")
+            return process
+
+        stack.callback(ledger.close)
+        daemon, receiver = start(settings), listen()
+        association = associate(port)
+        association.network_timeout = None
+        assert all(association.send_c_store(image).Status == 0 for image in images[:9])
+        wait_for(lambda: states() == [CaseState.RECEIVING], "case")
+        for process in (daemon.process, receiver):
+            process.send_signal(how)
+        time.sleep(idle_s + 1.0)  # the outage itself is what is tested
+        if how is signal.SIGKILL:
+            association.abort()
+            daemon.process.wait()
+            receiver.wait()
+            daemon = start(settings)
+            wait_for(lambda: daemon.says('"ready"'), "daemon")
+            listen()
+        else:
+            daemon.process.send_signal(signal.SIGCONT)
+            time.sleep(1.0)  # the daemon wakes first
+            receiver.send_signal(signal.SIGCONT)
+        awake = time.monotonic() + (idle_s + 2 if how is signal.SIGKILL else 2)
+        while time.monotonic() < awake:
+            assert states() == [CaseState.RECEIVING]
+            time.sleep(0.2)
+        if how is signal.SIGKILL:
+            association = associate(port)
+        assert all(association.send_c_store(image).Status == 0 for image in images)
+        association.release()
+        wait_for(lambda: states() == [CaseState.QUEUED], "queued case")
+        assert len(ledger.cases.instance_paths(ledger.cases.find()[0])) == len(images)

@@ -40,6 +40,7 @@ def test_left_overs_are_removed_but_not_what_is_being_written(site: Site) -> Non
             path.write_bytes(b"x")
         seconds = site.clock().timestamp() - age
         os.utime(path, (seconds, seconds))
+    site.restart()
     site.step(0)
     assert [p.exists() for p in (old, new, empty, fresh)] == [False, True, False, True]
     assert site.only().state is S.RECEIVING

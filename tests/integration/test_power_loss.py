@@ -42,7 +42,7 @@ class Recorded:
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     folder = tmp_path_factory.mktemp("recorded")
     run = Recorded()
-    with open_site(folder) as site:
+    with open_site(folder, started=False) as site:
         disk = RecordingDisk(site.settings.data_dir)
         with disk.recording():
             _store(site, disk, run, folder)

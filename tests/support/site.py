@@ -58,7 +58,7 @@ class Site:
 
 
 @contextmanager
-def open_site(folder: Path) -> Iterator[Site]:
+def open_site(folder: Path, *, started: bool = True) -> Iterator[Site]:
     """An empty site below `folder` that analyses CTA heads of 8 slices and more, and delivers to a folder and by mail."""
     settings = Settings(
         data_dir=folder / "data",
@@ -68,6 +68,8 @@ def open_site(folder: Path) -> Iterator[Site]:
     clock = TestClock()
     ledger = Ledger(settings.database_url, clock)
     made = Site(settings, clock, ledger, Assembler(ledger, settings))
+    if started:
+        made.step()
     try:
         yield made
     finally:

@@ -75,17 +75,15 @@ class Sender:
     ae_title: str = "PACS"
     email: tuple[str, ...] = ()
     writer: ArrivalWriter = field(init=False)
+    arrival_id: str = field(init=False)
 
     def __post_init__(self) -> None:
         make_folders(self.received)
         self.writer = ArrivalWriter.open(
             self.received, self.source, peer_ae_title=self.ae_title, peer_host="10.0.0.1", email=self.email, clock=self.clock
         )
+        self.arrival_id = self.writer.folder.name
         self._stamp(self.writer.folder)
-
-    @property
-    def arrival_id(self) -> str:
-        return self.writer.folder.name
 
     def send(self, images: Iterable[tuple[str, bytes]]) -> list[StoredFile]:
         stored = []
@@ -107,6 +105,10 @@ class Sender:
     def abort(self) -> None:
         self.writer.close(ArrivalOutcome.ABORTED)
         self._stamp(self.writer.folder)
+
+    def crash(self) -> None:
+        """The program that stores it ends without closing the arrival."""
+        del self.writer
 
     def _stamp(self, path: Path) -> None:
         seconds = self.clock().timestamp()

@@ -273,3 +273,80 @@ def test_a_promise_never_makes_a_series_wait_for_ever(count: int, expected: int,
         assert count >= expected, "nothing that is short of its promise is complete before the idle time"
     if isinstance(answer, Wait):
         assert quiet - 1e-5 < until(answer) <= max(IDLE, short) + 1e-5, "moments have microseconds"
+
+
+# interruptions -------------------------------------------------------------------------------------------------------------------
+
+
+def test_silence_counts_from_the_moment_that_the_sender_could_be_heard() -> None:
+    part = stack()
+    del part[70]
+    assert until(ask(part, 300, heard_since=at(295))) == 295 + IDLE
+    assert isinstance(ask(part, 295 + IDLE, heard_since=at(295)), Complete)
+    assert isinstance(ask(part, IDLE, heard_since=at(-50)), Complete), "an earlier outage changes nothing"
+
+
+def test_an_interruption_waits_for_the_retry() -> None:
+    how = {"aborted": True, "interrupted": True, "retry_wait_s": 120.0}
+    assert until(ask(stack(), 60, **how)) == 120
+    assert isinstance(ask(stack(), 120, **how), Complete)
+    assert until(ask(stack(80, instances_in_series=160), 60, **how)) == 120
+    assert isinstance(ask(stack(160, instances_in_series=160), GRACE, **how), Complete)
+
+
+def test_a_released_series_needs_no_retry() -> None:
+    assert isinstance(ask(stack(), GRACE, interrupted=True, retry_wait_s=120.0, heard_since=at(0.5)), Complete)
+
+
+@pytest.mark.parametrize("quiet_s", [5, IDLE, 10_000])
+def test_a_part_is_never_complete_while_nobody_listens(quiet_s: float) -> None:
+    part = stack()
+    del part[70]
+    assert until(ask(part, quiet_s, deaf=True)) == quiet_s + IDLE
+
+
+@given(
+    quiet_s=st.floats(0, 1000),
+    heard_s=st.floats(-100, 1000),
+    retry_s=st.floats(0, 300),
+    signs=st.fixed_dictionaries({name: st.booleans() for name in ("open_arrivals", "aborted", "one_after_another", "interrupted")}),
+    gap=st.booleans(),
+)
+def test_an_outage_only_lengthens_the_wait(
+    quiet_s: float, heard_s: float, retry_s: float, signs: dict[str, bool], gap: bool
+) -> None:
+    series = stack(60)
+    if gap:
+        del series[30]
+    plain = ask(series, quiet_s, **(signs | {"interrupted": False}))
+    outage = ask(series, quiet_s, **signs, heard_since=at(min(heard_s, quiet_s)), retry_wait_s=retry_s)
+    if isinstance(outage, Complete):
+        assert isinstance(plain, Complete)
+    else:
+        assert outage.until > at(quiet_s), "the next decision is in the future"
+
+
+def passed(opened: float, closed: float | None, outcome: str = "released") -> Transfer:
+    end = None if closed is None else at(closed)
+    return Transfer(at(opened), end, aborted=outcome != "released", interrupted=outcome == "interrupted")
+
+
+@pytest.mark.parametrize(
+    ("transfers", "is_interrupted"),
+    [
+        ([passed(0, 5)], False),
+        ([passed(0, 5, "aborted")], False),
+        ([passed(0, 5, "interrupted")], True),
+        ([passed(0, 5, "interrupted"), passed(30, None)], True),
+        ([passed(0, 5, "interrupted"), passed(30, 40, "aborted")], True),
+        ([passed(0, 5, "interrupted"), passed(30, 40)], False),
+        ([passed(0, 50), passed(20, 30, "interrupted")], True),  # the other half of a parallel transfer is no retry
+        ([passed(0, 5, "interrupted"), passed(1, 6, "interrupted"), passed(30, 40)], True),
+        ([passed(0, 5, "interrupted"), passed(1, 6, "interrupted"), passed(30, 40), passed(31, 45)], False),
+        ([passed(0, 5, "interrupted"), passed(6, 8, "interrupted"), passed(30, 40)], False),  # one sender, two crashes
+    ],
+)
+def test_what_makes_up_for_an_interruption(transfers: list[Transfer], is_interrupted: bool) -> None:
+    summary = summarise(transfers)
+    assert summary.interrupted is is_interrupted
+    assert summary.aborted or not is_interrupted

@@ -113,7 +113,7 @@ def test_an_incomplete_instance_leaves_nothing(session: StorageSession, tmp_path
     image.write(memoryview(data_set(2, 300)))
     image.discard()
     (folder,) = tmp_path.iterdir()
-    assert sorted(f.suffix for f in folder.iterdir()) == [".dcm", ".json"]
+    assert sorted(f.suffix for f in folder.iterdir()) == [".dcm", ".json", ".lock"]
 
 
 def test_too_large_an_instance_is_refused_and_leaves_nothing(session: StorageSession, tmp_path: Path) -> None:

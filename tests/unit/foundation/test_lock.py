@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from corewatch.errors import ConfigurationError
-from foundation.lock import DAEMON_LOCK, UP_LOCK, is_locked, locked, sole_program
+from foundation.lock import DAEMON_LOCK, UP_LOCK, LifeLock, holder_is_gone, is_locked, locked, sole_program
 
 ROOT = Path(__file__).resolve().parents[3]
 WAIT_S = 30
@@ -90,3 +91,27 @@ def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
 
 def test_a_folder_that_was_removed_counts_as_held(tmp_path: Path) -> None:
     assert is_locked(tmp_path / "gone")
+
+
+def test_a_life_lock_shows_whether_its_holder_lives(tmp_path: Path) -> None:
+    path = tmp_path / "writer.lock"
+    assert not holder_is_gone(path), "nothing is known"
+    held = LifeLock(path)
+    assert not holder_is_gone(path)
+    left = path.with_name("other.lock")
+    LifeLock(left)  # never released: its process has ended
+    assert holder_is_gone(left)
+    held.release()
+    held.release()
+    assert not path.exists()
+
+
+def test_a_file_system_without_locks_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("foundation.lock.fcntl.flock", refuse)
+    LifeLock(tmp_path / "writer.lock")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "old.lock").touch()
+    assert not holder_is_gone(tmp_path / "old.lock")
