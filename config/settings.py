@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +17,7 @@ from config.section import Port, Section
 from config.series import SeriesSettings
 from config.sources import Source
 from corewatch.stage_limits import StageLimits
+from foundation.keys import installation_key
 
 
 def _number(value: object) -> object:
@@ -176,3 +179,10 @@ class Settings(Section):
         if self.database.url is not None:
             return self.database.url.get_secret_value()
         return f"sqlite:///{self.data_dir.resolve() / 'ledger.sqlite'}"
+
+    def search_key(self) -> bytes:
+        """Key of the hashes by which a case is found by accession number or Patient ID; of `portal.key` where that is set."""
+        shared = None if self.portal is None else self.portal.key
+        if shared is None:
+            return installation_key(self.data_dir, "search")
+        return hmac.new(shared.get_secret_value().encode(), b"search", hashlib.sha256).digest()

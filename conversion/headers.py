@@ -14,6 +14,7 @@ from conversion.elements import Header, damage_is_unreadable, integer, number, n
 from corewatch.errors import NotAnalysed
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
+from corewatch.search_keys import identifier_hash
 
 SHARED_GROUPS: Final = 0x52009229
 """(5200,9229) Shared Functional Groups Sequence, PS3.3 C.7.6.16."""
@@ -37,12 +38,16 @@ INSTANCE_TAGS: Final = [
     0x00080032,  # Acquisition Time
     0x00080016,  # SOP Class UID
     0x00080018,  # SOP Instance UID
+    0x00080050,  # Accession Number
     0x00080060,  # Modality
+    0x00080070,  # Manufacturer
     0x00081030,  # Study Description
     0x0008103E,  # Series Description
+    0x00081090,  # Manufacturer's Model Name
     _ANATOMIC_REGION,
     _CONTRAST_AGENT,
     _CONTRAST_AGENT_SEQUENCE,
+    0x00100020,  # Patient ID
     0x00180015,  # Body Part Examined
     _CONTRAST_ROUTE_SEQUENCE,
     0x00180050,  # Slice Thickness
@@ -71,11 +76,16 @@ INSTANCE_TAGS: Final = [
 """Elements that `read_instance` reads."""
 
 
-def read_instance(path: Path) -> Instance:
+def read_instance(path: Path, search_key: bytes | None = None) -> Instance:
     """Read the header index of one DICOM file; the pixel data is not touched.
 
     Values that are absent or violate their VR become None or empty. For a multi-frame object, orientation and pixel
     spacing are those that all frames share.
+
+    Parameters
+    ----------
+    search_key
+        Key of the hashes of Accession Number and Patient ID; None: no hashes.
 
     Raises
     ------
@@ -86,10 +96,10 @@ def read_instance(path: Path) -> Instance:
     """
     header = read_header(path, INSTANCE_TAGS)
     with damage_is_unreadable("its header cannot be read"):
-        return instance_of(header)
+        return instance_of(header, search_key)
 
 
-def instance_of(header: Header) -> Instance:
+def instance_of(header: Header, search_key: bytes | None = None) -> Instance:
     """Index of a header that was read with at least `INSTANCE_TAGS`. Raises `NotAnalysed(UNREADABLE)` where a UID is missing."""
     dataset = header.dataset
     uids = {
@@ -134,6 +144,9 @@ def instance_of(header: Header) -> Instance:
         pixel_spacing_mm=spacing_of(dataset) or spacing_of(group_of(shared, PIXEL_MEASURES)),
         slice_thickness_mm=_thickness(dataset, shared),
         instances_in_series=integer(dataset, 0x00201209),
+        scanner=" ".join(filter(None, (text(dataset, 0x00080070), text(dataset, 0x00081090))))[:160],
+        accession_hash="" if search_key is None else identifier_hash(search_key, text(dataset, 0x00080050)),
+        patient_id_hash="" if search_key is None else identifier_hash(search_key, text(dataset, 0x00100020)),
     )
 
 

@@ -6,7 +6,9 @@ Free of patient data by construction: no other attribute is stored in the ledger
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
+
+_OF_THE_CASE: Final = frozenset({"scanner", "accession_hash", "patient_id_hash"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,11 @@ class Instance:
         Acquisition Time (0008,0032) as text, without a date.
     instances_in_series
         Number of Series Related Instances (0020,1209), which some PACS add to instances they send; None where absent.
+    scanner
+        Manufacturer (0008,0070) and model (0008,1090).
+    accession_hash, patient_id_hash
+        Keyed hashes of Accession Number (0008,0050) and Patient ID (0010,0020), see `corewatch.search_keys`; empty where absent, or
+        where the reader was given no key. They belong to the case, not to the index: `to_json` leaves them out.
     """
 
     sop_instance_uid: str
@@ -69,10 +76,13 @@ class Instance:
     pixel_spacing_mm: tuple[float, float] | None = None
     slice_thickness_mm: float | None = None
     instances_in_series: int | None = None
+    scanner: str = ""
+    accession_hash: str = ""
+    patient_id_hash: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
-        return asdict(self)
+        """As JSON types, without the hashes and the scanner, which are columns of the case."""
+        return {name: value for name, value in asdict(self).items() if name not in _OF_THE_CASE}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Instance:

@@ -47,6 +47,12 @@ class Case:
     alert: bool | None
     cautions: tuple[str, ...] | None
     files_removed: bool
+    core_ml_low: float | None = None
+    core_ml_high: float | None = None
+    unstable: bool | None = None
+    scanner: str | None = None
+    accession_hash: str | None = None
+    patient_id_hash: str | None = None
 
 
 class Cases:
@@ -61,7 +67,7 @@ class Cases:
         """The case, or None when the id is unknown."""
         with self._database.reading() as connection:
             row = connection.execute(select(cases).where(cases.c.case_id == case_id)).one_or_none()
-        return None if row is None else _case(row)
+        return None if row is None else case_of(row)
 
     def find(
         self,
@@ -82,7 +88,7 @@ class Cases:
         if limit is not None:
             query = query.limit(limit)
         with self._database.reading() as connection:
-            return [_case(row) for row in connection.execute(query)]
+            return [case_of(row) for row in connection.execute(query)]
 
     def instance_paths(self, case: Case) -> list[str]:
         """Paths of the case's instances relative to the received folder, in order of arrival."""
@@ -108,12 +114,12 @@ class Cases:
             rows = connection.execute(
                 select(cases).where(cases.c.state.in_(working), or_(cases.c.lease_until.is_(None), cases.c.lease_until < now))
             )
-            return [_case(row) for row in rows]
+            return [case_of(row) for row in rows]
 
     def held(self) -> list[Case]:
         """Cases that a worker has claimed."""
         with self._database.reading() as connection:
-            return [_case(row) for row in connection.execute(select(cases).where(cases.c.holder.is_not(None)))]
+            return [case_of(row) for row in connection.execute(select(cases).where(cases.c.holder.is_not(None)))]
 
     # moving ----------------------------------------------------------------------------------------------------------------------
 
@@ -143,7 +149,7 @@ class Cases:
             ).rowcount
             if not moved:
                 return None
-            case = _case(connection.execute(select(cases).where(cases.c.case_id == case_id)).one())
+            case = case_of(connection.execute(select(cases).where(cases.c.case_id == case_id)).one())
             record(connection, now, f"stage.{STAGE_OF[state]}.begun", case_id, attempt=case.attempts, holder=holder)
             return case
 
@@ -188,8 +194,7 @@ class Cases:
         Parameters
         ----------
         facts
-            Columns to set with it: `case_key`, `reason`, `detail`, `failed_stage`, `model`, `core_ml`, `side`, `alert`,
-            `cautions`.
+            Columns to set with it: `case_key`, `reason`, `detail`, `failed_stage`, `model`, and those of the finding.
 
         Returns
         -------
@@ -282,7 +287,7 @@ class Cases:
             row = connection.execute(select(cases).where(cases.c.case_id == case_id)).one_or_none()
             if row is None:
                 return None
-            case = _case(row)
+            case = case_of(row)
             if case.state not in {CaseState.FAILED, CaseState.NOT_ANALYSED} or case.case_key is None:
                 return None
             stage = case.failed_stage or Stage.PREPARE
@@ -306,7 +311,8 @@ class Cases:
             record(connection, now, "case.files_removed", case_id)
 
 
-def _case(row: Row[Any]) -> Case:
+def case_of(row: Row[Any]) -> Case:
+    """A case from its row."""
     values = as_values(row)
     values["state"] = CaseState(values["state"])
     values["reason"] = Reason(values["reason"]) if values["reason"] else None

@@ -61,7 +61,7 @@ class Deliveries:
         """All deliveries of a case, by name."""
         with self._database.reading() as connection:
             rows = connection.execute(select(deliveries).where(deliveries.c.case_id == case_id).order_by(deliveries.c.destination))
-            return [_delivery(row) for row in rows]
+            return [delivery_of(row) for row in rows]
 
     def plan(
         self,
@@ -142,7 +142,7 @@ class Deliveries:
             )
             if not moved:
                 return None
-            delivery = _delivery(connection.execute(select(deliveries).where(mine)).one())
+            delivery = delivery_of(connection.execute(select(deliveries).where(mine)).one())
             record(connection, now, "delivery.begun", case_id, destination=destination, attempt=delivery.attempts)
             return delivery
 
@@ -256,7 +256,7 @@ class Deliveries:
         """Deliveries that a worker has claimed."""
         with self._database.reading() as connection:
             rows = connection.execute(select(deliveries).where(deliveries.c.state == _D.SENDING, deliveries.c.holder.is_not(None)))
-            return [_delivery(row) for row in rows]
+            return [delivery_of(row) for row in rows]
 
     def overdue(self, now: datetime) -> list[Delivery]:
         """Deliveries that no worker has claimed, or whose worker has vanished."""
@@ -267,7 +267,7 @@ class Deliveries:
                     or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now),
                 )
             )
-            return [_delivery(row) for row in rows]
+            return [delivery_of(row) for row in rows]
 
     def repost(self, delivery: Delivery) -> None:
         """Post the work of an overdue delivery again; one that a vanished worker was sending is free for the next.
@@ -286,7 +286,8 @@ class Deliveries:
             post(connection, now, Work(Stage.DELIVER, delivery.case_id, delivery.destination))
 
 
-def _delivery(row: Row[Any]) -> Delivery:
+def delivery_of(row: Row[Any]) -> Delivery:
+    """A delivery from its row."""
     values = row._asdict()
     values["state"] = _D(values["state"])
     return Delivery(**values)

@@ -323,6 +323,9 @@ class Intake:
                     attempts=0,
                     files_removed=False,
                     detail="",
+                    scanner=files[0].header.scanner or None,
+                    accession_hash=files[0].header.accession_hash or None,
+                    patient_id_hash=files[0].header.patient_id_hash or None,
                 )
             )
             record(connection, now, "case.receiving", case_id, revision=revision)

@@ -8,6 +8,7 @@ from corewatch.clock import Clock, utc_now
 from ledger.alerts import Alerts
 from ledger.audit_trail import AuditTrail, record
 from ledger.cases import Cases
+from ledger.change_feed import ChangeFeed
 from ledger.clock_shift import ClockShift
 from ledger.commitment_requests_received import CommitmentRequestsReceived
 from ledger.commitment_requests_sent import CommitmentRequestsSent
@@ -21,6 +22,7 @@ from ledger.portal_sessions import PortalSessions, SignInFailures
 from ledger.portal_tokens import PortalTokens
 from ledger.single_file_cases import SingleFileCases
 from ledger.users import Users
+from ledger.worklist import Worklist
 
 
 class Ledger:
@@ -41,6 +43,10 @@ class Ledger:
         Arrivals and instances; files that are no instance of a series.
     cases, deliveries
         States and transitions.
+    changes
+        Changes of cases as they are written to the audit trail.
+    worklist
+        Cases as their readers need them, a page at a time.
     alerts
         Positive findings, who has acknowledged them, and their escalation.
     mail_receipts, digests
@@ -66,6 +72,8 @@ class Ledger:
         self.deliveries = Deliveries(self._database)
         self.mail_receipts = MailReceipts(self._database)
         self.alerts = Alerts(self._database)
+        self.changes = ChangeFeed(self._database)
+        self.worklist = Worklist(self._database)
         self.digests = Digests(self._database)
         self.commitment_requests_sent = CommitmentRequestsSent(self._database)
         self.commitment_requests_received = CommitmentRequestsReceived(self._database)

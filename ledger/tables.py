@@ -91,9 +91,20 @@ cases = Table(
     Column("alert", Boolean),
     # codes of `corewatch.cautions`, the gravest first; null before the model has run
     Column("cautions", JSON),
+    # placement range, see `corewatch.findings.Finding`
+    Column("core_ml_low", Float),
+    Column("core_ml_high", Float),
+    Column("unstable", Boolean),
+    Column("scanner", String(160)),  # manufacturer and model
+    # keyed hashes, so that a case is found by an identifier that the ledger does not hold; see `corewatch.search_keys`
+    Column("accession_hash", String(64)),
+    Column("patient_id_hash", String(64)),
     Column("files_removed", Boolean, nullable=False, default=False),
     UniqueConstraint("series_uid", "revision"),
     Index("cases_by_state", "state"),
+    Index("cases_by_last_image", "last_stored_at", "case_id"),
+    Index("cases_by_accession", "accession_hash"),
+    Index("cases_by_patient_id", "patient_id_hash"),
 )
 
 instances = Table(
@@ -248,6 +259,7 @@ alerts = Table(
     Column("acknowledged_at", UtcDateTime),
     Column("acknowledged_by", String(200)),
     Column("acknowledged_as", String(64)),  # the list whose link was used
+    Index("alerts_open", "acknowledged_at"),
 )
 
 escalations = Table(

@@ -116,7 +116,16 @@ def _body_of(step: PipelineStep) -> Callable[[WorkerContext, Case], Facts]:
         context.ledger.note("case.analysed", case.case_id, **finding["model"], core_ml=finding["core_ml"], alert=finding["alert"])
         prepared = PreparedRecord.read(context.folder(case.case_id))
         cautions = codes_of(cautions_of(prepared, output))
-        return {"core_ml": finding["core_ml"], "side": str(finding["side"]), "alert": finding["alert"], "cautions": cautions}
+        low, high = finding["core_ml_interval"] or (None, None)
+        return {
+            "core_ml": finding["core_ml"],
+            "core_ml_low": low,
+            "core_ml_high": high,
+            "side": str(finding["side"]),
+            "alert": finding["alert"],
+            "unstable": finding["unstable"],
+            "cautions": cautions,
+        }
 
     return body
 

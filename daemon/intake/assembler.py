@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -48,7 +49,8 @@ class Assembler:
     Parameters
     ----------
     read_instance
-        Reads a header; see `daemon.intake.arrivals.ReadInstance`.
+        Reads a header; see `daemon.intake.arrivals.ReadInstance`. None: the reader of DICOM headers, with this installation's key
+        for searches.
     expected
         Expected number of instances according to the senders; None: only the headers count.
     listening
@@ -59,7 +61,7 @@ class Assembler:
         self,
         ledger: Ledger,
         settings: Settings,
-        read_instance: ReadInstance = read_dicom_instance,
+        read_instance: ReadInstance | None = None,
         expected: ExpectedCounts | None = None,
         listening: Callable[[datetime], Listening] | None = None,
     ) -> None:
@@ -71,7 +73,8 @@ class Assembler:
         self._listening = listening or HeartbeatWatch(settings.data_dir / LISTENER_HEARTBEAT).observe
         self._listener = UNKNOWN
         self._triage = Triage(ledger, settings)
-        self._indexer = SpoolIndexer(ledger, self._triage, settings.received_dir, read_instance)
+        read = read_instance or partial(read_dicom_instance, search_key=settings.search_key())
+        self._indexer = SpoolIndexer(ledger, self._triage, settings.received_dir, read)
         self._recovered = False
         self._single_files_at: datetime | None = None
         # per series that is being received: when the next decision is due, when it last got an instance, failed decisions
