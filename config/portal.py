@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from config.portal_access import ProxyLoginSettings
+from config.portal_access import OidcSettings, ProxyLoginSettings
 from config.section import Port, Section
 from corewatch.roles import Role
 from foundation.keys import installation_key
@@ -19,7 +19,7 @@ PatientField = Literal["accession", "patient_id", "name", "birth_date"]
 class PortalSettings(Section):
     """The web portal; null: no portal and no links in mails.
 
-    Without an enabled user (`corewatch users add`) or `proxy_login` only the links in mails and the health check answer.
+    Without an enabled user (`corewatch users add`), `oidc` or `proxy_login` only the links in mails and the health check answer.
     For TLS use a reverse proxy or set `certificate`.
     """
 
@@ -43,6 +43,7 @@ class PortalSettings(Section):
     """Addresses or networks of reverse proxies whose `X-Forwarded-For` is trusted."""
     users: bool = True
     """Let the users of `corewatch users` sign in with their passwords."""
+    oidc: OidcSettings | None = None
     proxy_login: ProxyLoginSettings | None = None
     session_idle_min: float = Field(30.0, gt=0)
     """Minutes without use after which a session ends."""

@@ -19,6 +19,7 @@ from corewatch.errors import ConfigurationError
 from ledger.store import Ledger
 from outputs.links import PATH, Links
 from portal.access.control import AccessControl
+from portal.access.provider_sign_in import ProviderSignIn
 from portal.access.sign_in import SignInPages
 from portal.responses import SecurityHeaders, problem
 from portal.routing import checked, open_route
@@ -31,6 +32,7 @@ from portal.templating import Templates
 _ROOMS: Final[tuple[Callable[[Site], list[BaseRoute]], ...]] = (
     lambda site: SignedLinks(site).routes(),
     lambda site: SignInPages(site).routes(),
+    lambda site: ProviderSignIn(site).routes() if site.portal.oidc is not None else [],
 )
 
 

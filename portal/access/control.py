@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ from starlette.responses import RedirectResponse, Response
 
 from config.portal import PortalSettings
 from corewatch.roles import Role
+from foundation.throttle import TokenBucket
 from ledger.portal_tokens import TokenKind
 from ledger.store import Ledger
 from portal.access.cookies import SESSION, Cookies
@@ -41,7 +43,11 @@ class AccessControl:
         `portal.url`; empty where the settings have none, and then nobody signs in.
     """
 
-    def __init__(self, portal: PortalSettings, ledger: Ledger, templates: Templates) -> None:
+    def __init__(
+        self, portal: PortalSettings, ledger: Ledger, templates: Templates, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._monotonic = monotonic
+        self._refusals = TokenBucket(per_s=1 / 60, burst=20, max_peers=10_000)
         self._portal, self._ledger, self._templates = portal, ledger, templates
         self._url = portal.url or ""
         self.cookies = Cookies(secure=portal.secure)
@@ -88,7 +94,7 @@ class AccessControl:
         """Whether nobody can sign in: no user, no identity provider, no trusted proxy, or no safe address."""
         if not self._portal.may_sign_in:
             return True
-        if self._portal.proxy_login is not None:
+        if self._portal.oidc is not None or self._portal.proxy_login is not None:
             return False
         return not self._portal.users or not self._ledger.users.any_enabled()
 
@@ -109,6 +115,12 @@ class AccessControl:
         )
         self.cookies.write(response, SESSION, secret)
         mark_valid(request.scope)
+
+    def note_refusal(self, request: Request, method: SignIn, why: str, login: str | None = None) -> None:
+        """Record a refused sign-in in the audit trail; of one address only some a minute, so that nobody can fill it."""
+        address = request.client.host if request.client else ""
+        if self._refusals.take(address, self._monotonic()):
+            self._ledger.sign_in_failures.note(str(method), login, address, why)
 
     def end_session(self, response: Response, request: Request) -> None:
         """End the browser's session in the ledger, and have it forget the cookie."""
@@ -133,6 +145,8 @@ class AccessControl:
             if not self._portal.users or user is None or not user.enabled:
                 return None
             return Principal(user.login, user.name, user.roles, method)
+        if method is SignIn.OIDC and self._portal.oidc is not None:
+            return Principal(session.login, session.name, session.roles, method)
         return None
 
     def _by_token(self, secret: str) -> Principal | None:

@@ -52,7 +52,6 @@ class SignInPages:
         self._site = site
         self._passwords = Passwords()
         self._turns = asyncio.Semaphore(_ATTEMPTS_AT_ONCE)
-        self._refusals = TokenBucket(per_s=1 / FAILURES_WITHIN.total_seconds(), burst=1, max_peers=10_000)
         self._links = TokenBucket(per_s=0.5, burst=10, max_peers=10_000)
 
     def routes(self) -> list[BaseRoute]:
@@ -86,7 +85,7 @@ class SignInPages:
             problem=problem,
             login=login,
             passwords=self._site.portal.users,
-            provider=False,
+            provider=self._site.portal.oidc is not None,
         )
         return html(page, status)
 
@@ -108,17 +107,15 @@ class SignInPages:
         if not site.portal.users:
             return site.access.refusal(404, "There is no such page.", api=False)
         subjects = (f"account {login}", f"address {address}")
-        failures = site.ledger.sign_in_failures
+        failures, user = site.ledger.sign_in_failures, site.ledger.users.get(login)
         if not failures.begin(subjects, site.portal.sign_in_failures, FAILURES_WITHIN):
-            if self._refusals.take(address, site.monotonic()):
-                failures.note(str(SignIn.PASSWORD), None, address, "too many failures")
+            site.access.note_refusal(request, SignIn.PASSWORD, "too many failures", None if user is None else login)
             minutes = int(FAILURES_WITHIN.total_seconds() // 60)
             text = f"Too many failed attempts. Try again in {minutes} minutes. Links in mails still work."
             return retry_later(self._login_page(request, target, text, login, 429), minutes * 60)
-        user = site.ledger.users.get(login)
         matches = self._passwords.matches(None if user is None else user.password_hash, form.get("password", ""))
         if user is None or not matches or not user.enabled:
-            failures.note(str(SignIn.PASSWORD), None if user is None else user.login, address, "wrong login or password")
+            site.access.note_refusal(request, SignIn.PASSWORD, "wrong login or password", None if user is None else login)
             return self._login_page(request, target, _WRONG, login, 401)
         failures.succeeded(*subjects)
         if self._passwords.is_outdated(user.password_hash):
@@ -145,7 +142,7 @@ class SignInPages:
         spent = site.ledger.portal_tokens.use_once(token) if site.portal.users else None
         user = None if spent is None else site.ledger.users.get(spent.login)
         if user is None or not user.enabled:
-            site.ledger.sign_in_failures.note(str(SignIn.LINK), None, address, "link not valid")
+            site.access.note_refusal(request, SignIn.LINK, "link not valid")
             return site.access.refusal(404, "This link is not valid, or was used.", api=False)
         return signed_in(site, request, Principal(user.login, user.name, user.roles, SignIn.LINK), "/")
 
