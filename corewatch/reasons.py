@@ -48,7 +48,7 @@ class Reason(StrEnum):
 _SENTENCES = {
     Reason.NOT_CT: "The series is not a CT.",
     Reason.NOT_A_VOLUME: "The series is a localizer, projection, dose page or screen capture, not a stack of slices.",
-    Reason.NOT_A_HEAD: "Nothing in the series says that it shows a head.",
+    Reason.NOT_A_HEAD: "The series does not count as one of a head.",
     Reason.NO_CONTRAST: "The series shows no sign of contrast medium, so it is not a CT angiography.",
     Reason.NOT_AXIAL: "The slices are not axial.",
     Reason.EXCLUDED_BY_RULE: "A rule in the settings leaves this series out.",
@@ -75,7 +75,7 @@ _AGAIN = "Send the whole series again"
 _REMEDIES = {
     Reason.NOT_CT: "Send the CT series; nothing else is analysed.",
     Reason.NOT_A_VOLUME: "Send the series of axial slices itself.",
-    Reason.NOT_A_HEAD: "If it is one: name the head in body part or series description, or change `series.rules` in the settings.",
+    Reason.NOT_A_HEAD: "Send the head. If it is one: name it in body part or series description, or change `series.rules`.",
     Reason.NO_CONTRAST: "If contrast medium was given: name it at the scanner or in the series description.",
     Reason.NOT_AXIAL: "Send the original axial series, not a reformat.",
     Reason.EXCLUDED_BY_RULE: "If it should be analysed: change `series.rules` in the settings.",

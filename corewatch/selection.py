@@ -207,7 +207,7 @@ def _common_kind(instances: Sequence[Instance]) -> Computed | None:
 def _head(rule: Rule, facts: _Facts) -> Rejected | None:
     own = (facts.body_part, facts.series)
     if not _found(rule.text, *own, facts.study, facts.protocol):
-        return Rejected(Reason.NOT_A_HEAD, "")
+        return Rejected(Reason.NOT_A_HEAD, "Body part, descriptions and protocol name no head.")
     if rule.elsewhere_text and _found(rule.elsewhere_text, *own) and not _found(rule.text, *own):
         return Rejected(Reason.NOT_A_HEAD, "Body part or series description name another part of the body.")
     return None

@@ -7,13 +7,13 @@ import tempfile
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from config.settings import Settings
-from conversion.headers import read_instance
 from conversion.media import find_files, unpack
+from conversion.truncation import read_whole_instance
 from corewatch.casefolder import CaseFolder
 from corewatch.clock import Clock, utc_now
 from corewatch.errors import ConfigurationError, NotAnalysed
@@ -35,6 +35,9 @@ from worker.stages.render import alignment_view, write_alignment_page
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
+MOST_NAMED_FILES = 5
+"""Files that cannot be read and are named one by one."""
+
 
 @dataclass(frozen=True, slots=True)
 class SelectedSeries:
@@ -44,6 +47,7 @@ class SelectedSeries:
     key: str
     series_uid: str | None
     model: str | None
+    notes: tuple[str, ...] = ()
 
 
 def run_case(
@@ -63,7 +67,7 @@ def run_case(
     ----------
     given
         A folder of DICOM files, one DICOM file, a zip of them, or an aligned NIfTI file. Of several series the largest is analysed
-        that the rules of the settings select as a CTA of the head.
+        that the rules of the settings select as a CTA of the head. Files that cannot be read are set aside and named in the notes.
     out
         Folder for the results, made if it does not exist; files of an earlier run are replaced.
     aligned
@@ -115,12 +119,16 @@ class ForegroundCase:
     key: str = ""
     series_uid: str | None = None
     error: NotAnalysed | None = None
+    notes: tuple[str, ...] = ()
     _source: Source | None = None
     _detector: Detector | None = None
 
     def select(self, selected: SelectedSeries, model: str | None) -> None:
         """Take the series and load its model, before anything is written."""
         self.key, self.series_uid, self._source = selected.key, selected.series_uid, selected.source
+        self.notes = selected.notes
+        for note in self.notes:
+            self.progress(note)
         self._detector = load(model or selected.model or self.settings.model.name, self.settings)
 
     @property
@@ -150,6 +158,7 @@ class ForegroundCase:
             reason=None if self.error is None else self.error.reason,
             detail="" if self.error is None else self.error.detail,
         )
+        result = replace(result, notes=(*self.notes, *result.notes))
         has_source = prepared is not None and self.series_uid is not None
         return ReportedCase(
             case_id=self.case_id,
@@ -204,10 +213,28 @@ def _select_input(given: Path, scratch: Path, settings: Settings, *, aligned: bo
     if not files:
         raise NotAnalysed(Reason.UNREADABLE, "There is no DICOM file in what was given.")
     series: dict[str, dict[Path, Instance]] = defaultdict(dict)
+    unreadable: dict[Path, NotAnalysed] = {}
     for path in files:
-        instance = read_instance(path)
-        series[instance.series_uid][path] = instance
-    return _select_series(series, settings)
+        try:
+            instance = read_whole_instance(path)
+        except NotAnalysed as error:
+            unreadable[path] = error
+        else:
+            series[instance.series_uid][path] = instance
+    notes = _notes_on_unreadable(unreadable)
+    if not series:
+        raise NotAnalysed(Reason.UNREADABLE, " ".join(notes))
+    try:
+        return replace(_select_series(series, settings), notes=notes)
+    except NotAnalysed as error:
+        raise NotAnalysed(error.reason, " ".join(filter(None, [error.detail, *notes]))) from error
+
+
+def _notes_on_unreadable(unreadable: dict[Path, NotAnalysed]) -> tuple[str, ...]:
+    """A sentence for each file that is set aside because it cannot be read, with its name; the first ones of many."""
+    named = [f"File {path.name} set aside. {error.detail}" for path, error in unreadable.items()][:MOST_NAMED_FILES]
+    more = len(unreadable) - len(named)
+    return (*named, f"{more} more files set aside, which cannot be read.") if more else tuple(named)
 
 
 def _select_series(series: dict[str, dict[Path, Instance]], settings: Settings) -> SelectedSeries:

@@ -51,7 +51,7 @@ def align(volume: ScannerVolume, *, threads: int = 2) -> AlignedHead:
         blocks = block_means(volume, FINE_MM, threads)
         cavity = find_cavity(blocks, threads)
         if cavity is None or len(cavity.inner_table_mm) < _FEWEST_POINTS:
-            raise NotAnalysed(Reason.NOT_A_HEAD, "No brain inside a skull was found in the slices.")
+            raise NotAnalysed(Reason.NOT_A_HEAD, "The images do not show a head: no brain inside a skull was found.")
         fit = fit_surface(cavity.inner_table_mm, cavity.centre_mm, template)
         plane = MirrorImage(blocks, fit.matrix, template, threads).plane(6.0, _APPROACH)
         inside = fit_parenchyma(blocks, straighten(fit.matrix, plane, template), fit.log_scales, template, threads)

@@ -122,7 +122,7 @@ def check_quality(quality: AlignmentQuality, minimum: float = MINIMUM_SCORE) -> 
     shape = min(rates["enclosed"], rates["soft"], rates["inliers"])
     inside = max(rates["correlation"], rates["turned_degrees"])
     if shape < _NO_HEAD or inside < _NO_HEAD:
-        raise NotAnalysed(Reason.NOT_A_HEAD, "No brain inside a skull was found in the slices.")
+        raise NotAnalysed(Reason.NOT_A_HEAD, "The images do not show a head: no brain inside a skull was found.")
     if rates["coverage"] < 1 and rates["coverage"] == min(rates.values()):
         share = 100 * quality.parts["coverage"]
         raise NotAnalysed(Reason.TOO_LITTLE_COVERAGE, f"Only {share:.0f} % of the brain lies within the slices.")

@@ -12,16 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from conversion.elements import DEFLATED, Header, damage_is_unreadable, read_header, text, unsigned
+from conversion.elements import Header, damage_is_unreadable, read_header, text, unsigned
 from conversion.headers import INSTANCE_TAGS, instance_of
+from conversion.truncation import is_truncated
 from corewatch.errors import NotAnalysed
 
 IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
 _CHUNK: Final = 1 << 20
-_TAIL_BYTES: Final = 1 << 20
-_DELIMITER: Final = b"\xfe\xff\xdd\xe0\0\0\0\0"
-"""Sequence Delimitation Item after the last fragment (PS3.5 A.4)."""
 
 _IDENTITY: Final = (
     0x00080050,  # Accession Number
@@ -37,27 +35,6 @@ _MEANING: Final = (0x00280004, 0x00281052, 0x00281053)
 """Photometric Interpretation, Rescale Intercept and Slope (PS3.3 C.7.6.3, C.11.1)."""
 _FORMAT: Final = (0x00280002, 0x00280100, 0x00280101, 0x00280102, 0x00280103)
 """Samples per Pixel, Bits Allocated, Bits Stored, High Bit, Pixel Representation (PS3.3 C.7.6.3)."""
-
-
-def is_truncated(path: Path, header: Header) -> bool:
-    """Whether a file ends before its pixel data does, by the stated length, or by the delimiter of encapsulated pixel data.
-
-    A copy that pauses or broke off looks like a complete one otherwise. False for a file without pixel data, and for a deflated
-    one, whose size says nothing.
-
-    Raises
-    ------
-    OSError
-        The file cannot be read now.
-    """
-    pixels, size = header.pixels, path.stat().st_size
-    if pixels is None or header.transfer_syntax_uid == DEFLATED:
-        return False
-    if pixels.length is not None:
-        return pixels.offset + pixels.length > size
-    with path.open("rb") as file:
-        file.seek(max(pixels.offset, size - _TAIL_BYTES))
-        return _DELIMITER not in file.read()
 
 
 def same_instance(first: Path, second: Path) -> bool:

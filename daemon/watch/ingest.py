@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from conversion.elements import read_header
+from conversion.truncation import is_truncated
 from corewatch.arrival import ArrivalOutcome
 from corewatch.errors import NotAnalysed
-from daemon.intake.instance_checks import is_truncated
 from daemon.watch.content import AlignedFile, InstanceFile, LeftOut, may_be_useful, not_dicom_reason, read_content, size_problem
 from daemon.watch.dicomdir import MAX_INDEX_BYTES, count_missing, is_index, missing_reason, referenced_files
 from daemon.watch.members import DropIncomplete, DropRejected, Member, members, open_entry, read_file

@@ -27,7 +27,7 @@ from worker.foreground import run_case
 from worker.stages.case_files import PreparedRecord
 
 ZS = [7.0 * n for n in range(14)]
-NOTES = ("Left out: 1 of 15 instances. It is a localizer.", "Gantry tilted by 18.5°; slices moved back.")
+NOTES = ("1 of 15 instances set aside. It is a localizer.", "Gantry tilted by 18.5°; slices moved back.")
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_the_summary_page_shows_the_first_note(tmp_path: Path, drawn: list, note
     case = make_case(tmp_path)
     case = dataclasses.replace(case, result=dataclasses.replace(case.result, notes=notes))
     render_summary(case, *volumes())
-    shown = [(text, box) for text, box in drawn if text.startswith("Left out")]
+    shown = [(text, box) for text, box in drawn if text.startswith("1 of 15")]
     assert [text for text, _ in shown] == ([] if not notes else [notes[0] + (" (1 more in result.json)" if len(notes) > 1 else "")])
     label = max(box[1] for text, box in drawn if text.startswith("RESEARCH"))
     facts_of_case = [box for text, box in drawn if text in ("Model", "Alignment", "Received", "Analysed", "Note")]

@@ -14,7 +14,8 @@ from corewatch.reasons import Reason
 from corewatch.states import CaseState
 from outputs.dicom.object_manifest import MANIFEST
 from tests.support_conversion import stack, write
-from worker.foreground import run_case
+from worker.foreground import _select_input, run_case
+from worker.stages.prepare import DicomSource
 
 SETTINGS = Settings(model=ModelSettings(spread=False))
 
@@ -117,3 +118,42 @@ def test_without_a_gpu_the_gpu_is_an_error_before_anything_is_begun(tmp_path: Pa
     with pytest.raises(ConfigurationError, match=r"model\.device is gpu, but TensorFlow finds no GPU"):
         run_case(head, tmp_path / "out", settings)
     assert not (tmp_path / "out").exists()
+
+
+def broken(folder: Path, kind: str) -> Path:
+    """One file that cannot be read beside the slices of a series."""
+    whole = min(folder.iterdir()).read_bytes()
+    path = folder / "IM_BROKEN"
+    content = {
+        "damaged header": whole[:300],
+        "cut short": whole[:-500],
+        "without UIDs": b"\0" * 128 + b"DICM" + b"\2\0\0\0UL\4\0\0\0\0\0",
+        "noise": b"\0" * 128 + b"DICM" + bytes(range(256)) * 8,
+    }
+    path.write_bytes(content[kind])
+    return path
+
+
+@pytest.mark.parametrize("kind", ["damaged header", "cut short", "without UIDs", "noise"])
+def test_one_broken_file_beside_a_series_is_named_and_set_aside(tmp_path: Path, kind: str) -> None:
+    paths = write(tmp_path / "in", stack([2.6 * n for n in range(41)]))
+    broken(tmp_path / "in", kind)
+    said: list[str] = []
+    selected = _select_input(tmp_path / "in", tmp_path, SETTINGS, aligned=False)
+    assert isinstance(selected.source, DicomSource)
+    assert sorted(selected.source.paths) == sorted(paths)
+    result = run_case(tmp_path / "in", tmp_path / "out", SETTINGS, progress=said.append)
+    (note,) = result.notes[:1]
+    assert note.startswith("File IM_BROKEN set aside.")
+    assert note in said
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["notes"][0] == note
+    assert result.reason is Reason.NOT_A_HEAD, "the series itself was read, and is no head"
+
+
+def test_files_that_are_all_broken_are_named(tmp_path: Path) -> None:
+    for n, path in enumerate(write(tmp_path / "in", stack([2.6 * n for n in range(8)]))):
+        path.write_bytes(path.read_bytes()[: 200 + n])
+    result = run_case(tmp_path / "in", tmp_path / "out", SETTINGS)
+    assert result.reason is Reason.UNREADABLE
+    assert "File 0000 set aside." in result.detail
+    assert "3 more files" in result.detail
