@@ -82,7 +82,7 @@ class PacsSettings(DestinationSection):
     commitment_patience_h: float = Field(24.0, gt=0)
     """Hours without an answer after which the delivery ends `refused` and an operator is needed."""
     timeout_s: float = Field(30.0, gt=0)
-    """Seconds to wait for a connection and for an answer."""
+    """Seconds to wait for a connection, and for the answer to each object."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -84,6 +84,10 @@ class NoAnswer(RetryLater):
     """A server cannot be reached, or has stopped answering; the next request to it may wait as long."""
 
 
+class SlowAnswer(RetryLater):
+    """A server answers, but so slowly that the attempt was ended to free its process; what it has done is kept."""
+
+
 class OperatorNeeded(CorewatchError):
     """Trying again cannot help before a person has changed something: the case or delivery ends `failed`."""
 

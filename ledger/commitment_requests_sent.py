@@ -15,6 +15,7 @@ from ledger.audit_trail import record
 from ledger.database import Database
 from ledger.delivery_states import is_delivery, move_deliveries
 from ledger.outbox import post
+from ledger.stored_objects import forget
 from ledger.tables import commitment_requests_sent, deliveries
 
 _D = DeliveryState
@@ -95,6 +96,8 @@ class CommitmentRequestsSent:
             if not moved:
                 return False
             row = connection.execute(_by_uid(report.transaction_uid)).one()
+            kept = {reference.sop_instance_uid for reference in report.committed}
+            forget(connection, row.case_id, row.destination, [uid for uid in row.instances if uid not in kept])
             record(
                 connection,
                 now,

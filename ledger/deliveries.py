@@ -19,6 +19,7 @@ from ledger.database import Database
 from ledger.delivery_states import insert_delivery, is_delivery, move_deliveries
 from ledger.mail_receipts import has_been_accepted
 from ledger.outbox import post
+from ledger.stored_objects import forget
 from ledger.tables import cases, deliveries
 
 _D = DeliveryState
@@ -103,6 +104,8 @@ class Deliveries:
             state, detail = (_D.PENDING, "") if skip is None else (_D.SKIPPED, skip)
             waiting = now + self._database.queue_lease
             if name in known:
+                if known[name] is _D.REFUSED:
+                    forget(connection, case_id, name)  # whatever an operator has changed there: every object is sent again
                 # its digest is over: the recipients who know of the case by it are in the mail receipts
                 columns = {"attempts": 0, "detail": detail, "planned_at": now, "lease_until": waiting, "digest": None}
                 move_deliveries(connection, is_delivery(case_id, name), {known[name]}, state, **columns)
@@ -251,6 +254,17 @@ class Deliveries:
                 record(connection, now, event, case_id, destination=destination, why=why)
                 post(connection, now, Work(Stage.DELIVER, case_id, destination), not_before)
             return bool(moved)
+
+    def postpone(self, case_id: str, destination: str, not_before: datetime) -> bool:
+        """Post a delivery that waits for a free process again for `not_before`; it was not attempted."""
+        now = self._database.clock()
+        with self._database.transaction() as connection:
+            mine = is_delivery(case_id, destination)
+            lease_until = not_before + self._database.queue_lease
+            if not move_deliveries(connection, mine, {_D.PENDING}, _D.PENDING, next_attempt_at=not_before, lease_until=lease_until):
+                return False
+            post(connection, now, Work(Stage.DELIVER, case_id, destination), not_before)
+            return True
 
     def held(self) -> list[Delivery]:
         """Deliveries that a worker has claimed."""

@@ -21,6 +21,7 @@ from ledger.outbox import Outbox
 from ledger.portal_sessions import PortalSessions, SignInFailures
 from ledger.portal_tokens import PortalTokens
 from ledger.single_file_cases import SingleFileCases
+from ledger.stored_objects import StoredObjects
 from ledger.users import Users
 from ledger.worklist import Worklist
 
@@ -51,6 +52,8 @@ class Ledger:
         Positive findings, who has acknowledged them, and their escalation.
     mail_receipts, digests
         Which recipient has which mail; many cases in one mail.
+    stored_objects
+        Which objects of a case an archive has.
     commitment_requests_sent, commitment_requests_received
         Storage commitment.
     outbox
@@ -75,6 +78,7 @@ class Ledger:
         self.changes = ChangeFeed(self._database)
         self.worklist = Worklist(self._database)
         self.digests = Digests(self._database)
+        self.stored_objects = StoredObjects(self._database)
         self.commitment_requests_sent = CommitmentRequestsSent(self._database)
         self.commitment_requests_received = CommitmentRequestsReceived(self._database)
         self.outbox = Outbox(self._database)

@@ -333,3 +333,15 @@ portal_failures = Table(
     Column("at", UtcDateTime, nullable=False),
     Index("portal_failures_by_subject", "subject", "at"),
 )
+
+# objects of a case that a PACS or archive has accepted since the delivery was planned
+stored_objects = Table(
+    "stored_objects",
+    metadata,
+    Column("case_id", String(16), ForeignKey("cases.case_id"), primary_key=True),
+    Column("destination", String(64), primary_key=True),
+    Column("sop_instance_uid", String(64), primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("status", Integer, nullable=False),  # 0x0000 or a warning
+    Column("stored_at", UtcDateTime, nullable=False),
+)

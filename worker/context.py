@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import psutil
 
 from config.settings import Settings
 from corewatch.casefolder import CaseFolder
 from corewatch.destinations import parse_refusal_notice
+from corewatch.states import Stage
+from corewatch.stored_objects import NoStoredObjects, StoredObjectRecord
 from foundation.keys import installation_key
 from ledger.store import Ledger
 from outputs.destinations import Destination, DestinationContext, build_destinations
@@ -19,6 +22,9 @@ from outputs.links import Links
 from outputs.mail.receipts import MailReceipts
 from worker.models.detectors import Detectors
 from worker.models.readiness import ModelKeeper
+
+ATTEMPT_SHARE: Final = 1 / 3
+"""Part of the soft time limit after which an attempt at an archive begins no further object: the rest is for the last one."""
 
 
 @dataclass(slots=True)
@@ -36,7 +42,8 @@ class WorkerContext:
     def open(cls, settings: Settings) -> WorkerContext:
         """Open the ledger and the destinations; a model is loaded on demand or by `Detectors.warm_up`."""
         ledger = Ledger(settings.database_url, lease_s=settings.work.lease_s)
-        return cls(settings, ledger, Detectors(settings), destinations_of(settings, ledger.mail_receipts))
+        destinations = destinations_of(settings, ledger.mail_receipts, ledger.stored_objects)
+        return cls(settings, ledger, Detectors(settings), destinations)
 
     def destination(self, name: str) -> Destination | None:
         """The destination of this name, or the notice about a refusal that the name stands for; None: it is not in the settings."""
@@ -50,13 +57,19 @@ class WorkerContext:
         return CaseFolder(self.settings.cases_dir / case_id)
 
 
-def destinations_of(settings: Settings, receipts: MailReceipts | None = None) -> dict[str, Destination]:
+def destinations_of(
+    settings: Settings, receipts: MailReceipts | None = None, stored: StoredObjectRecord | None = None
+) -> dict[str, Destination]:
     """All destinations by name; see `outputs.destinations.build_destinations`.
 
     Without `receipts` they serve connection tests only, and no key of this installation is made or read.
     """
     deliver, portal = settings.deliver, settings.portal
-    context = DestinationContext(listener_ae_title=settings.listener.ae_title)
+    context = DestinationContext(
+        listener_ae_title=settings.listener.ae_title,
+        stored=NoStoredObjects() if stored is None else stored,
+        attempt_s=settings.work.limits.soft_s(Stage.DELIVER) * ATTEMPT_SHARE,
+    )
     if receipts is not None and deliver.email is not None:
         context = replace(
             context,

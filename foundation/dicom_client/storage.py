@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,7 +26,7 @@ from pydicom.uid import (
 from pynetdicom import _config, build_context
 from pynetdicom.sop_class import Verification
 
-from corewatch.errors import NoAnswer, OperatorNeeded
+from corewatch.errors import NoAnswer, OperatorNeeded, SlowAnswer
 from foundation.dicom_client.association import DEFAULT_MAX_PDU, PeerAddress, TlsFiles, associated
 
 # Send files in fragments, without loading them. Process-wide in pynetdicom; nothing else in corewatch calls send_c_store.
@@ -48,6 +49,10 @@ class StoreResult(StrEnum):
     WARNING = "warning"
     """Stored, with elements changed or dropped."""
     FAILED = "failed"
+
+
+class BrokenOff(NoAnswer):
+    """The association was established, and ended or timed out at one instance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,8 @@ def send_files(
     tls: TlsFiles | None = None,
     max_pdu: int = DEFAULT_MAX_PDU,
     progress: Callable[[StoreOutcome], None] | None = None,
+    attempt_s: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> tuple[StoreOutcome, ...]:
     """Send DICOM files by C-STORE, in their own SOP classes and transfer syntaxes, over one association.
 
@@ -127,6 +134,8 @@ def send_files(
         Longest wait, in seconds, for a connection and for each response.
     progress
         Called after each instance.
+    attempt_s
+        No instance is begun this many seconds after the call, except the first one; None: no limit.
 
     Returns
     -------
@@ -135,18 +144,24 @@ def send_files(
     Raises
     ------
     RetryLater
-        The peer could not be reached, is busy, or the association broke.
+        The peer could not be reached, is busy, or the association broke (`BrokenOff`).
+    SlowAnswer
+        `attempt_s` has passed, and instances are left.
     OperatorNeeded
         The peer permanently refuses the association, accepts none of the SOP classes, or a file is not DICOM.
     """
     peer = PeerAddress(host, port, called_ae, calling_ae, timeout_s, tls, max_pdu)
     files = [_read_meta(Path(path)) for path in paths]
     outcomes: list[StoreOutcome] = []
+    began = clock()
     for batch in _batches(files):
         wanted = _contexts(batch)
         with associated(peer, [build_context(sop_class, syntax) for sop_class, syntax in wanted]) as association:
             accepted = {(cx.abstract_syntax, cx.transfer_syntax[0]) for cx in association.accepted_contexts}
             for number, file in enumerate(batch, start=1):
+                if outcomes and attempt_s is not None and clock() - began >= attempt_s:
+                    words = f"{peer} is slow: it stored {len(outcomes)} of {len(files)} objects in {clock() - began:.0f} s"
+                    raise SlowAnswer(words, "look at its load and the network; the others follow")
                 outcome = _send_one(association, peer, file, accepted, number)
                 outcomes.append(outcome)
                 if progress is not None:
@@ -225,12 +240,13 @@ def _send_one(association: Any, peer: PeerAddress, file: _File, accepted: set[tu
         data = file.path if syntax == file.transfer_syntax else _native(file)
         status = association.send_c_store(data, msg_id=message_id % 65535 + 1, priority=0)
     except RuntimeError:
-        raise NoAnswer(f"{peer} ended the association before {file.path.name}", "look at its log") from None
+        raise BrokenOff(f"{peer} ended the association before {file.path.name}", "look at its log") from None
     except (ValueError, AttributeError, NotImplementedError, OSError) as error:
         raise OperatorNeeded(
             f"{file.path.name} cannot be encoded for {peer} ({type(error).__name__})", f"let it take {file.transfer_syntax.name}"
         ) from None
     if "Status" not in status:
-        raise NoAnswer(f"{peer} broke off or did not answer within {peer.timeout_s:g} s", "look at its log and load")
+        words = f"{peer} broke off at {file.path.name}, or did not answer it within {peer.timeout_s:g} s"
+        raise BrokenOff(words, "look at its log and load")
     result, words, temporary = classify_status(status.Status)
     return StoreOutcome(*names, result, status.Status, words, temporary)

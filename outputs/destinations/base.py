@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from config.delivery import DeliverSettings, DestinationSection
+from corewatch.stored_objects import NoStoredObjects, StoredObjectRecord
 from outputs.case import ReportedCase
 from outputs.mail.receipts import MailReceipts, MemoryMailReceipts
 
@@ -41,6 +42,10 @@ class Destination(Protocol):
     @property
     def server(self) -> str | None:
         """The server that a delivery waits for, as messages name it; None: there is none."""
+
+    @property
+    def must_not_wait(self) -> bool:
+        """Whether it alerts people, so that its deliveries never wait for a free process or for other servers."""
 
     def skip_reason(self, case: ReportedCase) -> str | None:
         """Why the case is not delivered here; None: it is."""
@@ -89,6 +94,10 @@ class DestinationContext:
         Key of the hash that gathers the mails of a study (`outputs.mail.case_mail.thread_id`).
     link
         (case id, name of the recipients' list) -> address of the case's page in the portal.
+    stored
+        Where it is recorded which archive has which object.
+    attempt_s
+        Seconds after which an attempt at an archive begins no further object: the next attempt goes on there.
     """
 
     listener_ae_title: str = "COREWATCH"
@@ -96,6 +105,8 @@ class DestinationContext:
     receipts: MailReceipts = field(default_factory=MemoryMailReceipts)
     thread_key: bytes = b""
     link: Callable[[str, str], str] | None = None
+    stored: StoredObjectRecord = field(default_factory=NoStoredObjects)
+    attempt_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ class MailDestination(ABC):
     name: str
     throttled = True
     """Its mails count against `deliver.email.max_per_hour`, and may be put into a digest."""
+    must_not_wait = True
     carries_alerts = False
     """It sends alerts; a recent one is never put into a digest."""
 

@@ -36,6 +36,7 @@ class FolderDestination:
 
     name = FOLDER
     server = None
+    must_not_wait = False
 
     def __init__(self, settings: FolderSettings, clock: Callable[[], datetime] = utc_clock) -> None:
         self._root = settings.path

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from config.delivery import DeliverSettings, PacsSettings
@@ -11,8 +11,8 @@ from corewatch.storage_commitment import CommitmentReport, InstanceReference
 from foundation.dicom_client.association import PeerAddress, TlsFiles
 from foundation.dicom_client.commitment import check_commitment, request_commitment
 from foundation.dicom_client.storage import StoreOutcome, echo, send_files
-from outputs.destinations.archive import ArchiveDestination
-from outputs.destinations.base import DestinationContext, DestinationKind, utc_clock
+from outputs.destinations.archive import ArchiveDestination, Progress, no_progress
+from outputs.destinations.base import DestinationContext, DestinationKind
 
 
 class PacsDestination(ArchiveDestination):
@@ -24,8 +24,8 @@ class PacsDestination(ArchiveDestination):
         Our calling AE title, unless the settings give another for this PACS.
     """
 
-    def __init__(self, settings: PacsSettings, listener_ae_title: str, clock: Callable[[], datetime] = utc_clock) -> None:
-        super().__init__(settings, clock)
+    def __init__(self, settings: PacsSettings, listener_ae_title: str, context: DestinationContext | None = None) -> None:
+        super().__init__(settings, context)
         self._settings = settings
         tls = None if settings.tls is None else TlsFiles(settings.tls.certificate, settings.tls.key, settings.tls.authority)
         calling_ae = settings.our_ae_title or listener_ae_title
@@ -41,11 +41,26 @@ class PacsDestination(ArchiveDestination):
         """How long its answer to a storage commitment request is waited for; None: commitment is not requested."""
         return timedelta(hours=self._settings.commitment_patience_h) if self._settings.commitment else None
 
-    def send(self, paths: Sequence[Path]) -> Sequence[StoreOutcome]:
+    @property
+    def limit_words(self) -> str:
+        """The setting that limits the wait for one object."""
+        return f"`timeout_s` of {self.name} in deliver.pacs ({self._settings.timeout_s:g} s)"
+
+    def send(
+        self, paths: Sequence[Path], progress: Progress = no_progress, attempt_s: float | None = None
+    ) -> Sequence[StoreOutcome]:
         """Send the files by C-STORE over one association."""
         to = self._peer
         return send_files(
-            paths, host=to.host, port=to.port, called_ae=to.called_ae, calling_ae=to.calling_ae, timeout_s=to.timeout_s, tls=to.tls
+            paths,
+            host=to.host,
+            port=to.port,
+            called_ae=to.called_ae,
+            calling_ae=to.calling_ae,
+            timeout_s=to.timeout_s,
+            tls=to.tls,
+            progress=progress,
+            attempt_s=attempt_s,
         )
 
     def request_commitment(self, transaction_uid: str, references: Sequence[InstanceReference]) -> CommitmentReport | None:
@@ -62,7 +77,7 @@ class PacsDestination(ArchiveDestination):
 
 def _build(deliver: DeliverSettings, context: DestinationContext) -> Iterator[PacsDestination]:
     for section in deliver.pacs:
-        yield PacsDestination(section, context.listener_ae_title, context.clock)
+        yield PacsDestination(section, context.listener_ae_title, context)
 
 
 KIND = DestinationKind(PacsSettings, _build)

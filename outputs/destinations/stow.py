@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -39,8 +39,17 @@ _OTHER_FAILURES = "0008119A"
 _INSTANCE = "00081155"
 
 
-def store(archive: DicomwebSettings, paths: Sequence[Path]) -> tuple[StoreOutcome, ...]:
+def store(
+    archive: DicomwebSettings,
+    paths: Sequence[Path],
+    progress: Callable[[StoreOutcome], None] = lambda _outcome: None,
+) -> tuple[StoreOutcome, ...]:
     """Store DICOM files.
+
+    Parameters
+    ----------
+    progress
+        Called for each file when its request has been answered.
 
     Returns
     -------
@@ -61,7 +70,10 @@ def store(archive: DicomwebSettings, paths: Sequence[Path]) -> tuple[StoreOutcom
             answer = _ask(session, archive, "POST", f"{archive.url.rstrip('/')}/studies", data=body, headers=headers)
             if answer.status_code not in {HTTPStatus.OK, HTTPStatus.ACCEPTED, HTTPStatus.CONFLICT}:
                 raise _refusal(answer, archive)
-            outcomes += _outcomes(batch, _read(answer, archive))
+            answered = list(_outcomes(batch, _read(answer, archive)))
+            for outcome in answered:
+                progress(outcome)
+            outcomes += answered
     return tuple(outcomes)
 
 

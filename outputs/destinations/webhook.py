@@ -40,6 +40,7 @@ class WebhookDestination:
     """POSTs each finding once as JSON; a repeat has the same `webhook-id`."""
 
     name: str = WEBHOOK
+    must_not_wait = False
 
     def __init__(self, settings: WebhookSettings, clock: Callable[[], datetime] = utc_clock) -> None:
         self._settings = settings

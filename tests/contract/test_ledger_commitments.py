@@ -9,6 +9,7 @@ import pytest
 from corewatch.messages import Work
 from corewatch.states import CaseState, DeliveryState, Stage
 from corewatch.storage_commitment import CommitmentFailure, CommitmentReport, InstanceReference
+from corewatch.stored_objects import StoredObject
 from ledger.store import Ledger
 from tests.support.ledger import Clock, delivering, queued
 
@@ -162,3 +163,13 @@ def test_only_what_was_stored_is_known(ledger: Ledger) -> None:
     assert set(kept) == {"1.2.0", "1.2.2"}
     assert kept["1.2.0"].sop_class_uid == CT
     assert kept["1.2.0"].path.endswith(".dcm")
+
+
+def test_an_object_that_the_pacs_has_not_kept_is_sent_again(ledger: Ledger) -> None:
+    case_id = stored(ledger)
+    for uid in ("1.1", "1.2"):
+        ledger.stored_objects.add(case_id, "pacs", uid, StoredObject("00", 0))
+    assert ledger.commitment_requests_sent.report(
+        CommitmentReport("2.25.1", REFERENCES[:1], (CommitmentFailure(REFERENCES[1], 0x0112),))
+    )
+    assert set(ledger.stored_objects.known(case_id, "pacs")) == {"1.1"}

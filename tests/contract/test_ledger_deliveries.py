@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from corewatch.reasons import Reason
 from corewatch.states import CaseState, DeliveryState, Stage
+from corewatch.stored_objects import StoredObject
 from ledger.store import Ledger
 from tests.support.ledger import Clock, delivering, queued
 
@@ -167,3 +168,35 @@ def test_who_was_told_of_an_end_is_told_of_the_next_one(ledger: Ledger) -> None:
     end()
     assert ledger.cases.retry(case_id) is Stage.PREPARE
     end()
+
+
+def test_objects_are_remembered_until_an_operator_starts_the_delivery_again(ledger: Ledger) -> None:
+    case_id = delivering(ledger, pacs=None, other=None)
+    for name in ("pacs", "other"):
+        ledger.deliveries.begin(case_id, name, lease_s=60)
+        ledger.stored_objects.add(case_id, name, "1.1", StoredObject("00", 0xB000))
+        ledger.stored_objects.add(case_id, name, "1.1", StoredObject("11", 0))
+    assert ledger.stored_objects.known(case_id, "pacs") == {"1.1": StoredObject("11", 0)}
+    ledger.deliveries.release(case_id, "pacs", why="slow", not_before=ledger.clock(), counts=False)
+    assert set(ledger.stored_objects.known(case_id, "pacs")) == {"1.1"}
+    ledger.deliveries.begin(case_id, "pacs", lease_s=60)
+    ledger.deliveries.end(case_id, "pacs", DeliveryState.REFUSED, detail="no")
+    ledger.deliveries.end(case_id, "other", DeliveryState.SENT, detail="ok")
+    assert ledger.cases.retry(case_id) is Stage.RENDER
+    assert ledger.deliveries.plan(case_id, CaseState.DETECTED, CaseState.DELIVERING, {"pacs": None, "other": None})
+    assert ledger.stored_objects.known(case_id, "pacs") == {}
+    assert set(ledger.stored_objects.known(case_id, "other")) == {"1.1"}
+
+
+def test_a_delivery_that_waits_for_a_free_process_was_not_attempted(ledger: Ledger, clock: Clock) -> None:
+    case_id = delivering(ledger, pacs=None)
+    for posted in ledger.outbox.due(clock.now):
+        ledger.outbox.mark_published(posted)
+    assert ledger.deliveries.postpone(case_id, "pacs", clock.now + timedelta(seconds=2))
+    assert ledger.outbox.due(clock.now) == []
+    clock.forward(2)
+    assert [p.work.destination for p in ledger.outbox.due(clock.now)] == ["pacs"]
+    begun = ledger.deliveries.begin(case_id, "pacs", lease_s=60)
+    assert begun is not None
+    assert begun.attempts == 1
+    assert not ledger.deliveries.postpone(case_id, "pacs", clock.now), "it is being sent"

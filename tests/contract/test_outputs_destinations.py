@@ -261,7 +261,7 @@ def test_pacs_without_objects_is_for_the_operator(tmp_path: Path) -> None:
 def test_pacs_lasting_refusal_outweighs_a_passing_one(tmp_path: Path) -> None:
     case = rendered_case(tmp_path, "archive")
     with storage_scp({1: 0xA700, 2: 0xA900}.__getitem__) as pacs:
-        to = PacsDestination(archive(host="127.0.0.1", port=pacs.port), "COREWATCH", clock)
+        to = PacsDestination(archive(host="127.0.0.1", port=pacs.port), "COREWATCH", DestinationContext(clock=clock))
         with pytest.raises(OperatorNeeded, match="2 of 2 objects"):
             to.deliver(case)
 
@@ -284,7 +284,9 @@ def test_pacs_gets_the_kinds_of_objects_it_is_for(tmp_path: Path) -> None:
     with storage_scp(lambda number: 0x0000) as pacs:
 
         def to(*kinds: str) -> PacsDestination:
-            return PacsDestination(archive(host="127.0.0.1", port=pacs.port, objects=kinds), "COREWATCH", clock)
+            return PacsDestination(
+                archive(host="127.0.0.1", port=pacs.port, objects=kinds), "COREWATCH", DestinationContext(clock=clock)
+            )
 
         assert to("sc").deliver(case).detail.startswith("2 objects")
         assert to("sc", "sr").deliver(case).detail.startswith("3 objects")

@@ -14,6 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from config.delivery import DicomwebSettings
 from foundation.dicom_client.storage import StoreResult, send_files
+from outputs.destinations import DestinationContext
 from outputs.destinations.dicomweb import DicomwebDestination
 from outputs.dicom.object_kinds import ObjectKind
 from outputs.rendering import render_case
@@ -54,7 +55,9 @@ def test_a_web_archive_gets_every_kind(tool: Callable[[str], str], tmp_path: Pat
     try:
         url = f"http://127.0.0.1:{orthanc.http}/dicom-web"
         kinds = tuple(str(kind) for kind in ObjectKind)
-        to = DicomwebDestination(DicomwebSettings.model_validate({"name": "web", "url": url, "objects": kinds}), clock)
+        to = DicomwebDestination(
+            DicomwebSettings.model_validate({"name": "web", "url": url, "objects": kinds}), DestinationContext(clock=clock)
+        )
         to.deliver(case)
         found = {i["MainDicomTags"]["SOPInstanceUID"] for i in orthanc.find("Instance")}
     finally:

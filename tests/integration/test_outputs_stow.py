@@ -13,7 +13,7 @@ from pydicom import dcmread
 from config.delivery import DicomwebSettings
 from corewatch.errors import OperatorNeeded, RetryLater
 from foundation.dicom_client.storage import StoreResult
-from outputs.destinations import stow
+from outputs.destinations import DestinationContext, stow
 from outputs.destinations.dicomweb import DicomwebDestination
 from outputs.destinations.stow import check, store
 from outputs.dicom.secondary_capture import Page
@@ -139,7 +139,7 @@ def orthanc(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 def test_orthanc_keeps_our_objects_once(orthanc: Orthanc, tmp_path: Path) -> None:
     case = make_case(tmp_path / "case")
     paths = write_pages(case, [Page(np.full((32, 32, 3), n, np.uint8), f"overlay-{n}") for n in range(4)])
-    to = DicomwebDestination(server(f"http://127.0.0.1:{orthanc.http}/dicom-web/"), clock)
+    to = DicomwebDestination(server(f"http://127.0.0.1:{orthanc.http}/dicom-web/"), DestinationContext(clock=clock))
     to.check()
     for _ in range(3):
         assert to.deliver(case).detail.startswith("4 objects stored by http://127.0.0.1")

@@ -40,6 +40,7 @@ class ScriptedDestination:
     applies_not: str | None = None
     taken: list[ReportedCase] = field(default_factory=list)
     server: str | None = None
+    must_not_wait: bool = False
 
     def skip_reason(self, _case: ReportedCase) -> str | None:
         return self.applies_not

@@ -118,4 +118,5 @@ def open_office(folder: Path, clock: Clock, deliver: dict[str, Any], url: str | 
     database = {} if url is None else {"database": {"url": url}}
     settings = Settings.model_validate({"data_dir": str(folder), "deliver": {"folder": None, **deliver}, **database, **sections})
     ledger = Ledger(settings.database_url, clock)
-    return Office(WorkerContext(settings, ledger, Detectors(settings), destinations_of(settings, ledger.mail_receipts)), clock)
+    destinations = destinations_of(settings, ledger.mail_receipts, ledger.stored_objects)
+    return Office(WorkerContext(settings, ledger, Detectors(settings), destinations), clock)

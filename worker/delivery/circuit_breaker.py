@@ -13,7 +13,7 @@ import fcntl
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,10 +21,10 @@ from typing import Final
 
 import structlog
 
-from corewatch.errors import NoAnswer, RetryLater
+from corewatch.errors import NoAnswer, RetryLater, SlowAnswer
 from foundation.backoff import Backoff, is_waiting
+from foundation.lock import locked
 from outputs.destinations import Destination
-from outputs.destinations.email import MailDestination
 from worker.context import WorkerContext
 
 log = structlog.get_logger()
@@ -76,15 +76,46 @@ def guarded_attempt(context: WorkerContext, destination: Destination) -> Iterato
         yield
         return
     breaker = CircuitBreaker(context.settings.data_dir, context.settings.work.deliver_processes)
-    breaker.before_attempt(server, clock(), unlimited=isinstance(destination, MailDestination))
-    began, hung = time.monotonic(), False
+    breaker.before_attempt(server, clock(), unlimited=destination.must_not_wait)
+    began, hung, slow = time.monotonic(), False, False
     try:
         yield
     except NoAnswer:
         hung = time.monotonic() - began >= SLOW_S
         raise
+    except SlowAnswer:
+        hung = slow = True
+        raise
     finally:
-        breaker.after_attempt(server, clock(), hung=hung)
+        breaker.after_attempt(server, clock(), hung=hung, answers=slow)
+
+
+@contextmanager
+def delivery_slot(context: WorkerContext, destination: Destination | None) -> Iterator[bool]:
+    """Hold one of the places for deliveries that wait for a server: one fewer than processes, so that one stays free for alerts.
+
+    Yields
+    ------
+    Whether there is a place. A destination without a server, one that alerts people, and a worker of one process need none.
+    """
+    places = context.settings.work.deliver_processes - 1
+    if destination is None or destination.server is None or destination.must_not_wait or places < 1:
+        yield True
+        return
+    with ExitStack() as stack:
+        yield any(_is_taken(stack, context.settings.data_dir / f"delivery-slot-{number}") for number in range(places))
+
+
+def _is_taken(stack: ExitStack, path: Path) -> bool:
+    """Take a place for the stack's time; False where another process has it. It is free as soon as its process ends."""
+    try:
+        path.touch()
+        stack.enter_context(locked(path, wait=False))
+    except BlockingIOError:
+        return False
+    except OSError as error:  # a full disk: better without a limit than without a delivery
+        log.warning("delivery_slot_unusable", file=str(path), why=error.strerror)
+    return True
 
 
 class CircuitBreaker:
@@ -129,15 +160,18 @@ class CircuitBreaker:
                 )
             circuits[server] = replace(circuit, until=moment + HALF_OPEN_LIMIT_S, trying=True)
 
-    def after_attempt(self, server: str, now: datetime, *, hung: bool) -> None:
-        """Record an attempt; `hung`: there was no answer, and it took at least `SLOW_S` to see that."""
+    def after_attempt(self, server: str, now: datetime, *, hung: bool, answers: bool = False) -> None:
+        """Record an attempt; `hung`: there was no answer, and it took at least `SLOW_S` to see that.
+
+        `answers`: it answered, but too slowly, so that the pauses do not grow.
+        """
         if not hung and not self._file.exists():
             return
         moment = now.timestamp()
         with self._circuits() as circuits:
             before = circuits.pop(server, None)
             if hung:
-                since = moment if before is None else min(before.since, moment)
+                since = moment if before is None or answers else min(before.since, moment)
                 circuits[server] = Circuit(since, moment + BACKOFF.delay_after_s(moment - since))
 
     @contextmanager

@@ -7,10 +7,11 @@ has passed. An attempt that ends by an unknown error, or with its worker, counts
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Final
 
 import structlog
 
-from corewatch.errors import DeliveryWithdrawn, OperatorNeeded, RetryLater
+from corewatch.errors import DeliveryWithdrawn, OperatorNeeded, RetryLater, SlowAnswer
 from corewatch.stage_limits import VISIBILITY_MARGIN_S
 from corewatch.states import CaseState, DeliveryState, Stage
 from corewatch.storage_commitment import Committed, NotCommitted, next_commitment_step
@@ -22,11 +23,14 @@ from outputs.case import ReportedCase
 from outputs.destinations import Destination
 from outputs.destinations.pacs import PacsDestination
 from worker.context import WorkerContext, holder_is_gone, holder_name, on_this_host
-from worker.delivery.circuit_breaker import guarded_attempt
+from worker.delivery.circuit_breaker import delivery_slot, guarded_attempt
 from worker.delivery.digests import defer_or_digest
 from worker.delivery.reporting import SUPERSEDED, ensure_rendered, finish_delivery, retry_delay
 
 log = structlog.get_logger()
+
+SLOT_WAIT: Final = timedelta(seconds=2)
+"""Wait before a delivery looks again for a free process."""
 
 
 def run_delivery(context: WorkerContext, case_id: str, destination: str, *, redelivered: bool) -> None:
@@ -41,33 +45,46 @@ def run_delivery(context: WorkerContext, case_id: str, destination: str, *, rede
     """
     structlog.contextvars.bind_contextvars(case=case_id, destination=destination)
     try:
-        delivery = _claim(context, case_id, destination, redelivered=redelivered)
-        case = context.ledger.cases.get(case_id)
-        if delivery is None or case is None:
-            log.info("delivery_not_due")
-            return
-        if case.state is CaseState.SUPERSEDED:
-            finish_delivery(context, case_id, destination, DeliveryState.SKIPPED, SUPERSEDED)
-            return
-        if delivery.attempts > context.settings.deliver.attempts:
-            why = f"given up after {context.settings.deliver.attempts} attempts; the worker ended each time"
-            finish_delivery(context, case_id, destination, DeliveryState.REFUSED, why)
-            return
-        try:
-            if defer_or_digest(context, case, delivery, _lease_s(context), run_delivery):
+        with delivery_slot(context, context.destination(destination)) as has_slot:
+            if not has_slot:
+                _wait_for_slot(context, case_id, destination)
                 return
-            outcome, detail = _send(context, ensure_rendered(context, case), context.destination(destination))
-        except OperatorNeeded as error:
-            log.error("delivery_refused", why=str(error))
-            finish_delivery(context, case_id, destination, DeliveryState.REFUSED, str(error))
-        except Exception as error:
-            _retry_or_refuse(context, case, delivery, error)
-        else:
-            if outcome is not DeliveryState.AWAITING:  # the ledger has recorded that already
-                finish_delivery(context, case_id, destination, outcome, detail)
-            log.info("delivery_done", outcome=str(outcome), detail=detail)
+            _run(context, case_id, destination, redelivered=redelivered)
     finally:
         structlog.contextvars.clear_contextvars()
+
+
+def _wait_for_slot(context: WorkerContext, case_id: str, destination: str) -> None:
+    """Post the delivery again for a moment later: the other processes wait for servers, and this one is kept for alerts."""
+    context.ledger.deliveries.postpone(case_id, destination, context.ledger.clock() + SLOT_WAIT)
+
+
+def _run(context: WorkerContext, case_id: str, destination: str, *, redelivered: bool) -> None:
+    delivery = _claim(context, case_id, destination, redelivered=redelivered)
+    case = context.ledger.cases.get(case_id)
+    if delivery is None or case is None:
+        log.info("delivery_not_due")
+        return
+    if case.state is CaseState.SUPERSEDED:
+        finish_delivery(context, case_id, destination, DeliveryState.SKIPPED, SUPERSEDED)
+        return
+    if delivery.attempts > context.settings.deliver.attempts:
+        why = f"given up after {context.settings.deliver.attempts} attempts; the worker ended each time"
+        finish_delivery(context, case_id, destination, DeliveryState.REFUSED, why)
+        return
+    try:
+        if defer_or_digest(context, case, delivery, _lease_s(context), run_delivery):
+            return
+        outcome, detail = _send(context, ensure_rendered(context, case), context.destination(destination))
+    except OperatorNeeded as error:
+        log.error("delivery_refused", why=str(error))
+        finish_delivery(context, case_id, destination, DeliveryState.REFUSED, str(error))
+    except Exception as error:
+        _retry_or_refuse(context, case, delivery, error)
+    else:
+        if outcome is not DeliveryState.AWAITING:  # the ledger has recorded that already
+            finish_delivery(context, case_id, destination, outcome, detail)
+        log.info("delivery_done", outcome=str(outcome), detail=detail)
 
 
 def _claim(context: WorkerContext, case_id: str, destination: str, *, redelivered: bool) -> Delivery | None:
@@ -154,6 +171,7 @@ def _retry_or_refuse(context: WorkerContext, case: Case, delivery: Delivery, err
         log.error("delivery_given_up", why=why, tried_s=tried.total_seconds())
         finish_delivery(context, case.case_id, delivery.destination, DeliveryState.REFUSED, f"{why} (given up after {tried})")
         return
-    wait = retry_delay(settings, tried)
+    # a slow server has done a part of the work: it goes on soon, while others have a turn
+    wait = timedelta(seconds=settings.backoff_s) if isinstance(error, SlowAnswer) else retry_delay(settings, tried)
     log.warning("delivery_attempt_failed", why=why, retry_in_s=wait.total_seconds(), trace=error_frames(error))
     context.ledger.deliveries.release(case.case_id, delivery.destination, why=why, not_before=now + wait, counts=not is_away)

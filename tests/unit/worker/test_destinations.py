@@ -15,6 +15,7 @@ from corewatch.errors import NotAnalysed
 from corewatch.reasons import Reason
 from foundation.dicom_client.association import TlsFiles
 from outputs.destinations import pacs
+from outputs.destinations.archive import no_progress
 from tests.support_conversion import stack, write
 from worker.context import destinations_of
 from worker.stages.prepare import DicomSource, prepare
@@ -45,8 +46,11 @@ def test_the_settings_of_a_pacs(
     )
     destination = destinations_of(settings)["main"]
     assert isinstance(destination, pacs.PacsDestination)
-    destination.send([])
-    assert sent == {"host": "h", "port": 104, "called_ae": "PACS", "calling_ae": calling_ae, "timeout_s": 7.0, "tls": tls}
+    destination.send([], no_progress, 60.0)
+    assert sent == {"host": "h", "port": 104, "called_ae": "PACS", "calling_ae": calling_ae, "timeout_s": 7.0, "tls": tls} | {
+        "progress": no_progress,
+        "attempt_s": 60.0,
+    }
     assert destination.commitment_patience == patience
     assert (destination.server, destination.address) == ("main", "PACS at h:104")
 
