@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from cli.program_health import WATCHDOG_VARIABLES, NotifySocket
+from cli.program_health import WATCHDOG_LIMIT_S, WATCHDOG_VARIABLES, NotifySocket
 from cli.supervisor import Program
 from jobs import die_with_parent
 from jobs.names import QUEUES
@@ -25,7 +25,13 @@ STDERR = 2
 """Descriptor for the programs' standard output: that of `corewatch up` carries its own answer only."""
 
 
-def programs(config_file: Path | None, environment: Mapping[str, str], *, portal: bool = False) -> list[Program]:
+def programs(
+    config_file: Path | None,
+    environment: Mapping[str, str],
+    *,
+    portal: bool = False,
+    watchdog_limit_s: float = WATCHDOG_LIMIT_S,
+) -> list[Program]:
     """All programs. The listener is stopped first, so that no new series arrives, then the watch, then the workers.
 
     Parameters
@@ -36,21 +42,22 @@ def programs(config_file: Path | None, environment: Mapping[str, str], *, portal
         Environment of the programs.
     portal
         Whether to run the portal.
+    watchdog_limit_s
+        Seconds without a report after which a program hangs.
     """
 
     # the service manager of `corewatch up` is not that of its programs
     inherited = {name: value for name, value in environment.items() if name not in WATCHDOG_VARIABLES}
 
-    def program(
-        name: str, arguments: Sequence[str], stop_order: int, stop_limit_s: float, watchdog: NotifySocket | None = None
-    ) -> Program:
+    def program(name: str, arguments: Sequence[str], stop_order: int, stop_limit_s: float) -> Program:
+        watchdog = NotifySocket(watchdog_limit_s)
         command = own_command(config_file, arguments)
-        variables = inherited if watchdog is None else {**inherited, **watchdog.environment}
+        variables = {**inherited, **watchdog.environment}
         return Program(name, lambda: spawn(command, variables, stdout=STDERR), stop_order, stop_limit_s, watchdog)
 
     return [
-        program("listen", ["listen"], 0, LISTENER_STOP_S, NotifySocket()),
-        program("watch", ["watch"], 1, WATCH_STOP_S, NotifySocket()),
+        program("listen", ["listen"], 0, LISTENER_STOP_S),
+        program("watch", ["watch"], 1, WATCH_STOP_S),
         *(program(f"work-{queue}", ["work", "--queues", queue], 2, WORKER_STOP_S) for queue in QUEUES),
         program("flower", ["flower"], 3, MONITOR_STOP_S),
         *([program("portal", ["portal"], 3, PORTAL_STOP_S)] if portal else []),

@@ -16,9 +16,11 @@ from flower.app import Flower
 from flower.command import apply_env_options
 from flower.options import default_options
 from flower.urls import settings as web_settings
+from tornado.ioloop import PeriodicCallback
 
 from config.settings import FlowerSettings
 from corewatch.errors import ConfigurationError
+from foundation.service_manager import ServiceManager
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +29,9 @@ MAX_TASKS = 10_000
 
 SAVE_INTERVAL_MS = 300_000
 """Interval at which the history is saved, so that a restart does not empty the pages."""
+
+ALIVE_INTERVAL_MS = 1000
+"""Interval at which the event loop shows that it runs."""
 
 
 def serve(app: Celery, settings: FlowerSettings, password: str, history: Path) -> None:
@@ -75,5 +80,8 @@ def serve(app: Celery, settings: FlowerSettings, password: str, history: Path) -
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    manager = ServiceManager()
+    manager.ready()
+    PeriodicCallback(manager.alive, ALIVE_INTERVAL_MS).start()
     _log.info("the queue monitor listens at http://%s:%s", settings.host, port)
     flower.start()

@@ -1,7 +1,7 @@
 """Whether the programs of `corewatch up` work: watchdog messages (sd_notify), listener probe, readiness. All from outside.
 
-A process that runs may still hang. Listener and daemon report to a watchdog socket, as they do under systemd; the listener is also
-asked for an association, and the workers for their queues.
+A process that runs may still hang. Every program reports to a watchdog socket, as under systemd. The listener is also asked for an
+association, the private Redis for an answer, and the workers for their queues.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ WATCHDOG_VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 """Environment of a supervised program (sd_notify(3), sd_watchdog_enabled(3))."""
 
 PROBE_LIMIT_S: Final = 5.0
-"""A listener that answers later than this fails the probe."""
+"""A listener or Redis that answers later than this fails the probe."""
 
 PROBE_EVERY_S: Final = 15.0
 FAILED_PROBES: Final = 4
-"""Failed probes in a row after which the listener is restarted: a minute, in which it may also have been busy starting."""
+"""Failed probes in a row after which the program is restarted: a minute, in which it may also have been busy starting."""
 
 REPLY_LIMIT_S = 1.0
 """Workers that do not reply within this are busy starting."""
@@ -67,6 +67,11 @@ class NotifySocket:
         """Variables for the program's environment."""
         address: bytes = self._socket.getsockname()
         return {"NOTIFY_SOCKET": "@" + address[1:].decode("ascii"), "WATCHDOG_USEC": str(round(self._limit_s * 1e6))}
+
+    @property
+    def has_reported(self) -> bool:
+        """Whether the program has reported since its start, as far as `hangs` has read."""
+        return self._reported_at is not None
 
     def reset(self) -> None:
         """Forget what was reported: the program is about to be started, or was killed."""
@@ -134,19 +139,23 @@ def _tls_answers(host: str, port: int) -> bool:
         return False
 
 
-class ListenerProbe(threading.Thread):
-    """Thread that probes the listener every `PROBE_EVERY_S` and calls `on_failure` after `FAILED_PROBES` in a row.
+class Probe(threading.Thread):
+    """Thread that probes a program every `PROBE_EVERY_S` and calls `on_failure` after `FAILED_PROBES` in a row.
 
     Parameters
     ----------
+    program
+        Name of the program.
     probe
         One probe, bounded in time; whether it was answered.
     wait
         Waits this many seconds; True ends the thread.
     """
 
-    def __init__(self, probe: Callable[[], bool], on_failure: Callable[[], None], wait: Callable[[float], bool]) -> None:
-        super().__init__(name="listener-probe", daemon=True)
+    def __init__(
+        self, program: str, probe: Callable[[], bool], on_failure: Callable[[], None], wait: Callable[[float], bool]
+    ) -> None:
+        super().__init__(name=f"{program}-probe", daemon=True)
         self._probe = probe
         self._on_failure = on_failure
         self._wait = wait

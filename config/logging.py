@@ -23,6 +23,7 @@ _QUIET = (
     "matplotlib",
     "h5py",
     "watchdog",
+    "alembic",
     "tornado.access",
     "mail.log",
     "celery.worker.strategy",

@@ -67,6 +67,9 @@ class WorkSettings(Section):
     """The same for a `deliver` task."""
     attempts: int = Field(3, ge=1)
     """Attempts per stage. After the last one the case ends `failed` and an operator is notified."""
+    alarm_min: float = Field(8.0, gt=0)
+    """Minutes that a case may wait in one state (for more images, for a worker, for a destination). Then the operators get one mail
+    for that state, and another one when it is over."""
     lease_s: float = Field(120.0, gt=0)
     """Seconds after which published work that no worker has claimed is published again, since the broker may have lost it. The wait
     doubles each time."""

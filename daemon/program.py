@@ -20,6 +20,7 @@ from daemon.upkeep import (
     Reconciler,
     Retention,
     StorageCommitment,
+    WaitingCasesWatch,
     escalate_alerts,
 )
 from daemon.watch import RejectionRecorder, WatchFolders
@@ -39,6 +40,7 @@ RECONCILE_INTERVAL_S = 5.0
 ESCALATE_INTERVAL_S = 5.0
 AUDIT_INTERVAL_S = 5.0
 DISK_INTERVAL_S = 10.0
+WAITING_INTERVAL_S = 10.0
 RETENTION_INTERVAL_S = 3600.0
 HEALTH_INTERVAL_S = 1.0
 
@@ -123,6 +125,7 @@ def _components(ledger: Ledger, settings: Settings, publish: Publish, expected: 
         PeriodicThread("escalation", lambda now: escalate_alerts(ledger, now), ESCALATE_INTERVAL_S, wakes=dispatching),
         PeriodicThread("retention", clear, RETENTION_INTERVAL_S),
         PeriodicThread("disk", DiskWatch(settings).step, DISK_INTERVAL_S),
+        PeriodicThread("waiting", WaitingCasesWatch(ledger, settings).step, WAITING_INTERVAL_S),
     ]
     if settings.audit.syslog is not None:
         forwarder = AuditForwarder(ledger, settings, settings.audit.syslog)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from corewatch.clock import Clock, utc_now
+from corewatch.waiting import WaitingCase
 from ledger.alerts import Alerts
 from ledger.audit_trail import AuditTrail, record
 from ledger.cases import Cases
@@ -23,6 +24,7 @@ from ledger.portal_tokens import PortalTokens
 from ledger.single_file_cases import SingleFileCases
 from ledger.stored_objects import StoredObjects
 from ledger.users import Users
+from ledger.waiting_cases import waiting_cases
 from ledger.worklist import Worklist
 
 
@@ -93,6 +95,10 @@ class Ledger:
         """Append one line to the audit trail; JSON types only, free of patient data."""
         with self._database.transaction() as connection:
             record(connection, self.clock(), event, case_id, **detail)
+
+    def waiting_cases(self) -> list[WaitingCase]:
+        """Every case that has not ended, and since when it waits (see `ledger.waiting_cases`)."""
+        return waiting_cases(self._database)
 
     def close(self) -> None:
         """Close all connections."""

@@ -14,6 +14,7 @@ import uvicorn
 
 from config.settings import Settings
 from corewatch.errors import ConfigurationError
+from foundation.service_manager import ServiceManager
 from ledger.store import Ledger
 from portal.access.proxy_header import is_trusted_proxy
 from portal.app import make_application, make_site
@@ -29,7 +30,19 @@ _OTHER_FILES: Final = 256
 
 
 class _Server(uvicorn.Server):
-    """Server that exits with 0 on SIGTERM; uvicorn's own raises the signal again."""
+    """Server that exits with 0 on SIGTERM, where uvicorn's own raises the signal again, and that tells the service manager that it
+    works."""
+
+    def __init__(self, config: uvicorn.Config, manager: ServiceManager) -> None:
+        super().__init__(config)
+        self._manager = manager
+
+    async def on_tick(self, counter: int) -> bool:
+        """Report that the event loop runs; called every 0.1 s."""
+        if counter == 0:
+            self._manager.ready()
+        self._manager.alive()
+        return await super().on_tick(counter)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -90,6 +103,6 @@ def serve(settings: Settings) -> None:
             timeout_graceful_shutdown=5,
             h11_max_incomplete_event_size=16_384,
         )
-        _Server(config).run()
+        _Server(config, ServiceManager()).run()
     finally:
         ledger.close()

@@ -19,6 +19,7 @@ from ledger.store import Ledger
 from outputs.mail.operator_notice import OneNoticePerOutage, no_model_notice, send_notice
 from worker.child_process import ChildContext
 from worker.context import WorkerContext, holder_is_gone
+from worker.liveness import install_liveness
 from worker.models.readiness import ModelKeeper, ModelStatus, Readiness, install_queue_gate
 from worker.tasks import register
 
@@ -51,6 +52,7 @@ def serve(settings: Settings, broker_url: str, queues: Sequence[str]) -> None:
         raise ConfigurationError(f"no such queue: {', '.join(unknown) or '(none)'}", f"there are {', '.join(QUEUES)}")
     _release_orphaned_claims(settings, queues)
     app = make_app(broker_url, settings.work.limits)
+    install_liveness(app)
     status = ModelStatus()
     if DETECT in queues:
         install_queue_gate(

@@ -71,12 +71,13 @@ def gpus() -> int:
 
 
 def workers(settings: Settings) -> Iterator[Check]:
-    """Every running worker of the detect queue has its model."""
+    """Every queue has a worker that takes its tasks, and each worker of the detect queue has its model."""
     from cli.data_folder import broker_url
     from cli.program_health import worker_queues
+    from foundation.lock import DAEMON_LOCK, is_locked
     from jobs.app import make_app
     from jobs.embedded import answers
-    from jobs.names import QUEUE_OF
+    from jobs.names import QUEUE_OF, QUEUES
 
     try:
         url = broker_url(settings)
@@ -94,3 +95,13 @@ def workers(settings: Settings) -> Iterator[Check]:
             yield Check.ok("detect worker", f"{worker} has its model and takes tasks")
         else:
             yield Check.error("detect worker", f"{worker} has no model and takes no work, or is still loading it", "see its log")
+    without = [queue for queue in QUEUES if not any(queue in consumed for consumed in queues.values())]
+    lock = settings.data_dir / DAEMON_LOCK
+    daemon_runs = lock.exists() and is_locked(lock)
+    for queue in without:
+        found = f"no worker takes tasks from the queue {queue}, or it hangs"
+        remedy = f"start `corewatch work --queues {queue}`, or look at its log; `corewatch up` restarts one that hangs"
+        # a worker may run on another host; without a daemon nothing may be started yet
+        yield (Check.error if daemon_runs else Check.warning)("queue " + queue, found, remedy)
+    if not without:
+        yield Check.ok("queues", f"{', '.join(QUEUES)}: each has a worker that answers")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 
 from cli.checks.report import Check
 from config.settings import Settings
 from corewatch.errors import ConfigurationError, CorewatchError
+from corewatch.states import CaseState
+from corewatch.waiting import Wait, oldest_of_each_state
 
 _LIMIT_S = 5.0
 
@@ -53,6 +56,7 @@ def listener(settings: Settings) -> Iterator[Check]:
 def broker(settings: Settings) -> Iterator[Check]:
     """The broker answers."""
     from cli.data_folder import broker_url
+    from foundation.lock import UP_LOCK, is_locked
     from jobs.embedded import answers, redis_server
 
     subject, private = "broker", settings.broker.url is None
@@ -70,7 +74,11 @@ def broker(settings: Settings) -> Iterator[Check]:
     if answers(url, _LIMIT_S):
         yield Check.ok(subject, f"{name} answers")
     elif private:
-        yield Check.warning(subject, f"{name} was started and does not answer", "start `corewatch up` again")
+        lock, found = settings.data_dir / UP_LOCK, f"{name} was started and does not answer"
+        if lock.exists() and is_locked(lock):
+            yield Check.error(subject, found, "wait a minute: `corewatch up` restarts it")
+        else:
+            yield Check.warning(subject, found, "start `corewatch up` again")
     else:
         yield Check.error(subject, f"{name} does not answer, or rejects the password", "start it, or correct broker.url")
 
@@ -79,7 +87,6 @@ def ledger(settings: Settings) -> Iterator[Check]:
     """The database opens, and its tables are those of this version. Changes nothing, so that it never migrates a ledger."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from corewatch.states import CaseState
     from ledger.database import Database
     from ledger.schema import MISMATCH_REMEDY, LedgerNotUsable
     from ledger.store import Ledger
@@ -107,6 +114,7 @@ def ledger(settings: Settings) -> Iterator[Check]:
         opened = Ledger(settings.database_url)
         try:
             failed = opened.cases.find(states=[CaseState.FAILED])
+            waits = oldest_of_each_state(opened.waiting_cases(), opened.clock())
         finally:
             opened.close()
     except ModuleNotFoundError as error:
@@ -122,12 +130,27 @@ def ledger(settings: Settings) -> Iterator[Check]:
         )
         return
     yield Check.ok(subject, "the database opens, and its tables are those of this version")
+    yield from _waits(waits, timedelta(minutes=settings.work.alarm_min))
     if failed:
         yield Check.warning(
             "cases",
             f"{len(failed)} failed and need an operator",
             "see `corewatch cases list --state failed`, then retry",
         )
+
+
+def _waits(waits: Mapping[CaseState, Wait], limit: timedelta) -> Iterator[Check]:
+    """Age of the oldest case in each state; older than `work.alarm_min` is an error."""
+    for state, wait in waits.items():
+        minutes = int(wait.age.total_seconds() // 60)
+        found = f"{wait.count} {'wait' if wait.count > 1 else 'waits'}, the oldest, {wait.oldest.case_id}, for {minutes} min"
+        if wait.oldest.destination:
+            found += f" for the destination {wait.oldest.destination}"
+        if wait.age < limit:
+            yield Check.ok(f"cases {state}", found)
+        else:
+            remedy = f"see `corewatch cases show {wait.oldest.case_id}`, and the log of the program that has to take it"
+            yield Check.error(f"cases {state}", found, remedy)
 
 
 def monitor(settings: Settings) -> Iterator[Check]:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,10 +82,10 @@ class _Signals:
 def _run(settings: Settings, file: Path | None, signals: _Signals, *, as_json: bool) -> None:
     from cli.children import own_environment, programs
     from cli.data_folder import flower_password
-    from cli.program_health import ListenerProbe, listener_answers
+    from cli.program_health import PROBE_LIMIT_S, Probe, listener_answers
     from cli.supervisor import POLL_S, Supervisor
     from jobs.app import make_app
-    from jobs.embedded import EmbeddedRedis
+    from jobs.embedded import EmbeddedRedis, answers
 
     # the programs read the settings themselves; these values are not in them
     extra = {"COREWATCH__FLOWER__PASSWORD": flower_password(settings)} if settings.flower.password is None else {}
@@ -109,7 +110,11 @@ def _run(settings: Settings, file: Path | None, signals: _Signals, *, as_json: b
     try:
         supervisor.step()
         watcher.start()
-        ListenerProbe(lambda: listener_answers(settings), lambda: supervisor.request_restart("listen"), signals.stop.wait).start()
+        probes = {"listen": lambda: listener_answers(settings)}
+        if redis is not None:
+            probes["redis"] = lambda: answers(url, PROBE_LIMIT_S)
+        for program, probe in probes.items():
+            Probe(program, probe, partial(supervisor.request_restart, program), signals.stop.wait).start()
         while not signals.stop.wait(POLL_S):
             supervisor.step()
             if ready.is_set():

@@ -6,6 +6,7 @@ from daemon.upkeep.dispatcher import Dispatcher, Publish
 from daemon.upkeep.overdue import Reconciler, escalate_alerts
 from daemon.upkeep.retention import Retention
 from daemon.upkeep.storage_commitment import StorageCommitment
+from daemon.upkeep.waiting_cases import WaitingCasesWatch
 
 __all__ = [
     "AuditForwarder",
@@ -15,5 +16,6 @@ __all__ = [
     "Reconciler",
     "Retention",
     "StorageCommitment",
+    "WaitingCasesWatch",
     "escalate_alerts",
 ]

@@ -64,6 +64,27 @@ def disk_full_notice(problem: str) -> OperatorNotice:
     )
 
 
+def cases_wait_notice(problem: str) -> OperatorNotice:
+    """Cases have waited in one state for too long."""
+    return OperatorNotice(
+        "cases-wait",
+        "Cases wait and are not reported yet",
+        f"On {socket.gethostname()} cases have waited longer than `work.alarm_min`:\n\n"
+        f"  {problem}\n\n"
+        "Read the images of these patients without the analysis. None of the cases is lost.\n"
+        "`corewatch doctor` shows what holds them up, `corewatch cases list` shows the cases. Another mail says when it is over.\n",
+    )
+
+
+def cases_go_on_notice(problem: str) -> OperatorNotice:
+    """Cases no longer wait in one state."""
+    return OperatorNotice(
+        "cases-go-on",
+        "Cases no longer wait",
+        f"On {socket.gethostname()} the cases that had waited longer than `work.alarm_min` go on:\n\n  {problem}\n",
+    )
+
+
 def compose_notice(notice: OperatorNotice, sender: str, recipients: tuple[str, ...]) -> EmailMessage:
     """The mail of a notice."""
     message = EmailMessage()

@@ -17,8 +17,8 @@ from cli.program_health import (
     FAILED_PROBES,
     PROBE_EVERY_S,
     WATCHDOG_LIMIT_S,
-    ListenerProbe,
     NotifySocket,
+    Probe,
     listener_answers,
     listens,
     not_ready,
@@ -168,7 +168,7 @@ def test_only_a_row_of_unanswered_questions_counts(answers: list[bool], alarms: 
         waits.append(seconds)
         return len(waits) > len(answers)
 
-    ListenerProbe(lambda: next(asked), lambda: deaf.append(1), wait).run()
+    Probe("listen", lambda: next(asked), lambda: deaf.append(1), wait).run()
     assert len(deaf) == alarms
     assert set(waits) == {PROBE_EVERY_S}
 
