@@ -32,6 +32,8 @@ SECTIONS = {
         "cases": CommandEntry("List, show, retry or cancel cases.", "cli.commands.cases:cases"),
         "users": CommandEntry("Add, list or disable users of the portal; passwords, links, tokens.", "cli.commands.users:users"),
         "audit": CommandEntry("Show or export the audit trail.", "cli.commands.audit:audit"),
+        "backup": CommandEntry("Back up ledger, images, cases and keys while programs run.", "cli.commands.backup:backup"),
+        "restore": CommandEntry("Restore a backup into an empty data folder.", "cli.commands.backup:restore"),
         "doctor": CommandEntry("Check this installation; names each problem's remedy.", "cli.commands.doctor:doctor"),
         "config": CommandEntry("Show or check the settings.", "cli.commands.config:config"),
         "model": CommandEntry("Install, list or verify models.", "cli.commands.model:model"),
