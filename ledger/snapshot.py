@@ -58,10 +58,8 @@ def write_snapshot(url: str, file: Path) -> None:
             view = source.engine.connect().execution_options(isolation_level="REPEATABLE READ")
             with view as reading, target.transaction() as writing:
                 _copy_rows(reading, writing)
-            with target.engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
-            target.close()
+            target.close()  # the last connection moves everything from SQLite's log into the file
     finally:
         source.close()
 

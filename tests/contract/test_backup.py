@@ -17,6 +17,7 @@ from cli.main import corewatch
 from config.settings import DatabaseSettings, Settings
 from corewatch.errors import ConfigurationError, CorewatchError
 from corewatch.states import CaseState
+from foundation.durable import PARTIAL_SUFFIX
 from foundation.keys import installation_key
 from ledger import tables
 from ledger.database import Database
@@ -43,7 +44,7 @@ def source(url: str, tmp_path: Path) -> Settings:
     ledger.close()
     (data / "received" / "20261121-a").mkdir(parents=True)
     (data / "received" / "20261121-a" / "slice.dcm").write_bytes(b"slice" * 1000)
-    (data / "received" / "20261121-a" / "half.dcm.part").write_bytes(b"half")
+    (data / "received" / "20261121-a" / f"half.dcm{PARTIAL_SUFFIX}").write_bytes(b"half")
     (data / "cases" / "abc").mkdir(parents=True)
     (data / "cases" / "abc" / "result.json").write_text("{}")
     (data / "redis").mkdir()
@@ -84,7 +85,7 @@ def test_every_row_file_and_key_is_restored_on_another_host(source: Settings, ot
     assert restored.cases == 3
     assert rows(other.database_url) == rows(source.database_url)
     kept = {p.relative_to(source.data_dir) for p in source.data_dir.rglob("*") if p.is_file() and "ledger.sqlite" not in p.name}
-    left_out = {Path("redis/broker.url"), Path("up.lock"), Path("received/20261121-a/half.dcm.part")}
+    left_out = {Path("redis/broker.url"), Path("up.lock"), Path("received/20261121-a/half.dcm" + PARTIAL_SUFFIX)}
     there = {p.relative_to(other.data_dir) for p in other.data_dir.rglob("*") if p.is_file() and "ledger.sqlite" not in p.name}
     assert there == kept - left_out
     for path in there:
