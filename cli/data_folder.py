@@ -82,7 +82,9 @@ def broker_url(settings: Settings) -> str:
         There is neither.
     """
     if settings.broker.url is not None:
-        return settings.broker.url.get_secret_value()
+        from jobs.broker_url import with_verified_tls
+
+        return with_verified_tls(settings.broker.url.get_secret_value(), settings.broker.authority)
     from jobs.embedded import running_url
 
     url = running_url(settings.data_dir / "redis")

@@ -12,7 +12,7 @@ from config.settings import Settings
 
 def contradictions(settings: Settings) -> Iterator[str]:
     """One sentence per contradiction. Symbolic links are followed; the folders need not exist."""
-    watched = [(w.path, _real(w.path)) for w in settings.watch.folders]
+    watched = [(w.path, real_path(w.path)) for w in settings.watch.folders]
     for (one, real_one), (other, real_other) in combinations(watched, 2):
         if real_one == real_other:
             yield f"watch.folders: {one} is named twice"
@@ -24,12 +24,13 @@ def contradictions(settings: Settings) -> Iterator[str]:
         ours.append(("deliver.folder", settings.deliver.folder.path))
     for path, real in watched:
         for name, folder in ours:
-            if _real(folder).is_relative_to(real):
+            if real_path(folder).is_relative_to(real):
                 yield f"{name}: {folder} lies in the watched folder {path}, which would ingest it as a drop and move it away"
         for used in (settings.received_dir, settings.cases_dir, settings.models_dir, settings.commitment_dir):
-            if real.is_relative_to(_real(used)):
+            if real.is_relative_to(real_path(used)):
                 yield f"watch.folders: {path} lies in {used}, where corewatch keeps its own files"
 
 
-def _real(path: Path) -> Path:
+def real_path(path: Path) -> Path:
+    """The path without symbolic links; it need not exist."""
     return Path(os.path.realpath(path))

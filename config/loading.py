@@ -20,6 +20,22 @@ _S = TypeVar("_S", bound=Section)
 DEFAULT_FILES = (Path("corewatch.yaml"), Path("/etc/corewatch/corewatch.yaml"))
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that occurs twice in one section: YAML would silently use the last one."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping whose keys are all different."""
+        seen: set[Any] = set()
+        for key_node, _value in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} occurs twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
 def find_file(explicit: Path | None) -> Path | None:
     """Path of the settings file: the given one, else the first of `DEFAULT_FILES` that exists, else None.
 
@@ -68,7 +84,7 @@ def _describe(error: Any) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506  # a SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not valid YAML: {error}") from error
     if data is None:

@@ -28,7 +28,11 @@ class BrokerSettings(Section):
     """The broker of the work queue."""
 
     url: SecretStr | None = None
-    """`redis://:password@host:6379/0`; null: a private Redis on loopback, which `corewatch up` starts."""
+    """`redis://:password@host:6379/0`, `rediss://...` for TLS, or `redis+socket:///path/of/redis.sock`; null: a private Redis,
+    which `corewatch up` starts. With `rediss://` the server's certificate and name are verified, unless the URL ends in
+    `?ssl_cert_reqs=none`."""
+    authority: Path | None = None
+    """CA certificate (PEM) that the certificate of a `rediss://` server must come from; null: the system's CAs."""
 
 
 class DatabaseSettings(Section):

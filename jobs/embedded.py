@@ -18,6 +18,7 @@ import redis
 from corewatch.errors import ConfigurationError
 from foundation.durable import OWNER, write_durably
 from jobs import die_with_parent
+from jobs.broker_url import redis_client
 
 START_LIMIT_S = 20.0
 """A Redis that does not answer within this many seconds has failed to start."""
@@ -153,13 +154,11 @@ class EmbeddedRedis:
 
 def answers(url: str, limit_s: float = 1.0) -> bool:
     """Whether a Redis answers at `url` within `limit_s`, and takes the password."""
-    client = redis.Redis.from_url(url, socket_connect_timeout=limit_s, socket_timeout=limit_s)
     try:
-        return bool(client.ping())
-    except redis.RedisError:
+        with redis_client(url, limit_s) as client:
+            return bool(client.ping())
+    except (redis.RedisError, OSError, ValueError):
         return False
-    finally:
-        client.close()
 
 
 def _stop_leftover(folder: Path) -> None:

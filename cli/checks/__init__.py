@@ -9,6 +9,7 @@ from cli.checks.analysis import device, model, workers
 from cli.checks.peers import audit, commitment, destinations, sources
 from cli.checks.report import Check, Level
 from cli.checks.services import broker, ledger, listener, monitor, portal
+from cli.checks.settings import settings_mistakes
 from cli.checks.system import system_checks
 from config.settings import Settings
 
@@ -19,6 +20,7 @@ def all_checks(settings: Settings, now: datetime) -> Iterator[Check]:
     """Run every check, one after the other. One that breaks is reported as an error and stops no other."""
     yield from system_checks(settings, now)
     for subject, check in (
+        ("settings", settings_mistakes),
         ("listener", listener),
         ("broker", broker),
         ("ledger", ledger),

@@ -81,7 +81,7 @@ class _Signals:
 
 def _run(settings: Settings, file: Path | None, signals: _Signals, *, as_json: bool) -> None:
     from cli.children import own_environment, programs
-    from cli.data_folder import flower_password
+    from cli.data_folder import broker_url, flower_password
     from cli.program_health import PROBE_LIMIT_S, Probe, listener_answers
     from cli.supervisor import POLL_S, Supervisor
     from jobs.app import make_app
@@ -92,7 +92,7 @@ def _run(settings: Settings, file: Path | None, signals: _Signals, *, as_json: b
     supervised: list[Program] = []
     redis: EmbeddedRedis | None = None
     if settings.broker.url is not None:
-        url = settings.broker.url.get_secret_value()
+        url = broker_url(settings)
     else:
         redis = EmbeddedRedis(settings.data_dir / "redis")
         url = redis.start()  # a broker that cannot start now is reported at once, not retried

@@ -132,7 +132,7 @@ class TestConfig:
         path = tmp_path / "site.yaml"
         path.write_text(
             "listener: {port: 4242}\nbroker: {url: 'redis://:secret-word@queue/0'}\nflower: {password: secret-word}\n"
-            "deliver: {email: {host: mail, from: a@b.example, password: secret-word}}\n"
+            "deliver: {email: {host: mail, from: a@b.example, to: [a@b.example], user: u, password: secret-word}}\n"
         )
         return path
 
