@@ -70,6 +70,27 @@ def redis_client(url: str, limit_s: float) -> redis.Redis:
     return redis.Redis.from_url(url, socket_connect_timeout=limit_s, socket_timeout=limit_s)
 
 
+def write_problem(url: str, limit_s: float) -> tuple[str, str | None]:
+    """Version of the Redis at the broker's URL, and why it takes no work; None if it takes some.
+
+    Raises
+    ------
+    redis.RedisError, OSError, ValueError
+        It does not answer, rejects the login or the certificate, or the URL is none of a Redis.
+    """
+    with redis_client(url, limit_s) as client:
+        version = str(client.info("server").get("redis_version", "unknown"))
+        try:
+            client.set("corewatch.doctor", "1", ex=1)
+        except redis.exceptions.ReadOnlyError:
+            return version, "it is a read-only replica"
+        except redis.exceptions.OutOfMemoryError:
+            return version, "its memory is full (maxmemory)"
+        except redis.exceptions.ResponseError as error:
+            return version, f"it refuses to write ({str(error).split()[0]})"
+        return version, None
+
+
 def with_verified_tls(url: str, authority: Path | None) -> str:
     """A `rediss://` URL whose users verify the server's certificate and its name; another URL as it is.
 

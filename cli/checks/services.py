@@ -12,6 +12,7 @@ from config.settings import Settings
 from corewatch.errors import ConfigurationError, CorewatchError
 from corewatch.states import CaseState
 from corewatch.waiting import Wait, oldest_of_each_state
+from jobs.redis_binary import RedisBinary
 
 _LIMIT_S = 5.0
 
@@ -54,33 +55,52 @@ def listener(settings: Settings) -> Iterator[Check]:
 
 
 def broker(settings: Settings) -> Iterator[Check]:
-    """The broker answers."""
+    """The broker answers, and takes work: it is neither a read-only replica nor full."""
+    from redis.exceptions import RedisError
+
     from cli.data_folder import broker_url
     from foundation.lock import UP_LOCK, is_locked
-    from jobs.embedded import answers, redis_server
+    from jobs.broker_url import broker_url_problem, write_problem
+    from jobs.redis_binary import redis_binary
 
     subject, private = "broker", settings.broker.url is None
     try:
         url = broker_url(settings)
     except ConfigurationError:
         try:
-            redis_server()
+            binary = redis_binary()
         except ConfigurationError as error:
-            yield Check.error(subject, str(error), "install corewatch with its dependencies, or set broker.url")
+            yield Check.error(subject, error.problem, error.remedy)
         else:
-            yield Check.ok(subject, "a private Redis, started by `corewatch up`; not running now")
+            yield Check.ok(subject, f"a private Redis ({binary}), started by `corewatch up`; not running now")
+            yield from _old_redis(binary)
+        return
+    if broker_url_problem(url) is not None:  # the check of the settings reports it
         return
     name = "the private Redis" if private else "the Redis of broker.url"
-    if answers(url, _LIMIT_S):
-        yield Check.ok(subject, f"{name} answers")
-    elif private:
-        lock, found = settings.data_dir / UP_LOCK, f"{name} was started and does not answer"
-        if lock.exists() and is_locked(lock):
+    try:
+        version, problem = write_problem(url, _LIMIT_S)
+    except (RedisError, OSError, ValueError) as error:
+        lock, found = settings.data_dir / UP_LOCK, f"{name} does not answer, or rejects the login ({type(error).__name__})"
+        if not private:
+            remedy = "start it, or correct broker.url" + (" and broker.authority" if url.startswith("rediss:") else "")
+            yield Check.error(subject, found, remedy)
+        elif lock.exists() and is_locked(lock):
             yield Check.error(subject, found, "wait a minute: `corewatch up` restarts it")
         else:
             yield Check.warning(subject, found, "start `corewatch up` again")
+        return
+    if problem is None:
+        yield Check.ok(subject, f"{name} (version {version}) answers and takes work")
     else:
-        yield Check.error(subject, f"{name} does not answer, or rejects the password", "start it, or correct broker.url")
+        yield Check.error(subject, f"{name} takes no work: {problem}", "give it memory and disk, or name the primary in broker.url")
+    if private:
+        yield from _old_redis(redis_binary())
+
+
+def _old_redis(binary: RedisBinary) -> Iterator[Check]:
+    if not binary.is_systems:
+        yield Check.warning("broker", f"the private Redis is {binary}", "install redis-server or valkey-server, or set broker.url")
 
 
 def ledger(settings: Settings) -> Iterator[Check]:
