@@ -18,6 +18,7 @@ from ledger.deliveries import Deliveries
 from ledger.digests import Digests
 from ledger.intake import Intake
 from ledger.mail_receipts import MailReceipts
+from ledger.operator_actions import OperatorActions
 from ledger.outbox import Outbox
 from ledger.portal_sessions import PortalSessions, SignInFailures
 from ledger.portal_tokens import PortalTokens
@@ -50,6 +51,8 @@ class Ledger:
         Changes of cases as they are written to the audit trail.
     worklist
         Cases as their readers need them, a page at a time.
+    operator_actions
+        What an operator makes a case do.
     alerts
         Positive findings, who has acknowledged them, and their escalation.
     mail_receipts, digests
@@ -75,6 +78,7 @@ class Ledger:
         self.single_file_cases = SingleFileCases(self._database)
         self.cases = Cases(self._database)
         self.deliveries = Deliveries(self._database)
+        self.operator_actions = OperatorActions(self._database)
         self.mail_receipts = MailReceipts(self._database)
         self.alerts = Alerts(self._database)
         self.changes = ChangeFeed(self._database)

@@ -1,4 +1,4 @@
-"""`corewatch cases`: lists and shows cases of the ledger; retry, cancel and acknowledge."""
+"""`corewatch cases`: lists and shows cases of the ledger; retry, deliver, reanalyse, cancel and acknowledge."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cli.command_group import UsageProblem
 from cli.options import config_option, json_option, operator_name, settings_of
 from corewatch.clock import utc_now
 from corewatch.errors import ConfigurationError
+from corewatch.operator_actions import ACTIONS, Action, remedy
 from corewatch.reasons import Reason
 from corewatch.states import CaseState
 
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
     from ledger.cases import Case
     from ledger.store import Ledger
 
-CANCELLABLE = (CaseState.RECEIVING, CaseState.QUEUED, CaseState.PREPARED, CaseState.DETECTED)
+CANCELLABLE = frozenset(state for state, actions in ACTIONS.items() if Action.CANCEL in actions)
 """States that may change to `not_analysed`; a case that is being delivered has its result already."""
 
 
-@click.group(help="List, show, retry or cancel cases.")
+@click.group(help="List and show cases; retry, deliver, reanalyse, cancel or acknowledge them.")
 @config_option
 def cases(config_file: Path | None) -> None:
     """Group of commands."""
@@ -69,24 +70,61 @@ def show(config_file: Path | None, case_id: str, as_json: bool) -> None:
 
 @cases.command()
 @click.argument("case_ids", nargs=-1, required=True, metavar="CASE_ID...")
+@click.option(
+    "--although-excluded", is_flag=True, help="Analyse also a series that a rule turns away; the result and the audit trail say so."
+)
 @config_option
 @json_option
-def retry(config_file: Path | None, case_ids: tuple[str, ...], as_json: bool) -> None:
+def retry(config_file: Path | None, case_ids: tuple[str, ...], although_excluded: bool, as_json: bool) -> None:
     """Restart cases at the stage where they ended."""
+    from cli.case_actions import restart
     from cli.case_tables import print_json
 
+    settings = settings_of(config_file)
     answers: dict[str, str] = {}
     with _ledger(config_file) as ledger:
         for case in [_known(ledger, case_id) for case_id in case_ids]:
-            stage = ledger.cases.retry(case.case_id)
-            if stage is None:
-                raise UsageProblem(f"case {case.case_id} is {case.state}: there is nothing to retry")
-            ledger.note("operator.retried", case.case_id, by=operator_name(), stage=str(stage))
-            answers[case.case_id] = str(stage)
+            answers[case.case_id] = restart(ledger, settings, case, although_excluded=although_excluded)
             if not as_json:
-                click.echo(f"{case.case_id}: starts again at {stage}")
+                click.echo(f"{case.case_id}: starts again at {answers[case.case_id]}")
     if as_json:
         print_json(answers)
+
+
+@cases.command()
+@click.argument("case_id", metavar="CASE_ID")
+@click.argument("destinations", nargs=-1, metavar="[DESTINATION...]")
+@config_option
+@json_option
+def deliver(config_file: Path | None, case_id: str, destinations: tuple[str, ...], as_json: bool) -> None:
+    """Send a result now to destinations that do not have it, whatever they wait for."""
+    from cli.case_actions import deliver_now
+    from cli.case_tables import print_json
+
+    with _ledger(config_file) as ledger:
+        due = deliver_now(ledger, settings_of(config_file), _known(ledger, case_id), destinations)
+    if as_json:
+        print_json({case_id: due})
+    else:
+        click.echo(f"{case_id}: is sent now to {', '.join(due)}")
+
+
+@cases.command()
+@click.argument("case_id", metavar="CASE_ID")
+@click.option("--model", metavar="NAME", default=None, help="Another model, by its folder's name.")
+@config_option
+@json_option
+def reanalyse(config_file: Path | None, case_id: str, model: str | None, as_json: bool) -> None:
+    """Analyse the images of a case that has a result again, as its next revision."""
+    from cli.case_actions import analyse_again
+    from cli.case_tables import print_json
+
+    with _ledger(config_file) as ledger:
+        new_id = analyse_again(ledger, settings_of(config_file), _known(ledger, case_id), model)
+    if as_json:
+        print_json({case_id: new_id})
+    else:
+        click.echo(f"{case_id}: is analysed again as case {new_id}, which replaces it when it has its result")
 
 
 @cases.command()
@@ -136,7 +174,10 @@ def _cancel(ledger: Ledger, case_id: str) -> None:
         if ledger.cases.advance(case_id, case.state, CaseState.NOT_ANALYSED, reason=Reason.CANCELLED):
             ledger.note("operator.cancelled", case_id, by=operator_name())
             return
-    raise UsageProblem(f"case {case_id} is {_known(ledger, case_id).state}: it can no longer be cancelled")
+    case = _known(ledger, case_id)
+    raise UsageProblem(
+        f"case {case_id} is {case.state}: it can no longer be cancelled", remedy(case.state, case_id, case.superseded_by)
+    )
 
 
 def _known(ledger: Ledger, case_id: str) -> Case:

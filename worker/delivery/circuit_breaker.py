@@ -174,6 +174,12 @@ class CircuitBreaker:
                 since = moment if before is None or answers else min(before.since, moment)
                 circuits[server] = Circuit(since, moment + BACKOFF.delay_after_s(moment - since))
 
+    def close_all(self) -> None:
+        """Close every circuit: an operator wants the servers tried now."""
+        if self._file.exists():
+            with self._circuits() as circuits:
+                circuits.clear()
+
     @contextmanager
     def _circuits(self) -> Iterator[dict[str, Circuit]]:
         """The content of the file, to be changed. Where the file cannot be opened, every circuit counts as closed."""
