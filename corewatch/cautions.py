@@ -15,6 +15,7 @@ from typing import Any, Final
 class CautionCode(StrEnum):
     """Kinds of caution, the gravest first: a page names them in this order."""
 
+    RULE_OVERRIDDEN = "rule_overridden"
     DENSE_REGION = "dense_region"
     NO_ENHANCEMENT = "no_enhancement"
     LITTLE_ENHANCEMENT = "little_enhancement"
@@ -41,6 +42,11 @@ _READ_NATIVE: Final = "Look at the CT without contrast medium before anything el
 _WITH_RESERVE: Final = "Use volume, side and map with reserve, and read the images"
 
 _WORDS: Final = {
+    CautionCode.RULE_OVERRIDDEN: _Words(
+        "Analysed although a rule turns the series away",
+        "An operator had the series analysed although a rule turns it away: {}.",
+        "Check that it is a CT angiography of the head before you use the result.",
+    ),
     CautionCode.DENSE_REGION: _Words(
         "Dense region of {}: haemorrhage?",
         "A compact dense region of {} lies in the skull where no vessel, bone or usual calcification does: haemorrhage?",

@@ -15,6 +15,7 @@ from config.settings import Settings
 from conversion.media import find_files, unpack
 from conversion.truncation import read_whole_instance
 from corewatch.casefolder import CaseFolder
+from corewatch.cautions import Caution
 from corewatch.clock import Clock, utc_now
 from corewatch.errors import ConfigurationError, NotAnalysed
 from corewatch.identity import case_key, new_case_id
@@ -120,6 +121,7 @@ class ForegroundCase:
     series_uid: str | None = None
     error: NotAnalysed | None = None
     notes: tuple[str, ...] = ()
+    known_cautions: tuple[Caution, ...] = ()
     _source: Source | None = None
     _detector: Detector | None = None
 

@@ -13,7 +13,7 @@ from celery.exceptions import Reject
 
 from config.settings import Settings
 from corewatch.casefolder import CaseFolder
-from corewatch.cautions import codes_of
+from corewatch.cautions import Caution, CautionCode, codes_of
 from corewatch.clock import Clock, utc_now
 from corewatch.destinations import gets_results
 from corewatch.messages import Work
@@ -99,6 +99,12 @@ class LedgerCase:
     def detector(self) -> Detector:
         """The model that the rule of the series names, or the settings."""
         return self.context.detectors.get(self.case.model)
+
+    @property
+    def known_cautions(self) -> tuple[Caution, ...]:
+        """That an operator overrode a rule."""
+        although = self.context.ledger.operator_actions.override_of(self.case.case_id)
+        return () if although is None else (Caution(CautionCode.RULE_OVERRIDDEN, although.sentence.rstrip(".")),)
 
     def reported(self) -> ReportedCase:
         """The case as the ledger and its folder have it."""

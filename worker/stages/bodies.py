@@ -6,10 +6,12 @@ The states before and after each stage, and its queue, are in `corewatch.states.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final, Protocol
 
 from config.settings import Settings
 from corewatch.casefolder import CaseFolder
+from corewatch.cautions import Caution
 from corewatch.clock import Clock
 from corewatch.states import Stage
 from outputs.case import ReportedCase
@@ -61,6 +63,11 @@ class StageInput(Protocol):
         """Model of the case (`detect`)."""
         ...
 
+    @property
+    def known_cautions(self) -> tuple[Caution, ...]:
+        """Cautions that are known before the images are read (`prepare`)."""
+        ...
+
     def reported(self) -> ReportedCase:
         """The case with what the stages have found so far (`render`)."""
         ...
@@ -68,13 +75,17 @@ class StageInput(Protocol):
 
 def run_prepare(case: StageInput) -> PreparedRecord:
     """Run `prepare` as the settings say."""
-    return prepare(
+    prepared = prepare(
         case.source,
         case.folder,
         minimum_score=case.settings.work.min_alignment_score,
         progress=case.progress,
         on_aligned=case.on_aligned,
     )
+    if case.known_cautions:
+        prepared = replace(prepared, cautions=(*case.known_cautions, *prepared.cautions))
+        prepared.write(case.folder)
+    return prepared
 
 
 def run_detect(case: StageInput) -> FindingRecord:
