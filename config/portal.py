@@ -61,6 +61,8 @@ class PortalSettings(Section):
     """Roles that see `patient_fields`."""
     viewer_url: str | None = None
     """Address of the PACS's viewer for one study, with `{study_uid}` or `{accession}`; null: no link to it."""
+    sla_s: float = Field(300.0, gt=0)
+    """Seconds from the last image to the alert that the worklist counts as in time."""
 
     @field_validator("url")
     @classmethod

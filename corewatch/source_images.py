@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +45,20 @@ class SourceImages:
     spacing_mm: tuple[float, float]
     orientation: Orientation
     slices: tuple[SourceSlice, ...]
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any] | None) -> SourceImages | None:
+        """From the entry `source_images` of a case's `prepared.json`; None where it has none."""
+        if data is None:
+            return None
+        return cls(
+            frame_of_reference_uid=data["frame_of_reference_uid"],
+            rows=data["rows"],
+            columns=data["columns"],
+            spacing_mm=tuple(data["spacing_mm"]),
+            orientation=tuple(data["orientation"]),
+            slices=tuple(SourceSlice(c, i, frame, tuple(position)) for c, i, frame, position in data["slices"]),
+        )
 
     def pixel_to_lps(self, number: int) -> Matrix:
         """(column, row, 0, 1) of slice `number` (from 0) -> LPS mm, centre of the pixel (PS3.3 C.7.6.2.1.1).

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, or_, select, update
 
 from corewatch.destinations import NOTICES, is_only_notice
+from corewatch.instance import Instance
 from corewatch.messages import Work
 from corewatch.reasons import Reason
 from corewatch.states import ENDS, STAGE_OF, WITHOUT_RESULT, CaseState, Stage, check_transition
@@ -100,6 +101,13 @@ class Cases:
                     .order_by(instances.c.stored_at, instances.c.path)
                 )
             )
+
+    def instance_files(self, case: Case) -> list[tuple[Instance, str]]:
+        """Header index of each of the case's instances, and its path relative to the received folder."""
+        mine = (instances.c.series_uid == case.series_uid, instances.c.first_revision <= case.revision)
+        with self._database.reading() as connection:
+            rows = connection.execute(select(instances.c.header, instances.c.path).where(*mine).order_by(instances.c.path))
+            return [(Instance.from_json(row.header), row.path) for row in rows]
 
     def history(self, case_id: str) -> list[AuditLine]:
         """The case's audit trail, oldest first."""

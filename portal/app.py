@@ -21,6 +21,7 @@ from outputs.links import PATH, Links
 from portal.access.control import AccessControl
 from portal.access.provider_sign_in import ProviderSignIn
 from portal.access.sign_in import SignInPages
+from portal.pages import case, case_files, events, static_files, worklist
 from portal.responses import SecurityHeaders, problem
 from portal.routing import checked, open_route
 from portal.serving.peer import BasePath
@@ -33,6 +34,11 @@ _ROOMS: Final[tuple[Callable[[Site], list[BaseRoute]], ...]] = (
     lambda site: SignedLinks(site).routes(),
     lambda site: SignInPages(site).routes(),
     lambda site: ProviderSignIn(site).routes() if site.portal.oidc is not None else [],
+    static_files.routes,
+    worklist.routes,
+    case.routes,
+    case_files.routes,
+    events.routes,
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -10,14 +9,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from corewatch import RESEARCH_LABEL
 from corewatch.roles import Role
 from portal.access.principal import Principal
-
-STATIC_FOLDER = Path(__file__).parent / "static"
+from portal.navigation import navigation
+from portal.static_files import static_address
 
 
 class Templates:
     """Renders escaped templates of `portal/templates`.
 
-    Every template has `label` (research use only), `url(path)`, `principal` (None: not signed in) and `Role`.
+    Every template has `label` (research use only), `url(path)`, `static(name)`, `navigation(principal)`, `here` (path of the page
+    in the navigation), `principal` (None: not signed in) and `Role`.
 
     Parameters
     ----------
@@ -30,7 +30,9 @@ class Templates:
         self.environment = Environment(
             loader=PackageLoader("portal"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        self.environment.globals.update(label=RESEARCH_LABEL, url=self.url, Role=Role)
+        self.environment.globals.update(
+            label=RESEARCH_LABEL, url=self.url, Role=Role, navigation=navigation, static=static_address, here=""
+        )
 
     def url(self, path: str) -> str:
         """Address of a path of the portal, such as `/cases/c1`, as browsers ask for it."""

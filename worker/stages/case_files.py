@@ -18,7 +18,7 @@ from corewatch.findings import Finding
 from corewatch.geometry import Matrix
 from corewatch.reasons import Reason
 from corewatch.result import Result, Timings
-from corewatch.source_images import SourceImages, SourceSlice
+from corewatch.source_images import SourceImages
 from corewatch.states import CaseState
 from corewatch.volumes import AlignmentQuality
 from foundation.durable import GROUP, write_durably
@@ -84,7 +84,7 @@ class PreparedRecord:
         return cls(
             series_uid=data["series_uid"],
             source_instances=tuple((c, i) for c, i in data["source_instances"]),
-            source_images=_source_images(data.get("source_images")),
+            source_images=SourceImages.from_json(data.get("source_images")),
             grid=None if grid is None else ScannerGrid(tuple(grid["shape"]), np.array(grid["voxel_to_lps"])),
             lps_to_voxel=None if matrix is None else np.array(matrix),
             quality=None if quality is None else AlignmentQuality(**quality),
@@ -165,20 +165,6 @@ def cautions_of(prepared: PreparedRecord | None, found: FindingRecord | None) ->
 
 def _cautions(data: dict[str, Any]) -> tuple[Caution, ...]:
     return tuple(Caution(CautionCode(one["code"]), one["measured"]) for one in data.get("cautions", ()))
-
-
-def _source_images(data: dict[str, Any] | None) -> SourceImages | None:
-    if data is None:
-        return None
-    slices = tuple(SourceSlice(c, i, frame, tuple(position)) for c, i, frame, position in data["slices"])
-    return SourceImages(
-        frame_of_reference_uid=data["frame_of_reference_uid"],
-        rows=data["rows"],
-        columns=data["columns"],
-        spacing_mm=tuple(data["spacing_mm"]),
-        orientation=tuple(data["orientation"]),
-        slices=slices,
-    )
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
