@@ -24,7 +24,7 @@ CHECK_S: Final = 60.0
 """How often a stream asks whether its session is still valid."""
 
 _WAITING: Final = 500
-"""Changes that a stream may lag behind before it is told to load the page again."""
+"""Changes that a stream may lag behind; then the page has to load again."""
 
 RELOAD: Final = "event: reload\ndata: {}\n\n"
 ALIVE: Final = "event: alive\ndata: {}\n\n"

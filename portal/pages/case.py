@@ -107,7 +107,7 @@ class _CasePage:
             return self._unknown(principal)
         stage = self._site.ledger.cases.retry(case_id)
         if stage is None:
-            return self._site.access.refusal(409, "This case cannot be retried any more.", api=False, principal=principal)
+            return self._site.access.refusal(409, "This case can no longer be retried.", api=False, principal=principal)
         self._site.ledger.note("portal.retried", case_id, by=principal.login, stage=str(stage))
         return self._back(case_id)
 

@@ -43,9 +43,13 @@ class _CaseFiles:
 
     def manifest(self, request: Request, _principal: Principal) -> Response:
         """What the viewer needs to know of the stack."""
-        found = self._open(request)
+        case = self._case(request)
+        if case is None:
+            return problem(404, "There is no such case.")
+        found = self._stacks.of(case)
         if found is None:
-            return problem(404, "No image of this case is left to show.")
+            removed = "The images of this case were removed by retention."
+            return JSONResponse({"count": 0, "problem": removed if case.files_removed else "No image of this case can be shown."})
         stack = found.stack
         content: dict[str, Any] = {
             "source": stack.name,
@@ -94,7 +98,7 @@ class _CaseFiles:
             return problem(404, "There is no such volume.")
         path = getattr(CaseFolder(self._site.settings.cases_dir / case.case_id), name)
         if not path.is_file():
-            return problem(404, "The volume is not there any more.")
+            return problem(404, "The volume is no longer there.")
         return FileResponse(path, media_type="application/gzip", headers=_PICTURE)
 
     def download(self, request: Request, principal: Principal) -> Response:
@@ -105,7 +109,7 @@ class _CaseFiles:
         file, _words, kind = DOWNLOADS[name]
         path = self._site.settings.cases_dir / case.case_id / file
         if not path.is_file():
-            return problem(404, "The file is not there any more.")
+            return problem(404, "The file is no longer there.")
         if "show" in request.query_params:
             return FileResponse(path, media_type=kind, headers=_PICTURE)
         self._site.ledger.note("portal.downloaded", case.case_id, by=principal.login, file=file)

@@ -6,6 +6,7 @@
   const button = root.querySelector("button");
   const words = root.querySelector("#planes-words");
   const canvas = root.querySelector("canvas");
+  const frame = root.querySelector(".gl");
 
   function supported() {
     try { return Boolean(document.createElement("canvas").getContext("webgl2")); } catch { return false; }
@@ -20,15 +21,16 @@
     words.textContent = "Loading";
     const script = document.createElement("script");
     script.src = root.dataset.script;
-    script.onload = () => open().catch(() => { words.textContent = "The planes cannot be shown in this browser."; canvas.hidden = true; });
+    script.onload = () => open().catch(() => { words.textContent = "The planes cannot be shown in this browser."; frame.hidden = true; });
     script.onerror = () => { words.textContent = "The viewer could not be loaded."; button.disabled = false; };
     document.head.append(script);
   });
 
   async function open() {
-    canvas.hidden = false;
+    frame.hidden = false;
     const viewer = new niivue.Niivue({
-      backColor: [0, 0, 0, 1], show3Dcrosshair: true, isRadiologicalConvention: true, isColorbar: false, logLevel: "error",
+      backColor: [0, 0, 0, 1], show3Dcrosshair: true, isRadiologicalConvention: true, isColorbar: false, multiplanarLayout: 2, multiplanarShowRender: 0, showAllOrientationMarkers: true,
+      fontColor: [1, 0.91, 0.66, 1], fontMinPx: 16, fontSizeScaling: 0.6, logLevel: "error",
       crosshairColor: [0.34, 0.86, 1, 0.7], dragAndDropEnabled: false, loadingText: "",
     });
     await viewer.attachToCanvas(canvas);

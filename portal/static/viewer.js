@@ -149,10 +149,14 @@
 
   fetch(`${base}/slices`, { headers: { accept: "application/json" } })
     .then((answer) => (answer.ok ? answer.json() : answer.json().then((one) => { throw new Error(one.title); })))
-    .then((found) => { stack = found; ready(); })
+    .then((found) => {
+      if (!found.count) throw new Error(found.problem);
+      stack = found;
+      ready();
+    })
     .catch((error) => {
       problem.hidden = false;
       problem.textContent = error.message || "The slices cannot be loaded.";
-      root.classList.add("empty");
+      root.classList.add("no-images");
     });
 })();

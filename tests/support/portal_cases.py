@@ -41,7 +41,8 @@ def _arrival(ledger: Ledger, at: datetime) -> Arrival:
     return arrival
 
 
-def _opened(ledger: Ledger, series: str, at: datetime) -> str:
+def opened(ledger: Ledger, series: str, at: datetime) -> str:
+    """A case whose first images were received."""
     arrival = _arrival(ledger, at)
     rows = [
         replace(one, path=f"{arrival.arrival_id}/{one.path}", stored_at=at, header=replace(one.header, scanner=SCANNER))
@@ -89,26 +90,26 @@ def fill(settings: Settings, ledger: Ledger, series: Path, analysed: Path) -> Po
     stroke = real_case(settings, ledger, series, analysed, now - timedelta(seconds=75))
     every = ("email", "orthanc", "folder")
 
-    negative = _opened(ledger, "1.2.1", now - timedelta(minutes=31))
+    negative = opened(ledger, "1.2.1", now - timedelta(minutes=31))
     ended(ledger, negative, _finding(4.2, 2.9, 6.8, "none"), sent=every)
-    acknowledged = _opened(ledger, "1.2.2", now - timedelta(minutes=52))
+    acknowledged = opened(ledger, "1.2.2", now - timedelta(minutes=52))
     ended(ledger, acknowledged, _finding(23.4, 17.0, 31.2, "right"), sent=every)
     ledger.alerts.acknowledge(acknowledged, "Ute Brandt (brandt)", "portal")
 
-    not_analysed = _opened(ledger, "1.2.3", now - timedelta(hours=2))
+    not_analysed = opened(ledger, "1.2.3", now - timedelta(hours=2))
     reason = {"reason": Reason.MISSING_SLICES, "detail": "12 of 320 slices are missing."}
     ledger.cases.advance(not_analysed, CaseState.RECEIVING, CaseState.NOT_ANALYSED, case_key="missing", **reason)
 
-    failed = _opened(ledger, "1.2.4", now - timedelta(hours=3))
+    failed = opened(ledger, "1.2.4", now - timedelta(hours=3))
     ended(ledger, failed, _finding(8.0, 6.0, 11.0, "left"), sent=("email", "folder"))
     ledger.deliveries.begin(failed, "orthanc", lease_s=60)
     refusal = "orthanc refused the association: called AE title not recognized"
     ledger.deliveries.end(failed, "orthanc", DeliveryState.REFUSED, detail=refusal)
 
-    removed = _opened(ledger, "1.2.5", now - timedelta(days=12))
+    removed = opened(ledger, "1.2.5", now - timedelta(days=12))
     ended(ledger, removed, _finding(2.0, 1.1, 3.9, "none"), sent=every)
     ledger.cases.mark_files_removed(removed)
-    receiving = _opened(ledger, "1.2.6", now - timedelta(seconds=3))
+    receiving = opened(ledger, "1.2.6", now - timedelta(seconds=3))
     return PortalCases(stroke, negative, acknowledged, not_analysed, failed, receiving, removed)
 
 
