@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from cli.console import PlainConsole
 from corewatch import RESEARCH_LABEL
 from corewatch.errors import NotAnalysed
 from corewatch.states import CaseState, DeliveryState
@@ -30,8 +31,6 @@ _STYLES = {
     DeliveryState.REFUSED: "bold red",
     DeliveryState.SKIPPED: "dim",
 }
-_PLAIN_WIDTH = 132
-"""Width where the output is not a terminal: a line per case, for grep."""
 
 
 def age(elapsed: timedelta) -> str:
@@ -114,7 +113,7 @@ def print_json(value: object) -> None:
 
 def print_list(found: Sequence[Case], now: datetime, limit: int) -> None:
     """Print a table, one line per case."""
-    console = _console()
+    console = PlainConsole()
     if not found:
         console.print("There are no such cases.")
         return
@@ -173,7 +172,7 @@ def print_details(case: Case, deliveries: Sequence[Delivery], history: Sequence[
         events.add_column(name, no_wrap=name != "Detail", overflow="fold")
     for line in history:
         events.add_row(_time(line.at), line.event, "; ".join(f"{k}: {v}" for k, v in line.detail.items()))
-    _console().print(Group(*parts, "", events, Text(RESEARCH_LABEL, style="yellow")))
+    PlainConsole().print(Group(*parts, "", events, Text(RESEARCH_LABEL, style="yellow")))
 
 
 def _styled(state: CaseState | DeliveryState) -> Text:
@@ -182,8 +181,3 @@ def _styled(state: CaseState | DeliveryState) -> Text:
 
 def _time(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S}"
-
-
-def _console() -> Console:
-    terminal = sys.stdout.isatty()
-    return Console(highlight=False, soft_wrap=False, width=None if terminal else _PLAIN_WIDTH)

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from cli.printable import printable
 from corewatch.errors import ConfigurationError, CorewatchError, NotAnalysed
 from corewatch.states import CaseState
 
@@ -44,7 +45,7 @@ class CommandEntry:
 
 class _Problem(click.ClickException):
     def __init__(self, problem: str, remedy: str = "") -> None:
-        super().__init__("; ".join(filter(None, (problem, remedy))))
+        super().__init__(printable("; ".join(filter(None, (problem, remedy)))))
 
 
 class UsageProblem(_Problem):

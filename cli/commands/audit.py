@@ -10,6 +10,7 @@ import click
 
 from cli.command_group import UsageProblem
 from cli.options import config_option, settings_of
+from cli.printable import printable
 
 _TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
 
@@ -59,7 +60,7 @@ def show(config_file: Path | None, case_id: str) -> None:
         raise UsageProblem(f"there is no case {case_id}", "`corewatch cases list` shows the cases")
     for line in history:
         fields = "  ".join(f"{name}={value}" for name, value in line.detail.items())
-        click.echo(f"{line.at:%Y-%m-%d %H:%M:%S}Z  {line.event:<28} {fields}".rstrip())
+        click.echo(f"{line.at:%Y-%m-%d %H:%M:%S}Z  {line.event:<28} {printable(fields)}".rstrip())
 
 
 def _utc(time: datetime | None) -> datetime | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,8 +49,7 @@ def demo(
     Everything runs on this machine, on free ports, in DIR; of the hospital's settings only the installed models are used.
     Exit code 0 only if the result really arrived everywhere.
     """
-    from rich.console import Console
-
+    from cli.console import PlainConsole
     from cli.demonstration.progress import ProgressPrinter
     from cli.demonstration.report import outcome_json, print_outcome
     from cli.demonstration.service import tail
@@ -59,7 +57,7 @@ def demo(
     from corewatch.errors import CorewatchError
 
     model_folder, intended_use = _model(model, config_file)
-    console = Console(stderr=as_json, highlight=False, width=None if sys.stdout.isatty() else 132)
+    console = PlainConsole(stderr=as_json)
     run = _new_folder(folder)
     _log_to(run / "demo.log")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM stops everything, as Ctrl-C does
@@ -79,7 +77,7 @@ def demo(
             click.echo(outcome_json(outcome))
     if problems:
         console.print(f"\nThe end of {run / 'corewatch.log'}:\n", style="bold")
-        console.print(tail(run / "corewatch.log"), markup=False, soft_wrap=True)
+        console.print(tail(run / "corewatch.log"), soft_wrap=True)
         for problem in problems:
             console.print(f"failed: {problem}", style="bold red", soft_wrap=True)
     click.get_current_context().exit(ExitCode.FAILED if problems else ExitCode.DONE)

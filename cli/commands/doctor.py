@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,9 +46,10 @@ def doctor(config_file: Path | None, as_json: bool) -> None:
 
 
 def _print(checks: Sequence[Check], file: Path | None) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from cli.console import PlainConsole
 
     styles = {"ok": "green", "warning": "yellow", "error": "bold red"}
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
@@ -61,7 +61,7 @@ def _print(checks: Sequence[Check], file: Path | None) -> None:
         if check.remedy:
             text.append(f"\n-> {check.remedy}", style=styles[check.level])
         table.add_row(Text(check.level, style=styles[check.level]), check.subject, text)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
+    console = PlainConsole()
     console.print(f"Settings: {file or 'built-in values (there is no settings file)'}", style="dim")
     console.print(table)
     counts = {level: sum(check.level == level for check in checks) for level in styles}

@@ -48,8 +48,9 @@ def list_(config_file: Path | None, as_json: bool) -> None:
 
 
 def _print_table(lines: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from cli.console import PlainConsole
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("Model", "Version", "SHA-256", "Origin", "Use"):
@@ -58,7 +59,7 @@ def _print_table(lines: list[dict[str, Any]]) -> None:
         digest = "" if line["sha256"] is None else line["sha256"][:12]
         use = line["problem"] or line["intended_use"] or ""
         table.add_row(line["name"] + (" *" if line["in_use"] else ""), line["version"] or "", digest, line["origin"], use)
-    console = Console(highlight=False)
+    console = PlainConsole()
     console.print(table)
     console.print("* in use (model.name, or the model of a rule)", style="dim")
 

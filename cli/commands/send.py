@@ -12,6 +12,7 @@ import click
 
 from cli.command_group import ExitCode
 from cli.options import config_option, json_option, settings_of
+from cli.printable import printable
 
 _PREAMBLE = 128
 
@@ -54,7 +55,7 @@ def send(
         counted[outcome.result] += 1
         if outcome.result is StoreResult.FAILED:
             status = "not sent" if outcome.status is None else f"0x{outcome.status:04X}"
-            click.echo(f"{outcome.path.name}: {status}, {outcome.meaning}", err=True)
+            click.echo(printable(f"{outcome.path.name}: {status}, {outcome.meaning}"), err=True)
         if terminal:
             click.echo(f"\r{sum(counted.values())}/{len(files)} ", err=True, nl=False)
 

@@ -211,8 +211,9 @@ def format_addresses(addresses: Addresses, *, as_json: bool) -> str:
     """The addresses as a table, or as one line of JSON."""
     if as_json:
         return json.dumps(asdict(addresses)) + "\n"
-    from rich.console import Console
     from rich.table import Table
+
+    from cli.console import PlainConsole
 
     table = Table(title="corewatch is running", title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
@@ -226,7 +227,7 @@ def format_addresses(addresses: Addresses, *, as_json: bool) -> str:
     table.add_row("Queue monitor", f"{addresses.flower} (user {addresses.flower_user}{stored})")
     table.add_row("Model", addresses.model)
     table.add_row("Data", addresses.data_dir)
-    console = Console(highlight=False)
+    console = PlainConsole()
     with console.capture() as captured:
         console.print(table)
         console.print(addresses.notice, style="yellow")
