@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from foundation.dicom_client.association import TlsFiles as ClientTlsFiles
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 _AE_TITLE = r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$"
@@ -35,3 +38,14 @@ class TlsFiles(Section):
     """Private key of our certificate (PEM)."""
     authority: Path
     """CA certificate (PEM) that the peer's certificate must come from."""
+    check_hostname: bool = True
+    """When we call a peer: whether its certificate must name the host that we call. False: a certificate of the CA is enough, for
+    peers whose certificate names another host or none."""
+
+    @property
+    def for_client(self) -> ClientTlsFiles:
+        """The same files for the DICOM client."""
+        # imported when first needed: it loads pynetdicom, and most programs read settings without calling a peer
+        from foundation.dicom_client.association import TlsFiles as ClientTlsFiles
+
+        return ClientTlsFiles(self.certificate, self.key, self.authority, self.check_hostname)

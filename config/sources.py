@@ -37,8 +37,8 @@ class Source(Section):
     def address(self, listener_ae_title: str, *, silence_s: float | None = None) -> PeerAddress:
         """Its address for the DICOM client, and the AE title that we use towards it."""
         # imported when first needed: it loads pynetdicom, and most programs read settings without calling a PACS
-        from foundation.dicom_client.association import PeerAddress, TlsFiles
+        from foundation.dicom_client.association import PeerAddress
 
-        tls = None if self.tls is None else TlsFiles(self.tls.certificate, self.tls.key, self.tls.authority)
+        tls = None if self.tls is None else self.tls.for_client
         calling = self.our_ae_title or listener_ae_title
         return PeerAddress(self.host, self.port, self.ae_title, calling, self.timeout_s, tls, silence_s=silence_s)

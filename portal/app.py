@@ -97,7 +97,7 @@ def make_application(site: Site) -> Starlette:
 
         return respond
 
-    return Starlette(
+    app = Starlette(
         routes=routes_of(site),
         middleware=[Middleware(SecurityHeaders, secure=site.portal.secure), Middleware(BasePath, base_path=site.portal.base_path)],
         exception_handlers={
@@ -106,6 +106,8 @@ def make_application(site: Site) -> Starlette:
             500: failure(500, "Something went wrong. Please try again, or call the team."),
         },
     )
+    app.router.redirect_slashes = False  # the redirect would name the host that the request's Host header names
+    return app
 
 
 async def _health(_request: Request) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 from cli.checks.report import Check
@@ -34,11 +35,11 @@ def listener(settings: Settings) -> Iterator[Check]:
     if _can_bind(ours.host, ours.port):
         yield Check.ok(subject, f"{where}: the port is free, the listener does not run")
         return
-    from foundation.dicom_client.association import AssociationRejected, TlsFiles
+    from foundation.dicom_client.association import AssociationRejected
     from foundation.dicom_client.storage import echo
 
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(ours.host, ours.host)
-    tls = None if ours.tls is None else TlsFiles(ours.tls.certificate, ours.tls.key, ours.tls.authority)
+    tls = None if ours.tls is None else replace(ours.tls.for_client, check_hostname=False)  # itself, at any of its addresses
     calling = ours.peers[0].ae_title if ours.peers else "CWDOCTOR"
     try:
         echo(host=host, port=ours.port, called_ae=ours.ae_title, calling_ae=calling, timeout_s=_LIMIT_S, tls=tls)

@@ -159,11 +159,11 @@ def send_over_network(settings: Settings) -> SendReport:
 
     def send(peer: Peer, report: CommitmentReport) -> None:
         # imported when first needed: most sites get no request
-        from foundation.dicom_client.association import PeerAddress, TlsFiles
+        from foundation.dicom_client.association import PeerAddress
         from foundation.dicom_client.commitment import send_report
 
         files = settings.listener.tls
-        tls = None if files is None else TlsFiles(files.certificate, files.key, files.authority)
+        tls = None if files is None else files.for_client
         send_report(PeerAddress(peer.host, peer.port or 0, peer.ae_title, settings.listener.ae_title, SEND_TIMEOUT_S, tls), report)
 
     return send

@@ -24,6 +24,9 @@ DEFAULT_MAX_PDU: Final = 262_144
 _EVENT_POLL_S: Final = 0.2
 """Interval at which `EventPump.wait` checks that the association is still established."""
 
+_NAMES_ANOTHER_HOST: Final = frozenset({62, 64})
+"""X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL."""
+
 _ANSWER_LIMIT_S: Final = 10.0
 """Longest wait for a response to the peer that is being sent."""
 
@@ -48,7 +51,7 @@ class TlsFiles:
     key: Path
     authority: Path
     check_hostname: bool = False
-    """Default off: DICOM nodes are identified by the site's authority (PS3.15 B.12) and often addressed by IP address."""
+    """Whether the peer's certificate must name the host that is called; `tls.check_hostname` in the settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +259,10 @@ def client_context(files: TlsFiles, peer: str) -> _ClientContext:
 def _tls_error(fault: ssl.SSLError, peer: PeerAddress) -> RetryLater | OperatorNeeded:
     """The error for a failed TLS handshake."""
     if isinstance(fault, ssl.SSLCertVerificationError):
-        return OperatorNeeded(
-            f"{peer}: its TLS certificate is not to be trusted ({fault.verify_message})", "renew it there, or correct tls.authority"
-        )
+        remedy = "renew it there, or correct tls.authority"
+        if fault.verify_code in _NAMES_ANOTHER_HOST:
+            remedy = "call it by a name in its certificate, renew that, or set tls.check_hostname: false"
+        return OperatorNeeded(f"{peer}: its TLS certificate is not to be trusted ({fault.verify_message})", remedy)
     reason = (fault.reason or "").lower().replace("_", " ")
     if "alert" in reason:
         return OperatorNeeded(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from config.delivery import DeliverSettings, PacsSettings
 from corewatch.storage_commitment import CommitmentReport, InstanceReference
-from foundation.dicom_client.association import PeerAddress, TlsFiles
+from foundation.dicom_client.association import PeerAddress
 from foundation.dicom_client.commitment import check_commitment, request_commitment
 from foundation.dicom_client.storage import StoreOutcome, echo, send_files
 from outputs.destinations.archive import ArchiveDestination, Progress, no_progress
@@ -27,7 +27,7 @@ class PacsDestination(ArchiveDestination):
     def __init__(self, settings: PacsSettings, listener_ae_title: str, context: DestinationContext | None = None) -> None:
         super().__init__(settings, context)
         self._settings = settings
-        tls = None if settings.tls is None else TlsFiles(settings.tls.certificate, settings.tls.key, settings.tls.authority)
+        tls = None if settings.tls is None else settings.tls.for_client
         calling_ae = settings.our_ae_title or listener_ae_title
         self._peer = PeerAddress(settings.host, settings.port, settings.ae_title, calling_ae, settings.timeout_s, tls)
 

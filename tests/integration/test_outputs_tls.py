@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import config.section
 from corewatch.errors import OperatorNeeded, RetryLater
 from foundation.dicom_client.association import TlsFiles
 from foundation.dicom_client.storage import StoreResult, echo, send_files
@@ -39,6 +40,27 @@ def test_a_stranger_gets_nothing_and_an_operator_must_look(ours: Certificates, s
         with pytest.raises(OperatorNeeded, match=r"not to be trusted \(self-signed cert.*\); .*tls\.authority"):
             send_files(ct_files(tmp_path), port=pacs.port, tls=ours.tls, **ADDRESS)
         assert pacs.count == 0
+
+
+def test_a_certificate_that_names_another_host_is_refused_unless_the_settings_allow_it(ours: Certificates) -> None:
+    """Another node of the site, with a certificate of the same authority, answers in its place."""
+    context = ours.server_context()
+    context.load_cert_chain(*map(str, make_nameless(ours)))
+    with storage_scp(context=context) as pacs:
+        section = config.section.TlsFiles(certificate=ours.client[0], key=ours.client[1], authority=ours.authority)
+        with pytest.raises(OperatorNeeded, match=r"tls\.check_hostname"):
+            echo(port=pacs.port, tls=section.for_client, **ADDRESS)
+        echo(port=pacs.port, tls=section.model_copy(update={"check_hostname": False}).for_client, **ADDRESS)
+
+
+def make_nameless(ours: Certificates) -> tuple[Path, Path]:
+    """A certificate of the same authority for `elsewhere.example`."""
+    folder = ours.authority.parent
+    (folder / "elsewhere.names").write_text("subjectAltName=DNS:elsewhere.example\n")
+    sign = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "elsewhere.names"]
+    command = ["openssl", "x509", "-req", "-in", "server.csr", "-out", "elsewhere.pem", *sign]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder / "elsewhere.pem", ours.server[1]
 
 
 def test_an_expired_certificate_is_named(ours: Certificates, tmp_path: Path) -> None:

@@ -58,6 +58,13 @@ def test_looking_changes_nothing(portal: RunningPortal) -> None:
     assert "<script" not in page.text
 
 
+def test_no_answer_redirects_to_the_host_that_a_request_names(portal: RunningPortal) -> None:
+    link = portal.links.to(portal.alert("1.1"), "team")
+    answer = requests.get(f"{link}/", headers={"Host": "attacker.example"}, allow_redirects=False, timeout=10)
+    assert answer.status_code == 404
+    assert "attacker.example" not in str(answer.headers) + answer.text
+
+
 def test_the_page_says_what_the_mail_says(portal: RunningPortal) -> None:
     """No volume is rounded across the alert's threshold, and no side is said to be unclear in words."""
     page = requests.get(portal.links.to(portal.found("1.21", 19.97, "none"), "team"), timeout=10)

@@ -139,6 +139,7 @@ class TestVerdict:
             case_id="abc", case_key="k", study_uid="1", series_uid="2", revision=1, aligned_path=None, state=state, reason=None,
             detail="", failed_stage=None, superseded_by=None, model=None, email=(), attempts=0, holder=None, lease_until=None,
             created_at=NOW, last_stored_at=NOW, updated_at=NOW, core_ml=60.0, side="left", alert=True, files_removed=False,
+            cautions=None,
         )  # fmt: skip
 
     def sent(self, **others: DeliveryState) -> list[Delivery]:

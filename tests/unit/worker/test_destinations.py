@@ -31,7 +31,7 @@ TLS = {"certificate": "c", "key": "k", "authority": "a"}
     [
         ({}, "LISTENER", None, None),
         ({"our_ae_title": "CW"}, "CW", None, None),
-        ({"tls": TLS}, "LISTENER", TlsFiles(Path("c"), Path("k"), Path("a")), None),
+        ({"tls": TLS}, "LISTENER", TlsFiles(Path("c"), Path("k"), Path("a"), check_hostname=True), None),
         ({"commitment_patience_h": 12.0}, "LISTENER", None, None),
         ({"commitment": True, "commitment_patience_h": 12.0}, "LISTENER", None, timedelta(hours=12)),
     ],
