@@ -46,6 +46,11 @@ def alerts_people(name: str) -> bool:
     return name == EMAIL or name.startswith(_ESCALATION)
 
 
+def reports_alerts(name: str) -> bool:
+    """Whether an alert is planned for it as soon as there is a finding, before its pages are drawn."""
+    return name in {EMAIL, WEBHOOK}
+
+
 def refusal_notice(reporter: str, destination: str) -> str:
     """Name of the notice that this destination refused a result."""
     return f"{reporter}-{destination}"

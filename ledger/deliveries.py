@@ -72,6 +72,7 @@ class Deliveries:
         destinations: Mapping[str, str | None],
         *,
         escalation: Sequence[timedelta] | None = None,
+        wait: timedelta = timedelta(0),
         **facts: Any,
     ) -> bool:
         """Move the case (see `Cases.advance`) and post one delivery per destination, in one transaction.
@@ -83,18 +84,22 @@ class Deliveries:
             A destination that has a row already keeps it when it was sent or is being sent, and starts again when it was refused.
         escalation
             For an alert: when each level of its escalation is due, from now; None: no alert.
+        wait
+            Time before the deliveries are attempted, unless they are planned again sooner.
         """
         with self._database.transaction() as connection:
             if not self._cases.advance_in(connection, case_id, before, after, **facts):
                 return False
-            self._post_new(connection, case_id, destinations)
+            self._post_new(connection, case_id, destinations, wait)
             if escalation is not None:
                 raise_alert(connection, self._database.clock(), case_id, escalation)
             if after is CaseState.DELIVERING:
                 self._end_case(connection, case_id, ())  # there may be no destination that applies
             return True
 
-    def _post_new(self, connection: Connection, case_id: str, destinations: Mapping[str, str | None]) -> None:
+    def _post_new(
+        self, connection: Connection, case_id: str, destinations: Mapping[str, str | None], wait: timedelta = timedelta(0)
+    ) -> None:  # fmt: skip
         now = self._database.clock()
         rows = connection.execute(select(deliveries).where(deliveries.c.case_id == case_id))
         known = {row.destination: _D(row.state) for row in rows}
@@ -102,7 +107,7 @@ class Deliveries:
             if known.get(name) not in {None, _D.PENDING, _D.REFUSED}:
                 continue  # it has its end, or a worker or the destination has it
             state, detail = (_D.PENDING, "") if skip is None else (_D.SKIPPED, skip)
-            waiting = now + self._database.queue_lease
+            waiting = now + wait + self._database.queue_lease
             if name in known:
                 if known[name] is _D.REFUSED:
                     forget(connection, case_id, name)  # whatever an operator has changed there: every object is sent again
@@ -112,7 +117,7 @@ class Deliveries:
             else:
                 insert_delivery(connection, case_id, name, state, planned_at=now, lease_until=waiting, detail=detail)
             if skip is None:
-                post(connection, now, Work(Stage.DELIVER, case_id, name))
+                post(connection, now, Work(Stage.DELIVER, case_id, name), now + wait)
             else:
                 record(connection, now, "delivery.skipped", case_id, destination=name, why=skip)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -101,6 +101,14 @@ class ReportedCase:
     def failed(self) -> bool:
         """Whether a stage failed and an operator must look."""
         return self.result.state is CaseState.FAILED
+
+    @property
+    def as_alert(self) -> ReportedCase:
+        """The case as it is reported to those who must act on its alert: also where a later stage failed."""
+        finding = self.result.finding
+        if finding is None or not finding.alert or not self.failed:
+            return self
+        return replace(self, result=replace(self.result, state=CaseState.DELIVERING), ended_at=None)
 
     @property
     def remedy(self) -> str | None:

@@ -15,7 +15,7 @@ from config.settings import Settings
 from corewatch.casefolder import CaseFolder
 from corewatch.cautions import Caution, CautionCode, codes_of
 from corewatch.clock import Clock, utc_now
-from corewatch.destinations import gets_results
+from corewatch.destinations import gets_results, reports_alerts
 from corewatch.messages import Work
 from corewatch.states import PIPELINE, STAGE_OF, CaseState, DeliveryState, PipelineStep, Stage
 from jobs.names import task_name
@@ -31,6 +31,10 @@ from worker.stages.prepare import AlignedSource, DicomSource, HeadObserver, Prog
 
 REQUEUE_DELAY_S: Final = 1.0
 """Wait before a message is given back to the queue while there is no model, in seconds; without it the message would circle."""
+
+
+ALERT_GRACE: Final = timedelta(seconds=30)
+"""Time that an alert waits for its summary page."""
 
 
 def register(app: Celery, context: Callable[[], WorkerContext]) -> None:
@@ -145,8 +149,31 @@ def advance(context: WorkerContext, step: PipelineStep, case: Case, facts: Facts
     """Move a case to the state after the stage, with the message for the next one; whether it was still before that stage."""
     if step.after is CaseState.DELIVERING:
         return plan_deliveries(context, case, facts)
+    if step.after is CaseState.DETECTED and facts.get("alert"):
+        return raise_alert(context, case, facts)
     work = [Work(STAGE_OF[step.after], case.case_id)]
     return context.ledger.cases.advance(case.case_id, step.before, step.after, work=work, **facts)
+
+
+def raise_alert(context: WorkerContext, case: Case, facts: Facts) -> bool:
+    """Move a case with an alert to `detected`: its escalation starts, and what alerts people is sent even if the pages fail.
+
+    Rendering plans the same deliveries again at once, with the summary page; only where it takes longer than `ALERT_GRACE`, or
+    fails, are they sent without it.
+    """
+    reported = report_case(context, case)
+    known = {name: d for name, d in context.destinations.items() if reports_alerts(name)}
+    planned: dict[str, str | None] = {name: None for name, d in known.items() if d.skip_reason(reported) is None}
+    work = [Work(STAGE_OF[CaseState.DETECTED], case.case_id)]
+    levels = escalation_times(context.settings)
+    return context.ledger.deliveries.plan(
+        case.case_id, case.state, CaseState.DETECTED, planned, escalation=levels, wait=ALERT_GRACE, work=work, **facts
+    )
+
+
+def escalation_times(settings: Settings) -> list[timedelta]:
+    """When each level of an alert's escalation is due, from the finding."""
+    return [timedelta(minutes=level.after_min) for level in settings.deliver.escalation]
 
 
 def plan_deliveries(context: WorkerContext, case: Case, facts: Facts) -> bool:
@@ -161,7 +188,7 @@ def plan_deliveries(context: WorkerContext, case: Case, facts: Facts) -> bool:
             destination = context.destinations.get(refused.destination)
             planned[refused.destination] = "no longer in the settings" if destination is None else destination.skip_reason(reported)
     finding = reported.result.finding
-    levels = [timedelta(minutes=level.after_min) for level in context.settings.deliver.escalation]
+    levels = escalation_times(context.settings)
     alert = finding is not None and finding.alert
     moved = context.ledger.deliveries.plan(
         case.case_id, case.state, CaseState.DELIVERING, planned, escalation=levels if alert else None, **facts

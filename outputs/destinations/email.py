@@ -201,8 +201,21 @@ class EmailDestination(MailDestination):
     name = EMAIL
     carries_alerts = True
 
+    def event(self, case: ReportedCase) -> MailEvent:
+        """The event that the mail reports: an alert is the same one before and after a later stage has failed."""
+        return super().event(case.as_alert)
+
+    def deliver(self, case: ReportedCase) -> Delivered:
+        """Send the alert also where the pages could not be drawn."""
+        return super().deliver(case.as_alert)
+
+    def line(self, case: ReportedCase) -> DigestLine:
+        """What a digest says of the case: an alert also where a later stage has failed."""
+        return super().line(case.as_alert)
+
     def skip_reason(self, case: ReportedCase) -> str | None:
         """Skip a case without a finding, and a finding that no list wants."""
+        case = case.as_alert
         if case.result.finding is None or case.failed:
             return "no finding: the operators' mail reports it"
         if self.recipient_lists(case):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from config.delivery import DeliverSettings, EmailSettings, EscalationLevel
 from corewatch.destinations import alerts_people, escalation
 from corewatch.mail_receipts import MailKind
-from corewatch.states import CaseState, DeliveryState
+from corewatch.states import DeliveryState
 from outputs.case import ReportedCase
 from outputs.destinations.base import Delivered, DestinationContext, DestinationKind
 from outputs.destinations.email import MailDestination, RecipientList, each_recipient_once
@@ -43,7 +42,7 @@ class EscalationDestination(MailDestination):
 
     def deliver(self, case: ReportedCase) -> Delivered:
         """Send the alert, also where the case has failed since, because another destination refused the result."""
-        return super().deliver(replace(case, result=replace(case.result, state=CaseState.DELIVERING)))
+        return super().deliver(case.as_alert)
 
     def note(self, case: ReportedCase) -> str:
         """That nobody has acknowledged the alert, or that those before could not be mailed at all."""

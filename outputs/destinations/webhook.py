@@ -49,6 +49,7 @@ class WebhookDestination:
 
     def skip_reason(self, case: ReportedCase) -> str | None:
         """Skip a case without a finding, and a finding that the settings do not want sent."""
+        case = self._reported(case)
         finding, when = case.result.finding, self._settings.when
         if finding is None or case.failed:
             return "no finding: webhook-notices reports it, where deliver.webhook.not_analysed is true"
@@ -58,6 +59,7 @@ class WebhookDestination:
 
     def deliver(self, case: ReportedCase) -> Delivered:
         """Send; every status 2xx counts as accepted."""
+        case = self._reported(case)
         identity, now = f"msg_{self.key(case)}", self._clock()
         body = json.dumps(self.payload(case), separators=(",", ":")).encode()
         status = self._request(
@@ -71,6 +73,10 @@ class WebhookDestination:
         if 300 <= status < 400:
             raise OperatorNeeded(f"{answered}, a redirect, which is not followed", "correct deliver.webhook.url")
         raise OperatorNeeded(answered, "look at its log, and compare deliver.webhook.secret on both sides")
+
+    def _reported(self, case: ReportedCase) -> ReportedCase:
+        """The case as this request reports it: an alert also where the pages could not be drawn."""
+        return case.as_alert
 
     def key(self, case: ReportedCase) -> str:
         """Hash of the event that the request reports: the same for a repeat."""
@@ -109,6 +115,10 @@ class WebhookNotices(WebhookDestination):
     """POSTs each case that was not analysed or failed, also after a request with its finding."""
 
     name = WEBHOOK_NOTICES
+
+    def _reported(self, case: ReportedCase) -> ReportedCase:
+        """The case as it is: failed."""
+        return case
 
     def skip_reason(self, case: ReportedCase) -> str | None:
         """Skip an analysed case, and every case unless the settings ask for notices."""

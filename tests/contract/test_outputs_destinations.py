@@ -175,7 +175,7 @@ CASES: dict[str, Callable[[Path], ReportedCase]] = {
         ("no DICOM", "always", {"folder", "email"}),
         ("not analysed", "always", {"folder", "operators"}),
         ("not analysed", "never", {"folder", "operators"}),
-        ("failed", "positive", {"archive", "web", "folder", "operators"}),
+        ("failed", "positive", {"archive", "web", "folder", "operators", "email"}),  # an alert
     ],
 )
 def test_what_applies_to_what(kind: str, when: Any, applying: set[str], tmp_path: Path) -> None:

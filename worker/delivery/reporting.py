@@ -16,6 +16,7 @@ from corewatch.errors import OperatorNeeded, RetryLater
 from corewatch.mail_receipts import MailReceiptState
 from corewatch.states import ENDS, WITHOUT_RESULT, CaseState, DeliveryState, Stage
 from foundation.backoff import Backoff
+from foundation.safe_errors import describe_error, error_frames
 from ledger.audit_trail import AuditLine
 from ledger.cases import Case
 from ledger.deliveries import Delivery
@@ -138,11 +139,19 @@ def _alert_seconds(case: Case, deliveries: list[Delivery]) -> float | None:
 
 
 def ensure_rendered(context: WorkerContext, case: Case) -> ReportedCase:
-    """The case with its pages. A case that ended without a finding has none until its first notice: they are made here."""
+    """The case with its pages. A case that ended without a finding has none until its first notice: they are made here.
+
+    Where they cannot be made, as where that is why the case failed, it is reported without them.
+    """
     reported = report_case(context, case)
-    if case.state in ENDS and not reported.folder.result.exists():
+    if case.state not in ENDS or reported.folder.result.exists():
+        return reported
+    try:
         return render(reported, context.settings.deliver.series)
-    return reported
+    except Exception as error:
+        log.error("pages_not_drawn", why=describe_error(error), trace=error_frames(error), effect="reported without them")
+        write_result(reported.result, reported.folder)
+        return reported
 
 
 def retry_delay(settings: DeliverSettings, tried: timedelta) -> timedelta:
