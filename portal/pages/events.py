@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute
+from starlette.types import Receive, Scope, Send
 
 from corewatch.roles import Role
 from portal.access.principal import Principal
@@ -16,6 +18,20 @@ from portal.responses import problem, retry_later
 from portal.routing import api
 from portal.serving.streams import TooManyStreams
 from portal.site import Site
+
+
+class _EventStream(StreamingResponse):
+    """A stream that gives its place in the budget back however it ends, also before its first byte."""
+
+    def __init__(self, content: AsyncIterator[str], held: ExitStack) -> None:
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        super().__init__(content, media_type="text/event-stream", headers=headers)
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream."""
+        with self._held:
+            await super().__call__(scope, receive, send)
 
 
 def routes(site: Site) -> list[BaseRoute]:
@@ -27,21 +43,12 @@ def routes(site: Site) -> list[BaseRoute]:
             after = _cursor(request)
         except ValueError:
             return problem(400, "Last-Event-ID must be the id of an event of this stream.")
-        budget = site.streams.stream(principal.login)
+        held = ExitStack()
         try:
-            budget.__enter__()
+            held.enter_context(site.streams.stream(principal.login))
         except TooManyStreams:
             return retry_later(problem(503, "Too many live pages are open.", "The page refreshes by itself meanwhile."), 30)
-
-        async def body() -> AsyncIterator[str]:
-            try:
-                async for text in feed.stream(after, partial(site.access.still_valid, request, principal)):
-                    yield text
-            finally:
-                budget.__exit__(None, None, None)
-
-        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        return StreamingResponse(body(), media_type="text/event-stream", headers=headers)
+        return _EventStream(feed.stream(after, partial(site.access.still_valid, request, principal)), held)
 
     return [api(site, "/api/v1/events", events, roles={Role.VIEWER}, background=True)]
 

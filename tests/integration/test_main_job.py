@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,12 +23,15 @@ from PIL import Image
 
 from corewatch import RESEARCH_LABEL
 from corewatch.reasons import Reason
+from corewatch.roles import Role
 from corewatch.states import CaseState, DeliveryState
 from ledger.cases import Case
+from ledger.store import Ledger
 from tests.integration.conftest import ONCALL, OPERATORS, STROKE_TEAM, Series
 from tests.support.mailbox import Mailbox
 from tests.support.net import wait_for
 from tests.support.orthanc import Orthanc
+from tests.support.portal import signed_in
 from tests.support.programs import Corewatch
 from tests.support.spoils import Spoil, bottle, cut_short, few, gap, knee, other_modality, without_model
 from tests.support.stores import flower_shows, let_time_pass, link_in, redis_holds
@@ -367,3 +371,30 @@ def test_neither_queue_nor_monitor_knows_a_patient(corewatch: Corewatch, stroke_
         assert case.case_id.encode() in held, where
         for canary in ("PHANTOM-", "Phantom^", "19500101", *({stroke_series.truth.study_uid} if where != "ledger" else ())):
             assert canary.encode() not in held, (where, canary)
+
+
+def test_a_series_is_in_the_worklist_within_two_seconds(
+    corewatch: Corewatch, tool: Callable[[str], str], new_series: Callable[..., Series]
+) -> None:
+    """From the answer to the last C-STORE to the event and the row; three images, so that nothing is analysed. Takes about 2 s."""
+    series = new_series("row", slices=3, matrix=64)
+    portal = corewatch.settings.portal
+    assert portal is not None
+    assert portal.url is not None
+    ledger = Ledger(corewatch.settings.database_url)
+    try:
+        assert ledger.users.add("viewer", "Viewer", [Role.VIEWER], None, "test")
+        session = signed_in(ledger, portal.url, "viewer")
+        with session.get(f"{portal.url}/api/v1/events", stream=True, timeout=30) as stream:
+            lines = stream.iter_lines(chunk_size=1)
+            assert next(lines).startswith(b"retry:")
+            dcmsend(tool("dcmsend"), series.folder, corewatch.port)
+            begun = time.monotonic()
+            changed = json.loads(next(line for line in lines if line.startswith(b"data: {") and b"case" in line)[6:])
+            case = ledger.cases.get(changed["case"])
+            assert case is not None
+            assert case.series_uid == series.truth.series_uid
+            assert f"row-{case.case_id}" in session.get(f"{portal.url}/worklist/rows", timeout=10).text
+            assert time.monotonic() - begun < 2
+    finally:
+        ledger.close()

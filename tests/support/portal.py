@@ -61,12 +61,17 @@ class RunningPortal:
 
     def signed_in(self, login: str) -> requests.Session:
         """A browser in which this user is signed in, by a link that is valid once."""
-        _token, secret = self.ledger.portal_tokens.add(login, "test", (), timedelta(minutes=5), "test", TokenKind.ONCE)
-        session = requests.Session()
-        session.headers["sec-fetch-site"] = "same-origin"
-        answer = session.post(f"{self.url}/login/once/{secret}", timeout=10, allow_redirects=False)
-        assert answer.status_code == 303, answer.text
-        return session
+        return signed_in(self.ledger, self.url, login)
+
+
+def signed_in(ledger: Ledger, url: str, login: str) -> requests.Session:
+    """A browser in which this user is signed in, by a link that is valid once."""
+    _token, secret = ledger.portal_tokens.add(login, "test", (), timedelta(minutes=5), "test", TokenKind.ONCE)
+    session = requests.Session()
+    session.headers["sec-fetch-site"] = "same-origin"
+    answer = session.post(f"{url}/login/once/{secret}", timeout=10, allow_redirects=False)
+    assert answer.status_code == 303, answer.text
+    return session
 
 
 @contextmanager
