@@ -102,6 +102,7 @@ class StorageSession:
         if self._writer is not None and self._writer.ended:
             # the association was idle until the daemon ended its first arrival
             self._log_end(ArrivalOutcome.ABORTED, arrival=self._writer.folder.name)
+            self._writer.abandon()
             self._writer = None
             self._stored = self._duplicates = self._refused = 0
         if self._writer is None:

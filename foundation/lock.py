@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -89,7 +88,7 @@ def is_locked(path: Path) -> bool:
 
 
 class LifeLock:
-    """A lock file that shows that its writer lives: held until `release`, or until the process ends, however it ends.
+    """A lock file that shows that its writer lives: held until `release`, or until the process ends, in any way.
 
     A file system without locks gets no file; then nobody can tell whether the writer lives.
 
@@ -102,19 +101,23 @@ class LifeLock:
     def __init__(self, path: Path) -> None:
         self._path = path
         # read-only and shared: a file that is open for writing keeps a disk from being mounted read-only
-        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        self._close = weakref.finalize(self, os.close, descriptor)
+        self._descriptor: int | None = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             self.release()
 
     def release(self) -> None:
         """Remove the file and let go. Does nothing the second time."""
-        if self._close.alive:
-            with suppress(OSError):
-                self._path.unlink(missing_ok=True)
-            self._close()
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go and leave the file, as the end of the process does."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def holder_is_gone(path: Path) -> bool:

@@ -166,6 +166,10 @@ class ArrivalWriter:
         finally:
             self._life.release()
 
+    def abandon(self) -> None:
+        """Stop writing without closing it; the daemon ends it, or has ended it."""
+        self._life.abandon()
+
 
 class IncomingInstance:
     """A DICOM file (preamble, meta header and dataset) while it arrives: hashed and written piece by piece, never held in memory.

@@ -5,11 +5,10 @@ Originals are moved to `processed` or `rejected`, with a note that gives the rea
 
 from __future__ import annotations
 
+import errno
 import traceback
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import count
 from pathlib import Path
 
 import structlog
@@ -19,6 +18,7 @@ from config.settings import Settings
 from corewatch.arrival import ArrivalSource
 from corewatch.clock import Clock
 from corewatch.units import GIB
+from daemon.watch.archive import move_to_archive, note_text, prepare_archive
 from daemon.watch.content import LeftOut
 from daemon.watch.ingest import IngestRules, IngestSummary, ingest
 from daemon.watch.members import PERMISSIONS_REMEDY, DropChanged, DropIncomplete, DropRejected, unpacked_bytes
@@ -28,7 +28,7 @@ from daemon.watch.scan import PROCESSED, REJECTED, Drop, DropLimits, scan
 from daemon.watch.settling import DropGroup, Observation, StabilityTracker, group_settled
 from foundation.backoff import Backoff, RetryTimer
 from foundation.disk import FreeBytes, free_bytes
-from foundation.durable import create_durably, make_folders
+from foundation.durable import make_folders
 from foundation.outages import OutageTracker
 from ledger.spool import ArrivalWriter
 
@@ -44,9 +44,6 @@ MAX_ATTEMPTS = 5
 """Attempts at a drop that cannot be read or keeps changing."""
 MAX_LOGGED = 20
 """Drops named in one log line."""
-NOTE_SUFFIX = ".reason.txt"
-_MAX_NAME_BYTES = 200
-"""Of a file name's 255: leaves room for the timestamp and the note's suffix."""
 
 
 class Inbox:
@@ -93,8 +90,10 @@ class Inbox:
     def prepare(self) -> None:
         """Create the folder and its two subfolders where missing; an error is logged and every poll retries."""
         try:
-            for path in (self._folder.path / PROCESSED, self._folder.path / REJECTED, self._received_dir):
-                make_folders(path)
+            make_folders(self._folder.path)
+            make_folders(self._received_dir)
+            for where in (PROCESSED, REJECTED):
+                prepare_archive(self._folder.path, where)
         except OSError as error:
             self._log_error("watch_folder_not_usable", str(error.strerror))
 
@@ -252,7 +251,7 @@ class Inbox:
     def _archive(self, drop: Drop, where: str, reason: str, left_out: Sequence[LeftOut]) -> None:
         note = note_text(reason, left_out) if left_out or where == REJECTED else None
         try:
-            move_to_archive(drop.path, self._folder.path / where, note, self._clock())
+            move_to_archive(self._folder.path, drop.name, where, note, self._clock())
         except FileNotFoundError:
             return  # somebody moved it away in the meantime
         except OSError as error:
@@ -285,47 +284,6 @@ def _common_reason(refusals: Sequence[_Refusal]) -> str:
 
 def _move_remedy(error: OSError) -> str:
     by_hand = "move it away by hand; it is not taken again unless it changes or the program restarts"
+    if error.errno in {errno.ELOOP, errno.ENOTDIR}:
+        return f"{PROCESSED} and {REJECTED} must be folders, not symbolic links; {by_hand}"
     return f"{by_hand}. {PERMISSIONS_REMEDY}" if isinstance(error, PermissionError) else by_hand
-
-
-def move_to_archive(path: Path, folder: Path, note: str | None, now: datetime) -> Path:
-    """Move `path` into `folder` as `<time>-<name>`, with `note` beside it, and return its new path.
-
-    The note is written first, so that everything in the folder has its reason.
-
-    Raises
-    ------
-    OSError
-        It could not be moved and is where it was.
-    """
-    folder.mkdir(exist_ok=True)
-    target = _free_name(folder, f"{now:%Y%m%dT%H%M%SZ}-{_shorten(path.name)}")
-    beside = target.with_name(target.name + NOTE_SUFFIX)
-    if note is not None:
-        create_durably(beside, [note.encode("utf-8", "backslashreplace")])
-    try:
-        path.rename(target)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
-    return target
-
-
-def note_text(reason: str, left_out: Sequence[LeftOut]) -> str:
-    """The text of a note: the reason, and one line for each file that was left out."""
-    return "\n".join([reason, *(f"- {printable(item.name)}: {item.reason}" for item in left_out), ""])
-
-
-def printable(name: str) -> str:
-    """A name without control characters: one with a line break must not add lines to the note."""
-    return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else repr(c)[1:-1] for c in name)
-
-
-def _free_name(folder: Path, name: str) -> Path:
-    candidates = (folder / (name if n == 1 else f"{name}-{n}") for n in count(1))
-    return next(c for c in candidates if not c.exists() and not c.is_symlink() and not c.with_name(c.name + NOTE_SUFFIX).exists())
-
-
-def _shorten(name: str) -> str:
-    encoded = name.encode("utf-8", "surrogateescape")
-    return name if len(encoded) <= _MAX_NAME_BYTES else encoded[:_MAX_NAME_BYTES].decode("utf-8", "ignore")

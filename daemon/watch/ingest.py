@@ -178,7 +178,7 @@ class _DropStore:
         if self._writer is not None and self._arrivals:
             # a full disk refuses this too; the arrival then ends by idle time
             with suppress(OSError):
-                self._writer.close(ArrivalOutcome.ABORTED)
+                self._writer.close(ArrivalOutcome.INTERRUPTED)
 
     def _is_index(self, member: Member) -> bool:
         if not is_index(member.name) or member.size > MAX_INDEX_BYTES:
@@ -193,7 +193,11 @@ class _DropStore:
             self._left_out.append(content)
         elif isinstance(content, AlignedFile):
             writer = self._open_arrival(self._recipients)
-            writer.store_aligned([content.data])
+            try:
+                writer.store_aligned([content.data])
+            except OSError:
+                writer.abandon()
+                raise
             writer.close(ArrivalOutcome.RELEASED)
             self._arrivals.append(writer.folder.name)
             self._aligned += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from daemon.watch.content import HEAD_BYTES, LeftOut
 from daemon.watch.dicomdir import is_index
 from daemon.watch.recipients import is_recipients
 from daemon.watch.scan import DEFAULT_LIMITS, Drop, DropEntry, DropLimits, EntryKind, is_hidden, is_partial
+from foundation.beneath import open_beneath
 
 PERMISSIONS_REMEDY = (
     "It belongs to another user: let corewatch's user in (chmod -R g+rwX, or once for all a default ACL on the watched folder: "
@@ -139,7 +139,7 @@ def read_file(entry: DropEntry, count: int | None = None) -> bytes:
 
 
 def open_entry(entry: DropEntry) -> IO[bytes]:
-    """Open a file. Never follows a link that replaced it, nor blocks on a pipe.
+    """Open a file. Never follows a link that replaced it or a folder above it, nor blocks on a pipe.
 
     Raises
     ------
@@ -147,16 +147,11 @@ def open_entry(entry: DropEntry) -> IO[bytes]:
         It was removed, or is no longer a regular file.
     """
     try:
-        descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return os.fdopen(open_beneath(entry.root, entry.parts), "rb")
     except PermissionError:
         raise
     except OSError as error:
         raise DropChanged from error
-    stream = os.fdopen(descriptor, "rb")
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        stream.close()
-        raise DropChanged
-    return stream
 
 
 def zip_members(entry: DropEntry, limits: DropLimits = DEFAULT_LIMITS) -> Iterator[Member | LeftOut]:

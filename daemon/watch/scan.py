@@ -16,6 +16,7 @@ from pathlib import Path
 from config.intake import WatchSettings
 from conversion.media import ArchiveLimits
 from corewatch.units import GIB, MIB
+from foundation.beneath import folder_beneath
 
 PROCESSED = "processed"
 REJECTED = "rejected"
@@ -85,17 +86,25 @@ class DropEntry:
 
     Attributes
     ----------
+    root
+        The watched folder.
     name
         Path within the drop, parts joined with `/`; of a loose file its name.
     mtime_ns
         Modification time, nanoseconds since 1970.
     """
 
+    root: Path
     path: Path
     name: str
     kind: EntryKind
     size: int
     mtime_ns: int
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the folders below the watched one, and of the file."""
+        return self.path.relative_to(self.root).parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,50 +156,63 @@ def scan(folder: Path, limits: DropLimits = DEFAULT_LIMITS) -> list[Drop]:
         The folder was removed or cannot be read.
     """
     drops = []
-    with os.scandir(folder) as listing:
+    with folder_beneath(folder) as descriptor, os.scandir(descriptor) as listing:
         for item in listing:
             if is_hidden(item.name) or is_partial(item.name) or item.name in (PROCESSED, REJECTED):
                 continue
             is_folder = item.is_dir(follow_symlinks=False)
-            found = list(islice(_walk(item, limits.depth) if is_folder else _entry(item, item.name), limits.files + 1))
+            walk = _walk(folder, item.name, limits.depth) if is_folder else _loose(folder, item)
+            found = list(islice(walk, limits.files + 1))
             too_many = len(found) > limits.files
             entries = tuple(sorted(found[: limits.files], key=lambda e: e.name))
             if entries:
-                drops.append(Drop(Path(item.path), is_folder, entries, any(_unfinished(e) for e in entries), too_many))
+                drops.append(Drop(folder / item.name, is_folder, entries, any(_unfinished(e) for e in entries), too_many))
     return sorted(drops, key=lambda d: d.name)
 
 
-def _walk(top: os.DirEntry[str], depth: int) -> Iterator[DropEntry]:
+def _walk(root: Path, top: str, depth: int) -> Iterator[DropEntry]:
     """All files below a folder. Iterative: the depth is chosen by people that are not trusted."""
-    folders = [(top.path, "", depth)]
+    folders = [((top,), "", depth)]
     while folders:
-        path, prefix, left = folders.pop()
+        parts, prefix, left = folders.pop()
+        path = root.joinpath(*parts)
         try:
-            with os.scandir(path) as listing:
-                items = list(islice(listing, MAX_LISTED))
+            with folder_beneath(root, parts) as descriptor, os.scandir(descriptor) as listing:
+                # the state of each file while the folder is open: the entries of a descriptor have no path
+                found = [(i.name, i.is_dir(follow_symlinks=False), _status(i)) for i in islice(listing, MAX_LISTED)]
         except FileNotFoundError:
             continue  # moved away since it was listed
         except OSError:
-            yield DropEntry(Path(path), prefix or top.name, EntryKind.UNREADABLE, 0, 0)
+            yield DropEntry(root, path, prefix or top, EntryKind.UNREADABLE, 0, 0)
             continue
-        for item in items:
-            name = f"{prefix}/{item.name}" if prefix else item.name
-            if is_hidden(item.name):
+        for name_there, is_folder, status in found:
+            name = f"{prefix}/{name_there}" if prefix else name_there
+            if is_hidden(name_there):
                 continue
-            if not item.is_dir(follow_symlinks=False):
-                yield from _entry(item, name)
+            if not is_folder:
+                if status is not None:
+                    yield _entry_of(root, path / name_there, name, status)
             elif left > 1:
-                folders.append((item.path, name, left - 1))
+                folders.append(((*parts, name_there), name, left - 1))
             else:
-                yield DropEntry(Path(item.path), name, EntryKind.TOO_DEEP, 0, 0)
+                yield DropEntry(root, path / name_there, name, EntryKind.TOO_DEEP, 0, 0)
 
 
-def _entry(item: os.DirEntry[str], name: str) -> Iterator[DropEntry]:
+def _status(item: os.DirEntry[str]) -> os.stat_result | None:
+    """Of the entry itself, not of what a link points to; None where it was moved away."""
     try:
-        status = item.stat(follow_symlinks=False)
+        return item.stat(follow_symlinks=False)
     except FileNotFoundError:
-        return
-    yield DropEntry(Path(item.path), name, _kind(status.st_mode), status.st_size, status.st_mtime_ns)
+        return None
+
+
+def _loose(root: Path, item: os.DirEntry[str]) -> Iterator[DropEntry]:
+    if (status := _status(item)) is not None:
+        yield _entry_of(root, root / item.name, item.name, status)
+
+
+def _entry_of(root: Path, path: Path, name: str, status: os.stat_result) -> DropEntry:
+    return DropEntry(root, path, name, _kind(status.st_mode), status.st_size, status.st_mtime_ns)
 
 
 def _kind(mode: int) -> EntryKind:

@@ -108,7 +108,7 @@ class Sender:
 
     def crash(self) -> None:
         """The program that stores it ends without closing the arrival."""
-        del self.writer
+        self.writer.abandon()
 
     def _stamp(self, path: Path) -> None:
         seconds = self.clock().timestamp()

@@ -134,10 +134,10 @@ def test_an_index_without_read_permission_delays_nothing(
     shutil.copytree(disc, watched.path / "disc")
     opened = os.open
 
-    def refuse(path: str, *more: int) -> int:
+    def refuse(path: str, *more: int, **folder: int) -> int:
         if str(path).endswith("DICOMDIR"):
             raise PermissionError(errno.EACCES, "Permission denied")
-        return opened(path, *more)
+        return opened(path, *more, **folder)
 
     monkeypatch.setattr(os, "open", refuse)
     watched.settle()

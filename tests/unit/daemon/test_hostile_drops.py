@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import daemon.watch.inbox
+import daemon.watch.scan
 from corewatch.states import ENDS, CaseState
 from daemon.intake.assembler import Assembler
+from daemon.watch.archive import note_text, printable
 from daemon.watch.content import LeftOut
 from daemon.watch.dicomdir import referenced_files
-from daemon.watch.inbox import note_text, printable
 from ledger.store import Ledger
 from tests.support.hostile import CORPUS, deflated_bomb, header, meta
 from tests.support.listener import captured_logs
@@ -276,3 +277,101 @@ def test_a_thousand_loose_files_at_once(tmp_path: Path) -> None:
     (arrival,) = watched.arrivals()
     assert (len(arrival["files"]), arrival["outcome"]) == (1000, "released")
     assert len(watched.names("processed")) == 1000
+
+
+# what is replaced between the look and the act --------------------------------------------------------------------------------
+
+
+def outside(folder: Path) -> Path:
+    """A folder that nobody who drops files may reach."""
+    secret = folder / "secret"
+    secret.mkdir()
+    (secret / "other.dcm").write_bytes(image(99))
+    return secret
+
+
+@pytest.mark.parametrize("where", ["processed", "rejected"])
+@pytest.mark.parametrize("kind", ["link", "dangling link", "file"])
+def test_an_archive_that_was_replaced_gets_nothing(where: str, kind: str, tmp_path: Path) -> None:
+    watched, secret = WatchedInbox(tmp_path), outside(tmp_path)
+    (watched.path / where).rmdir()
+    if kind == "file":
+        (watched.path / where).write_bytes(b"")
+    else:
+        (watched.path / where).symlink_to(secret if kind == "link" else tmp_path / "made")
+    (watched.path / "drop").write_bytes(image(1) if where == "processed" else b"no image")
+    with captured_logs(daemon.watch.inbox) as logs:
+        watched.settle()
+        watched.inbox.prepare()
+    assert [p.name for p in secret.iterdir()] == ["other.dcm"]
+    assert not (tmp_path / "made").exists()
+    assert (watched.path / "drop").exists()
+    (entry,) = [e for e in logs if e["event"] == "drop_not_moved"]
+    assert "must be folders, not symbolic links" in entry["remedy"]
+
+
+def test_a_note_never_writes_through_a_link(tmp_path: Path) -> None:
+    watched, secret = WatchedInbox(tmp_path), outside(tmp_path)
+    target = secret / "other.dcm"
+    for name in ("drop", "drop.reason.txt", "drop.reason.txt.partial"):
+        (watched.path / "rejected" / f"20260102T030405Z-{name}").symlink_to(target)
+    (watched.path / "drop").write_bytes(b"no image")
+    watched.settle()
+    assert target.read_bytes() == image(99)
+    assert "20260102T030405Z-drop-2" in watched.names("rejected")
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_a_folder_that_becomes_a_link_is_not_followed(level: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the scan, before its files are opened."""
+    watched, secret = WatchedInbox(tmp_path), outside(tmp_path)
+    names = ["drop", "sub", "inner"][: level + 1]
+    folder = watched.path.joinpath(*names)
+    folder.mkdir(parents=True)
+    (folder / "other.dcm").write_bytes(image(1))
+    real = daemon.watch.inbox.ingest
+
+    def replaced(*args: object, **kwargs: object) -> object:
+        folder.rename(tmp_path / "moved")
+        folder.symlink_to(secret)
+        return real(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(daemon.watch.inbox, "ingest", replaced)
+    watched.settle()
+    monkeypatch.undo()
+    settle_for_long(watched)
+    assert image(99) not in [f for a in watched.arrivals() for f in a["files"]]
+    assert (secret / "other.dcm").exists()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "folder"])
+def test_a_file_that_becomes_something_else_is_not_read(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched, secret = WatchedInbox(tmp_path), outside(tmp_path)
+    path = watched.path / "1.dcm"
+    path.write_bytes(image(1))
+    real = daemon.watch.inbox.ingest
+
+    def replaced(*args: object, **kwargs: object) -> object:
+        path.unlink(missing_ok=True)
+        {"fifo": os.mkfifo, "link": lambda p: p.symlink_to(secret / "other.dcm"), "folder": Path.mkdir}[kind](path)
+        return real(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(daemon.watch.inbox, "ingest", replaced)
+    watched.settle()
+    assert watched.arrivals() == []
+
+
+def test_a_folder_that_becomes_a_link_within_the_scan_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched, secret = WatchedInbox(tmp_path), outside(tmp_path)
+    (watched.path / "drop").mkdir()
+    (watched.path / "drop" / "1.dcm").write_bytes(image(1))
+    real = daemon.watch.scan._walk
+
+    def replaced(root: Path, top: str, depth: int) -> object:
+        (watched.path / "drop").rename(tmp_path / "moved")
+        (watched.path / "drop").symlink_to(secret)
+        return real(root, top, depth)
+
+    monkeypatch.setattr(daemon.watch.scan, "_walk", replaced)
+    (drop,) = daemon.watch.scan.scan(watched.path)
+    assert [(e.name, e.kind) for e in drop.entries] == [("drop", daemon.watch.scan.EntryKind.UNREADABLE)]

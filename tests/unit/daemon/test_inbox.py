@@ -166,7 +166,7 @@ def test_a_zip_that_is_damaged_half_way_leaves_an_aborted_arrival(watched: Watch
     path.write_bytes(bytes(data))
     watched.settle()
     (arrival,) = watched.arrivals()
-    assert (arrival["outcome"], len(arrival["files"])) == ("aborted", 1)
+    assert (arrival["outcome"], len(arrival["files"])) == ("interrupted", 1)
     assert watched.names("rejected") == [STAMP + "case.zip", STAMP + "case.zip.reason.txt"]
 
 

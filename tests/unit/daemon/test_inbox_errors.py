@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import daemon.watch.inbox
 from daemon.watch.inbox import MAX_ATTEMPTS, SPOOL_BACKOFF
 from daemon.watch.rejection import RejectedDrop, drop_id
 from daemon.watch.scan import Drop
+from foundation.beneath import open_beneath
 from tests.support.listener import captured_logs
 from tests.support.watched_inbox import SETTLE_S, STAMP, WatchedInbox, image
 
@@ -27,15 +29,15 @@ def test_files_left_by_a_crash_are_recorded_as_the_same_rejection(
 ) -> None:
     for name in ("a.txt", "b.txt"):
         (watched.path / name).write_text("Dear colleague")
-    real = Path.rename
+    real = os.rename
 
-    def once(path: Path, target: Path) -> Path:
-        if path.name == "a.txt":
+    def once(name: str, target: str, **folders: int) -> None:
+        if name == "a.txt":
             raise KeyboardInterrupt
-        return real(path, target)
+        real(name, target, **folders)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Path, "rename", once)
+        patch.setattr(os, "rename", once)
         watched.settle()
     assert watched.names() == ["a.txt"]
     again = WatchedInbox(tmp_path)
@@ -48,7 +50,7 @@ def test_a_crash_before_the_move_ingests_the_same_bytes_again(
 ) -> None:
     (watched.path / "a").write_bytes(image(1))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Path, "rename", interrupt)
+        patch.setattr(os, "rename", interrupt)
         watched.settle()
     again = WatchedInbox(tmp_path)
     again.settle()
@@ -58,17 +60,17 @@ def test_a_crash_before_the_move_ingests_the_same_bytes_again(
     assert again.names() == []
 
 
-def interrupt(*_args: object) -> None:
+def interrupt(*_args: object, **_folders: object) -> None:
     raise KeyboardInterrupt
 
 
 def test_a_drop_that_cannot_be_moved_is_not_ingested_again(watched: WatchedInbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_args: object) -> None:
+    def fail(*_args: object, **_folders: object) -> None:
         raise OSError(errno.EACCES, "permission denied")
 
     (watched.path / "a").write_bytes(image(1))
     with monkeypatch.context() as patch, captured_logs(daemon.watch.inbox) as logs:
-        patch.setattr(Path, "rename", fail)
+        patch.setattr(os, "rename", fail)
         watched.settle()
         watched.settle()
         watched.settle()
@@ -155,7 +157,7 @@ def test_a_drop_that_can_never_be_read_is_rejected_in_the_end(watched: WatchedIn
         raise OSError(errno.EIO, "input/output error")
 
     (watched.path / "a").write_bytes(image(1))
-    monkeypatch.setattr("daemon.watch.members.os.open", unreadable)
+    monkeypatch.setattr("daemon.watch.members.open_beneath", unreadable)
     watched.poll()
     for attempt in range(MAX_ATTEMPTS):
         assert watched.rejected == [], attempt
@@ -164,17 +166,15 @@ def test_a_drop_that_can_never_be_read_is_rejected_in_the_end(watched: WatchedIn
 
 
 def test_one_unreadable_file_does_not_reject_the_others(watched: WatchedInbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.open
-
-    def one_is_unreadable(path: Any, *arguments: Any, **keywords: Any) -> int:
-        if Path(path).name == "bad":
+    def one_is_unreadable(root: Path, parts: Sequence[str]) -> int:
+        if parts[-1] == "bad":
             raise OSError(errno.EIO, "input/output error")
-        return real(path, *arguments, **keywords)
+        return open_beneath(root, parts)
 
     for n in range(3):
         (watched.path / str(n)).write_bytes(image(n))
     (watched.path / "bad").write_bytes(image(9))
-    monkeypatch.setattr("daemon.watch.members.os.open", one_is_unreadable)
+    monkeypatch.setattr("daemon.watch.members.open_beneath", one_is_unreadable)
     for _ in range(MAX_ATTEMPTS + 1):
         watched.poll(SETTLE_S)
     assert [r.drop_id for r in watched.rejected] == [drop_id("bad")]
