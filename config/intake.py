@@ -74,6 +74,9 @@ class WatchSettings(Section):
     incomplete_s: float = Field(600.0, ge=0)
     """Seconds to wait after the last change for the rest of an incomplete drop: a truncated zip or image, or a CD without some of
     the files that its DICOMDIR names."""
+    partial_s: float = Field(60.0, ge=0)
+    """Seconds to wait after the last change for the rest of a head series that lacks slices by its own headers: fewer images than
+    they announce, a gap, or too few to cover a head. Its copy has probably paused."""
     recipient_domains: tuple[Domain, ...] = ()
     """Mail domains that a recipients file in a drop (`email.txt`) may name, besides the domains of the addresses in these
     settings."""

@@ -174,7 +174,8 @@ class Assembler:
             self._due_at[series.series_uid] = answer.until
             return
         log.info("series_complete", case=series.case_id, instances=len(series.instances), why=answer.why)
-        self._triage.triage(series, solicited=self._is_solicited(series, carriers))
+        dropped = any(a.source is ArrivalSource.FOLDER for a in carriers)
+        self._triage.triage(series, solicited=self._is_solicited(series, carriers), dropped=dropped)
         self._due_at.pop(series.series_uid, None)
 
     def _quiet_since(self, series: ReceivingSeries, now: datetime) -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ BY_PRODUCTS = frozenset(
 """Reasons of series that every study contains which a PACS forwards. The worklist lists them, but no mail is sent for a series that
 was received together with others: among ten such mails per patient the one that matters would be overlooked."""
 
+HALF_COPIED = frozenset({Reason.TOO_FEW_SLICES, Reason.TOO_LITTLE_COVERAGE, Reason.IRREGULAR_GEOMETRY})
+"""Reasons that half a copy of a head has."""
+COPY_BROKEN_OFF = "The copy into the watched folder looks broken off: drop the whole series again."
+
 FILES_GONE = "Images of the series are no longer on the disk. Send the whole series again, and it is analysed."
 
 
@@ -51,13 +56,15 @@ class Triage:
         self._notices = settings.deliver.notices
         self.moved = 0
 
-    def triage(self, series: ReceivingSeries, *, solicited: bool) -> None:
+    def triage(self, series: ReceivingSeries, *, solicited: bool, dropped: bool = False) -> None:
         """Queue a complete series or end it with its reason, and let it supersede earlier revisions without a result.
 
         Parameters
         ----------
         solicited
             Somebody sent this series alone, or dropped it into a folder, and waits for an answer whatever the reason is.
+        dropped
+            It was dropped into a folder: half a head is probably a copy that was broken off.
         """
         case = self._ledger.cases.get(series.case_id)
         if case is None or case.state is not CaseState.RECEIVING:
@@ -73,6 +80,8 @@ class Triage:
         answer = select(series.instances, self._rules)
         if isinstance(answer, Rejected):
             # a PACS that forwards whole studies also sends our own results back: no mail for those
+            if dropped and answer.reason in HALF_COPIED:
+                answer = replace(answer, detail=f"{answer.detail} {COPY_BROKEN_OFF}".strip())
             notify = answer.reason is not Reason.OWN_RESULT and (solicited or answer.reason not in BY_PRODUCTS)
             self._reject(case, answer, key, notify=notify)
         else:

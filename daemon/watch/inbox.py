@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import traceback
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from corewatch.clock import Clock
 from corewatch.units import GIB
 from daemon.watch.archive import move_to_archive, note_text, prepare_archive
 from daemon.watch.content import LeftOut
+from daemon.watch.copy_checks import BROKEN_OFF
 from daemon.watch.ingest import IngestRules, IngestSummary, ingest
 from daemon.watch.members import PERMISSIONS_REMEDY, DropChanged, DropIncomplete, DropRejected, unpacked_bytes
 from daemon.watch.recipients import allowed_domains, is_recipients
@@ -46,6 +47,9 @@ MAX_LOGGED = 20
 """Drops named in one log line."""
 
 
+_LEFT_OUT = "These files were left out; the rest was taken."
+
+
 class Inbox:
     """A watched folder. `poll` does everything; it never raises because of a drop's content.
 
@@ -67,8 +71,10 @@ class Inbox:
         free: FreeBytes = free_bytes,
     ) -> None:
         self._folder = folder
-        self._settle_s, self._incomplete_s = settings.watch.settle_s, settings.watch.incomplete_s
-        self._rules = IngestRules(DropLimits.from_settings(settings.watch), allowed_domains(settings))
+        self._settle_s = settings.watch.settle_s
+        self._incomplete_s, self._partial_s = settings.watch.incomplete_s, settings.watch.partial_s
+        series = tuple(rule.to_rule() for rule in settings.series.rules)
+        self._rules = IngestRules(DropLimits.from_settings(settings.watch), allowed_domains(settings), series)
         self._received_dir = settings.received_dir
         self._reserve = int(settings.listener.reserve_gib * GIB)
         self._on_rejected = on_rejected
@@ -81,8 +87,8 @@ class Inbox:
         self._failures: dict[str, int] = {}
         self._done: dict[str, Hashable] = {}
         """Signatures of drops that are done but could not be moved: they must not be ingested at every poll."""
-        self._incomplete: dict[str, Hashable] = {}
-        """Signatures of drops that lack a part which may still be copied."""
+        self._incomplete: dict[str, _Incomplete] = {}
+        """Drops that lack a part which may still be copied."""
         self._spool = RetryTimer(SPOOL_BACKOFF)
         self._refusals: list[_Refusal] = []
         """Of the group that is being ingested."""
@@ -133,12 +139,12 @@ class Inbox:
     def _forget_gone(self, found: Sequence[Drop]) -> None:
         present = {d.name: d.signature for d in found}
         self._done = {name: signature for name, signature in self._done.items() if present.get(name) == signature}
-        self._incomplete = {name: signature for name, signature in self._incomplete.items() if present.get(name) == signature}
+        self._incomplete = {name: i for name, i in self._incomplete.items() if present.get(name) == i.signature}
         self._failures = {name: failures for name, failures in self._failures.items() if name in present}
 
     def _settle_time(self, drop: Drop) -> float:
         if drop.name in self._incomplete:
-            return max(self._incomplete_s, self._settle_s)
+            return max(self._incomplete[drop.name].wait_s, self._settle_s)
         return max(UNFINISHED_SETTLE_S, self._settle_s) if drop.unfinished else self._settle_s
 
     # ingest -----------------------------------------------------------------------------------------------------------------------
@@ -150,7 +156,9 @@ class Inbox:
                 self._spool.failed(now)
                 return
             final = any(d.name in self._incomplete for d in group)
-            self._archive_ingested(group, ingest(group, self._open_arrival, self._rules, final=final))
+            summary = ingest(group, self._open_arrival, self._rules, final=final)
+            why = {d.name: self._incomplete[d.name].reason for d in group if d.name in self._incomplete}
+            self._archive_ingested(group, summary, {name: reason for name, reason in why.items() if BROKEN_OFF in reason})
         except DropChanged:
             self._retry(group, now)
         except DropIncomplete as incomplete:
@@ -192,8 +200,11 @@ class Inbox:
             self._refuse(group, incomplete, now)
             return
         for drop in (d for d in group if not is_recipients(d.name) and incomplete.only in {None, d.name}):
-            self._incomplete[drop.name] = drop.signature
-            log.info("drop_incomplete", folder=str(self._folder.path), drop=drop_id(drop.name), waits_s=self._incomplete_s)
+            wait_s = self._incomplete_s if incomplete.certain else self._partial_s
+            self._incomplete[drop.name] = _Incomplete(drop.signature, wait_s, incomplete.reason)
+            log.info(
+                "drop_incomplete", folder=str(self._folder.path), drop=drop_id(drop.name), waits_s=wait_s, reason=incomplete.reason
+            )
 
     def _refuse(self, group: DropGroup, rejected: DropRejected, now: float) -> None:
         if len(group) == 1:
@@ -204,7 +215,7 @@ class Inbox:
 
     # archive ----------------------------------------------------------------------------------------------------------------------
 
-    def _archive_ingested(self, group: DropGroup, summary: IngestSummary) -> None:
+    def _archive_ingested(self, group: DropGroup, summary: IngestSummary, broken_off: Mapping[str, str]) -> None:
         log.info(
             "drop_ingested",
             folder=str(self._folder.path),
@@ -228,7 +239,8 @@ class Inbox:
                 continue
             else:
                 left_out = ()
-            self._archive(drop, PROCESSED, "These files were left out; the rest was taken.", left_out)
+            reason = " ".join([broken_off.get(drop.name, ""), _LEFT_OUT if left_out else ""]).strip()
+            self._archive(drop, PROCESSED, reason, left_out)
 
     def _reject_refused(self) -> None:
         """Record the refusals of a group as one rejection: the many viewer files of a copied CD were dropped by one person."""
@@ -249,7 +261,7 @@ class Inbox:
             self._archive(refusal.drop, REJECTED, refusal.reason, refusal.left_out)
 
     def _archive(self, drop: Drop, where: str, reason: str, left_out: Sequence[LeftOut]) -> None:
-        note = note_text(reason, left_out) if left_out or where == REJECTED else None
+        note = note_text(reason, left_out) if reason else None
         try:
             move_to_archive(self._folder.path, drop.name, where, note, self._clock())
         except FileNotFoundError:
@@ -264,6 +276,13 @@ class Inbox:
                 error=str(error.strerror),
                 remedy=_move_remedy(error),
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _Incomplete:
+    signature: Hashable
+    wait_s: float
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

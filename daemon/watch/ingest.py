@@ -7,11 +7,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conversion.elements import read_header
+from conversion.elements import damage_is_unreadable, integer, read_header
+from conversion.headers import INSTANCE_TAGS, instance_of
 from conversion.truncation import is_truncated
 from corewatch.arrival import ArrivalOutcome
 from corewatch.errors import NotAnalysed
+from corewatch.selection import Rule
 from daemon.watch.content import AlignedFile, InstanceFile, LeftOut, may_be_useful, not_dicom_reason, read_content, size_problem
+from daemon.watch.copy_checks import DroppedImage, broken_off
 from daemon.watch.dicomdir import MAX_INDEX_BYTES, count_missing, is_index, missing_reason, referenced_files
 from daemon.watch.members import DropIncomplete, DropRejected, Member, members, open_entry, read_file
 from daemon.watch.recipients import MAX_RECIPIENTS_BYTES, is_recipients, read_recipients
@@ -22,6 +25,8 @@ INDEX_ONLY = "It is the index of a CD without its images; drop the whole CD as o
 TRUNCATED = "A file ends before its pixel data does: it was not copied completely."
 CHECKED_FOR_TRUNCATION = 32
 """Files of a drop that are checked before it is ingested. A file that is still being copied is among the last modified ones."""
+
+IMAGES_IN_ACQUISITION = 0x00201002
 
 OpenArrival = Callable[[Sequence[str]], ArrivalWriter]
 """Opens an arrival for these recipients."""
@@ -37,10 +42,13 @@ class IngestRules:
         Of what is read of a drop.
     domains
         Domains that a recipients file may name.
+    series
+        Rules that select series: only those that may be analysed are checked for missing slices.
     """
 
     limits: DropLimits = DEFAULT_LIMITS
     domains: frozenset[str] = field(default_factory=frozenset)
+    series: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,7 @@ def ingest(drops: Iterable[Drop], open_arrival: OpenArrival, rules: IngestRules,
         for drop in in_order:
             _check_medium_complete(drop)
         _check_last_files(in_order, rules.limits.instance_bytes)
+        _check_slices(in_order, rules)
     store = _DropStore(open_arrival, rules)
     try:
         for drop in in_order:
@@ -129,6 +138,22 @@ def _check_last_files(drops: Iterable[Drop], max_bytes: int) -> None:
             continue  # no DICOM, or no read permission: it is judged when it is ingested
         if truncated:
             raise DropIncomplete(TRUNCATED, drop)
+
+
+def _check_slices(drops: Iterable[Drop], rules: IngestRules) -> None:
+    """Raise `DropIncomplete` where a head series lacks slices by its own headers: its copy has probably paused."""
+    files = [e for d in drops for e in d.entries if e.kind is EntryKind.FILE and e.size <= rules.limits.instance_bytes]
+    images = []
+    for entry in files if rules.series else ():
+        try:
+            with open_entry(entry) as stream:
+                header = read_header(Path(f"/proc/self/fd/{stream.fileno()}"), [*INSTANCE_TAGS, IMAGES_IN_ACQUISITION])
+                with damage_is_unreadable("its header cannot be read"):
+                    images.append(DroppedImage(instance_of(header), integer(header.dataset, IMAGES_IN_ACQUISITION)))
+        except (NotAnalysed, PermissionError):
+            continue
+    if (reason := broken_off(images, rules.series)) is not None:
+        raise DropIncomplete(reason, certain=False)
 
 
 class _DropStore:

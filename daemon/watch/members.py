@@ -55,11 +55,14 @@ class DropIncomplete(DropRejected):
     ----------
     only
         Name of the incomplete drop, where several are ingested together.
+    certain
+        The files themselves show it. Otherwise the headers only make it likely.
     """
 
-    def __init__(self, reason: str, only: str | None = None) -> None:
+    def __init__(self, reason: str, only: str | None = None, *, certain: bool = True) -> None:
         super().__init__(reason)
         self.only = only
+        self.certain = certain
 
 
 class DropChanged(RetryLater):

@@ -172,7 +172,7 @@ def scan(folder: Path, limits: DropLimits = DEFAULT_LIMITS) -> list[Drop]:
 
 def _walk(root: Path, top: str, depth: int) -> Iterator[DropEntry]:
     """All files below a folder. Iterative: the depth is chosen by people that are not trusted."""
-    folders = [((top,), "", depth)]
+    folders: list[tuple[tuple[str, ...], str, int]] = [((top,), "", depth)]
     while folders:
         parts, prefix, left = folders.pop()
         path = root.joinpath(*parts)
