@@ -103,5 +103,8 @@ class SeriesSettings(Section):
     """Where the expected number of images is read: `header`: (0020,1209), which few senders fill in; `query`: also by C-FIND at the
     sending PACS, if `sources` has its AE title. `sources.expected` overrides this per PACS. A PACS that does not answer delays
     nothing."""
+    converter: Literal["corewatch", "dicom2nifti"] = "corewatch"
+    """Converter of DICOM series to a volume. `dicom2nifti` takes neither a tilted gantry nor irregular steps, and more time and
+    memory; where both take a series, their volumes are equal."""
     rules: tuple[SeriesRule, ...] = (SeriesRule(name="cta-head"),)
     """Rules for which series are analysed, in order."""

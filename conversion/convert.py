@@ -18,7 +18,7 @@ from conversion.problems import Problem, gravest_first, raise_problems
 from conversion.series_checks import ANY_STACK, StackRequirements, check_series, one_patient
 from conversion.series_reference import SourceReference, reference_to
 from conversion.slices import Slice, read_slices
-from conversion.volume_grid import check_grid, on_grid, plan_grid
+from conversion.volume_grid import VolumeGrid, check_grid, on_grid, plan_grid
 from corewatch.errors import NotAnalysed
 from corewatch.instance import Instance
 from corewatch.reasons import Reason
@@ -62,24 +62,51 @@ def convert_with_reference(
     paths: Sequence[Path], *, threads: int = 2, requirements: StackRequirements = ANY_STACK
 ) -> tuple[ScannerVolume, SourceReference]:
     """As `convert_series`, together with the reference that results need; the headers are read once for both."""
+    series = read_checked(paths, threads, requirements)
+    grid = series.grid
+    hu = decode_slices(series.slices, threads)
+    check_plausible(hu, grid.along_mm)
+    check_copies(series, hu, threads)
+    notes = series.notes + grid.notes
+    for note in notes:
+        log.warning("%s", note)
+    hu = on_grid(grid, hu, threads)
+    uids = () if grid.interpolated else tuple(one.instance.sop_instance_uid for one in series.slices)
+    return ScannerVolume(hu.transpose(2, 1, 0), grid.voxel_to_lps, uids), reference_to(series.slices, notes)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedSeries:
+    """A series in whose headers no problem was found.
+
+    Attributes
+    ----------
+    slices
+        Each slice of the main stack once, ascending along the normal.
+    copies
+        Further files of these slices, which must hold the same pixels.
+    grid
+        The voxel grid of the volume.
+    notes
+        What was set aside.
+    """
+
+    slices: list[Slice]
+    copies: list[Slice]
+    grid: VolumeGrid
+    notes: tuple[str, ...]
+
+
+def read_checked(paths: Sequence[Path], threads: int, requirements: StackRequirements) -> CheckedSeries:
+    """Read the headers of a series and check them. Raises as `convert_series`."""
     found = _usable(read_slices(paths, threads))
     problems = found.problems + check_series([one.instance for one in found.slices], requirements)
     problems += numbers_readable(found.slices)
     problems += check_pixels([*found.slices, *found.copies])
     raise_problems(gravest_first(problems), found.notes)
-
     grid = plan_grid([one.instance for one in found.slices])
     check_grid(grid)
-    slices = [found.slices[k] for k in grid.order]
-    hu = decode_slices(slices, threads)
-    check_plausible(hu, grid.along_mm)
-    _check_copies(found.copies, slices, hu, threads)
-    notes = found.notes + grid.notes
-    for note in notes:
-        log.warning("%s", note)
-    hu = on_grid(grid, hu, threads)
-    uids = () if grid.interpolated else tuple(one.instance.sop_instance_uid for one in slices)
-    return ScannerVolume(hu.transpose(2, 1, 0), grid.voxel_to_lps, uids), reference_to(slices, notes)
+    return CheckedSeries([found.slices[k] for k in grid.order], found.copies, grid, found.notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +145,12 @@ def _differing(count: int) -> Problem:
     return Problem(Reason.MIXED_SERIES, f"{count} instances have the SOP Instance UID of another one but differ from it.")
 
 
-def _check_copies(copies: Sequence[Slice], slices: Sequence[Slice], hu: NDArray[np.int16], threads: int) -> None:
-    """Raise `NotAnalysed(MIXED_SERIES)` where a copy of a slice has other values than the slice in `hu`."""
-    if copies:
-        place = {_name(one): k for k, one in enumerate(slices)}
-        values = decode_slices(copies, threads)
-        differing = sum(not np.array_equal(mine, hu[place[_name(one)]]) for mine, one in zip(values, copies, strict=True))
+def check_copies(series: CheckedSeries, hu: NDArray[np.int16], threads: int) -> None:
+    """Raise `NotAnalysed(MIXED_SERIES)` where a copy of a slice has other values than the slice in `hu` (slices, rows, columns)."""
+    if series.copies:
+        place = {_name(one): k for k, one in enumerate(series.slices)}
+        values = decode_slices(series.copies, threads)
+        differing = sum(not np.array_equal(mine, hu[place[_name(one)]]) for mine, one in zip(values, series.copies, strict=True))
         raise_problems([_differing(differing)] if differing else [])
 
 

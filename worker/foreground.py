@@ -12,7 +12,9 @@ from datetime import datetime
 from pathlib import Path
 
 from config.settings import Settings
+from conversion.converters import ConverterName, compare_converters
 from conversion.media import find_files, unpack
+from conversion.series_checks import WHOLE_HEAD
 from conversion.truncation import read_whole_instance
 from corewatch.casefolder import CaseFolder
 from corewatch.cautions import Caution
@@ -58,6 +60,8 @@ def run_case(
     *,
     aligned: bool = False,
     model: str | None = None,
+    converter: ConverterName | None = None,
+    compare: bool = False,
     qc: bool = False,
     progress: Progress = no_progress,
     clock: Clock = utc_now,
@@ -75,6 +79,10 @@ def run_case(
         `given` is an aligned NIfTI file, whatever its name.
     model
         Name of the model; None: the one of the rule or of the settings.
+    converter
+        The converter of a DICOM series; None: that of the settings.
+    compare
+        Also convert the series with every converter; the notes say where their results differ.
     qc
         Also draw `qc.png`, which shows the alignment, also where its score is too low.
 
@@ -89,6 +97,8 @@ def run_case(
     """
     if not given.exists():
         raise ConfigurationError(f"{given} does not exist", "name a folder, a DICOM file, a zip or an aligned NIfTI file")
+    if converter is not None:
+        settings = settings.model_copy(update={"series": settings.series.model_copy(update={"converter": str(converter)})})
     received_at, folder = clock(), CaseFolder(out)
     heads: list[AlignedHead] = []
     case = ForegroundCase(new_case_id(), folder, settings, clock, received_at, progress, heads.append if qc else no_observer)
@@ -96,6 +106,8 @@ def run_case(
     with tempfile.TemporaryDirectory(prefix="corewatch-") as scratch:
         try:
             case.select(_select_input(given, Path(scratch), settings, aligned=aligned), model)
+            if compare:
+                case.compare_converters()
             for stage in (Stage.PREPARE, Stage.DETECT):
                 STAGE_BODIES[stage](case)
         except NotAnalysed as error:
@@ -132,6 +144,14 @@ class ForegroundCase:
         for note in self.notes:
             self.progress(note)
         self._detector = load(model or selected.model or self.settings.model.name, self.settings)
+
+    def compare_converters(self) -> None:
+        """Convert the selected series with every converter, and note where the results differ."""
+        if isinstance(self.source, DicomSource):
+            found = compare_converters(self.source.paths, requirements=WHOLE_HEAD)
+            for note in found:
+                self.progress(note)
+            self.notes += found
 
     @property
     def source(self) -> Source:

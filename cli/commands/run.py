@@ -25,16 +25,29 @@ _log = logging.getLogger(__name__)
 @click.option("--out", required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Results folder.")
 @click.option("--aligned", is_flag=True, help="INPUT is a NIfTI on the network's grid already.")
 @click.option("--model", metavar="NAME", help="Model to use; default: model.name of the settings.")
+@click.option("--converter", type=click.Choice(["corewatch", "dicom2nifti"]), help="Converter; default: series.converter.")
+@click.option("--compare-converters", is_flag=True, help="Also say in the notes where the results of the converters differ.")
 @click.option("--qc", is_flag=True, help="Also draw qc.png, which shows how the head was aligned.")
 @click.option("--json", "as_json", is_flag=True, help="Accepted for uniformity: the result is always one JSON object.")
 @config_option
-def run(source: Path, out: Path, aligned: bool, model: str | None, qc: bool, as_json: bool, config_file: Path | None) -> None:
+def run(
+    source: Path,
+    out: Path,
+    aligned: bool,
+    model: str | None,
+    converter: str | None,
+    compare_converters: bool,
+    qc: bool,
+    as_json: bool,
+    config_file: Path | None,
+) -> None:
     """Analyse one case here and now. INPUT is a folder with DICOM files, a zip of them, or a NIfTI.
 
     Prints one JSON object; progress goes to standard error. Exit code 3: not analysed, the object gives the reason. Exit code 2:
     nothing was started, for example because there is no such model.
     """
     from config.logging import configure_logging
+    from conversion.converters import ConverterName
     from corewatch.casefolder import CaseFolder
     from corewatch.result import Result
     from worker.foreground import run_case
@@ -44,7 +57,17 @@ def run(source: Path, out: Path, aligned: bool, model: str | None, qc: bool, as_
     configure_logging(settings.log, "run")
     with _stdout_for_the_answer() as answer:
         try:
-            result = run_case(source, out, settings, aligned=aligned, model=model, qc=qc, progress=_print_progress)
+            result = run_case(
+                source,
+                out,
+                settings,
+                aligned=aligned,
+                model=model,
+                converter=None if converter is None else ConverterName(converter),
+                compare=compare_converters,
+                qc=qc,
+                progress=_print_progress,
+            )
         except ConfigurationError:
             raise
         except Exception as error:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from config.settings import Settings
+from conversion.converters import CONVERTERS, ConverterName
 from corewatch.casefolder import CaseFolder
 from corewatch.cautions import Caution
 from corewatch.clock import Clock
@@ -79,6 +80,7 @@ def run_prepare(case: StageInput) -> PreparedRecord:
         case.source,
         case.folder,
         minimum_score=case.settings.work.min_alignment_score,
+        convert=CONVERTERS[ConverterName(case.settings.series.converter)],
         progress=case.progress,
         on_aligned=case.on_aligned,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from conversion.alignment import align, check_quality
 from conversion.convert import convert_with_reference
+from conversion.converters import Converter
 from conversion.nifti import read_aligned, write_aligned
 from conversion.series_checks import WHOLE_HEAD
 from conversion.series_reference import file_of_one_study, write_source_header
@@ -55,6 +56,7 @@ def prepare(
     folder: CaseFolder,
     *,
     minimum_score: float | None,
+    convert: Converter = convert_with_reference,
     progress: Progress = no_progress,
     on_aligned: HeadObserver = no_observer,
 ) -> PreparedRecord:
@@ -66,6 +68,8 @@ def prepare(
     ----------
     minimum_score
         Alignment score below which the head is not analysed; None: the threshold of the alignment itself.
+    convert
+        The converter (`conversion.converters`).
     on_aligned
         Is called with the aligned head, also where its quality is then found insufficient.
 
@@ -80,7 +84,7 @@ def prepare(
     if isinstance(source, AlignedSource):
         prepared = _copy_aligned(source.path, folder, on_aligned)
     else:
-        prepared = _convert_and_align(source.paths, folder, minimum_score, progress, on_aligned)
+        prepared = _convert_and_align(source.paths, folder, minimum_score, convert, progress, on_aligned)
     prepared.write(folder)
     return prepared
 
@@ -95,12 +99,17 @@ def _copy_aligned(path: Path, folder: CaseFolder, on_aligned: HeadObserver) -> P
 
 
 def _convert_and_align(
-    paths: Sequence[Path], folder: CaseFolder, minimum_score: float | None, progress: Progress, on_aligned: HeadObserver
+    paths: Sequence[Path],
+    folder: CaseFolder,
+    minimum_score: float | None,
+    convert: Converter,
+    progress: Progress,
+    on_aligned: HeadObserver,
 ) -> PreparedRecord:
     started = time.perf_counter()
     progress(f"reading {len(paths)} files")
     try:
-        volume, reference = convert_with_reference(paths, requirements=WHOLE_HEAD)
+        volume, reference = convert(paths, requirements=WHOLE_HEAD)
     except NotAnalysed:
         # the page that says why goes into the study
         if (file := file_of_one_study(paths)) is not None:

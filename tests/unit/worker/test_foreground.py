@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import ModelSettings, Settings
+from conversion.converters import ConverterName
 from corewatch.casefolder import CaseFolder
 from corewatch.errors import ConfigurationError
 from corewatch.reasons import Reason
@@ -157,3 +158,11 @@ def test_files_that_are_all_broken_are_named(tmp_path: Path) -> None:
     assert result.reason is Reason.UNREADABLE
     assert "File 0000 set aside." in result.detail
     assert "3 more files" in result.detail
+
+
+def test_a_run_with_the_other_converter_and_the_comparison_says_so(tmp_path: Path) -> None:
+    write(tmp_path / "in", stack([2.6 * n for n in range(41)]))
+    result = run_case(tmp_path / "in", tmp_path / "out", SETTINGS, converter=ConverterName.DICOM2NIFTI, compare=True)
+    assert result.notes[0].startswith("The converters agree in every voxel")
+    assert result.reason is Reason.NOT_A_HEAD
+    assert "Converted by dicom2nifti." in result.detail
