@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib import import_module
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -44,8 +44,19 @@ class CommandEntry:
 
 
 class _Problem(click.ClickException):
+    """An error that ends the command as one line: of text, or of a program that logs JSON, as a line of JSON."""
+
     def __init__(self, problem: str, remedy: str = "") -> None:
         super().__init__(printable("; ".join(filter(None, (problem, remedy)))))
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the line, or log it where a program has set up JSON lines for the journal or another collector."""
+        from config.logging import is_structured
+
+        if is_structured():
+            _log.error(self.format_message())
+        else:
+            super().show(file)
 
 
 class UsageProblem(_Problem):
@@ -120,5 +131,11 @@ class LazyGroup(click.Group):
                 raise
             raise FailedProblem(f"{error.filename}: {error.strerror}") from error
         except Exception as error:
+            if type(error).__module__ == "sqlalchemy.exc":  # not imported here: most commands need no database
+                from ledger.database import unavailable
+
+                if (why := unavailable(error)) is not None:
+                    problem = f"the database does not answer: {why}"
+                    raise FailedProblem(problem, "see that it runs, and correct database.url") from error
             _log.exception("unexpected error")
             raise FailedProblem(f"unexpected error: {type(error).__name__}: {error}") from error

@@ -7,9 +7,12 @@ lower levels, are always set to WARNING or above.
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import threading
 import warnings
-from typing import Any
+from types import TracebackType
+from typing import Any, Final
 
 import structlog
 
@@ -30,6 +33,11 @@ _QUIET = (
     "celery.app.trace",
 )
 
+_PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+"""Lowest level -> priority of syslog(3)."""
+
+_structured = False
+
 
 def configure_logging(settings: LogSettings, program: str) -> None:
     """Set up the root logger; `program` is a field of every line. Called once, when a program starts."""
@@ -47,7 +55,7 @@ def configure_logging(settings: LogSettings, program: str) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        (_JournalFormatter if _stderr_is_journal() else structlog.stdlib.ProcessorFormatter)(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
@@ -58,6 +66,12 @@ def configure_logging(settings: LogSettings, program: str) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
+    # every line is a line of the log: warnings, and exceptions that nothing caught
+    logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda thread: _log_uncaught(thread.exc_type, thread.exc_value, thread.exc_traceback)
+    global _structured
+    _structured = settings.format == "json" or isinstance(handler.formatter, _JournalFormatter)
     root.setLevel(settings.level)
     # a service does not run as root; in a demonstration Celery's warning of four lines per worker would hide other lines
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
@@ -72,6 +86,42 @@ def configure_logging(settings: LogSettings, program: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,  # loggers that were used before this call must follow it too
     )
+
+
+def is_structured() -> bool:
+    """Whether `configure_logging` has set up lines for another program: JSON, or the journal."""
+    return _structured
+
+
+class _JournalFormatter(structlog.stdlib.ProcessorFormatter):
+    """Begins each line with its priority (sd-daemon(3)), which the journal takes off and keeps."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format the record; a multi-line one gets the priority on each line."""
+        prefix = f"<{_priority(record.levelno)}>"
+        return "\n".join(prefix + line for line in super().format(record).splitlines())
+
+
+def _priority(level: int) -> int:
+    """Priority of syslog(3) for a level of `logging`."""
+    return next((priority for lowest, priority in _PRIORITIES if level >= lowest), 7)
+
+
+def _stderr_is_journal() -> bool:
+    """Whether standard error is the journal's stream (systemd.exec(5), JOURNAL_STREAM); a redirected one is not."""
+    device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        status = os.fstat(2)
+    except OSError:
+        return False
+    return (device, inode) == (str(status.st_dev), str(status.st_ino))
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error or kind(), trace)
+    elif not issubclass(kind, SystemExit):
+        logging.getLogger("corewatch").critical("uncaught exception", exc_info=(kind, error or kind(), trace))
 
 
 def _program(name: str) -> Any:

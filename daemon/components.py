@@ -14,6 +14,7 @@ import structlog
 from corewatch.clock import Clock, utc_now
 from foundation.backoff import Backoff, RetryTimer
 from foundation.outages import OutageTracker
+from ledger.database import unavailable
 
 log = structlog.get_logger()
 
@@ -22,6 +23,9 @@ MIN_PAUSE_S = 0.01
 
 BACKOFF = Backoff(0.5, 60.0)
 """Pauses after failed steps."""
+
+_DATABASE = OutageTracker()
+"""Whether the database answers: every component of the program notices an outage, and one line says it."""
 
 HUNG_AFTER_S = 900.0
 """A step that takes longer hangs. What it has done is committed, so that restarting the program loses nothing."""
@@ -91,6 +95,7 @@ class PeriodicThread:
         self._wake = threading.Event()
         self._stopping = False
         self._retry = RetryTimer(BACKOFF)
+        self._without_database = False
         self._busy_since_s: float | None = None
         # a daemon thread: a step that hangs must not keep the program from ending, and every step may be interrupted anywhere
         self._thread = threading.Thread(target=self._run, name=f"daemon-{name}", daemon=True)
@@ -129,13 +134,23 @@ class PeriodicThread:
         self._busy_since_s = time.monotonic()
         try:
             done = self._step(self._clock())
-        except Exception:
+        except Exception as error:
             pause = self._retry.failed(time.monotonic())
+            if (why := unavailable(error)) is not None:
+                self._without_database = True
+                if _DATABASE.failed():
+                    log.error("database_unavailable", why=why, effect="nothing is lost; everything is retried")
+                return pause
             log.exception("component_failed", component=self.name, failures=self._retry.failures, retry_in_s=pause)
             return pause
         finally:
             self._busy_since_s = None
-        if failures := self._retry.succeeded():
+        failures = self._retry.succeeded()
+        if self._without_database:
+            self._without_database = False
+            if _DATABASE.recovered():
+                log.info("database_recovered")
+        elif failures:
             log.info("component_recovered", component=self.name, after_failures=failures)
         if done and self._wakes is not None:
             self._wakes.wake()

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, create_engine, event, func, select
 from sqlalchemy.engine import ExceptionContext, make_url
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
 
 from corewatch.clock import Clock, utc_now
 from ledger import schema
@@ -163,6 +163,14 @@ def _classify_error(context: ExceptionContext) -> BaseException | None:
     if raised is not None:
         raised.args = (f"({type(context.original_exception).__name__}) {context.original_exception}",)
     return raised
+
+
+def unavailable(error: BaseException) -> str | None:
+    """Why the database does not answer, in one line; None where the error is another one."""
+    if not isinstance(error, (OperationalError, InterfaceError)):
+        return None
+    lines = str(error.orig or error).splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def as_values(row: Row[Any]) -> dict[str, Any]:

@@ -79,6 +79,7 @@ def serve(settings: Settings, broker_url: str, queues: Sequence[str]) -> None:
     signals.setup_logging.connect(lambda **_: None, weak=False)  # logging is set up already
     app.worker_main(
         [
+            "--quiet",  # no banner: it would not be a line of the log
             "worker",
             f"--queues={','.join(queues)}",
             f"--concurrency={_processes(settings, queues)}",

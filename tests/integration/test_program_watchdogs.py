@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
 from pathlib import Path
 
+import pytest
 import yaml
 
 from cli.children import own_environment, programs
@@ -19,11 +21,17 @@ START_S = 90.0
 LIMIT_S = 5.0
 
 
-def test_a_stopped_worker_or_monitor_is_noticed_and_a_hung_redis_restarts_no_worker(tmp_path: Path) -> None:
-    """Takes about 20 s: two programs start, and twice the watchdog's limit passes."""
+def test_a_stopped_worker_or_monitor_is_noticed_and_a_hung_redis_restarts_no_worker(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Takes about 20 s: two programs start, and twice the watchdog's limit passes. Every line that they write is JSON."""
     redis = EmbeddedRedis(tmp_path / "redis")
     file = tmp_path / "corewatch.yaml"
-    file.write_text(yaml.safe_dump({"data_dir": "./data", "broker": {"url": redis.start()}, "flower": {"port": free_port()}}))
+    file.write_text(
+        yaml.safe_dump(
+            {"data_dir": "./data", "broker": {"url": redis.start()}, "flower": {"port": free_port()}, "log": {"format": "json"}}
+        )
+    )
     environment = {k: v for k, v in own_environment({}).items() if not k.startswith("COREWATCH__")}
     watched = programs(file, environment, portal=True, watchdog_limit_s=LIMIT_S)
     watchdogs = {program.name: program.watchdog for program in watched}
@@ -51,6 +59,8 @@ def test_a_stopped_worker_or_monitor_is_noticed_and_a_hung_redis_restarts_no_wor
             os.kill(pid, signal.SIGSTOP)
         for name in pids:
             wait_for(f"{name} to hang", lambda name=name: hangs(name), 3 * LIMIT_S)  # type: ignore[misc]
+        lines = capfd.readouterr().err.splitlines()
+        assert {json.loads(line)["program"] for line in lines} >= {"flower"}
     finally:
         for pid in pids.values():
             kill_group(pid)

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 import pytest
+from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 import daemon.components
 from daemon.components import HUNG_AFTER_S, Components, PeriodicThread
@@ -182,3 +184,23 @@ def test_a_thread_stops_while_it_sleeps() -> None:
     thread.start()
     thread.request_stop()
     assert thread.join(WAIT_S)
+
+
+def test_a_database_that_is_away_is_one_line_whatever_the_number_of_components() -> None:
+    away = {"now": True}
+
+    def step(_now: datetime) -> bool:
+        if away["now"]:
+            raise OperationalError("SELECT 1", None, ConnectionRefusedError("refused"))
+        return True
+
+    threads = [PeriodicThread(f"part{number}", step, 60.0) for number in range(5)]
+    with capture_logs() as lines:
+        for _ in range(3):
+            for thread in threads:
+                thread._step_once()
+        away["now"] = False
+        for thread in threads:
+            assert thread._step_once() == 60.0
+    assert [line["event"] for line in lines] == ["database_unavailable", "database_recovered"]
+    assert lines[0]["why"] == "refused"
