@@ -3,7 +3,8 @@
     python -m benchmarks.worklist --cases 10000
 
 Fills a ledger with cases that have ended (one in ten with an alert, four deliveries each) and times the queries of
-the portal's worklist: the first page, a page in the middle, by filter, the number of open alerts, the search by identifier.
+the portal's worklist: the first page, a page in the middle, by filter, the number of open alerts, the search by
+identifier, and the whole page.
 """
 
 from __future__ import annotations
@@ -18,12 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import insert
+from starlette.requests import Request
 
+from config.settings import Settings
+from corewatch.roles import Role
 from corewatch.states import CaseState, DeliveryState
 from ledger import tables
 from ledger.database import Database
 from ledger.store import Ledger
 from ledger.worklist import Cursor, WorklistFilter
+from portal.access.principal import Principal, SignIn
+from portal.app import make_site
+from portal.pages.worklist import WorklistPages
 
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 DESTINATIONS = ("email", "folder", "pacs", "webhook")
@@ -73,6 +80,16 @@ def timed(work: Callable[[], object], repeats: int = 15) -> float:
     return statistics.median(taken)
 
 
+def page_of(folder: Path, ledger: Ledger) -> Callable[[], object]:
+    """Makes the page `/` of the portal, without the network."""
+    settings = Settings.model_validate({"data_dir": folder, "portal": {"url": "http://127.0.0.1:8080"}})
+    site = make_site(settings, ledger)
+    person = Principal("brandt", "Ute Brandt", frozenset({Role.READER}), SignIn.PASSWORD)
+    request = Request({"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""})
+    worklist = WorklistPages(site)
+    return lambda: worklist.show(request, person)
+
+
 def main() -> None:
     """Fill and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -95,6 +112,7 @@ def main() -> None:
             "search": lambda: worklist.page(WorklistFilter(identifier_hash="h77")),
         }.items():
             print(f"{name:24} {timed(work):7.1f} ms")
+        print(f"{'whole page as HTML':24} {timed(page_of(Path(folder), ledger)):7.1f} ms")
         ledger.close()
 
 

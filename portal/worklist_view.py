@@ -137,6 +137,7 @@ class RowView:
     age: str
     alerted: str
     in_time: bool | None
+    overdue: bool
     waiting: str
     waiting_iso: str
     acknowledged: str
@@ -175,6 +176,7 @@ def row_view(row: WorklistRow, patient: Mapping[str, str], *, now: datetime, ale
         age=duration_words(now - case.last_stored_at),
         alerted="" if took is None else f"{took.total_seconds():.0f} s",
         in_time=None if took is None else took.total_seconds() <= sla_s,
+        overdue=took is None and row.has_open_alert and (now - case.last_stored_at).total_seconds() > sla_s,
         waiting=duration_words(now - alert.raised_at) if alert is not None and row.has_open_alert else "",
         waiting_iso=alert.raised_at.isoformat() if alert is not None and row.has_open_alert else "",
         acknowledged=acknowledged,

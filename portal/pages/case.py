@@ -75,7 +75,7 @@ class _CasePage:
             has_planes=folder.aligned.is_file() and not case.files_removed,
             has_alignment_page=folder.qc.is_file(),
             has_summary=folder.summary.is_file(),
-            has_pacs=self._site.portal.viewer_url is not None and case.study_uid is not None,
+            has_pacs=case.study_uid is not None and self._may_open_in_pacs(principal),
             may_retry=case.state in {CaseState.FAILED, CaseState.NOT_ANALYSED} and case.case_key is not None,
             received=moment(case.last_stored_at.astimezone()),
             study_uid=case.study_uid or "",
@@ -120,7 +120,7 @@ class _CasePage:
 
     def _pacs_address(self, case_id: str, principal: Principal) -> str | None:
         viewer, case = self._site.portal.viewer_url, self._site.ledger.cases.get(case_id)
-        if viewer is None or case is None or case.study_uid is None:
+        if viewer is None or case is None or case.study_uid is None or not self._may_open_in_pacs(principal):
             return None
         accession = ""
         path = self._folder(case).source_header
@@ -130,6 +130,13 @@ class _CasePage:
             accession = plain_text(read_header(path), "AccessionNumber")
             self._site.record_view(principal, "pacs", case_id, ("accession",))
         return viewer.format(study_uid=quote(case.study_uid, safe=""), accession=quote(accession, safe=""))
+
+    def _may_open_in_pacs(self, principal: Principal) -> bool:
+        """An address with the accession number is only for those who see patient fields."""
+        viewer = self._site.portal.viewer_url
+        if viewer is None:
+            return False
+        return "{accession}" not in viewer or principal.sees_patient_fields(self._site.portal.patient_roles)
 
     def _state_values(self, row: WorklistRow) -> dict[str, Any]:
         now, settings = self._site.ledger.clock(), self._site.settings

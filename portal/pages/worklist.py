@@ -31,7 +31,7 @@ STALE_S: Final = 30
 
 def routes(site: Site) -> list[BaseRoute]:
     """The routes."""
-    worklist = _Worklist(site)
+    worklist = WorklistPages(site)
     return [
         page(site, "/", worklist.show, roles=_VIEWERS),
         page(site, "/worklist/rows", worklist.rows, roles=_VIEWERS, background=True),
@@ -39,7 +39,9 @@ def routes(site: Site) -> list[BaseRoute]:
     ]
 
 
-class _Worklist:
+class WorklistPages:
+    """The pages, on one site."""
+
     def __init__(self, site: Site) -> None:
         self._site = site
         self._patients = PatientFields(site)

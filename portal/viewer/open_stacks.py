@@ -45,7 +45,7 @@ class OpenStacks:
     def of(self, case: Case) -> OpenStack | None:
         """The case's stack; None where no image of it is left, or none can be shown."""
         folder = CaseFolder(self._settings.cases_dir / case.case_id)
-        key = (case.case_id, case.revision, case.files_removed, *(_version(folder, name) for name in _CHANGING))
+        key = (case.case_id, case.last_stored_at, case.files_removed, *(_version(folder, name) for name in _CHANGING))
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)

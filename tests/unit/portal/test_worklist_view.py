@@ -57,6 +57,8 @@ def test_an_open_alert_says_how_long_it_waits_and_what_follows() -> None:
     view = row_view(row(replace(CASE, alert=True), alert, level=level), {}, now=NOW, alert_ml=20, sla_s=300, model="m")
     assert (view.is_open, view.waiting, view.alerted, view.in_time) == (True, "1 min 35 s", "", None)
     assert view.escalation.startswith("Level 2 at ")
+    assert not view.overdue
+    assert row_view(row(replace(CASE, alert=True), alert), {}, now=NOW, alert_ml=20, sla_s=299, model="m").overdue
     done = replace(alert, acknowledged_at=NOW, acknowledged_by="Brandt")
     took = timedelta(seconds=301)
     view = row_view(row(CASE, done, took=took, level=level), {}, now=NOW, alert_ml=20, sla_s=300, model="phantom-demo")
