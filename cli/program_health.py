@@ -123,7 +123,22 @@ def listener_answers(settings: Settings) -> bool:
     if association.is_established:
         association.release()
         return True
-    return events.rejection is not None
+    return events.rejection is not None or _closes(host, listener.port)
+
+
+def _closes(host: str, port: int) -> bool:
+    """Whether a new connection is closed at once, which only a process that works does: it has no room for a further one."""
+    try:
+        plain = socket.create_connection((host, port), timeout=PROBE_LIMIT_S)
+    except OSError:
+        return False
+    with plain:
+        try:
+            return plain.recv(1) == b""
+        except ConnectionError:
+            return True
+        except OSError:
+            return False
 
 
 def _tls_answers(host: str, port: int) -> bool:
@@ -131,10 +146,14 @@ def _tls_answers(host: str, port: int) -> bool:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        with socket.create_connection((host, port), timeout=PROBE_LIMIT_S) as plain, context.wrap_socket(plain):
+        plain = socket.create_connection((host, port), timeout=PROBE_LIMIT_S)
+    except OSError:
+        return False
+    try:
+        with plain, context.wrap_socket(plain):
             return True
-    except ssl.SSLError:
-        return True
+    except (ssl.SSLError, ConnectionError):
+        return True  # it refuses, or has no room: it works
     except OSError:
         return False
 

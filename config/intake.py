@@ -25,7 +25,7 @@ class ListenerSettings(Section):
     ae_title: AeTitle = "COREWATCH"
     """AE title that senders call."""
     host: str = "0.0.0.0"
-    """Address to listen on."""
+    """Address to listen on; `::` listens on IPv6 and IPv4."""
     port: Port = 11112
     """Port to listen on."""
     processes: int = Field(1, ge=1, le=64)
@@ -78,8 +78,8 @@ class WatchSettings(Section):
     """Seconds to wait after the last change for the rest of a head series that lacks slices by its own headers: fewer images than
     they announce, a gap, or too few to cover a head. Its copy has probably paused."""
     recipient_domains: tuple[Domain, ...] = ()
-    """Mail domains that a recipients file in a drop (`email.txt`) may name, besides the domains of the addresses in these
-    settings."""
+    """Mail domains that a recipients file in a drop (`email.txt`) may name, besides the addresses that these settings contain. Name
+    your own domain here, never one of a public mail provider."""
     max_instance_mib: float = Field(2048, gt=0)
     """Largest DICOM file in MiB. A slice has half a MiB, a multi-frame series of thousands of slices less than the default."""
     max_aligned_mib: float = Field(256, gt=0)

@@ -75,6 +75,9 @@ class AdmissionControl(Protocol):
     def fault(self, host: str, reason: str) -> None:
         """A peer violated TLS or the upper layer protocol."""
 
+    def idle(self, host: str, seconds: float) -> None:
+        """We end an association, because its peer has sent nothing for this long."""
+
 
 class Association:
     """Upper layer state machine of one connection. `run` is its thread's work; any thread may call `abort`."""
@@ -125,6 +128,8 @@ class Association:
             self._fire(Event.ABORT_REQUEST if isinstance(fault, MessageFault) else Event.INVALID_PDU, fault)
         except TimeoutError:
             timed = self._state in (State.AWAITING_REQUEST, State.AWAITING_CLOSE)
+            if self._state is State.ESTABLISHED:
+                self._admission.idle(self.host, self._profile.idle_timeout_s)
             self._fire(Event.ARTIM_EXPIRED if timed else Event.ABORT_REQUEST)
         except OSError as error:
             if isinstance(error, ssl.SSLError):

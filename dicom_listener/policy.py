@@ -89,6 +89,13 @@ class AssociationPolicy:
             return refused
         return self.check_room(open_associations, open_of_peer)
 
+    def may_be_peer(self, host: str, resolve: Resolver) -> bool:
+        """Whether any peer has this address; decided when a connection is accepted, before it says anything."""
+        address = parse_address(host)
+        if address is None or address.is_loopback:
+            return True
+        return any(host_matches(peer.host, address, resolve) for peer in self.peers)
+
     def check_room(self, open_associations: int, open_of_peer: int) -> Rejection | None:
         """The rules that depend on the number of open associations."""
         if open_associations >= self.max_associations:

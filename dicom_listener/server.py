@@ -25,7 +25,7 @@ from dicom_listener.policy import AssociationPolicy, Rejection
 from dicom_listener.services import Service, Verification
 from dicom_listener.storage_scp import SpoolTarget, Storage
 from dicom_listener.tls import ServerTls
-from foundation.addresses import CachedResolver, Resolver
+from foundation.addresses import CachedResolver, Resolver, parse_address
 from foundation.durable import make_folders
 from foundation.stopping import StopRequest
 from foundation.throttle import LogThrottle, TokenBucket
@@ -42,9 +42,11 @@ ABORT_TIMEOUT_S = 5.0
 YIELD_S = 0.001
 """A process that shares the port waits this long per connection that it has, so that a less busy process accepts first."""
 MAX_UNASSOCIATED = 128
-"""Connections without an association request; further ones are closed at once."""
+"""Connections without an association request; for a further one the oldest of them is closed."""
 MAX_UNASSOCIATED_PER_HOST = 24
 """The same for one address, so that a host with idle connections does not keep others out."""
+ANY_ADDRESS = "::"
+"""As `listener.host`: IPv6 and IPv4."""
 ACCEPT_STALLED_AFTER_S = 10.0
 """The accepting thread, which runs its loop several times a second, counts as hanging after this long without a round."""
 BACKLOG = 128
@@ -115,6 +117,7 @@ class StorageListener:
         self._lock = threading.Lock()
         self._threads: dict[Association, threading.Thread] = {}
         self._admitted: set[Association] = set()
+        self._evicted: set[Association] = set()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._last_round_s = time.monotonic()
@@ -211,6 +214,10 @@ class StorageListener:
         """A peer violated TLS or the upper layer protocol."""
         self._warn("connection_refused", reason, host)
 
+    def idle(self, host: str, seconds: float) -> None:
+        """We end an association, because its peer has sent nothing for this long."""
+        self._warn("association_ended", f"nothing was received for {seconds:g} s (listener.idle_timeout_s)", host)
+
     def _decide(self, association: Association, request: AssociateRequest) -> Rejection | None:
         if self._stopping.is_set():
             return Rejection.STOPPING
@@ -241,22 +248,19 @@ class StorageListener:
                 self._warn("accept_failed", error.strerror or type(error).__name__, "")
                 time.sleep(ACCEPT_POLL_S)
                 continue
-            self._serve(accepted, str(address[0]))
+            peer = str(address[0])
+            # with both address families on one socket an IPv4 address has an IPv6 form, which no list of peers contains
+            self._serve(accepted, str(parse_address(peer) or peer))
 
     def _serve(self, accepted: socket.socket, host: str) -> None:
-        with self._lock:
-            unassociated = [a.host for a in self._threads if a not in self._admitted]
-        if len(unassociated) >= MAX_UNASSOCIATED or unassociated.count(host) >= MAX_UNASSOCIATED_PER_HOST:
-            accepted.close()
-            self.fault(host, "too many connections without an association request")
-            return
+        self._make_room(host)
         try:
             if self._tls is not None:
                 # the association's thread does the handshake: a silent client must not block the accepting thread
                 accepted = self._tls.current().wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
             connection = Connection(accepted, self._settings.max_pdu_bytes, NEGOTIATION_TIMEOUT_S)
             association = Association(connection, host, self._profile, self)
-            thread = threading.Thread(target=association.run, name=f"association-{host}")
+            thread = threading.Thread(target=self._run, args=(association, connection), name=f"association-{host}")
             thread.start()
         except (OSError, RuntimeError, MemoryError) as error:  # the peer has closed, or no thread can be started
             accepted.close()
@@ -265,10 +269,34 @@ class StorageListener:
         with self._lock:
             self._threads[association] = thread
 
+    def _run(self, association: Association, connection: Connection) -> None:
+        # on the association's thread: a slow name server must not hold up other senders
+        if self._policy.may_be_peer(association.host, self._resolve):
+            association.run()
+            return
+        connection.close()
+        self.fault(association.host, "no peer in listener.peers has this address")
+
+    def _make_room(self, host: str) -> None:
+        """Close the oldest connection without an association request where there are too many: a sender speaks at once."""
+        with self._lock:
+            silent = [a for a in self._threads if a not in self._admitted and a not in self._evicted]
+            of_host = [a for a in silent if a.host == host]
+            if len(of_host) >= MAX_UNASSOCIATED_PER_HOST:
+                oldest = of_host[0]
+            elif len(silent) >= MAX_UNASSOCIATED:
+                oldest = silent[0]
+            else:
+                return
+            self._evicted.add(oldest)
+        oldest.cut()
+        self.fault(oldest.host, "too many connections without an association request")
+
     def _forget_ended(self) -> None:
         with self._lock:
             for association in [a for a, thread in self._threads.items() if not thread.is_alive()]:
                 del self._threads[association]
+                self._evicted.discard(association)
 
     def _wait_for_rate(self, host: str) -> None:
         if self._rate_limit is None:
@@ -299,7 +327,8 @@ def _bind(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        both = host == ANY_ADDRESS and socket.has_dualstack_ipv6()
+        return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except OSError as error:
         raise ConfigurationError(
             f"listener: cannot listen on {host}:{port}: {error.strerror or error}", "is the port in use?"

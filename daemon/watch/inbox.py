@@ -23,7 +23,7 @@ from daemon.watch.content import LeftOut
 from daemon.watch.copy_checks import BROKEN_OFF
 from daemon.watch.ingest import IngestRules, IngestSummary, ingest
 from daemon.watch.members import PERMISSIONS_REMEDY, DropChanged, DropIncomplete, DropRejected, unpacked_bytes
-from daemon.watch.recipients import allowed_domains, is_recipients
+from daemon.watch.recipients import allowed_recipients, is_recipients
 from daemon.watch.rejection import RejectedDrop, drop_id, occurrence_of
 from daemon.watch.scan import PROCESSED, REJECTED, Drop, DropLimits, scan
 from daemon.watch.settling import DropGroup, Observation, StabilityTracker, group_settled
@@ -74,7 +74,7 @@ class Inbox:
         self._settle_s = settings.watch.settle_s
         self._incomplete_s, self._partial_s = settings.watch.incomplete_s, settings.watch.partial_s
         series = tuple(rule.to_rule() for rule in settings.series.rules)
-        self._rules = IngestRules(DropLimits.from_settings(settings.watch), allowed_domains(settings), series)
+        self._rules = IngestRules(DropLimits.from_settings(settings.watch), allowed_recipients(settings), series)
         self._received_dir = settings.received_dir
         self._reserve = int(settings.listener.reserve_gib * GIB)
         self._on_rejected = on_rejected

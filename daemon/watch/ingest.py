@@ -34,20 +34,20 @@ OpenArrival = Callable[[Sequence[str]], ArrivalWriter]
 
 @dataclass(frozen=True, slots=True)
 class IngestRules:
-    """Limits and recipients' domains of a drop.
+    """What is allowed in a drop.
 
     Attributes
     ----------
     limits
         Of what is read of a drop.
-    domains
-        Domains that a recipients file may name.
+    recipients
+        Domains and addresses that a recipients file may name.
     series
         Rules that select series: only those that may be analysed are checked for missing slices.
     """
 
     limits: DropLimits = DEFAULT_LIMITS
-    domains: frozenset[str] = field(default_factory=frozenset)
+    recipients: frozenset[str] = field(default_factory=frozenset)
     series: tuple[Rule, ...] = ()
 
 
@@ -179,7 +179,7 @@ class _DropStore:
         elif is_recipients(member.name) and member.size > MAX_RECIPIENTS_BYTES:
             self._left_out.append(LeftOut(member.name, "It is too long for a list of recipients."))
         elif is_recipients(member.name):
-            read = read_recipients(member.read(), self._rules.domains)
+            read = read_recipients(member.read(), self._rules.recipients)
             self._recipients += [a for a in read.addresses if a not in self._recipients]
             self._left_out += [LeftOut(member.name, p) for p in read.problems]
         elif not may_be_useful(member.name, member.head):

@@ -1,7 +1,8 @@
 """Recipients files: e-mail addresses that get the results of one drop, in `email.txt` inside it or `<name>.email.txt` beside it.
 
-Everybody who can write into a watched folder can name recipients there. Only addresses of known domains are used, so that a drop
-cannot send results about patients to an arbitrary address.
+Everybody who can write into a watched folder can name recipients there. Only addresses that the settings name too, and those of the
+domains in `watch.recipient_domains`, are used, so that a drop cannot send results about patients to an arbitrary address. The
+domain of an address in the settings opens nothing: it may be a public provider's.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from email.utils import parseaddr
 
 from config.settings import Settings
 
@@ -41,35 +43,35 @@ def side_car_of(name: str) -> str | None:
     return name[: -len(SIDE_CAR_SUFFIX)] or None if name.lower().endswith(SIDE_CAR_SUFFIX) else None
 
 
-def allowed_domains(settings: Settings) -> frozenset[str]:
-    """Domains that a recipients file may use, lower case: `watch.recipient_domains`, and those of all addresses in the settings."""
+def allowed_recipients(settings: Settings) -> frozenset[str]:
+    """What a recipients file may name, lower case: the domains of `watch.recipient_domains`, and all addresses in the settings."""
     mail = settings.deliver.email
     named = [address for folder in settings.watch.folders for address in folder.email]
     if mail is not None:
         named += [mail.sender, *mail.to, *mail.operators]
-    domains = {address.strip(" <>").rpartition("@")[2].lower() for address in named if "@" in address}
-    return frozenset(domains | {domain.lower() for domain in settings.watch.recipient_domains})
+    addresses = {parseaddr(address)[1].lower() for address in named}
+    return frozenset({a for a in addresses if "@" in a} | {domain.lower() for domain in settings.watch.recipient_domains})
 
 
-def read_recipients(data: bytes, domains: Iterable[str]) -> Recipients:
+def read_recipients(data: bytes, allowed: Iterable[str]) -> Recipients:
     """Read a recipients file, one address per line. Empty lines and lines that begin with `#` are skipped.
 
     Parameters
     ----------
-    domains
-        Allowed domains, lower case; a subdomain of one is not allowed.
+    allowed
+        Domains and whole addresses, lower case; a subdomain of one is not allowed.
     """
-    allowed = frozenset(domains)
+    known = frozenset(allowed)
     lines = [line.strip() for line in data.decode("utf-8-sig", "replace").splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     matches = [match for line in lines if (match := _ADDRESS.fullmatch(line)) is not None]
-    good = [match[0] for match in matches if match[1].lower() in allowed]
+    good = [match[0] for match in matches if not known.isdisjoint({match[0].lower(), match[1].lower()})]
     problems = []
     if len(matches) < len(lines):
         problems.append(f"{len(lines) - len(matches)} of its lines are not e-mail addresses.")
     if len(good) < len(matches):
         outside = len(matches) - len(good)
-        problems.append(f"{outside} of its addresses are outside of the allowed domains (watch.recipient_domains).")
+        problems.append(f"{outside} of its addresses are neither in the settings nor of watch.recipient_domains.")
     if len(good) > MAX_RECIPIENTS:
         problems.append(f"Only its first {MAX_RECIPIENTS} addresses are used.")
     return Recipients(tuple(dict.fromkeys(good))[:MAX_RECIPIENTS], tuple(problems))

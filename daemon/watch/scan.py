@@ -22,6 +22,21 @@ PROCESSED = "processed"
 REJECTED = "rejected"
 PARTIAL_SUFFIXES = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".download", "~")
 """Suffixes that copying programs use until a file is complete (WinSCP, rsync, browsers, editors)."""
+_MADE_BY_PROGRAMS = frozenset(
+    {
+        "thumbs.db",
+        "thumbs.db:encryptable",
+        "ehthumbs.db",
+        "ehthumbs_vista.db",
+        "desktop.ini",
+        "__macosx",
+        "icon\r",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+    }
+)
+"""Files and folders of Windows, macOS and Linux, lower case."""
 MAX_LISTED = 1_000_000
 """Entries read of one folder: a listing must not use up the memory."""
 
@@ -137,7 +152,7 @@ class Drop:
 
 def is_hidden(name: str) -> bool:
     """Whether a program made this file for itself, not a person for corewatch."""
-    return name.startswith(".") or name.lower() in {"thumbs.db", "desktop.ini", "__macosx"}
+    return name.startswith((".", "~$", "@eaDir", "#recycle")) or name.lower() in _MADE_BY_PROGRAMS
 
 
 def is_partial(name: str) -> bool:

@@ -32,7 +32,7 @@ class WatchedInbox:
         watched = WatchedFolder(path=self.path, email=("ward@hospital.example",))
         self.settings = Settings(
             data_dir=folder / "data",
-            watch=WatchSettings(folders=(watched,), settle_s=SETTLE_S, **watch),
+            watch=WatchSettings(folders=(watched,), settle_s=SETTLE_S, **({"recipient_domains": ("hospital.example",)} | watch)),
             listener=ListenerSettings(reserve_gib=0),
         )
         self.inbox = Inbox(watched, self.settings, on_rejected or self.rejected.append, lambda: NOW, lambda _path: self.free)

@@ -13,7 +13,7 @@ from config.delivery import DeliverSettings, EmailSettings
 from config.intake import WatchedFolder, WatchSettings
 from config.settings import Settings
 from daemon.watch.inbox import UNFINISHED_SETTLE_S
-from daemon.watch.recipients import MAX_RECIPIENTS, allowed_domains, is_recipients, read_recipients, side_car_of
+from daemon.watch.recipients import MAX_RECIPIENTS, allowed_recipients, is_recipients, read_recipients, side_car_of
 from tests.support.watched_inbox import SETTLE_S, STAMP, WatchedInbox, image
 
 WARD = "ward@hospital.example"
@@ -33,7 +33,7 @@ def zipped(path: Path, *numbers: int) -> None:
 # the file -------------------------------------------------------------------------------------------------------------
 
 
-def test_only_addresses_of_allowed_domains_are_used() -> None:
+def test_only_addresses_of_allowed_recipients_are_used() -> None:
     lines = "a@hospital.example\nb@evil.example\nc@sub.hospital.example\nd@HOSPITAL.example\nnobody\n# e@x.example\n"
     read = read_recipients(lines.encode(), ["hospital.example"])
     assert read.addresses == ("a@hospital.example", "d@HOSPITAL.example")
@@ -64,7 +64,7 @@ def test_malformed_addresses_are_not_used(line: str) -> None:
 
 
 @given(st.binary(max_size=300) | st.text(max_size=200).map(lambda t: t.encode()))
-def test_any_bytes_give_addresses_of_allowed_domains_only(data: bytes) -> None:
+def test_any_bytes_give_addresses_of_allowed_recipients_only(data: bytes) -> None:
     read = read_recipients(data + b"\nx@evil.example\ny@ok.example", ["ok.example"])
     assert all(a.count("@") == 1 and a.endswith("@ok.example") and a.isprintable() and " " not in a for a in read.addresses)
     assert read.problems
@@ -77,15 +77,17 @@ def test_the_number_of_recipients_is_limited() -> None:
     assert read.problems == (f"Only its first {MAX_RECIPIENTS} addresses are used.",)
 
 
-def test_the_domains_that_the_settings_send_to_are_allowed(tmp_path: Path) -> None:
+def test_addresses_of_the_settings_are_allowed_but_not_their_domains(tmp_path: Path) -> None:
     email = {"host": "h", "from": "Corewatch <c@sender.example>", "to": ["a@Stroke.example"], "operators": ["o@it.example"]}
     settings = Settings(
         data_dir=tmp_path,
         watch=WatchSettings(folders=(WatchedFolder(path=tmp_path, email=(WARD,)),), recipient_domains=("partner.example",)),
         deliver=DeliverSettings(email=EmailSettings.model_validate(email)),
     )
-    assert allowed_domains(settings) == {"sender.example", "stroke.example", "it.example", "hospital.example", "partner.example"}
-    assert allowed_domains(Settings(data_dir=tmp_path)) == frozenset(), "nobody is mailed to where no domain is known"
+    assert allowed_recipients(settings) == {"c@sender.example", "a@stroke.example", "o@it.example", WARD, "partner.example"}
+    named = "A@stroke.example\nb@stroke.example\nanyone@partner.example\nc@sub.partner.example"
+    assert read_recipients(named.encode(), allowed_recipients(settings)).addresses == ("A@stroke.example", "anyone@partner.example")
+    assert allowed_recipients(Settings(data_dir=tmp_path)) == frozenset(), "nobody is mailed to where no domain is known"
 
 
 @pytest.mark.parametrize(

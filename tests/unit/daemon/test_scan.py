@@ -79,7 +79,12 @@ def test_a_folder_that_is_gone_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "hidden", "partial"), [("image.dcm", False, False), (".DS_Store", True, False), ("a.PART", False, True)]
+    ("name", "hidden", "partial"),
+    [
+        ("image.dcm", False, False),
+        ("a.PART", False, True),
+        *((name, True, False) for name in (".DS_Store", "._a.dcm", "~$a.docx", "THUMBS.DB", "@eaDir", "$RECYCLE.BIN")),
+    ],
 )
 def test_names(name: str, hidden: bool, partial: bool) -> None:
     assert (is_hidden(name), is_partial(name)) == (hidden, partial)

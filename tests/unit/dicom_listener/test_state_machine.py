@@ -147,6 +147,9 @@ class Observed(Association):
     def leave(self, association: Association) -> None:
         pass
 
+    def idle(self, host: str, seconds: float) -> None:
+        self.faults.append(f"idle {seconds:g} s")
+
     def fault(self, host: str, reason: str) -> None:
         self.faults.append(reason)
 
