@@ -52,7 +52,7 @@ class SignInPages:
         self._site = site
         self._passwords = Passwords()
         self._turns = asyncio.Semaphore(_ATTEMPTS_AT_ONCE)
-        self._links = TokenBucket(per_s=0.5, burst=10, max_peers=10_000)
+        self._invalid_links = TokenBucket(per_s=0.5, burst=10, max_peers=10_000)
 
     def routes(self) -> list[BaseRoute]:
         """The routes; all are open."""
@@ -137,11 +137,11 @@ class SignInPages:
         refusal = self._refuse_post(request)
         if refusal is not None:
             return refusal
-        if not self._links.take(address, site.monotonic()):
-            return retry_later(site.access.refusal(429, "Too many requests. Please wait a minute.", api=False), 60)
         spent = site.ledger.portal_tokens.use_once(token) if site.portal.users else None
         user = None if spent is None else site.ledger.users.get(spent.login)
         if user is None or not user.enabled:
+            if not self._invalid_links.take(address, site.monotonic()):
+                return retry_later(site.access.refusal(429, "Too many requests. Please wait a minute.", api=False), 60)
             site.access.note_refusal(request, SignIn.LINK, "link not valid")
             return site.access.refusal(404, "This link is not valid, or was used.", api=False)
         return signed_in(site, request, Principal(user.login, user.name, user.roles, SignIn.LINK), "/")
