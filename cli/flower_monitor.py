@@ -62,7 +62,11 @@ def serve(app: Celery, settings: FlowerSettings, password: str, history: Path) -
     default_options.db = str(history)
     default_options.state_save_interval = SAVE_INTERVAL_MS
     default_options.purge_offline_workers = 60  # so that restarted workers do not remain as dead ones
-    apply_env_options()  # FLOWER_* as Flower's manual describes them, for example single sign-on or a URL prefix
+    if settings.url_prefix:
+        default_options.url_prefix = settings.url_prefix
+        for name in ("login_url", "static_url_prefix"):  # as Flower's own command does
+            web_settings[name] = f"/{settings.url_prefix}{web_settings[name]}"
+    apply_env_options()  # FLOWER_* as Flower's manual describes them, for example single sign-on
     # a worker that is starting does not answer, and a reader's wrong request is nothing for the operator
     for name in ("flower.inspector", "tornado.general", "tornado.access"):
         logging.getLogger(name).setLevel(logging.ERROR)

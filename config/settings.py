@@ -101,6 +101,8 @@ class FlowerSettings(Section):
     """User name of its login."""
     password: SecretStr | None = None
     """Password of its login; null: `corewatch up` generates one in the data folder, readable by the owner only."""
+    url_prefix: str = Field("", pattern=r"^[A-Za-z0-9_-]*$")
+    """Path below which a reverse proxy serves it, such as `dashboard`; empty: it has an address of its own."""
 
 
 class RetentionSettings(Section):

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from cli.checks.report import Check
+from config.portal import PortalSettings
 from config.settings import Settings
 from corewatch.errors import ConfigurationError, CorewatchError
 from corewatch.states import CaseState
@@ -185,7 +186,8 @@ def monitor(settings: Settings) -> Iterator[Check]:
 
     connection = HTTPConnection({"0.0.0.0": "127.0.0.1"}.get(flower.host, flower.host), flower.port, timeout=_LIMIT_S)
     try:
-        connection.request("GET", "/healthcheck")
+        prefix = f"/{flower.url_prefix}" if flower.url_prefix else ""
+        connection.request("GET", f"{prefix}/healthcheck")
         answer = connection.getresponse().read(10)
     except (OSError, HTTPException):
         answer = b""
@@ -209,10 +211,23 @@ def portal(settings: Settings) -> Iterator[Check]:
         yield Check.warning(
             subject, f"{ours.url} is not encrypted", "put a reverse proxy with TLS in front of it, or set portal.certificate"
         )
+    yield from _portal_sign_in(ours)
     if _can_bind(ours.host, ours.port):
         yield Check.warning(subject, f"nothing listens at {ours.host}:{ours.port}", "run `corewatch up` or `corewatch portal`")
     else:
         yield Check.ok(subject, f"{ours.host}:{ours.port} is served; links in mails open {ours.url}")
+
+
+def _portal_sign_in(ours: PortalSettings) -> Iterator[Check]:
+    """Behind a proxy each reader keeps an own address, and readers can sign in."""
+    if ours.secure and ours.certificate is None and not ours.proxies:
+        yield Check.warning(
+            "portal",
+            "portal.url is https, so a proxy is in front of it, but portal.proxies is empty: all readers seem to have one address",
+            "name the proxy's address in portal.proxies, such as [127.0.0.1]",
+        )
+    if not ours.may_sign_in:
+        yield Check.warning("portal", "nobody can sign in without https", "give portal.url an https address")
 
 
 def _can_bind(host: str, port: int) -> bool:

@@ -79,7 +79,7 @@ def test_every_role_on_every_route(portal: RunningPortal) -> None:
 
 
 def test_open_routes_are_few() -> None:
-    """Whoever adds one here says why it needs no role."""
+    """A path that is added there needs a reason."""
     assert len(OPEN) <= 9
 
 
