@@ -25,7 +25,7 @@ moved:
 	@echo "the environment in .venv belongs to another folder: making it again"
 
 demo: setup
-	@$(BIN)/corewatch demo
+	@$(BIN)/corewatch demo $(if $(KEEP),--keep)
 
 test: setup
 	@sh scripts/install-test-tools.sh

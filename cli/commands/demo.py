@@ -15,6 +15,8 @@ from cli.command_group import ExitCode
 from cli.options import config_option, json_option, settings_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cli.demonstration.progress import ProgressPrinter
     from cli.demonstration.report import Outcome
 
@@ -39,11 +41,13 @@ SEED = 20_000_007
 @click.option("--seed", type=click.IntRange(min=0), default=SEED, show_default=True, help="Another seed is another head.")
 @click.option("--model", default="phantom-demo", show_default=True, metavar="NAME", help="Model to use.")
 @click.option("--timeout", "timeout_s", default=600.0, show_default=True, help="Longest wait for the result, in seconds.")
+@click.option("--keep", is_flag=True, help="Leave everything running afterwards, until Ctrl-C, to look at the portal.")
 @config_option
 @json_option
 def demo(
-    folder: Path, core_ml: float, side: str, seed: int, model: str, timeout_s: float, config_file: Path | None, as_json: bool
-) -> None:
+    folder: Path, core_ml: float, side: str, seed: int, model: str, timeout_s: float, keep: bool, config_file: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Show the whole path: a synthetic head is sent by C-STORE, its result arrives in a PACS, a folder and an e-mail.
 
     Everything runs on this machine, on free ports, in DIR; of the hospital's settings only the installed models are used.
@@ -66,15 +70,19 @@ def demo(
     console.print(f"Everything of this run is in {run}", soft_wrap=True)
     if model_folder is not None:
         shutil.copytree(model_folder, run / "data" / "models" / model)
-    try:
-        outcome = _show(run, ProgressPrinter(console), core_ml=core_ml, side=side, seed=seed, model=model, timeout_s=timeout_s)
-    except CorewatchError as error:
-        problems = [str(error)]
-    else:
-        problems = outcome.problems
+    problems: list[str] = []
+
+    def report(outcome: Outcome) -> None:
+        problems.extend(outcome.problems)
         print_outcome(outcome, console)
         if as_json:
             click.echo(outcome_json(outcome))
+
+    progress = ProgressPrinter(console)
+    try:
+        _show(run, progress, report, keep=keep, core_ml=core_ml, side=side, seed=seed, model=model, timeout_s=timeout_s)
+    except CorewatchError as error:
+        problems.append(str(error))
     if problems:
         console.print(f"\nThe end of {run / 'corewatch.log'}:\n", style="bold")
         console.print(tail(run / "corewatch.log"), soft_wrap=True)
@@ -97,7 +105,11 @@ def _model(name: str, config_file: Path | None) -> tuple[Path | None, str]:
     return (None if folder.parent == BUILTIN_DIR else folder), manifest.intended_use
 
 
-def _show(run: Path, progress: ProgressPrinter, *, core_ml: float, side: str, seed: int, model: str, timeout_s: float) -> Outcome:
+def _show(
+    run: Path, progress: ProgressPrinter, report: Callable[[Outcome], None], *, keep: bool, core_ml: float, side: str, seed: int,
+    model: str, timeout_s: float,
+) -> None:  # fmt: skip
+    from cli.demonstration.portal_login import sign_in_link, wait_for_interrupt
     from cli.demonstration.progress import follow
     from cli.demonstration.report import Truth, outcome_of
     from cli.demonstration.service import Service, write_settings
@@ -114,13 +126,22 @@ def _show(run: Path, progress: ProgressPrinter, *, core_ml: float, side: str, se
             progress.done("corewatch is ready")
             password = Path(addresses["flower_password_file"]).relative_to(run)
             progress.note(f"queue monitor: {addresses['flower']}, user {addresses['flower_user']}, password in {password}")
+            progress.note(f"portal: {settings.portal.url if settings.portal else ''}")
+            progress.note(f"sign in to it once: {sign_in_link(settings)}")
             _send(truth.files, settings.listener.ae_title, settings.listener.port, progress)
             case, deliveries = follow(
                 settings.database_url, truth.series_uid, progress, limit_s=timeout_s, check=service.check_alive
             )
+            true = Truth(truth.core_ml, str(truth.side))
+            if keep:
+                report(outcome_of(case, deliveries, true, run, pacs.received, mail.received))
+                progress.note("everything keeps running until Ctrl-C")
+                progress.note(f"sign in to the portal: {sign_in_link(settings)}")
+                wait_for_interrupt()
             with progress.doing("Stopping corewatch"):
                 service.__exit__()
-            return outcome_of(case, deliveries, Truth(truth.core_ml, str(truth.side)), run, pacs.received, mail.received)
+            if not keep:
+                report(outcome_of(case, deliveries, true, run, pacs.received, mail.received))
 
 
 def _make_series(folder: Path, progress: ProgressPrinter, *, core_ml: float, side: str, seed: int, salt: str) -> Any:

@@ -28,8 +28,10 @@ OBJECTS: Final = ["sc", "seg", "pmap", "sr", "kos"]
 
 def write_settings(folder: Path, *, pacs_port: int, mail_port: int, model: str) -> Path:
     """Write a settings file: all paths in `folder`, all addresses on loopback with free ports."""
+    portal_port = free_port()
     settings: dict[str, Any] = {
         "data_dir": "./data",
+        "portal": {"host": LOOPBACK, "port": portal_port, "url": f"http://{LOOPBACK}:{portal_port}"},
         "listener": {"ae_title": "COREWATCH", "host": LOOPBACK, "port": free_port()},
         "watch": {"folders": [{"path": "./inbox"}]},
         "model": {"name": model},
