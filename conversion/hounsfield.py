@@ -30,6 +30,12 @@ Real and synthetic heads in steps of 0.5 to 7.5 mm reached 0.52 of that; wider s
 
 _COMPARED_HU: Final = (-1000, 400)
 
+_TISSUE_ABOVE_HU: Final = -300
+_LEAST_COMMON: Final = 0.7
+_LARGEST_DIFFERENCE_HU: Final = 100.0
+"""A head goes on across a jump where this share of the smaller slice's tissue is tissue in the other too, and the median difference
+there is below this. Holder, table, shoulders and a change of reconstruction circle alter what lies around it."""
+
 MINIMUM_SHARE: Final = 0.01
 """Smallest share of air and of soft tissue in a head: heads have far more of both, raw or unscaled values none of one."""
 
@@ -124,8 +130,22 @@ def check_plausible(hu: NDArray[np.int16], along_mm: NDArray[np.float64]) -> Non
 
 
 def _first_jump(sample: NDArray[np.int16], near: NDArray[np.bool_]) -> int | None:
-    """Index of the first slice whose upper neighbour is unlike it: one of the two is blank, damaged or in another unit."""
+    """Index of the first slice whose upper neighbour is unlike it: one of the two is blank, damaged or in another unit.
+
+    A lasting change around a head that itself goes on is none: a lone damaged slice differs from both of its neighbours.
+    """
     changes = np.array([np.abs(upper - lower.astype(np.int32)).mean() for lower, upper in itertools.pairwise(sample)])
     limit = max(LEAST_JUMP_HU, JUMP_FACTOR * float(np.median(changes))) if len(changes) else 0.0
-    jumps = np.flatnonzero(near & (changes > limit))
-    return int(jumps[0]) if jumps.size else None
+    jumps = np.flatnonzero(near & (changes > limit)).tolist()
+    lasting = [k for k in jumps if k - 1 not in jumps and k + 1 not in jumps and _goes_on(sample[k], sample[k + 1])]
+    return next((k for k in jumps if k not in lasting), None)
+
+
+def _goes_on(lower: NDArray[np.int16], upper: NDArray[np.int16]) -> bool:
+    """Whether two slices show the same head, though what surrounds it differs."""
+    tissue_below, tissue_above = lower > _TISSUE_ABOVE_HU, upper > _TISSUE_ABOVE_HU
+    common = tissue_below & tissue_above
+    smaller = min(int(np.count_nonzero(tissue_below)), int(np.count_nonzero(tissue_above)))
+    if smaller < MINIMUM_SHARE * common.size or np.count_nonzero(common) < _LEAST_COMMON * smaller:
+        return False
+    return float(np.median(np.abs(upper[common] - lower[common].astype(np.int32)))) <= _LARGEST_DIFFERENCE_HU

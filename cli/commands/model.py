@@ -83,6 +83,12 @@ def _print_table(lines: list[dict[str, Any]]) -> None:
     help="The model's own error: root mean square difference from the reference volumes of its validation data. Default: what is "
     "published about these weights, or not known.",
 )
+@click.option(
+    "--input-mask/--no-input-mask",
+    default=True,
+    help="Cut off skull and scalp beyond the brain's rim, as the published weights' training heads were; not, if the model was "
+    "trained on whole heads.",
+)
 @click.option("--intended-use", metavar="TEXT", help="What the model is for. Default: research use only, not for diagnosis.")
 @click.option("--citation", default="", help="Publication of the model.")
 @click.option("--licence", default="", help="Licence of the weights.")
@@ -96,6 +102,7 @@ def install(
     adapter: str,
     asymmetry_sd_hu: float | None,
     rmse_ml: float | None,
+    input_mask: bool,
     intended_use: str | None,
     citation: str,
     licence: str,
@@ -117,6 +124,7 @@ def install(
         adapter=adapter,
         thresholds=None if asymmetry_sd_hu is None else Thresholds(asymmetry_sd_hu=asymmetry_sd_hu),
         rmse_ml=rmse_ml,
+        input_mask=input_mask,
         intended_use=intended_use or RESEARCH_USE,
         citation=citation,
         licence=licence,

@@ -16,7 +16,8 @@ from corewatch.findings import Detection, Finding, ModelIdentity, Side, decide_a
 from corewatch.geometry import NETWORK_SHAPE
 from worker.models.adapters import Adapter
 from worker.models.core_map import CoreMap
-from worker.models.manifest import Thresholds
+from worker.models.input_mask import cut, is_masked
+from worker.models.manifest import InputMask, Thresholds
 from worker.models.spread import PERTURBATIONS, Perturbation, interval, perturbed
 
 
@@ -31,6 +32,8 @@ class Detector:
         Number of displaced copies that the interval is measured with, a key of `spread.PERTURBATIONS`; 0: no interval.
     rmse_ml
         The model's own error in mL, which every finding names; None where it is not known.
+    mask
+        What the model sees of a head (`worker.models.input_mask`); None: all of it.
     """
 
     def __init__(
@@ -40,11 +43,13 @@ class Detector:
         thresholds: Thresholds,
         perturbations: int,
         rmse_ml: float | None = None,
+        mask: InputMask | None = None,
     ) -> None:
         self._identity = identity
         self._network = network
         self._thresholds = thresholds
         self._rmse_ml = rmse_ml
+        self._mask = mask
         self._perturbations = PERTURBATIONS[perturbations]
 
     @property
@@ -71,9 +76,10 @@ class Detector:
         """
         if hu.shape != NETWORK_SHAPE or hu.dtype != np.uint8:
             raise ValueError(f"a head is uint8 of shape {NETWORK_SHAPE}, not {hu.dtype} of shape {hu.shape}")
-        output = self._network.infer(hu)
+        mask = None if self._mask is None or is_masked(hu) else self._mask
+        output = self._network.infer(hu if mask is None else cut(hu, mask))
         core_ml = _clipped_ml(output.core_ml)
-        core_ml_interval = self._interval(hu, core_ml)
+        core_ml_interval = self._interval(hu, mask, core_ml)
         alert, unstable = decide_alert(core_ml, core_ml_interval, alert_ml)
         side, confidence = decide_side(core_ml, output.core_map, self._thresholds)
         finding = Finding(
@@ -97,11 +103,13 @@ class Detector:
         if self._perturbations:
             self._network.core_volumes([empty])
 
-    def _interval(self, hu: NDArray[np.uint8], core_ml: float) -> tuple[float, float] | None:
+    def _interval(self, hu: NDArray[np.uint8], mask: InputMask | None, core_ml: float) -> tuple[float, float] | None:
         if not self._perturbations:
             return None
         # the volume of the identity is known already
         copies = _displaced(hu, [p for p in self._perturbations if not p.is_identity])
+        if mask is not None:  # the mask belongs to the grid: a head that lies elsewhere is cut elsewhere
+            copies = (cut(copy, mask) for copy in copies)
         return interval([core_ml, *(_clipped_ml(v) for v in self._network.core_volumes(copies))])
 
 

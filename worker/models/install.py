@@ -19,8 +19,10 @@ from worker.models.adapters import ADAPTERS, Adapter
 from worker.models.fetch import described, fetch
 from worker.models.manifest import (
     MANIFEST_NAME,
+    MASK_OF_ADAPTER,
     MODEL_NAME_PATTERN,
     PUBLISHED_RMSE_ML,
+    InputFrame,
     ModelManifest,
     Thresholds,
     first_problem,
@@ -43,6 +45,7 @@ def install_model(
     adapter: str = "deepsymnet",
     thresholds: Thresholds | None = None,
     rmse_ml: float | None = None,
+    input_mask: bool = True,
     intended_use: str = RESEARCH_USE,
     citation: str = "",
     licence: str = "",
@@ -60,6 +63,8 @@ def install_model(
         Path of a file, or an ``https://`` address. ``http://`` is accepted only together with `sha256`.
     version
         Version of the model, which every result contains.
+    input_mask
+        Whether the model's training heads were masked as the adapter's were (`MASK_OF_ADAPTER`).
     sha256
         Digest that the file must have, hex; None: not compared.
     rmse_ml
@@ -97,6 +102,7 @@ def install_model(
                 weights=f"weights-{digest[:16]}.h5",
                 sha256=digest,
                 adapter=adapter,
+                input=InputFrame(mask=MASK_OF_ADAPTER.get(adapter) if input_mask else None),
                 thresholds=thresholds or Thresholds(),
                 rmse_ml=PUBLISHED_RMSE_ML.get(digest) if rmse_ml is None else rmse_ml,
                 intended_use=intended_use,

@@ -54,6 +54,19 @@ class _ManifestSection(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
+class InputMask(_ManifestSection):
+    """Where the model's input is kept; beyond, it is 0 HU. Describes how the heads that the model was trained on were masked."""
+
+    beyond_brain_mm: float = Field(1.5, ge=-20, le=60)
+    """Distance from the hull of the ICBM 2009a template's brain (sulci closed) up to which voxels of the grid are kept."""
+    grid_edge_voxels: int = Field(2, ge=0, le=20)
+    """Outermost voxels of the grid along L and A that are 0 HU."""
+
+
+MASK_OF_ADAPTER: Final[dict[str, InputMask]] = {"deepsymnet": InputMask()}
+"""Mask of models whose manifest names none, by adapter. DeepSymNet's: measured in docs/models.md."""
+
+
 class InputFrame(_ManifestSection):
     """Frame of the model's input. Only the network's grid is allowed, which heads are aligned to."""
 
@@ -62,6 +75,8 @@ class InputFrame(_ManifestSection):
     voxel_mm: float = 1.0
     hu_range: tuple[int, int] = (0, 100)
     """HU are clipped to this range."""
+    mask: InputMask | None = None
+    """None: the whole head is kept, with skull and scalp."""
 
     @model_validator(mode="after")
     def _is_the_networks_grid(self) -> InputFrame:
@@ -126,6 +141,13 @@ class ModelManifest(_ManifestSection):
     def own_error_ml(self) -> float | None:
         """`rmse_ml`, or what is published about weights with this digest; None where nothing is known."""
         return PUBLISHED_RMSE_ML.get(self.sha256) if self.rmse_ml is None else self.rmse_ml
+
+    @property
+    def input_mask(self) -> InputMask | None:
+        """The mask that heads get. A manifest of an earlier version names none: then it is that of the adapter."""
+        if "mask" in self.input.model_fields_set:
+            return self.input.mask
+        return MASK_OF_ADAPTER.get(self.adapter)
 
     @property
     def identity(self) -> ModelIdentity:

@@ -141,7 +141,8 @@ def load_from(
         raise ConfigurationError(f"model.perturbations: {perturbations} is not one of {', '.join(map(str, PERTURBATIONS))}")
 
     def load(manifest: ModelManifest, weights: Path, adapter: type[Adapter]) -> Detector:
-        return Detector(manifest.identity, adapter.load(weights, device), manifest.thresholds, perturbations, manifest.own_error_ml)
+        network = adapter.load(weights, device)
+        return Detector(manifest.identity, network, manifest.thresholds, perturbations, manifest.own_error_ml, manifest.input_mask)
 
     return _with_model(folder, adapters, load)
 

@@ -22,7 +22,7 @@ from corewatch.errors import ConfigurationError
 from foundation.durable import replacing, write_durably
 from worker.models.deepsymnet import Tensor
 from worker.models.hemispheres import split
-from worker.models.manifest import ModelManifest, Thresholds, sha256_of, write_manifest
+from worker.models.manifest import InputFrame, ModelManifest, Thresholds, sha256_of, write_manifest
 from worker.models.weights import write_weights
 from worker.training.heads import HeadStore, core_share
 from worker.training.network import TrainableNetwork
@@ -141,6 +141,7 @@ def publish(weights: dict[str, NDArray[np.float32]], folder: Path) -> ModelManif
         weights=WEIGHTS_NAME,
         sha256=sha256_of(folder / WEIGHTS_NAME),
         adapter="deepsymnet",
+        input=InputFrame(mask=None),  # trained on whole heads
         thresholds=Thresholds(asymmetry_sd_hu=ASYMMETRY_SD_HU),
         intended_use=INTENDED_USE,
         citation="Architecture: Giancardo et al., NeuroImage: Clinical 2023;37:103362.",

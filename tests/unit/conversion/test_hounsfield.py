@@ -256,3 +256,33 @@ def test_a_slice_unlike_its_neighbours(values: list[int], step_mm: float, pair: 
 
 def test_one_slice_has_no_neighbour() -> None:
     assert plausible(alternating([40])) == ""
+
+
+def head_between(around: list[int], head: list[int], *, half_lost: int | None = None) -> np.ndarray:
+    """Slices with a head of one value in the middle third and one value around it; in one slice half of the head may be lost."""
+    hu_ = np.repeat(np.array(around, np.int16), 900).reshape(len(around), 30, 30)
+    hu_[:, 10:20, 10:20] = np.array(head, np.int16)[:, None, None]
+    hu_[:, 0] = -1000
+    if half_lost is not None:
+        hu_[half_lost, :, :15] = -1000
+    return hu_
+
+
+@pytest.mark.parametrize(
+    ("stack", "pair"),
+    [
+        # a holder ends, shoulders begin, the reconstruction circle changes: the head goes on
+        (head_between([-1000, -1000, -1000, 40, 40, 40], [40] * 6), None),
+        (head_between([40, 40, 40, -1000, -1000, -1000], [40] * 6), None),
+        (head_between([-1000, -1000, 40, 40, -1000, -1000], [40] * 6), None),
+        (head_between([-1000, -1000, -1000, 40, 40, 40], [40, 40, 40, 139, 139, 139]), None),
+        # the head itself ends or changes its values
+        (head_between([40, 40, 40, -1000, -1000, -1000], [40, 40, 40, -1000, -1000, -1000]), (3, 4)),
+        (head_between([-1000, -1000, -1000, 40, 40, 40], [40, 40, 40, 141, 141, 141]), (3, 4)),
+        # a lone slice unlike both neighbours is damaged, though what is left of the head goes on
+        (head_between([-1000, -1000, -1000, 40, -1000, -1000, -1000], [40] * 7), (3, 4)),
+        (head_between([40] * 7, [40] * 7, half_lost=3), (3, 4)),
+    ],
+)
+def test_a_hard_edge_around_a_head_that_goes_on_is_no_damage(stack: np.ndarray, pair: tuple[int, int] | None) -> None:
+    assert plausible(stack) == ("" if pair is None else jump(pair, len(stack)))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.input_mask import on_holder, thickened, with_ears
 from corewatch.findings import Side
 from corewatch.geometry import MIDLINE_INDEX
 from worker.models import install_model, load_detector, verify_model
@@ -54,6 +55,15 @@ def test_volume_and_map_are_those_of_the_published_code(detector: Detector, hu: 
     difference = np.abs(detection.core_map.astype(int) - expected)
     assert np.count_nonzero(difference) <= 0.001 * difference.size
     assert difference.max() <= 1
+
+
+@pytest.mark.parametrize("thickness_mm", [4.0, 8.0, 14.0])
+def test_skull_and_scalp_around_the_published_patient_change_little(
+    detector: Detector, hu: NDArray[np.uint8], thickness_mm: float
+) -> None:
+    head = with_ears(on_holder(thickened(hu, thickness_mm))) if thickness_mm == 8.0 else thickened(hu, thickness_mm)
+
+    assert detector.detect(head, alert_ml=ALERT_ML).finding.core_ml == pytest.approx(CORE_ML, abs=1.0)
 
 
 def test_the_core_is_on_the_patients_right(detector: Detector, hu: NDArray[np.uint8]) -> None:
