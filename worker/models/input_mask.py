@@ -79,7 +79,7 @@ def _gaps(content: NDArray[np.bool_]) -> float:
 def _hull_distance_mm() -> NDArray[np.float32]:
     """Signed distance (mm) of each voxel from the hull of the template's brain, positive outside, even about the grid's middle."""
     edge = template_edge()
-    index = apply(edge.network_to_index, np.moveaxis(np.indices(NETWORK_SHAPE), 0, -1).reshape(-1, 3))
+    index = apply(edge.network_to_index, np.moveaxis(np.indices(NETWORK_SHAPE, dtype=np.float64), 0, -1).reshape(-1, 3))
     distance = map_coordinates(edge.depth_mm, index.T, order=1, mode="nearest").reshape(NETWORK_SHAPE)
     # a mirrored head must give the mirrored answer: the grid is split 1 mm beside the template's plane of symmetry
     return np.asarray((distance + distance[::-1]) / 2, np.float32)
