@@ -46,6 +46,7 @@
     busy = false;
     const status = detail.response ? detail.response.status : 0;
     failed = status !== 200;
+    if (failed) event.preventDefault();  // an error page must not take the place of the list
     if (status === 401) location.reload();
     if (!failed) refreshedAt = Date.now();
     draw();
