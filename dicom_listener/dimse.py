@@ -15,6 +15,7 @@ LONGEST_COMMAND_SET = 65_536
 
 _ELEMENT = struct.Struct("<HHL")
 _UID = re.compile(r"[0-9][0-9.]{0,63}")
+_INSTANCE_UID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
 
 
 class Tag(IntEnum):
@@ -136,6 +137,11 @@ def encode_response(request: Command, elements: Mapping[int, Value], *, data_set
 def is_uid(text: str) -> bool:
     """Whether this has the characters of a UID, 64 at most (PS3.5 9.1)."""
     return _UID.fullmatch(text) is not None
+
+
+def is_instance_uid(text: str) -> bool:
+    """Whether this can identify an instance: a UID, or what some senders write instead, with letters or up to 128 characters."""
+    return _INSTANCE_UID.fullmatch(text) is not None
 
 
 def encode(elements: Mapping[int, Value], *, data_set: bool = False) -> bytes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from corewatch.identity import derived_uid
-from dicom_listener.dimse import is_uid
+from dicom_listener.dimse import is_instance_uid, is_uid
 from dicom_listener.storage_status import NO_UID, NOT_DICOM, WRONG_SOP_CLASS, WRONG_SOP_INSTANCE, StorageStatus
 
 _SOP_CLASS_UID = 0x00080016
@@ -44,7 +44,7 @@ def check_instance(request: StoreRequest, data: memoryview) -> StorageStatus | N
 
     `data` is its beginning: `HEAD_BYTES`, or all of it.
     """
-    if not is_uid(request.sop_class_uid) or not is_uid(request.sop_instance_uid):
+    if not is_uid(request.sop_class_uid) or not is_instance_uid(request.sop_instance_uid):
         return NO_UID
     try:
         found = _first_uids(data, request.transfer_syntax_uid)

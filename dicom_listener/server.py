@@ -22,6 +22,7 @@ from dicom_listener.disk_guard import DiskGuard
 from dicom_listener.negotiation import AssociateRequest
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from dicom_listener.policy import AssociationPolicy, Rejection
+from dicom_listener.refusals import RefusalReports, mail_with
 from dicom_listener.services import Service, Verification
 from dicom_listener.storage_scp import SpoolTarget, Storage
 from dicom_listener.tls import ServerTls
@@ -96,7 +97,7 @@ class StorageListener:
         self._profile = ListenerProfile.of(
             (
                 Verification(),
-                Storage(spool, self._wait_for_rate),
+                Storage(spool, self._wait_for_rate, RefusalReports(mail_with(settings.deliver.email)).report),
                 StorageCommitment(CommitmentInbox(settings.commitment_dir), clock),
                 *services,
             ),

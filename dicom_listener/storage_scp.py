@@ -32,6 +32,13 @@ CHECK_DISK_EVERY = 8 * MIB
 RateLimit = Callable[[str], None]
 """Waits until the peer with this address may have its next response."""
 
+OnRefused = Callable[[Sender, StorageStatus], None]
+"""Reports an instance that was refused."""
+
+
+def report_nothing(_sender: Sender, _status: StorageStatus) -> None:
+    """Report no refusal."""
+
 
 @dataclass(frozen=True, slots=True)
 class SpoolTarget:
@@ -55,9 +62,12 @@ class Storage:
     commands = frozenset({int(CommandField.C_STORE_RQ)})
     failure = INTERNAL_ERROR.response()
 
-    def __init__(self, spool: SpoolTarget, rate_limit: RateLimit = lambda _host: None) -> None:
+    def __init__(
+        self, spool: SpoolTarget, rate_limit: RateLimit = lambda _host: None, on_refused: OnRefused = report_nothing
+    ) -> None:
         self._spool = spool
         self._rate_limit = rate_limit
+        self._on_refused = on_refused
 
     def offers(self) -> tuple[Offer, ...]:
         """Presentation contexts that are accepted, see `contexts`."""
@@ -65,13 +75,20 @@ class Storage:
 
     def open(self, sender: Sender) -> StorageSession:
         """The storage session of a new association."""
-        return StorageSession(self._spool, sender, self._rate_limit)
+        return StorageSession(self._spool, sender, self._rate_limit, self._on_refused)
 
 
 class StorageSession:
     """Stores the instances of one association in one arrival."""
 
-    def __init__(self, spool: SpoolTarget, sender: Sender, rate_limit: RateLimit = lambda _host: None) -> None:
+    def __init__(
+        self,
+        spool: SpoolTarget,
+        sender: Sender,
+        rate_limit: RateLimit = lambda _host: None,
+        on_refused: OnRefused = report_nothing,
+    ) -> None:
+        self._on_refused = on_refused
         self.spool = spool
         self._sender = sender
         self._rate_limit = rate_limit
@@ -116,7 +133,9 @@ class StorageSession:
 
     def answer(self, status: StorageStatus) -> Response:
         """The response for an instance, as soon as the rate limit allows it."""
-        self._refused += not status.success
+        if not status.success:
+            self._refused += 1
+            self._on_refused(self._sender, status)
         self._rate_limit(self._sender.host)
         return status.response()
 

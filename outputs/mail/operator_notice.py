@@ -85,6 +85,18 @@ def cases_go_on_notice(problem: str) -> OperatorNotice:
     )
 
 
+def refused_notice(problem: str) -> OperatorNotice:
+    """The listener refused images of a sender."""
+    return OperatorNotice(
+        "images-refused",
+        "Images of a sender are refused",
+        f"The DICOM listener on {socket.gethostname()} has refused images:\n\n"
+        f"  {problem}\n\n"
+        "They are not analysed, and the sender may report that to nobody. The log gives each reason (`instance_refused`).\n"
+        "The next mail about this sender is sent in an hour at the earliest.\n",
+    )
+
+
 def compose_notice(notice: OperatorNotice, sender: str, recipients: tuple[str, ...]) -> EmailMessage:
     """The mail of a notice."""
     message = EmailMessage()

@@ -281,7 +281,7 @@ def test_stopping_aborts_associations_that_do_not_finish(tmp_path: Path) -> None
         send(association, 1)
         listener.stop(timeout_s=0.1)
         wait_for("the abort", lambda: association.is_aborted)
-    assert closing(arrivals(settings)[0])["outcome"] == "aborted"
+    assert closing(arrivals(settings)[0])["outcome"] == "interrupted"
 
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:

@@ -73,11 +73,19 @@ def test_the_header_is_read_back_as_written(sop_class: str, sop_instance: str, t
     assert header == file_header(StoreRequest(sop_class, sop_instance, transfer_syntax))
 
 
-@pytest.mark.parametrize("bad", ["", "../../etc/passwd", "1.2\n", "1.2.3 ", "1" * 65, "1.2.ü"])
+@pytest.mark.parametrize("bad", ["", "../../etc/passwd", "1.2\n", "1.2.3 ", "1" * 129, "1.2.ü"])
 def test_requests_without_valid_uids_are_refused(bad: str) -> None:
     data = memoryview(encode(uid.ExplicitVRLittleEndian))
     assert check_instance(request(sop_instance_uid=bad), data) is NO_UID
     assert check_instance(request(sop_class_uid=bad), data) is NO_UID
+
+
+@pytest.mark.parametrize("odd", ["1" * 65, "9." * 63 + "99", "1.2.3a", "CT-1.2_x"])
+def test_instances_that_are_only_oddly_named_are_accepted_as_from_a_folder(odd: str) -> None:
+    """Real senders write UIDs that are too long or have letters."""
+    syntax = uid.ExplicitVRLittleEndian
+    assert check_instance(request(sop_instance_uid=odd), memoryview(encode(syntax, SOPInstanceUID=odd))) is None
+    assert check_instance(request(sop_class_uid=odd), memoryview(encode(syntax))) is NO_UID
 
 
 def test_contradictions_between_request_and_data_set_are_refused() -> None:

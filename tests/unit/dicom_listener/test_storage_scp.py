@@ -271,3 +271,17 @@ def test_an_arrival_that_the_daemon_has_ended_gets_no_further_instance(session: 
     assert len(instance_files(third)) == 1
     assert read_closing(third) == Closing(NOW, ArrivalOutcome.RELEASED, 1)
     assert read_closing(second) == given_up
+
+
+def test_each_refusal_is_reported_with_its_sender(tmp_path: Path, disk: Disk) -> None:
+    seen: list[tuple[str, int]] = []
+    spool = SpoolTarget(tmp_path, DiskGuard(tmp_path, 2, disk), lambda: NOW, max_instance_bytes=MOST)
+    one = StorageSession(
+        spool, Sender("PACS", "10.0.0.7"), on_refused=lambda sender, status: seen.append((sender.ae_title, status.code))
+    )
+    for _ in range(2):
+        sink = one.begin(request(1))
+        sink.write(memoryview(b"no data set at all"))
+        sink.finish()
+    store(one, 2)
+    assert seen == [("PACS", 0xC210)] * 2
