@@ -271,7 +271,13 @@ class Intake:
         connection.execute(
             update(instances)
             .where(instances.c.sop_instance_uid == file.header.sop_instance_uid)
-            .values(path=file.path, sha256=file.sha256, arrival_id=arrival.arrival_id, stored_at=file.stored_at)
+            .values(
+                path=file.path,
+                sha256=file.sha256,
+                arrival_id=arrival.arrival_id,
+                stored_at=file.stored_at,
+                header=file.header.to_json(),  # retention may have cleared it
+            )
         )
 
     def _newest(self, connection: Connection, series_uid: str) -> tuple[str, CaseState] | None:

@@ -16,6 +16,7 @@ from ledger.commitment_requests_sent import CommitmentRequestsSent
 from ledger.database import QUEUE_LEASE_S, Database
 from ledger.deliveries import Deliveries
 from ledger.digests import Digests
+from ledger.header_retention import HeaderRetention
 from ledger.intake import Intake
 from ledger.mail_receipts import MailReceipts
 from ledger.operator_actions import OperatorActions
@@ -67,6 +68,8 @@ class Ledger:
         The audit trail: read, exported, forwarded.
     users, portal_sessions, portal_tokens, sign_in_failures
         Who may use the portal.
+    header_retention
+        Clears the headers of series whose files retention has removed.
     clock_shift
         Moves leases and waits when the system's clock was set.
     """
@@ -76,6 +79,7 @@ class Ledger:
         self._database = Database(url, clock, lease_s)
         self.intake = Intake(self._database)
         self.single_file_cases = SingleFileCases(self._database)
+        self.header_retention = HeaderRetention(self._database)
         self.cases = Cases(self._database)
         self.deliveries = Deliveries(self._database)
         self.operator_actions = OperatorActions(self._database)

@@ -3,7 +3,7 @@
 A case's folder is removed after its days. An arrival holds instances of many cases (a whole study is received over one
 association), so it is removed after the days of every case that uses it. When the disk is nearly full, cases are removed earlier,
 oldest first: delivered, superseded and not analysed ones, never one that has not ended and never one that waits for an operator.
-The ledger's rows stay, except requests for storage commitment.
+The ledger's rows stay, except requests for storage commitment; of the headers of a series without files only the UIDs stay.
 """
 
 from __future__ import annotations
@@ -142,6 +142,8 @@ class Retention:
             log.warning("case_removed_early", cases=removal.cases, why="the disk is nearly full")
             self._remove(removal)
         self._log_full(self._too_full())
+        if cleared := self._ledger.header_retention.clear(lambda path: (self._received / path).exists()):
+            log.info("headers_cleared", series=cleared)
 
     def _log_full(self, full: bool) -> None:
         """Log it once, and again only after there was room."""

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from config.settings import RetentionSettings
 from corewatch.arrival import ArrivalSource
 from corewatch.identity import case_key
 from corewatch.messages import Work
 from corewatch.reasons import Reason
 from corewatch.states import CaseState, Stage
+from daemon.upkeep.retention import Retention
 from ledger.cases import Case
 from tests.support.site import Crash, Site, crash_at, open_site
 from tests.support.spool import head, image, send_all
@@ -248,3 +250,30 @@ def test_the_same_uid_twice_in_one_association_with_other_content(site: Site) ->
     site.step(2)
     assert site.only().state is S.QUEUED
     assert len(site.ledger.cases.instance_paths(site.only())) == 12
+
+
+def test_headers_leave_the_ledger_with_the_last_file_and_return_with_the_series(site: Site) -> None:
+    send_all(site.received, site.clock, head(StudyDescription="CTA of Secret^Name"))
+    site.step(0.2)
+    site.step(1.2)
+    case = site.only()
+
+    def headers() -> str:
+        return repr([instance for instance, _ in site.ledger.cases.instance_files(case)])
+
+    site.ledger.cases.advance(case.case_id, S.QUEUED, S.FAILED, failed_stage=Stage.PREPARE, detail="x")
+    settings = site.settings.model_copy(update={"retention": RetentionSettings(failed_days=1, delivered_days=1, free_gib=0)})
+    retention = Retention(site.ledger, settings)
+    retention.step(site.clock.tick(3600))
+    assert "Secret" in headers()
+    retention.step(site.clock.tick(3 * 86400))
+    assert list(site.received.iterdir()) == []
+    assert "Secret" not in headers()
+    assert "CTA HEAD" not in headers()
+    assert [i.sop_instance_uid for i, _ in site.ledger.cases.instance_files(case)] != []
+    send_all(site.received, site.clock, head(StudyDescription="CTA of Secret^Name"))
+    site.step(0.2)
+    site.step(30)
+    retention.step(site.clock.tick(1))
+    newest = max(site.cases(), key=lambda c: c.revision)
+    assert (newest.revision, newest.state) == (2, S.QUEUED), "selected by its headers again"
