@@ -114,12 +114,12 @@ def test_one_bad_figure_is_enough(parts: dict[str, float]) -> None:
     ("parts", "reason", "words"),
     [
         # a shape or an inside that no head has: not a head, whatever else is wrong
-        ({"enclosed": 0.25}, Reason.NOT_A_HEAD, "No brain"),
-        ({"enclosed": 0.25 + 0.35 * 0.19}, Reason.NOT_A_HEAD, "No brain"),
-        ({"soft": 0.5}, Reason.NOT_A_HEAD, "No brain"),
-        ({"inliers": 0.4}, Reason.NOT_A_HEAD, "No brain"),
-        ({"correlation": 0.2, "turned_degrees": 80.0}, Reason.NOT_A_HEAD, "No brain"),
-        ({"coverage": 0.55, "inliers": 0.4}, Reason.NOT_A_HEAD, "No brain"),
+        ({"enclosed": 0.25}, Reason.NOT_A_HEAD, "no brain"),
+        ({"enclosed": 0.25 + 0.35 * 0.19}, Reason.NOT_A_HEAD, "no brain"),
+        ({"soft": 0.5}, Reason.NOT_A_HEAD, "no brain"),
+        ({"inliers": 0.4}, Reason.NOT_A_HEAD, "no brain"),
+        ({"correlation": 0.2, "turned_degrees": 80.0}, Reason.NOT_A_HEAD, "no brain"),
+        ({"coverage": 0.55, "inliers": 0.4}, Reason.NOT_A_HEAD, "no brain"),
         ({"enclosed": 0.25 + 0.35 * 0.21}, Reason.ALIGNMENT_NOT_TRUSTED, "too little (score 0.10, 0.50 is needed)"),
         # either of the two alone may have another cause
         ({"correlation": 0.2}, Reason.ALIGNMENT_NOT_TRUSTED, "too little"),
