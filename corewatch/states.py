@@ -2,6 +2,7 @@
 
 case:      receiving -> queued -> prepared -> detected -> delivering -> delivered
 ends:      not_analysed, failed, superseded (besides delivered)
+back:      prepared|detected|delivering -> the state before the stage that makes its damaged files again
 delivery:  pending -> sending -> sent;  pending|sending -> refused (an operator must look), skipped (does not apply)
            sending -> awaiting -> pending: stored, commitment requested; the answer makes the delivery due again
 """
@@ -41,9 +42,10 @@ _S = CaseState
 TRANSITIONS: dict[CaseState, frozenset[CaseState]] = {
     _S.RECEIVING: frozenset({_S.QUEUED, _S.NOT_ANALYSED, _S.FAILED, _S.SUPERSEDED}),
     _S.QUEUED: frozenset({_S.PREPARED, _S.NOT_ANALYSED, _S.FAILED, _S.SUPERSEDED}),
-    _S.PREPARED: frozenset({_S.DETECTED, _S.NOT_ANALYSED, _S.FAILED, _S.SUPERSEDED}),
-    _S.DETECTED: frozenset({_S.DELIVERING, _S.NOT_ANALYSED, _S.FAILED, _S.SUPERSEDED}),
-    _S.DELIVERING: frozenset({_S.DELIVERED, _S.FAILED, _S.SUPERSEDED}),
+    # back to the stage that makes the files again, where what a stage has left is damaged or gone
+    _S.PREPARED: frozenset({_S.DETECTED, _S.NOT_ANALYSED, _S.FAILED, _S.SUPERSEDED, _S.QUEUED}),
+    _S.DETECTED: frozenset({_S.DELIVERING, _S.NOT_ANALYSED, _S.FAILED, _S.SUPERSEDED, _S.QUEUED, _S.PREPARED}),
+    _S.DELIVERING: frozenset({_S.DELIVERED, _S.FAILED, _S.SUPERSEDED, _S.QUEUED, _S.PREPARED, _S.DETECTED}),
     # an escalation mail that is refused afterwards needs an operator
     _S.DELIVERED: frozenset({_S.FAILED, _S.SUPERSEDED}),
     # `cases retry` puts a case back before the stage that ended it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, or_, select, update
 
@@ -18,6 +18,9 @@ from ledger.audit_trail import AuditLine, record
 from ledger.database import Database, as_values
 from ledger.outbox import post
 from ledger.tables import audit, cases, deliveries, instances
+
+STEPPED_BACK: Final = "case.stepped_back"
+"""Event of a case that goes back to an earlier stage because files of its folder are damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,18 @@ class Cases:
         with self._database.reading() as connection:
             rows = connection.execute(select(instances.c.header, instances.c.path).where(*mine).order_by(instances.c.path))
             return [(Instance.from_json(row.header), row.path) for row in rows]
+
+    def received_files(self, case: Case) -> list[tuple[str, str]]:
+        """Path, relative to the received folder, and sha256 of each received file of the case."""
+        if case.aligned_path is not None:
+            return [] if case.case_key is None else [(case.aligned_path, case.case_key)]
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                select(instances.c.path, instances.c.sha256)
+                .where(instances.c.series_uid == case.series_uid, instances.c.first_revision <= case.revision)
+                .order_by(instances.c.path)
+            )
+            return [(row.path, row.sha256) for row in rows]
 
     def history(self, case_id: str) -> list[AuditLine]:
         """The case's audit trail, oldest first."""
@@ -241,6 +256,14 @@ class Cases:
             elif after in WITHOUT_RESULT:
                 self._supersede_by_newer(connection, case_id)
         return bool(moved)
+
+    def step_back(self, case_id: str, before: CaseState, after: CaseState, *, why: str) -> bool:
+        """Move a case back to the stage that makes its damaged files again; False when it is no longer in `before`."""
+        with self._database.transaction() as connection:
+            if not self.advance_in(connection, case_id, before, after, work=[Work(STAGE_OF[after], case_id)]):
+                return False
+            record(connection, self._database.clock(), STEPPED_BACK, case_id, before=str(before), after=str(after), why=why)
+            return True
 
     def supersede_earlier(self, case_id: str) -> list[str]:
         """End all earlier revisions of the case's series as superseded by it; returns their ids.

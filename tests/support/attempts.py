@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -84,7 +85,11 @@ def queued(context: WorkerContext) -> str:
     arrival = Arrival("a", ArrivalSource.C_STORE, T0)
     ledger.intake.register(arrival)
     header = Instance("1.2.3", "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1", "1.2", "1")
-    [case_id] = ledger.intake.ingest(arrival, [IndexedFile("a/1.dcm", "x", T0, header)]).opened
+    content = b"image"
+    file = context.settings.received_dir / "a" / "1.dcm"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    [case_id] = ledger.intake.ingest(arrival, [IndexedFile("a/1.dcm", hashlib.sha256(content).hexdigest(), T0, header)]).opened
     ledger.cases.advance(case_id, CaseState.RECEIVING, CaseState.QUEUED, work=[Work(Stage.PREPARE, case_id)], case_key="key")
     publish(context)
     return case_id

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
@@ -34,12 +36,20 @@ def files(series: str, numbers: range, *, arrival: str = ARRIVAL.arrival_id, con
     return [
         IndexedFile(
             path=f"{arrival}/{series}-{k}-{content}.dcm",
-            sha256=f"{content}{k}",
+            sha256=hashlib.sha256(f"{content}{k}".encode()).hexdigest(),
             stored_at=T0 + timedelta(milliseconds=k),
             header=Instance(f"{series}.{k}", CTImageStorage, ExplicitVRLittleEndian, series, "9", position_lps=(0.0, 0.0, k * 1.0)),
         )
         for k in numbers
     ]  # fmt: skip
+
+
+def write_received(received_dir: Path, series: str = "1.2", count: int = 3) -> None:
+    """The files of `received` on the disk."""
+    for number, file in enumerate(files(series, range(count))):
+        path = received_dir / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(f"x{number}".encode())
 
 
 def received(ledger: Ledger, series: str = "1.2", count: int = 3) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from corewatch.destinations import alerts_people, is_only_notice, reports_alerts
 from corewatch.errors import DeliveryWithdrawn, OperatorNeeded, RetryLater, SlowAnswer
 from corewatch.stage_limits import VISIBILITY_MARGIN_S
 from corewatch.states import CaseState, DeliveryState, Stage
@@ -26,8 +27,14 @@ from worker.context import WorkerContext, holder_is_gone, holder_name, on_this_h
 from worker.delivery.circuit_breaker import delivery_slot, guarded_attempt
 from worker.delivery.digests import defer_or_digest
 from worker.delivery.reporting import SUPERSEDED, ensure_rendered, finish_delivery, retry_delay
+from worker.stages.recovery import step_back
 
 log = structlog.get_logger()
+
+FILES_WAIT: Final = timedelta(seconds=60)
+"""Wait of a delivery while files of its case are made again; the last stage plans it again sooner."""
+
+_BEFORE_DELIVERY: Final = frozenset({CaseState.QUEUED, CaseState.PREPARED, CaseState.DETECTED})
 
 SLOT_WAIT: Final = timedelta(seconds=2)
 """Wait before a delivery looks again for a free process."""
@@ -72,11 +79,16 @@ def _run(context: WorkerContext, case_id: str, destination: str, *, redelivered:
         why = f"given up after {context.settings.deliver.attempts} attempts; the worker ended each time"
         finish_delivery(context, case_id, destination, DeliveryState.REFUSED, why)
         return
+    if _must_wait(case.state, destination):
+        _wait_for_files(context, case_id, destination)
+        return
     try:
         if defer_or_digest(context, case, delivery, _lease_s(context), run_delivery):
             return
         outcome, detail = _send(context, ensure_rendered(context, case), context.destination(destination))
     except OperatorNeeded as error:
+        if _made_again(context, case, destination):
+            return
         log.error("delivery_refused", why=str(error))
         finish_delivery(context, case_id, destination, DeliveryState.REFUSED, str(error))
     except Exception as error:
@@ -85,6 +97,34 @@ def _run(context: WorkerContext, case_id: str, destination: str, *, redelivered:
         if outcome is not DeliveryState.AWAITING:  # the ledger has recorded that already
             finish_delivery(context, case_id, destination, outcome, detail)
         log.info("delivery_done", outcome=str(outcome), detail=detail)
+
+
+def _must_wait(state: CaseState, destination: str) -> bool:
+    """Whether the files of the case are made again before it can be delivered there; an alert needs its finding only."""
+    if is_only_notice(destination) or state not in _BEFORE_DELIVERY:
+        return False
+    return state is not CaseState.DETECTED or not (reports_alerts(destination) or alerts_people(destination))
+
+
+def _wait_for_files(context: WorkerContext, case_id: str, destination: str) -> None:
+    not_before, why = context.ledger.clock() + FILES_WAIT, "files of the case are made again first"
+    context.ledger.deliveries.release(
+        case_id, destination, why=why, not_before=not_before, counts=False, event="delivery.waits"
+    )  # fmt: skip
+
+
+def _made_again(context: WorkerContext, case: Case, destination: str) -> bool:
+    """Move a case whose files are damaged back to the stage that makes them again; its deliveries wait. False: they are whole."""
+    if case.state is not CaseState.DELIVERING:
+        return False
+    try:
+        if not step_back(context, case, CaseState.DELIVERING):
+            return False
+    except OperatorNeeded as error:
+        log.error("case_files_damaged_again", why=str(error))
+        return False
+    _wait_for_files(context, case.case_id, destination)
+    return True
 
 
 def _claim(context: WorkerContext, case_id: str, destination: str, *, redelivered: bool) -> Delivery | None:

@@ -1,5 +1,6 @@
 """One attempt at a stage of a case: claim it in the ledger, run the stage, move the case on; and what each kind of error leads to.
 
+Where files of our own are damaged, the case goes back to the stage that makes them again (`worker.stages.recovery`). Otherwise
 `NotAnalysed` ends the case with its reason. `OperatorNeeded` fails it. Any other error is a failed attempt: the stage is retried
 after a wait that doubles each time, until the attempts that the ledger counts are used up.
 """
@@ -14,11 +15,12 @@ import structlog
 
 from corewatch.errors import CorewatchError, NotAnalysed, OperatorNeeded
 from corewatch.stage_limits import VISIBILITY_MARGIN_S
-from corewatch.states import CaseState, PipelineStep
+from corewatch.states import CaseState, PipelineStep, Stage
 from foundation.backoff import Backoff
 from foundation.safe_errors import describe_error, error_frames
 from ledger.cases import Case
 from worker.context import WorkerContext, holder_name
+from worker.stages.recovery import check_received, step_back
 
 log = structlog.get_logger()
 
@@ -68,23 +70,34 @@ def run_stage(
             _fail(context, case, step, f"given up after {context.settings.work.attempts} attempts; the worker ended each time")
             return False
         try:
-            facts = body(context, case)
-        except NotAnalysed as error:
-            log.info("case_not_analysed", reason=str(error.reason), detail=error.detail)
-            _end(
-                context, case, step, CaseState.NOT_ANALYSED, reason=error.reason, detail=error.detail, failed_stage=step.stage
-            )  # fmt: skip
-        except OperatorNeeded as error:
-            _fail(context, case, step, str(error))
+            advance(context, step, case, body(context, case))
         except Exception as error:
-            _retry_or_fail(context, case, step, error)
-            return not isinstance(error, CorewatchError)
-        else:
-            advance(context, step, case, facts)
-            log.info("stage_done")
+            return _failed(context, case, step, error)
+        log.info("stage_done")
         return False
     finally:
         structlog.contextvars.clear_contextvars()
+
+
+def _failed(context: WorkerContext, case: Case, step: PipelineStep, error: Exception) -> bool:
+    """What an error of a stage leads to; whether corewatch does not know the error."""
+    try:
+        # our own files first: what they lack says nothing of the images
+        if step.stage is Stage.PREPARE:
+            check_received(context, case)
+        elif step_back(context, case, step.before):
+            return False
+    except OperatorNeeded as damaged:
+        error = damaged
+    if isinstance(error, NotAnalysed):
+        log.info("case_not_analysed", reason=str(error.reason), detail=error.detail)
+        _end(context, case, step, CaseState.NOT_ANALYSED, reason=error.reason, detail=error.detail, failed_stage=step.stage)
+    elif isinstance(error, OperatorNeeded):
+        _fail(context, case, step, str(error))
+    else:
+        _retry_or_fail(context, case, step, error)
+        return not isinstance(error, CorewatchError)
+    return False
 
 
 def _retry_or_fail(context: WorkerContext, case: Case, step: PipelineStep, error: Exception) -> None:

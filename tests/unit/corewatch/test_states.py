@@ -27,9 +27,9 @@ from corewatch.states import (
 CASES = """
 receiving             .   x   .   .   .   .   x   x   x
 queued                .   .   x   .   .   .   x   x   x
-prepared              .   .   .   x   .   .   x   x   x
-detected              .   .   .   .   x   .   x   x   x
-delivering            .   .   .   .   .   x   .   x   x
+prepared              .   x   .   x   .   .   x   x   x
+detected              .   x   x   .   x   .   x   x   x
+delivering            .   x   x   x   .   x   .   x   x
 delivered             .   .   .   .   .   .   .   x   x
 not_analysed          .   x   x   x   .   .   .   .   x
 failed                .   x   x   x   x   .   x   .   x

@@ -17,7 +17,7 @@ from corewatch.states import PIPELINE, CaseState, Stage
 from daemon.upkeep.overdue import Reconciler
 from ledger.cases import Case
 from ledger.store import Ledger
-from tests.support.ledger import Clock, queued
+from tests.support.ledger import Clock, queued, write_received
 from worker.context import WorkerContext
 from worker.models.detectors import Detectors
 from worker.stages.attempts import Facts, run_stage
@@ -39,6 +39,7 @@ class Plant:
         self.context = WorkerContext(settings, self.ledger, Detectors(settings), {})
         self.reconciler = Reconciler(self.ledger)
         self.case_id = queued(self.ledger)
+        write_received(settings.received_dir)
         self.attempts = 0
 
     @property

@@ -5,25 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from celery import Celery
 from celery.exceptions import Reject
 
 import worker.tasks
 from config.settings import Settings, WorkSettings
+from conversion.nifti import write_aligned
 from corewatch.errors import NotAnalysed, OperatorNeeded, RetryLater
+from corewatch.geometry import NETWORK_SHAPE
 from corewatch.messages import Work
 from corewatch.reasons import Reason
 from corewatch.states import PIPELINE, TRANSITIONS, CaseState, Stage
+from corewatch.volumes import AlignedHead
 from jobs.app import make_app
 from jobs.names import QUEUE_OF, QUEUES, task_name
 from ledger.cases import Case
 from ledger.store import Ledger
-from tests.support.ledger import Clock, queued
+from tests.support.ledger import Clock, queued, write_received
 from worker.context import WorkerContext
 from worker.models.detectors import Detectors
 from worker.models.readiness import ModelKeeper, ModelStatus, Readiness
 from worker.stages.bodies import STAGE_BODIES
+from worker.stages.case_files import PreparedRecord
 
 
 def test_the_table_of_the_stages() -> None:
@@ -61,6 +66,7 @@ class Bench:
         self.app: Celery = make_app("memory://")
         worker.tasks.register(self.app, lambda: self.context)
         self.case_id = queued(self.ledger)
+        write_received(settings.received_dir)
 
     def _load(self) -> None:
         self.loaded += 1
@@ -94,6 +100,10 @@ def raises(error: Exception) -> object:
 
 def prepared(bench: Bench) -> Bench:
     bench.status.write(Readiness.READY)
+    folder = bench.context.folder(bench.case_id)
+    folder.path.mkdir(parents=True)
+    write_aligned(folder.aligned, AlignedHead(np.zeros(NETWORK_SHAPE, np.uint8), None, None))
+    PreparedRecord(None, (), None, None, None, 0.1, None).write(folder)
     bench.ledger.cases.advance(bench.case_id, CaseState.QUEUED, CaseState.PREPARED)
     return bench
 
