@@ -59,7 +59,13 @@ class ConnectionTable:
         return len(self._open)
 
     def opened(self, connection: Hashable, address: str) -> Hashable | None:
-        """Enter a new connection; returns the one to close for it, which may be itself."""
+        """Enter a new connection; returns the one to close for it, which may be itself, and which no longer counts."""
+        surplus = self._surplus(connection, address)
+        if surplus is not None:  # its end is known later, and more connections may come before
+            self.closed(surplus)
+        return surplus
+
+    def _surplus(self, connection: Hashable, address: str) -> Hashable | None:
         entry = Entry(address, counted=not self._is_exempt(address))
         self._open[connection] = entry
         if entry.counted:

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 import pytest
 import requests
 
+from corewatch.roles import Role
 from tests.support.portal import RunningPortal, running_portal
 
 IDLE = 100
+STREAMS = 200
 LIMIT_S = 0.5
 
 
@@ -51,6 +53,30 @@ def test_idle_connections_silence_nobody_and_are_closed(portal: RunningPortal) -
         assert time.monotonic() - began < 14
         time.sleep(0.1)
     for connection in idle:
+        connection.close()
+
+
+def test_many_live_pages_leave_the_acknowledgement_fast(portal: RunningPortal) -> None:
+    link = portal.links.to(portal.alert("1.2"), "team")
+    portal.user("ute", Role.VIEWER)
+    secret = portal.signed_in("ute").cookies["corewatch"]
+    request = f"GET /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1:{portal.port}\r\nCookie: corewatch={secret}\r\n\r\n".encode()
+    streams, answers = [], []
+    for _ in range(STREAMS):
+        stream = socket.create_connection(("127.0.0.1", portal.port), timeout=20)
+        stream.sendall(request)
+        answers.append(stream.recv(1000))
+        streams.append(stream)
+    idle = [socket.create_connection(("127.0.0.1", portal.port), timeout=20) for _ in range(IDLE)]
+    assert sum(b"HTTP/1.1 200" in answer for answer in answers) == STREAMS
+    longest = 0.0
+    for _ in range(20):
+        before = time.monotonic()
+        answer = requests.post(link, data={"name": "Ute"}, timeout=10, allow_redirects=False)
+        assert answer.status_code in (200, 303)
+        longest = max(longest, time.monotonic() - before)
+    assert longest < LIMIT_S, longest
+    for connection in streams + idle:
         connection.close()
 
 

@@ -33,6 +33,13 @@ def test_a_connection_in_excess_is_closed_itself_when_all_others_are_answered() 
     assert held.opened(5, "a") == 4
 
 
+def test_connections_that_come_together_each_close_another_one() -> None:
+    held = table()
+    for number in range(4):
+        held.opened(number, "a")
+    assert [held.opened(number, "a") for number in range(4, 8)] == [0, 1, 2, 3]
+
+
 def test_readers_behind_one_address_do_not_count() -> None:
     held = table()
     for number in range(50):
