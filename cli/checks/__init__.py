@@ -18,8 +18,8 @@ __all__ = ["Check", "Level", "all_checks"]
 
 def all_checks(settings: Settings, now: datetime) -> Iterator[Check]:
     """Run every check, one after the other. One that breaks is reported as an error and stops no other."""
-    yield from system_checks(settings, now)
     for subject, check in (
+        *system_checks(now),
         ("settings", settings_mistakes),
         ("listener", listener),
         ("broker", broker),
@@ -37,4 +37,4 @@ def all_checks(settings: Settings, now: datetime) -> Iterator[Check]:
         try:
             yield from check(settings)
         except Exception as error:
-            yield Check.error(subject, f"the check itself failed: {type(error).__name__}: {error}", "report this, with the log")
+            yield Check.of_failure(subject, error)

@@ -21,13 +21,16 @@ def sources(settings: Settings) -> Iterator[Check]:
         except CorewatchError as error:
             yield Check.of_error(subject, error, f"correct {source.name} in sources")
             continue
+        except Exception as error:  # the next source is checked all the same
+            yield Check.of_failure(subject, error)
+            continue
         ours = settings.listener
         node = f"; to send, it needs a DICOM node {ours.ae_title} with port {ours.port}" if source.retrieve == "move" else ""
         yield Check.ok(subject, f"answers, and accepts C-FIND and C-{source.retrieve.upper()}{node}")
 
 
 def destinations(settings: Settings) -> Iterator[Check]:
-    """Every destination answers: C-ECHO, a login at the mail server, a file in the results folder."""
+    """Every destination takes what will be sent: SOP classes, sender and recipients, a file in the results folder."""
     from worker.context import destinations_of
 
     known = destinations_of(settings)
@@ -43,8 +46,10 @@ def destinations(settings: Settings) -> Iterator[Check]:
             destination.check()
         except CorewatchError as error:
             yield Check.of_error(subject, error, f"correct deliver.{name}")
+        except Exception as error:  # the next destination is checked all the same
+            yield Check.of_failure(subject, error)
         else:
-            yield Check.ok(subject, "answers")
+            yield Check.ok(subject, "answers, and takes what will be sent")
     if settings.deliver.email is None:
         yield Check.warning("to e-mail", "no mail server is set: nobody gets alerts", "set deliver.email")
 

@@ -53,6 +53,11 @@ class Check:
         return cls(Level.ERROR, subject, found, remedy)
 
     @classmethod
+    def of_failure(cls, subject: str, error: Exception) -> Check:
+        """A level-`ERROR` check that could not be made."""
+        return cls.error(subject, f"the check itself failed: {type(error).__name__}: {error}", "report this, with the log")
+
+    @classmethod
     def of_error(cls, subject: str, error: CorewatchError, remedy: str) -> Check:
         """A level-`ERROR` check from an exception; `remedy` counts where the exception knows none."""
         return cls.error(subject, error.problem, error.remedy or remedy)

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import stat
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -192,13 +192,26 @@ def existing_parent(path: Path) -> Path:
     return next(p for p in (path, *path.parents) if p.exists())
 
 
-def system_checks(settings: Settings, now: datetime) -> list[Check]:
-    """All checks of this module."""
+def surroundings(environment: Mapping[str, str] = os.environ, root: Path = Path("/")) -> list[Check]:
+    """What these checks cannot see, because they run in a container or in a unit of systemd."""
+    subject = "surroundings"
+    if any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv")) or environment.get("container"):
+        unseen = "programs, ports and disks of other containers and of the host are not seen"
+        return [Check.ok(subject, f"in a container: {unseen}")]
+    if environment.get("INVOCATION_ID"):
+        unseen = "what the sandbox of this unit hides is not seen, and another unit may have other rights, paths and secrets"
+        return [Check.ok(subject, f"in a unit of systemd: {unseen}")]
+    return []
+
+
+def system_checks(now: datetime) -> list[tuple[str, Callable[[Settings], Iterable[Check]]]]:
+    """Subject and function of all checks of this module."""
     return [
-        import_names(),
-        clock(now, newest_file_time(settings.data_dir), kernel_clock_synchronised()),
-        data_folder(settings),
-        free_space(settings),
-        *watch_folders(settings),
-        inotify_limits(settings),
+        ("surroundings", lambda _settings: surroundings()),
+        ("packages", lambda _settings: [import_names()]),
+        ("clock", lambda settings: [clock(now, newest_file_time(settings.data_dir), kernel_clock_synchronised())]),
+        ("data folder", lambda settings: [data_folder(settings)]),
+        ("free disk", lambda settings: [free_space(settings)]),
+        ("watch folder", watch_folders),
+        ("file events", lambda settings: [inotify_limits(settings)]),
     ]

@@ -180,6 +180,17 @@ def echo(*, host: str, port: int, called_ae: str, calling_ae: str, timeout_s: fl
             raise OperatorNeeded(f"{peer} answered the C-ECHO with status 0x{status.Status:04X}", "ask its operator")
 
 
+def refused_sop_classes(peer: PeerAddress, sop_classes: Sequence[str]) -> tuple[str, ...]:
+    """Which of the SOP classes the peer does not take from us (it refuses the presentation context); sends nothing.
+
+    Raises as `send_files` where there is no association.
+    """
+    contexts = [build_context(Verification, list(_NATIVE)), *(build_context(one, list(_NATIVE)) for one in sop_classes)]
+    with associated(peer, contexts) as association:
+        accepted = {str(context.abstract_syntax) for context in association.accepted_contexts}
+    return tuple(one for one in sop_classes if one not in accepted)
+
+
 def file_identity(path: Path) -> tuple[str, str]:
     """SOP Class and SOP Instance UID of a DICOM file, from its file meta information; raises as `send_files`."""
     file = _read_meta(path)

@@ -18,7 +18,7 @@ from outputs.mail.case_mail import compose, digest_key, digest_message_id, event
 from outputs.mail.digest_mail import DigestLine, compose_digest, digest_line
 from outputs.mail.refusal_words import MailWords
 from outputs.mail.sender import MailSender, OutgoingMail
-from outputs.mail.smtp import Refusal, session
+from outputs.mail.smtp import Refusal, session, try_recipients
 from outputs.source_header import named_fields, read_header
 
 
@@ -124,9 +124,15 @@ class MailDestination(ABC):
         return {case_id: self._sender.refusal_error(refusals) or delivered for case_id, refusals in refused.items()}
 
     def check(self) -> None:
-        """Connect, secure, log in, NOOP."""
+        """Connect, secure, log in, and name sender and recipients as for a mail; nothing is sent."""
+        to = self._settings
+        recipients = tuple(dict.fromkeys((*to.to, *to.operators, *(address for one in to.lists for address in one.to))))
         with session(self._settings) as connection:
-            connection.noop()
+            refused = try_recipients(connection, self._settings.sender, recipients)
+        if refused:
+            words = "; ".join(f"{one.recipient}: {one.code} {one.words}" for one in refused)
+            remedy = "correct the addresses in deliver.email, or let the server accept them"
+            raise OperatorNeeded(f"{self.server} answers, and refuses {words}", remedy)
 
     def _lists_without_receipt(self, case: ReportedCase, digest: str) -> tuple[RecipientList, ...]:
         """The case's lists, without recipients who have the case by an earlier mail or by another digest.

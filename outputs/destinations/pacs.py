@@ -6,13 +6,17 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from pydicom.uid import UID
+
 from config.delivery import DeliverSettings, PacsSettings
+from corewatch.errors import OperatorNeeded
 from corewatch.storage_commitment import CommitmentReport, InstanceReference
 from foundation.dicom_client.association import PeerAddress
 from foundation.dicom_client.commitment import check_commitment, request_commitment
-from foundation.dicom_client.storage import StoreOutcome, echo, send_files
+from foundation.dicom_client.storage import StoreOutcome, echo, refused_sop_classes, send_files
 from outputs.destinations.archive import ArchiveDestination, Progress, no_progress
 from outputs.destinations.base import DestinationContext, DestinationKind
+from outputs.dicom.object_kinds import SOP_CLASS, ObjectKind
 
 
 class PacsDestination(ArchiveDestination):
@@ -68,9 +72,15 @@ class PacsDestination(ArchiveDestination):
         return request_commitment(self._peer, transaction_uid, references, wait_s=self._settings.commitment_wait_s)
 
     def check(self) -> None:
-        """C-ECHO, and whether it offers storage commitment where the settings ask for that."""
+        """C-ECHO; whether it takes every kind of object that will be sent, and commits where the settings ask for that."""
         to = self._peer
         echo(host=to.host, port=to.port, called_ae=to.called_ae, calling_ae=to.calling_ae, timeout_s=to.timeout_s, tls=to.tls)
+        kinds = {SOP_CLASS[ObjectKind(name)]: name for name in self._settings.objects}
+        if refused := refused_sop_classes(to, list(kinds)):
+            names = ", ".join(f"{UID(one).name} ({kinds[one]})" for one in refused)
+            raise OperatorNeeded(
+                f"{to} answers, and does not take {names}", "allow these SOP classes there, or remove their kinds from objects"
+            )
         if self._settings.commitment:
             check_commitment(to)
 

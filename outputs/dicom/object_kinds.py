@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
+
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    KeyObjectSelectionDocumentStorage,
+    ParametricMapStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
 
 from config.delivery import ResultSeries
 from corewatch.identity import RESULT_SERIES
@@ -34,6 +43,15 @@ _NAMES: Final = {
     ObjectKind.SR: "report",
     ObjectKind.KOS: "key image",
 }
+
+SOP_CLASS: Final[Mapping[ObjectKind, str]] = {
+    ObjectKind.SC: SecondaryCaptureImageStorage,
+    ObjectKind.SEG: SegmentationStorage,
+    ObjectKind.PMAP: ParametricMapStorage,
+    ObjectKind.SR: Comprehensive3DSRStorage,
+    ObjectKind.KOS: KeyObjectSelectionDocumentStorage,
+}
+"""SOP class of each kind's instances."""
 
 _LONG: Final = 64  # characters of a Long String (LO), PS3.5 6.2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import smtplib
 import ssl
@@ -25,6 +26,14 @@ _TAKEN: Final = (250, 251)
 _SEND_CONTENT: Final = 354
 _CLOSING: Final = 421
 _NOT_ALLOWED: Final = 553
+_LOGGED_IN: Final = 235
+_LOGGED_IN_BEFORE: Final = 503
+
+_BY_PASSWORD: Final = frozenset({"PLAIN", "LOGIN", "CRAM-MD5"})
+"""Mechanisms of SMTP AUTH (RFC 4954) that take user and password."""
+
+_BY_TOKEN: Final = frozenset({"XOAUTH2", "OAUTHBEARER"})
+"""Mechanisms that take a token of OAuth (RFC 7628)."""
 
 
 class RefusedStep(Enum):
@@ -91,6 +100,29 @@ def session(settings: EmailSettings) -> Iterator[smtplib.SMTP]:
             with suppress(smtplib.SMTPException, OSError):
                 connection.quit()
             connection.close()
+
+
+def try_recipients(connection: smtplib.SMTP, sender: str, recipients: Sequence[str]) -> tuple[Refusal, ...]:
+    """Name sender and recipients as for a mail, and take that back; returns what the server refuses.
+
+    Raises
+    ------
+    smtplib.SMTPException, OSError
+        The connection broke off.
+    """
+    connection.ehlo_or_helo_if_needed()
+    refused = list(_unreachable(connection, sender, recipients))
+    reachable = [recipient for recipient in recipients if all(recipient != one.recipient for one in refused)]
+    international = not all(address.isascii() for address in (sender, *reachable))
+    code, words = connection.mail(sender, ["SMTPUTF8", "BODY=8BITMIME"] if international else [])
+    if code != _OK:
+        return (Refusal(sender, code, _text(words), RefusedStep.ENVELOPE),)
+    for recipient in reachable:
+        code, words = connection.rcpt(recipient)
+        if code not in _TAKEN:
+            refused.append(Refusal(recipient, code, _text(words)))
+    _reset(connection)
+    return tuple(refused)
 
 
 def submit(
@@ -217,11 +249,38 @@ def _connect(settings: EmailSettings) -> smtplib.SMTP:
         if settings.security == "starttls":
             connection.starttls(context=_context(settings))
         if settings.user is not None:
-            connection.login(settings.user, "" if settings.password is None else settings.password.get_secret_value())
+            _login(connection, settings, settings.user)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _login(connection: smtplib.SMTP, settings: EmailSettings, user: str) -> None:
+    """Log in with user and password; those with characters outside of ASCII by PLAIN in UTF-8 (RFC 4616)."""
+    password = "" if settings.password is None else settings.password.get_secret_value()
+    connection.ehlo_or_helo_if_needed()
+    offered = set(str(connection.esmtp_features.get("auth", "")).upper().split())
+    if offered and not offered & _BY_PASSWORD:
+        oauth = offered <= _BY_TOKEN
+        raise OperatorNeeded(
+            f"{settings.server} offers no login with user and password, only {', '.join(sorted(offered))}"
+            + (": it wants OAuth, which corewatch does not do" if oauth else ""),
+            "use a mail server of the hospital that accepts corewatch's address or a password (an SMTP relay)",
+        )
+    if user.isascii() and password.isascii():
+        connection.login(user, password)
+        return
+    if "PLAIN" not in offered:
+        raise OperatorNeeded(
+            f"deliver.email.user or password has characters outside of ASCII, which {settings.server} takes by AUTH PLAIN only, "
+            "and does not offer",
+            "choose a password of ASCII characters",
+        )
+    answer = base64.b64encode(f"\0{user}\0{password}".encode()).decode("ascii")
+    code, words = connection.docmd("AUTH", f"PLAIN {answer}")
+    if code not in {_LOGGED_IN, _LOGGED_IN_BEFORE}:
+        raise smtplib.SMTPAuthenticationError(code, words)
 
 
 def _context(settings: EmailSettings) -> ssl.SSLContext:
