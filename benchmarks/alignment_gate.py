@@ -10,7 +10,6 @@ must be accepted or refused; the table in `docs/alignment.md` comes from here.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import tarfile
 import tempfile
 from collections import defaultdict
@@ -34,6 +33,7 @@ from conversion.media import find_files
 from corewatch.errors import NotAnalysed
 from corewatch.geometry import LPS_TO_RAS, NETWORK_TO_RAS, Matrix, apply
 from corewatch.volumes import ScannerVolume
+from foundation.template_files import template_file
 
 Judged = tuple[str, str, Callable[[], ScannerVolume]]
 """What must become of a stack (accept or refuse), its name, and how to make it; making it may end in `NotAnalysed` too."""
@@ -185,7 +185,7 @@ def drawn() -> Iterator[Judged]:
 
 def resonance() -> Iterator[Judged]:
     """T1 images of heads under the name of CT, with the values that scanners store."""
-    images = {"brain alone": nilearn_file("mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")}
+    images = {"brain alone": template_file("t1")}
     with_skull = SHARED / "reference" / "template" / "coreTemplate-MNI152lin_T1_1mm.nii.gz"
     if with_skull.exists():
         images["with scalp"] = with_skull
@@ -207,14 +207,6 @@ def patient(folder: Path) -> Iterator[Judged]:
         wrong = np.eye(4)
         wrong[:3, :3] = Rotation.from_euler(axes, angles, degrees=True).as_matrix()
         yield "refuse", f"real: {folder.name}, header lies: {name}", partial(ScannerVolume, volume.hu, wrong @ volume.voxel_to_lps)
-
-
-def nilearn_file(name: str) -> Path:
-    """A file that nilearn carries."""
-    spec = importlib.util.find_spec("nilearn")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0]) / "datasets" / "data" / name
 
 
 def real() -> Iterator[Judged]:

@@ -23,7 +23,6 @@ _QUIET = (
     "pynetdicom",
     "highdicom",
     "PIL",
-    "matplotlib",
     "h5py",
     "watchdog",
     "alembic",

@@ -1,11 +1,9 @@
-"""Brain tissue maps of the ICBM 2009a nonlinear symmetric template, from the files that nilearn installs."""
+"""Brain tissue maps of the ICBM 2009a nonlinear symmetric template, from the files that corewatch carries."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Final
 
 import nibabel as nib
@@ -13,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corewatch.errors import ConfigurationError
+from foundation.template_files import Kind, template_file
 
 TEMPLATE_ORIGIN: Final = (-98.0, -134.0, -72.0)
 """RAS mm of voxel (0, 0, 0) of the template; its voxels are 1 mm and run R-A-S."""
@@ -35,19 +34,11 @@ class TissueMaps:
     brain: NDArray[np.bool_]
 
 
-def template_folder() -> Path:
-    """Folder of nilearn's bundled template files, found without importing nilearn (which takes seconds)."""
-    spec = find_spec("nilearn")
-    if spec is None or not spec.submodule_search_locations:
-        raise ConfigurationError("nilearn is not installed, its brain template is needed: pip install nilearn")
-    return Path(spec.submodule_search_locations[0]) / "datasets" / "data"
-
-
-def _read(kind: str) -> NDArray[np.uint8]:
-    path = template_folder() / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz"
+def _read(kind: Kind) -> NDArray[np.uint8]:
+    path = template_file(kind)
     image = nib.load(path)
     if tuple(image.affine[:3, 3]) != TEMPLATE_ORIGIN or not np.allclose(image.affine[:3, :3], np.eye(3)):
-        raise ConfigurationError(f"{path.name} of the installed nilearn has another grid than the one expected here")
+        raise ConfigurationError(f"{path.name} has another grid than the one expected here")
     return np.asarray(image.dataobj, np.uint8)
 
 

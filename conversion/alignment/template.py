@@ -1,15 +1,12 @@
-"""The template that heads are aligned to: ICBM 2009a nonlinear symmetric, from nilearn's bundled files.
+"""The template that heads are aligned to: ICBM 2009a nonlinear symmetric, from the files that corewatch carries.
 
 Fonov et al., *Unbiased nonlinear average age-appropriate brain templates from birth to adulthood*, NeuroImage 2009;47:S102.
-nilearn itself is not imported: that takes seconds, and only its data files are needed.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Final
 
 import nibabel as nib
@@ -18,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_closing, binary_fill_holes, distance_transform_edt, gaussian_filter
 
 from corewatch.geometry import apply
+from foundation.template_files import template_file
 
 STEP_MM: Final = 3.0
 """Voxels of the reduced template."""
@@ -55,17 +53,10 @@ class Template:
     centre_mm: NDArray[np.float64]
 
 
-def _data_file(name: str) -> Path:
-    spec = importlib.util.find_spec("nilearn")
-    if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError("nilearn is not installed, and its template is needed for the alignment")
-    return Path(spec.submodule_search_locations[0]) / "datasets" / "data" / name
-
-
 @lru_cache(maxsize=1)
 def load_template() -> Template:
     """Read the template once per process."""
-    image = nib.load(_data_file("mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"))
+    image = nib.load(template_file("t1"))
     t1 = np.asanyarray(image.dataobj)
     step = int(STEP_MM / float(image.header.get_zooms()[0]))
     middle = round(float((np.linalg.inv(image.affine) @ [0, 0, 0, 1])[0]))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -36,14 +33,6 @@ def test_water_without_a_skull_is_not_a_head() -> None:
         assert quality is not None
         with pytest.raises(NotAnalysed):
             check_quality(quality)
-
-
-def test_the_template_library_is_not_imported() -> None:
-    assert importlib.util.find_spec("nilearn") is not None
-    loaded = "nilearn" in sys.modules
-    align_module = importlib.import_module("conversion.alignment.template")
-    align_module.load_template()
-    assert ("nilearn" in sys.modules) == loaded
 
 
 @pytest.mark.parametrize(
