@@ -79,15 +79,18 @@ def broker_url(settings: Settings) -> str:
     Raises
     ------
     ConfigurationError
-        There is neither.
+        There is neither, or corewatch cannot use the URL.
     """
     if settings.broker.url is not None:
-        from jobs.broker_url import with_verified_tls
+        from jobs.broker_url import broker_url_problem, with_verified_tls
 
-        return with_verified_tls(settings.broker.url.get_secret_value(), settings.broker.authority)
+        url = settings.broker.url.get_secret_value()
+        if (wrong := broker_url_problem(url)) is not None:
+            raise ConfigurationError(f"broker.url: {wrong[0]}", wrong[1])
+        return with_verified_tls(url, settings.broker.authority)
     from jobs.embedded import running_url
 
-    url = running_url(settings.data_dir / "redis")
-    if url is None:
+    running = running_url(settings.data_dir / "redis")
+    if running is None:
         raise ConfigurationError("there is no broker", "set broker.url to your Redis, or start `corewatch up`, which starts one")
-    return url
+    return running

@@ -15,7 +15,9 @@ from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
 
 from corewatch.clock import Clock, utc_now
+from corewatch.errors import ConfigurationError
 from ledger import schema
+from ledger.database_url import database_url_problem
 
 QUEUE_LEASE_S = 120.0
 """Seconds after which work that no worker has claimed is posted again (the broker may have been wiped)."""
@@ -46,11 +48,15 @@ class Database:
     ------
     LedgerNotUsable
         The tables were written by a later version of corewatch, or do not match this one.
+    ConfigurationError
+        The URL names a database or a driver that corewatch does not use.
     """
 
     def __init__(self, url: str, clock: Clock = utc_now, lease_s: float = QUEUE_LEASE_S, *, prepare: bool = True) -> None:
         self.clock = clock
         self.queue_lease = timedelta(seconds=lease_s)
+        if not url.startswith("sqlite:") and (wrong := database_url_problem(url)) is not None:
+            raise ConfigurationError(f"database.url: {wrong[0]}", wrong[1])
         parsed = make_url(url)
         # an error's text goes into the log, and parameters hold UIDs and headers: hide_parameters keeps them out of it
         self.is_sqlite = parsed.get_backend_name() == "sqlite"

@@ -62,13 +62,15 @@ def broker(settings: Settings) -> Iterator[Check]:
 
     from cli.data_folder import broker_url
     from foundation.lock import UP_LOCK, is_locked
-    from jobs.broker_url import broker_url_problem, write_problem
+    from jobs.broker_url import write_problem
     from jobs.redis_binary import redis_binary
 
     subject, private = "broker", settings.broker.url is None
     try:
         url = broker_url(settings)
     except ConfigurationError:
+        if not private:  # the check of the settings says what is wrong with the URL
+            return
         try:
             binary = redis_binary()
         except ConfigurationError as error:
@@ -76,8 +78,6 @@ def broker(settings: Settings) -> Iterator[Check]:
         else:
             yield Check.ok(subject, f"a private Redis ({binary}), started by `corewatch up`; not running now")
             yield from _old_redis(binary)
-        return
-    if broker_url_problem(url) is not None:  # the check of the settings reports it
         return
     name = "the private Redis" if private else "the Redis of broker.url"
     try:
@@ -110,7 +110,7 @@ def ledger(settings: Settings) -> Iterator[Check]:
     from sqlalchemy.exc import SQLAlchemyError
 
     from ledger.database import Database
-    from ledger.schema import MISMATCH_REMEDY, LedgerNotUsable
+    from ledger.schema import MISMATCH_REMEDY
     from ledger.store import Ledger
 
     subject = "ledger"
@@ -139,10 +139,7 @@ def ledger(settings: Settings) -> Iterator[Check]:
             waits = oldest_of_each_state(opened.waiting_cases(), opened.clock())
         finally:
             opened.close()
-    except ModuleNotFoundError as error:
-        yield Check.error(subject, f"its driver is not installed: {error.name}", "pip install 'corewatch[postgres]'")
-        return
-    except LedgerNotUsable as error:
+    except ConfigurationError as error:
         yield Check.error(subject, error.problem, error.remedy)
         return
     except (SQLAlchemyError, OSError) as error:

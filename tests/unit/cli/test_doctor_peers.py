@@ -88,7 +88,7 @@ class TestWhatWillBeSent:
 
 @contextmanager
 def scripted_smtp(mechanisms: str) -> Iterator[tuple[int, list[str]]]:
-    """A mail server that offers these mechanisms of login and accepts everything; its port, and what it was told."""
+    """A mail server that offers these mechanisms of login and accepts everything; its port, and the lines that it received."""
     heard: list[str] = []
 
     class Conversation(socketserver.StreamRequestHandler):
