@@ -264,6 +264,7 @@ def test_three_planes_where_webgl_is(tool: Callable[[str], str], filled: Filled)
         button = browser.find_element(By.CSS_SELECTOR, "#planes button")
         if not button.is_displayed():
             pytest.skip("this Chromium has no software WebGL2")
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
         button.click()
         until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, "#planes canvas[data-ready]"), 40)
         assert [one["message"] for one in browser.get_log("browser") if one["level"] == "SEVERE"] == []
