@@ -21,7 +21,7 @@ from outputs.links import PATH, Links
 from portal.access.control import AccessControl
 from portal.access.provider_sign_in import ProviderSignIn
 from portal.access.sign_in import SignInPages
-from portal.pages import case, case_files, events, static_files, worklist
+from portal.pages import account, case, case_files, events, static_files, worklist
 from portal.responses import SecurityHeaders, problem
 from portal.routing import checked, open_route
 from portal.serving.peer import BasePath
@@ -39,6 +39,7 @@ _ROOMS: Final[tuple[Callable[[Site], list[BaseRoute]], ...]] = (
     case.routes,
     case_files.routes,
     events.routes,
+    account.routes,
 )
 
 

@@ -18,7 +18,7 @@ class Entry:
     roles: frozenset[Role]
 
 
-ENTRIES: Final = (Entry("/", "Worklist", frozenset({Role.VIEWER})),)
+ENTRIES: Final = (Entry("/", "Worklist", frozenset({Role.VIEWER})), Entry("/account", "Account", frozenset(Role)))
 """In the order of the page."""
 
 

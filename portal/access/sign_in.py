@@ -27,14 +27,14 @@ log = structlog.get_logger()
 
 FAILURES_WITHIN: Final = timedelta(minutes=15)
 
-_HOME: Final = ((Role.VIEWER, "/"), (Role.SUBMITTER, "/upload"), (Role.ADMIN, "/users"), (Role.AUDITOR, "/audit"))
+_ACCOUNT: Final = "/account"
 _ATTEMPTS_AT_ONCE: Final = 8
 _WRONG: Final = "Login or password is wrong, or the user is disabled."
 
 
 def home(principal: Principal) -> str:
     """The first page of somebody with these roles."""
-    return next((path for role, path in _HOME if principal.has(role)), "/")
+    return "/" if principal.has(Role.VIEWER) else _ACCOUNT
 
 
 def signed_in(site: Site, request: Request, principal: Principal, target: str) -> Response:

@@ -78,6 +78,19 @@ def test_every_role_on_every_route(portal: RunningPortal) -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("role", list(Role))
+def test_every_role_finds_a_page_after_signing_in(portal: RunningPortal, own_address: dict[str, str], role: Role) -> None:
+    session = requests.Session()
+    session.headers.update(own_address)
+    answer = session.post(f"{portal.url}/login", data={"login": str(role), "password": PASSWORD}, timeout=20)
+    assert answer.status_code == 200
+    expected = "Worklist" if Role.VIEWER in with_included([role]) else "Account"
+    assert f"<h1>{expected}</h1>" in answer.text
+    account = session.get(f"{portal.url}/account", timeout=20).text
+    assert str(role) in account
+    assert ("nothing" in account) == (role is Role.ADMIN), "the users are for administrators"
+
+
 def test_open_routes_are_few() -> None:
     """A path that is added there needs a reason."""
     assert len(OPEN) <= 9

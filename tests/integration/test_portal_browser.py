@@ -240,7 +240,15 @@ def test_pages_are_accessible_fit_and_ask_no_other_host(browser: Chrome, filled:
     size(browser, width)
     browser.get_log("browser"), browser.get_log("performance")
     cases = filled.cases
-    pages = ["/", "/?show=failed", f"/cases/{cases.stroke}", f"/cases/{cases.not_analysed}", f"/cases/{cases.removed}", "/nothing"]
+    pages = [
+        "/",
+        "/?show=failed",
+        f"/cases/{cases.stroke}",
+        f"/cases/{cases.not_analysed}",
+        f"/cases/{cases.removed}",
+        "/account",
+        "/nothing",
+    ]
     for theme in ("dark", "light"):
         browser.execute_script("localStorage.setItem('theme', arguments[0])", theme)
         for path in pages:
