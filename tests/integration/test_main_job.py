@@ -383,7 +383,7 @@ def test_a_series_is_in_the_worklist_within_two_seconds(
     assert portal.url is not None
     ledger = Ledger(corewatch.settings.database_url)
     try:
-        assert ledger.users.add("viewer", "Viewer", [Role.VIEWER], None, "test")
+        assert ledger.users.add("viewer", "Viewer", [Role.VIEWER], "no password: a link signs in", "test")
         session = signed_in(ledger, portal.url, "viewer")
         with session.get(f"{portal.url}/api/v1/events", stream=True, timeout=30) as stream:
             lines = stream.iter_lines(chunk_size=1)
