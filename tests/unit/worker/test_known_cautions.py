@@ -24,7 +24,7 @@ def test_the_record_of_prepare_names_the_overridden_rule_first(tmp_path: Path, m
     folder = CaseFolder(tmp_path / "case")
     folder.path.mkdir()
     override = Caution(CautionCode.RULE_OVERRIDDEN, Reason.NOT_A_HEAD.sentence)
-    settings: Any = SimpleNamespace(work=SimpleNamespace(min_alignment_score=None))
+    settings: Any = SimpleNamespace(work=SimpleNamespace(min_alignment_score=None), series=SimpleNamespace(converter="corewatch"))
     case: Any = SimpleNamespace(
         source=None, folder=folder, settings=settings, progress=None, on_aligned=None, known_cautions=(override,)
     )
