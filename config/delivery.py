@@ -189,7 +189,7 @@ class MailList(Section):
     to: tuple[str, ...] = Field(min_length=1)
     """Mail addresses."""
     when: Literal["always", "positive", "never"] = "always"
-    """Which results the list receives: all, alerts only, or none."""
+    """Which results the list receives: all, alerts and a suspected haemorrhage only, or none."""
 
 
 class EmailSettings(DestinationSection):
@@ -214,7 +214,7 @@ class EmailSettings(DestinationSection):
     """Addresses of the operators, who receive cases that failed or were not analysed, and notices about the site (a full disk, a
     missing model). Empty: the addresses of `to` receive them; if that is empty too, those of `lists`."""
     when: Literal["always", "positive", "never"] = "always"
-    """Which results the list `to` receives: all, alerts only, or none."""
+    """Which results the list `to` receives: all, alerts and a suspected haemorrhage only, or none."""
     lists: tuple[MailList, ...] = ()
     """Further lists for results. An address in several lists gets one mail."""
     patient_fields: tuple[str, ...] = ()
@@ -262,7 +262,7 @@ class WebhookSettings(DestinationSection):
     secret: SecretStr
     """Key that signs the requests, at least 16 characters: `whsec_` and base64, or any text."""
     when: Literal["always", "positive", "never"] = "positive"
-    """Which results it receives: all, alerts only, or none."""
+    """Which results it receives: all, alerts and a suspected haemorrhage only, or none."""
     not_analysed: bool = False
     """Also send cases that failed or were not analysed."""
     authority: Path | None = None

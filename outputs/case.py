@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from corewatch.casefolder import CaseFolder
+from corewatch.cautions import CautionCode
 from corewatch.errors import NotAnalysed
 from corewatch.result import Result
 from corewatch.source_images import SourceImages
@@ -94,6 +95,14 @@ class ReportedCase:
             raise ValueError("the times of a case must be aware of their zone")
         if self.case_id != self.result.case_id:
             raise ValueError("the result belongs to another case")
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether lists that want positive results alone get it: an alert, or a dense region that may be blood."""
+        finding = self.result.finding
+        if finding is None:
+            return False
+        return finding.alert or any(caution.code is CautionCode.DENSE_REGION for caution in self.result.cautions)
 
     @property
     def revision(self) -> int:

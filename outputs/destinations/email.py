@@ -235,8 +235,7 @@ class EmailDestination(MailDestination):
 
     def recipient_lists(self, case: ReportedCase) -> tuple[RecipientList, ...]:
         """The lists that want this finding."""
-        alert = case.result.finding is not None and case.result.finding.alert
-        wanted = {"always", "positive"} if alert else {"always"}
+        wanted = {"always", "positive"} if case.is_positive else {"always"}
         return each_recipient_once(one for one in self._all_lists(case) if one.when in wanted)
 
     def kind(self, case: ReportedCase) -> MailKind:

@@ -55,7 +55,7 @@ class WebhookDestination:
             return "no finding: webhook-notices reports it, where deliver.webhook.not_analysed is true"
         if when == "never":
             return "switched off (deliver.webhook.when: never)"
-        return "no alert (deliver.webhook.when: positive)" if when == "positive" and not finding.alert else None
+        return "no alert (deliver.webhook.when: positive)" if when == "positive" and not case.is_positive else None
 
     def deliver(self, case: ReportedCase) -> Delivered:
         """Send; every status 2xx counts as accepted."""

@@ -15,6 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from config.delivery import DeliverSettings, PacsSettings
+from corewatch.cautions import Caution, CautionCode
 from corewatch.errors import OperatorNeeded, RetryLater
 from corewatch.findings import Side
 from outputs.case import ReportedCase
@@ -23,7 +24,7 @@ from outputs.destinations.folder import COMPLETE
 from outputs.destinations.pacs import PacsDestination
 from outputs.dicom.secondary_capture import Page
 from tests.support.dicomweb import dicomweb_server
-from tests.support.results import PATIENT_ID, PATIENT_NAME, clock, failed, make_case, not_analysed, write_pages
+from tests.support.results import PATIENT_ID, PATIENT_NAME, clock, failed, make_case, not_analysed, with_cautions, write_pages
 from tests.support.smtp import smtp_server
 from tests.support.storage import storage_scp
 
@@ -158,6 +159,9 @@ def test_refusals_are_sorted(name: str, status: int, refusal: str, error: type[E
 CASES: dict[str, Callable[[Path], ReportedCase]] = {
     "alert": make_case,
     "no alert": lambda folder: make_case(folder, core_ml=3.0, alert=False, side=Side.NONE),
+    "dense region": lambda folder: with_cautions(
+        make_case(folder, core_ml=3.0, alert=False, side=Side.NONE), Caution(CautionCode.DENSE_REGION, "14 mL")
+    ),
     "no DICOM": lambda folder: make_case(folder, dicom=False),
     "not analysed": lambda folder: not_analysed(make_case(folder)),
     "failed": lambda folder: failed(make_case(folder)),
@@ -172,6 +176,8 @@ CASES: dict[str, Callable[[Path], ReportedCase]] = {
         ("alert", "never", {"archive", "web", "folder"}),
         ("no alert", "always", {"archive", "web", "folder", "email"}),
         ("no alert", "positive", {"archive", "web", "folder"}),
+        ("dense region", "positive", {"archive", "web", "folder", "email"}),
+        ("dense region", "never", {"archive", "web", "folder"}),
         ("no DICOM", "always", {"folder", "email"}),
         ("not analysed", "always", {"folder", "operators"}),
         ("not analysed", "never", {"folder", "operators"}),
