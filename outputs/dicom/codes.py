@@ -63,6 +63,7 @@ MODEL_ERROR = _own("MODEL-RMSE", "Root mean square error of the model on its val
 CAUTION = _own("CAUTION", "Caution about the result")
 REMARK = _own("REMARK", "Remark about the result")
 CAUTIONS: Final = {
+    CautionCode.RULE_OVERRIDDEN: _own("RULE-OVERRIDDEN", "Analysed although a rule turns the series away"),
     CautionCode.DENSE_REGION: _own("DENSE-REGION", "Dense region, haemorrhage? The estimate does not hold"),
     CautionCode.NO_ENHANCEMENT: _own("NO-ENHANCEMENT", "No enhanced arteries. The estimate does not hold"),
     CautionCode.LITTLE_ENHANCEMENT: _own("LITTLE-CONTRAST", "Arteries hardly enhanced"),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
 
 from config.delivery import DeliverSettings, PacsSettings
 from corewatch.cautions import Caution, CautionCode
@@ -26,8 +27,9 @@ from outputs.dicom.secondary_capture import Page
 from tests.support.dicomweb import dicomweb_server
 from tests.support.results import PATIENT_ID, PATIENT_NAME, clock, failed, make_case, not_analysed, with_cautions, write_pages
 from tests.support.smtp import smtp_server
-from tests.support.storage import storage_scp
+from tests.support.storage import STORED, storage_scp
 
+TAKEN = (*STORED, SegmentationStorage, Comprehensive3DSRStorage)
 NAMES = ("email", "operators", "archive", "web", "folder")
 """In the order in which a result is brought to them: who must act hears first."""
 
@@ -54,7 +56,11 @@ def files(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def running_site(folder: Path, when: Any = "always", status: int = 0x0000, refusal: str | None = None) -> Iterator[Site]:
-    with storage_scp(lambda number: status) as pacs, smtp_server() as mailbox, dicomweb_server(lambda number: status) as web:
+    with (
+        storage_scp(lambda number: status, classes=TAKEN) as pacs,
+        smtp_server() as mailbox,
+        dicomweb_server(lambda number: status) as web,
+    ):
         mailbox.data_reply = refusal
         email = {"host": "127.0.0.1", "port": mailbox.port, "security": "none", "timeout_s": 5.0, "when": when}
         deliver = DeliverSettings.model_validate(

@@ -43,6 +43,17 @@ _LEDGER_DELIVERIES: Final = (
 )
 
 TARGETS: Final[dict[str, tuple[str, ...]]] = {
+    "corewatch/cautions.py": ("tests/unit/corewatch/test_cautions.py",),
+    "corewatch/computed_images.py": _SELECTION,
+    "corewatch/contrast.py": ("tests/unit/corewatch/test_series_words.py", *_SELECTION),
+    "corewatch/header_text.py": ("tests/unit/corewatch/test_series_words.py", *_SELECTION),
+    "corewatch/image_measures.py": ("tests/unit/corewatch/test_image_measures.py",),
+    "corewatch/operator_actions.py": ("tests/unit/cli/test_case_actions.py",),
+    "corewatch/roles.py": ("tests/integration/test_portal_access.py",),
+    "corewatch/search_keys.py": ("tests/contract/test_ledger_worklist.py",),
+    "corewatch/series_words.py": ("tests/unit/corewatch/test_series_words.py", *_SELECTION),
+    "corewatch/stored_objects.py": ("tests/contract/test_ledger_deliveries.py", "tests/integration/test_slow_archives.py"),
+    "corewatch/waiting.py": ("tests/unit/corewatch/test_waiting.py",),
     "corewatch/arrival.py": ("tests/contract/test_ledger_intake.py",),
     "corewatch/atna.py": ("tests/unit/corewatch/test_atna.py", "tests/unit/daemon/test_audit_forwarding.py"),
     "corewatch/casefolder.py": ("tests/unit/corewatch/test_values.py", "tests/unit/worker/test_leftovers.py"),

@@ -51,7 +51,8 @@ def test_the_manifest_is_plain_json_with_everything_in_it(weights: Path, models_
 
     written = json.loads((models_dir / "mine" / MANIFEST_NAME).read_text())
     assert written["adapter"] == "deepsymnet"
-    assert written["input"] == {"axes": "LAS", "shape": [146, 182, 133], "voxel_mm": 1.0, "hu_range": [0, 100]}
+    mask = {"beyond_brain_mm": 1.5, "grid_edge_voxels": 2}
+    assert written["input"] == {"axes": "LAS", "shape": [146, 182, 133], "voxel_mm": 1.0, "hu_range": [0, 100], "mask": mask}
     assert {o["name"]: o["unit"] for o in written["outputs"]}["core_ml"] == "mL"
     assert written["thresholds"]["core_map"] == 50
     assert written["intended_use"]
