@@ -64,7 +64,7 @@ def demo(
     console = PlainConsole(stderr=as_json)
     run = _new_folder(folder)
     _log_to(run / "demo.log")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM stops everything, as Ctrl-C does
+    signal.signal(signal.SIGTERM, _stop)
     console.print(f"corewatch demo: a synthetic head through the whole path. {RESEARCH_LABEL}.", style="bold")
     console.print(f"Model {model}: {intended_use}", soft_wrap=True)
     console.print(f"Everything of this run is in {run}", soft_wrap=True)
@@ -89,6 +89,11 @@ def demo(
         for problem in problems:
             console.print(f"failed: {problem}", style="bold red", soft_wrap=True)
     click.get_current_context().exit(ExitCode.FAILED if problems else ExitCode.DONE)
+
+
+def _stop(_number: int, _frame: object) -> None:
+    """Stop everything on SIGTERM, as Ctrl-C does; KeyboardInterrupt within an extension module would end us by SIGINT instead."""
+    raise SystemExit(1)
 
 
 def _model(name: str, config_file: Path | None) -> tuple[Path | None, str]:

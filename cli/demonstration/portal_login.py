@@ -40,5 +40,5 @@ def wait_for_interrupt() -> None:
     """Wait until Ctrl-C or SIGTERM."""
     try:
         threading.Event().wait()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         return

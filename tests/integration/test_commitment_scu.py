@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -19,13 +20,18 @@ from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from config.delivery import DeliverSettings, PacsSettings
 from config.intake import ListenerSettings
 from config.settings import Settings
+from conversion.nifti import write_aligned, write_core_map
 from corewatch.casefolder import CaseFolder
+from corewatch.geometry import NETWORK_SHAPE
 from corewatch.states import CaseState, DeliveryState
 from corewatch.storage_commitment import InstanceReference
+from corewatch.volumes import AlignedHead
 from daemon.upkeep.storage_commitment import StorageCommitment, send_over_network
 from foundation.dicom_client.commitment_messages import encode_request
 from ledger.deliveries import Delivery
 from ledger.store import Ledger
+from outputs.dicom.object_kinds import ObjectKind
+from outputs.dicom.object_manifest import MANIFEST, ObjectManifest
 from outputs.dicom.secondary_capture import Page
 from tests.support.commitment import answer_to, committing_pacs, report_to
 from tests.support.ledger import Clock, delivering
@@ -109,6 +115,12 @@ def _fill(folder: CaseFolder) -> None:
     assert case.result.finding is not None
     FindingRecord(case.result.finding, case.analysed_at, 1.0).write(folder)
     folder.result.write_text("{}")
+    write_aligned(folder.aligned, AlignedHead(np.zeros(NETWORK_SHAPE, np.uint8), None, None))
+    write_core_map(folder.core_map, np.zeros(NETWORK_SHAPE, np.uint8))
+    folder.summary.write_bytes(b"page")
+    names = tuple(path.name for path in sorted(folder.dicom.glob("*.dcm")))
+    if not (folder.dicom / MANIFEST).exists():
+        (folder.dicom / MANIFEST).write_text(json.dumps(ObjectManifest({ObjectKind.SC: names}).to_json()))
 
 
 @pytest.mark.parametrize("how", ["same association", "before the response"])

@@ -73,6 +73,7 @@ def sign_in(browser: Chrome, filled: Filled, login: str) -> None:
     size(browser, 1440)
     browser.delete_all_cookies()
     browser.get(f"{filled.url}/login")
+    until(browser, lambda: focused(browser) == "login")
     ActionChains(browser).send_keys(login, Keys.TAB, PASSWORD, Keys.ENTER).perform()
     until(browser, lambda: browser.find_elements(By.ID, "rows"))
 
