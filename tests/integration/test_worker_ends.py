@@ -110,13 +110,13 @@ def test_a_model_that_ends_the_process_that_loads_it_is_told(site: DetectSite) -
     with site.worker():
         site.dispatch()
         site.wait("the log to say so", lambda: "still not loaded after" in site.log.read_text())
-        [found] = [one for one in workers(settings) if "has no model" in one.found]
+        [found] = [one for one in workers(settings) if one.subject == "detect worker"]
         assert found.level is Level.ERROR
         assert "has no model and takes no work" in found.found
         assert site.states()[case_id] is PREPARED
         site.install()
         waiter(site, case_id)(DETECTED)
-        [found] = workers(settings)
+        [found] = [one for one in workers(settings) if one.subject == "detect worker"]
         assert found.level is Level.OK
     assert attempts(site, case_id) <= 1
 
