@@ -96,7 +96,12 @@ def corewatch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corewatch]:
     running = Corewatch(
         tmp_path_factory.mktemp("faults"),
         {
-            "series": {"grace_s": 0.5, "idle_s": 4, "rules": [{"name": "cta-head", "min_slices": 8, "min_coverage_mm": 24}]},
+            "series": {
+                "grace_s": 0.5,
+                "idle_s": 4,
+                "retry_wait_s": 10,
+                "rules": [{"name": "cta-head", "min_slices": 8, "min_coverage_mm": 24}],
+            },
             "deliver": {"folder": {"path": "./results"}, "backoff_s": 1},
             "work": {"lease_s": 5, "prepare_limit_s": 20, "deliver_limit_s": 20, "attempts": 10},
             "retention": {"free_gib": 0},
