@@ -181,7 +181,7 @@ class ForegroundCase:
             detail="" if self.error is None else self.error.detail,
         )
         result = replace(result, notes=(*self.notes, *result.notes))
-        has_source = prepared is not None and self.series_uid is not None and self.error is None
+        has_source = prepared is not None and self.series_uid is not None
         return ReportedCase(
             case_id=self.case_id,
             key=self.key or self.case_id,

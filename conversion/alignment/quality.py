@@ -1,4 +1,4 @@
-"""Quality score of an alignment: ten figures, each with the range in which good heads lie, combined by what they measure."""
+"""Quality score of an alignment: ten figures, each with the range in which good heads lie, and their product."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class _Between:
 
 _RANGES: Final[dict[str, Callable[[float], float]]] = {
     "correlation": _Range(0.2, 0.36),
-    "coverage": _Range(0.7, 1.0),
+    "coverage": _Range(0.55, 0.9),
     "enclosed": _Range(0.25, 0.6),
     "inliers": _Range(0.4, 0.75),
     "residual_mm": _Range(3.6, 2.6),
@@ -71,9 +71,6 @@ _RANGES: Final[dict[str, Callable[[float], float]]] = {
     "symmetry": _Range(0.2, 0.6),
     "turned_degrees": _Range(70.0, 50.0),
 }
-
-_DEPENDENT: Final = (("inliers", "residual_mm"), ("scale", "shape"))
-"""Figures that measure the same misfit: the worse of a group counts, once."""
 
 
 def brain_figures(blocks: BlockMeans, pose: Matrix, log_scales: NDArray[np.float64], template: Template) -> dict[str, float]:
@@ -107,7 +104,7 @@ def ventricle_hu(blocks: BlockMeans, pose: Matrix) -> float:
 def score_alignment(
     cavity: Cavity, fit: SurfaceFit, plane: SymmetryPlane, left: SymmetryPlane, figures: dict[str, float]
 ) -> AlignmentQuality:
-    """Score an alignment: the product over what is measured independently, so that one bad figure is enough to refuse."""
+    """Score an alignment: the product of the component scores, so that one bad figure is enough to refuse."""
     parts = {
         **figures,
         "enclosed": cavity.enclosed,
@@ -120,20 +117,13 @@ def score_alignment(
         "shape": float(np.exp(np.ptp(fit.log_scales))),
         **dict(zip(SCALE_PARTS, np.exp(fit.log_scales).tolist(), strict=True)),
     }
-    score = _combined({name: rate(parts[name]) for name, rate in _RANGES.items()})
+    score = float(np.prod([rate(parts[name]) for name, rate in _RANGES.items()]))
     rounded = {name: round(value, 4) for name, value in parts.items()}
     return AlignmentQuality(round(score, 4), round(abs(left.offset_mm), 3), round(left.degrees, 3), rounded)
 
 
-def _combined(scores: dict[str, float]) -> float:
-    """Product of independent component scores; of dependent ones the worst counts."""
-    together = {name for group in _DEPENDENT for name in group}
-    independent = [value for name, value in scores.items() if name not in together]
-    return float(np.prod([*independent, *(min(scores[name] for name in group) for group in _DEPENDENT)]))
-
-
 def component_scores(quality: AlignmentQuality) -> dict[str, float]:
-    """Component score of each figure, 0 to 1; the score is their product, of dependent figures the worst counts."""
+    """Component score of each figure, 0 to 1; the score is their product."""
     return {name: rate(quality.parts[name]) for name, rate in _RANGES.items() if name in quality.parts}
 
 
@@ -169,18 +159,9 @@ def check_quality(quality: AlignmentQuality, minimum: float = MINIMUM_SCORE) -> 
         )
     raise NotAnalysed(
         Reason.ALIGNMENT_NOT_TRUSTED,
-        f"The head resembles the reference head too little (score {quality.score:.2f}, {minimum:.2f} is needed"
-        f"{_decided(quality)}); check whether the whole head was scanned and the patient position is right.",
+        f"The head resembles the reference head too little (score {quality.score:.2f}, {minimum:.2f} is needed); check whether the "
+        "whole head was scanned and the patient position is right.",
     )
-
-
-def _decided(quality: AlignmentQuality) -> str:
-    """The figure with the lowest component score, in words; empty where none was measured."""
-    scores = component_scores(quality)
-    if not scores:
-        return ""
-    worst = min(scores, key=lambda name: scores[name])
-    return f"; {worst} of {quality.parts[worst]:.2f} decided"
 
 
 def _sizes(quality: AlignmentQuality) -> str:

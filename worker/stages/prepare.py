@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from conversion.alignment import align, check_quality, with_hu_shift
 from conversion.convert import convert_with_reference
@@ -134,54 +133,38 @@ def _convert_and_align(
     write_source_header(reference.file, folder.source_header)
     converted = time.perf_counter()
     progress("aligning the head to the network's grid")
-
-    def refused(error: NotAnalysed) -> NotAnalysed:
-        # what the conversion changed may be why
-        return NotAnalysed(error.reason, " ".join(filter(None, [error.detail, *reference.notes])))
-
-    def record(**measured: Any) -> PreparedRecord:
-        return PreparedRecord(
-            series_uid=reference.series_uid,
-            source_instances=reference.instances,
-            source_images=reference.images,
-            grid=ScannerGrid(volume.hu.shape, volume.voxel_to_lps),
-            lps_to_voxel=head.lps_to_voxel,
-            quality=head.quality,
-            convert_s=converted - started,
-            align_s=time.perf_counter() - converted,
-            notes=reference.notes,
-            **measured,
-        )
-
     try:
         head = align(volume)
-    except NotAnalysed as error:
-        raise refused(error) from error
-    on_aligned(head)
-    try:
+        on_aligned(head)
         if head.quality is not None:
             check_quality(head.quality) if minimum_score is None else check_quality(head.quality, minimum_score)
-    except NotAnalysed as error:
-        record().write(folder)  # the result of the refused case holds the figures of the alignment
-        raise refused(error) from error
-    measures = measure_head(head)
-    correction = hu_correction(measures)
-    if correction:
-        progress(f"correcting the HU level by {correction:+.0f} HU")
-        head = with_hu_shift(head, volume, correction)
         measures = measure_head(head)
-    cautions = image_cautions(
-        measures,
-        corrected_hu=correction,
-        slice_mm=float(volume.spacing_mm[2]),
-        coverage=None if head.quality is None else head.quality.parts.get("coverage"),
-    )
-    prepared = record(cautions=cautions, measures=measures)
-    try:
+        correction = hu_correction(measures)
+        if correction:
+            progress(f"correcting the HU level by {correction:+.0f} HU")
+            head = with_hu_shift(head, volume, correction)
+            measures = measure_head(head)
         check_hu_level(measures)
     except NotAnalysed as error:
-        prepared.write(folder)
-        raise refused(error) from error
+        # what the conversion changed may be why
+        raise NotAnalysed(error.reason, " ".join(filter(None, [error.detail, *reference.notes]))) from error
     write_aligned(folder.aligned, head)
     write_aligned_sidecar(folder.aligned_sidecar, head, volume)
-    return prepared
+    return PreparedRecord(
+        series_uid=reference.series_uid,
+        source_instances=reference.instances,
+        source_images=reference.images,
+        grid=ScannerGrid(volume.hu.shape, volume.voxel_to_lps),
+        lps_to_voxel=head.lps_to_voxel,
+        quality=head.quality,
+        convert_s=converted - started,
+        align_s=time.perf_counter() - converted,
+        notes=reference.notes,
+        cautions=image_cautions(
+            measures,
+            corrected_hu=correction,
+            slice_mm=float(volume.spacing_mm[2]),
+            coverage=None if head.quality is None else head.quality.parts.get("coverage"),
+        ),
+        measures=measures,
+    )
