@@ -141,9 +141,6 @@ class ResultSeries(Section):
     description: str = Field("{object} (research only)", max_length=64)
     """Text after "corewatch ischemic core" in the Series Description, in ASCII; `{object}` is replaced by summary, segmentation,
     map, report or key image. The fixed beginning identifies results that the PACS sends back."""
-    name_by: Literal["none", "AccessionNumber", "SeriesDescription"] = "none"
-    """What names the series at the top of every page, so that two cases of one patient are distinguished: its accession number or
-    description. Mails contain the page, so `email.patient_fields` must allow the field too."""
     manufacturer: str = Field("corewatch", min_length=1, max_length=64, pattern=r"^[ -~]*$")
     """Manufacturer of the result objects, in ASCII."""
 
@@ -372,10 +369,6 @@ class DeliverSettings(Section):
         waits = [level.after_min for level in self.escalation]
         if waits != sorted(set(waits)) or (waits and self.email is None):
             raise ValueError("each level of escalation must come after the one before it, and all need deliver.email")
-        if self.email is not None and self.series.name_by not in ("none", *self.email.patient_fields):
-            raise ValueError(
-                f"series.name_by: {self.series.name_by} is on the page in mails: add it to email.patient_fields, or choose none"
-            )
         if len(set(names)) != len(names) or any(map(is_reserved, names)):
             raise ValueError(
                 "the names in pacs and dicomweb must be unique, and not folder, email, operators, webhook, webhook-notices, "

@@ -9,8 +9,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from corewatch.cautions import Caution
-
 
 class Side(StrEnum):
     """Side of the brain with the core, the patient's own."""
@@ -78,11 +76,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detection:
-    """A finding with its cautions and its map: uint8, (146, 182, 133), network voxels (L-A-S), 0-100, 100 = strongest evidence."""
+    """A finding with its map: uint8, shape (146, 182, 133), network voxels (L-A-S), 0-100, 100 = strongest evidence."""
 
     finding: Finding
     core_map: NDArray[np.uint8]
-    cautions: tuple[Caution, ...] = ()
 
 
 CORE_MAP_THRESHOLD: Final = 50

@@ -13,7 +13,6 @@ from corewatch.cautions import Caution
 from corewatch.errors import NotAnalysed
 from corewatch.findings import Finding
 from corewatch.geometry import Matrix
-from corewatch.image_measures import ImageMeasures
 from corewatch.reasons import Reason
 from corewatch.states import CaseState
 from corewatch.volumes import AlignmentQuality
@@ -50,7 +49,6 @@ class Result:
     detail: str = ""
     notes: tuple[str, ...] = ()
     cautions: tuple[Caution, ...] = ()
-    measures: ImageMeasures | None = None
     finding: Finding | None = None
     lps_to_voxel: Matrix | None = None
     quality: AlignmentQuality | None = None
@@ -68,7 +66,6 @@ class Result:
             "remedy": None if self.reason is None else self.reason.remedy,
             "notes": list(self.notes),
             "cautions": [one.to_json() for one in self.cautions],
-            "image_measures": None if self.measures is None else asdict(self.measures),
             "series_uid": self.series_uid,
             "revision": self.revision,
             "model": None if finding is None else asdict(finding.model),

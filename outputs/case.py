@@ -67,8 +67,6 @@ class ReportedCase:
         Whether somebody has acknowledged the alert.
     ended_at
         When the case ended without a result, or failed with one; None otherwise.
-    series_name
-        Accession number or description of the series, where `deliver.series.name_by` asks for it on the pages; else empty.
     deliveries
         What has become of each delivery so far.
     """
@@ -87,7 +85,6 @@ class ReportedCase:
     study_uid: str | None = None
     acknowledged: bool = False
     ended_at: datetime | None = None
-    series_name: str = ""
     deliveries: tuple[DeliveryStatus, ...] = ()
 
     def __post_init__(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -19,7 +18,6 @@ from outputs.dicom.writing import write_objects
 from outputs.pages.axial_slices import level_mm
 from outputs.pages.overlay_slices import SCALE, render_overlays
 from outputs.pages.summary_page import render_not_analysed, render_summary
-from outputs.source_header import named_fields, read_header
 
 
 def render_case(
@@ -50,7 +48,6 @@ def render_case(
     ValueError
         If the case has a finding but no volumes were given.
     """
-    case = replace(case, series_name=_series_name(case, series))
     if case.result.finding is None:
         summary = render_not_analysed(case)
     elif hu is None or core_map is None:
@@ -64,12 +61,6 @@ def render_case(
         write_objects(case, _pages(case, summary, hu, core_map), core_map, series)
         files["dicom"] = case.folder.dicom.name
     return files
-
-
-def _series_name(case: ReportedCase, series: ResultSeries | None) -> str:
-    if series is None or series.name_by == "none" or case.source_header is None:
-        return ""
-    return dict(named_fields(read_header(case.source_header), (series.name_by,))).get(series.name_by, "")
 
 
 def png(image: Image.Image) -> bytes:

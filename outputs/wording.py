@@ -109,9 +109,7 @@ def alignment(quality: AlignmentQuality | None) -> str:
     """Quality of the alignment: score 0-1, and the offset left at the midline in mm and degrees."""
     if quality is None:
         return "supplied aligned, not checked"
-    covered = f"{quality.parts['coverage']:.0%} of the brain in the slices; " if "coverage" in quality.parts else ""
-    midline = f"midline off by {abs(quality.midline_mm):.1f} mm, {abs(quality.midline_degrees):.1f}°"
-    return f"{covered}quality {quality.score:.2f}; {midline}"
+    return f"quality {quality.score:.2f}; midline off by {abs(quality.midline_mm):.1f} mm, {abs(quality.midline_degrees):.1f}°"
 
 
 def notes(lines: Sequence[str]) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -11,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from conversion.alignment.cavity import FINE_MM, find_cavity
 from conversion.alignment.isotropic import block_means
 from conversion.alignment.parenchyma import fit_parenchyma
-from conversion.alignment.quality import HU_PARTS, brain_figures, score_alignment, ventricle_hu
+from conversion.alignment.quality import brain_figures, score_alignment
 from conversion.alignment.resample import to_network
 from conversion.alignment.surface import fit_surface
 from conversion.alignment.symmetry import MirrorImage, straighten
@@ -24,21 +23,6 @@ from corewatch.volumes import AlignedHead, ScannerVolume
 _FEWEST_POINTS: Final = 300
 _APPROACH: Final = ((4.0, 60.0), (4.0, 40.0), (2.0, 30.0), (2.0, 25.0), (0.0, 20.0), (0.0, 20.0), (0.0, 20.0))
 _CHECK: Final = ((2.0, 30.0), (2.0, 20.0), (0.0, 20.0), (0.0, 20.0))
-
-
-def with_hu_shift(head: AlignedHead, volume: ScannerVolume, shift_hu: float, *, threads: int = 2) -> AlignedHead:
-    """The aligned head resampled from the full stack again with `shift_hu` added to every value, before values are clipped.
-
-    Raises
-    ------
-    ValueError
-        The head came aligned, so that its place in the stack is not known.
-    """
-    if head.lps_to_voxel is None or head.quality is None:
-        raise ValueError("only a head that was aligned here can be resampled")
-    parts = {name: value + shift_hu * (name in HU_PARTS) for name, value in head.quality.parts.items()}
-    hu = to_network(volume, head.lps_to_voxel, threads, shift_hu)
-    return AlignedHead(hu, head.lps_to_voxel, replace(head.quality, parts=parts))
 
 
 def align(volume: ScannerVolume, *, threads: int = 2) -> AlignedHead:
@@ -74,7 +58,6 @@ def align(volume: ScannerVolume, *, threads: int = 2) -> AlignedHead:
         pose = inside.pose
         left = MirrorImage(blocks, pose, template, threads).plane(-6.0, _CHECK)
         figures = brain_figures(blocks, pose, fit.log_scales, template) | {"correlation": inside.correlation}
-        figures["csf_hu"] = ventricle_hu(blocks, pose)
         quality = score_alignment(cavity, fit, plane, left, figures)
     lps_to_voxel = np.linalg.inv(NETWORK_TO_RAS) @ pose @ LPS_TO_RAS
     return AlignedHead(to_network(volume, lps_to_voxel, threads), lps_to_voxel, quality)

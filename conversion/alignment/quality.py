@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import map_coordinates
 
 from conversion.alignment.cavity import Cavity
 from conversion.alignment.isotropic import BlockMeans
@@ -26,12 +26,6 @@ MINIMUM_SCORE: Final = 0.5
 
 SCALE_PARTS: Final = ("scale_r", "scale_a", "scale_s")
 """Names in `AlignmentQuality.parts` of the head's size over the template's along R, A and S."""
-
-HU_PARTS: Final = ("brain_hu", "csf_hu")
-"""Names in `AlignmentQuality.parts` of levels in HU."""
-
-_VENTRICLES_MM: Final = ((-28.0, 28.0), (-50.0, 40.0), (-5.0, 35.0))
-"""A box around the lateral ventricles, RAS mm of the template."""
 
 _NO_HEAD: Final = 0.2
 """Component score below which a figure speaks against a head rather than against its pose."""
@@ -86,19 +80,6 @@ def brain_figures(blocks: BlockMeans, pose: Matrix, log_scales: NDArray[np.float
         "soft": float(soft.mean()) if seen.any() else 0.0,
         "brain_hu": float(np.median(values)) if seen.any() else 0.0,
     }
-
-
-def ventricle_hu(blocks: BlockMeans, pose: Matrix) -> float:
-    """Mean HU of the 3 mL of lowest density in the middle of the brain, where the ventricles lie: the level of fluid.
-
-    Measured on 14 heads: 5 to 15 HU; noise of 20 HU on the network's grid lowers it by 1 to 4.
-    """
-    steps = [np.arange(low, high, 2.0) for low, high in _VENTRICLES_MM]
-    places = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1)
-    index = apply(np.linalg.inv(blocks.to_ras) @ np.linalg.inv(pose), places.reshape(-1, 3))
-    values = map_coordinates(blocks.hu, index.T, order=1, mode="nearest").reshape(places.shape[:3])
-    lowest = np.sort(gaussian_filter(values.astype(np.float32), 0.75), axis=None)[: round(3.0 / 0.008)]
-    return float(lowest.mean())
 
 
 def score_alignment(

@@ -15,8 +15,8 @@ from corewatch.volumes import ScannerVolume
 _OUTSIDE_HU = -1024
 
 
-def to_network(volume: ScannerVolume, lps_to_voxel: Matrix, threads: int, shift_hu: float = 0.0) -> NDArray[np.uint8]:
-    """Resample, linearly, on the network's grid, add `shift_hu` and clip to 0-100 HU.
+def to_network(volume: ScannerVolume, lps_to_voxel: Matrix, threads: int) -> NDArray[np.uint8]:
+    """Resample, linearly, on the network's grid and clip to 0-100 HU.
 
     Slices much thinner than 1 mm are averaged in pairs or more before, so that no slice is passed over and the noise falls as it
     would on slices of 1 mm. Only the part of the stack that the grid covers is touched. Returns uint8 of shape (146, 182, 133).
@@ -35,7 +35,7 @@ def to_network(volume: ScannerVolume, lps_to_voxel: Matrix, threads: int, shift_
     shrink = np.diag([1.0, 1.0, 1 / together, 1.0])
     shrink[:3, 3] = (-low[0], -low[1], -(low[2] + (together - 1) / 2) / together)
     values = sample(part, shrink @ grid_to_scan, NETWORK_SHAPE, outside=_OUTSIDE_HU, threads=threads)
-    return np.ascontiguousarray(np.rint(np.clip(values + np.float32(shift_hu), 0, 100)).astype(np.uint8))
+    return np.ascontiguousarray(np.rint(np.clip(values, 0, 100)).astype(np.uint8))
 
 
 def _merged(part: NDArray[np.int16], together: int, threads: int) -> NDArray[np.int16]:

@@ -98,7 +98,7 @@ class Canvas:
         width, height = self.image.width, 300
         strip = Image.new("RGBA", (round(width * 1.3), height), (0, 0, 0, 0))
         draw = ImageDraw.Draw(strip)
-        for text, size, top in ((words, 96, 100), (below, 56, 210)):
+        for text, size, top in ((words, 118, 100), (below, 56, 210)):
             draw.text(
                 (strip.width / 2, top),
                 text,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from corewatch.cautions import ESTIMATE_DOES_NOT_HOLD, Caution, voiding
-from corewatch.findings import CORE_MAP_THRESHOLD, Finding, Side
+from corewatch.findings import CORE_MAP_THRESHOLD, Finding
 from outputs import wording
 from outputs.case import ReportedCase
 from outputs.pages.axial_slices import MAP_VISIBLE_FROM, WINDOW_HU, core_areas, level_mm, map_is_shown, render
@@ -122,8 +122,7 @@ def _fitting(words: str, width: float, height: float) -> int:
 
 
 def _title(page: Canvas, case: ReportedCase) -> None:
-    words = f"corewatch, {case.series_name}" if case.series_name else "corewatch: ischemic core on CT angiography"
-    page.text(MARGIN, 22, words, 24, fill=MUTED, anchor="lm", width=640)
+    page.text(MARGIN, 22, "corewatch: ischemic core on CT angiography", 24, fill=MUTED, anchor="lm")
     revision = f"  rev. {case.revision}" if case.revision > 1 else ""
     page.text(SIZE - MARGIN, 22, f"case {case.case_id}{revision}", 24, fill=MUTED, anchor="rm")
 
@@ -217,10 +216,8 @@ def _legend(page: Canvas, finding: Finding) -> None:
     page.map_bar(round(x), y, 240, 24)
     page.text(x + 250, y + 12, "100 % of its maximum", 22, anchor="lm")
     page.text(SIZE - MARGIN, y + 12, f"CT window {WINDOW_HU[0]}-{WINDOW_HU[1]} HU", 22, anchor="rm")
-    words, ink = f"Outline: map above {CORE_MAP_THRESHOLD} %. It shows the place; the volume is estimated independently.", MUTED
-    if finding.side is Side.NONE:
-        words, ink = "No clear side: the map is drawn on the darker side alone, which may be the wrong one.", CAUTION
-    page.text(MARGIN, y + 46, words, 22, fill=ink, anchor="lm", width=SIZE - 2 * MARGIN)
+    words = f"Outline: map above {CORE_MAP_THRESHOLD} %. It shows the place; the volume is estimated independently."
+    page.text(MARGIN, y + 46, words, 22, fill=MUTED, anchor="lm", width=SIZE - 2 * MARGIN)
 
 
 def _facts(page: Canvas, case: ReportedCase, finding: Finding, panel: Image.Image | None) -> None:

@@ -11,16 +11,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from corewatch.cautions import Caution, CautionCode
-from corewatch.errors import NotAnalysed, OperatorNeeded
+from corewatch.errors import OperatorNeeded
 from corewatch.findings import Detection, Finding, ModelIdentity, Side, decide_alert
 from corewatch.geometry import NETWORK_SHAPE
-from corewatch.reasons import Reason
 from worker.models.adapters import Adapter
 from worker.models.core_map import CoreMap
 from worker.models.input_mask import cut, is_masked
 from worker.models.manifest import InputMask, Thresholds
-from worker.models.side import darker_side, decide_side, disagreement, mirror_image, votes_of
 from worker.models.spread import PERTURBATIONS, Perturbation, interval, perturbed
 
 
@@ -60,7 +57,7 @@ class Detector:
         """Which model this is."""
         return self._identity
 
-    def detect(self, hu: NDArray[np.uint8], *, alert_ml: float, noise_hu: float | None = None) -> Detection:
+    def detect(self, hu: NDArray[np.uint8], *, alert_ml: float) -> Detection:
         """Analyse one head.
 
         Parameters
@@ -69,13 +66,9 @@ class Detector:
             uint8, (146, 182, 133), network voxels (L-A-S), HU clipped to 0-100.
         alert_ml
             Core volume in mL from which the finding is an alert.
-        noise_hu
-            Noise of `hu`, standard deviation in HU; None: not measured.
 
         Raises
         ------
-        NotAnalysed
-            The noise is above the model's limit.
         ValueError
             `hu` has another shape or dtype.
         OperatorNeeded
@@ -83,20 +76,12 @@ class Detector:
         """
         if hu.shape != NETWORK_SHAPE or hu.dtype != np.uint8:
             raise ValueError(f"a head is uint8 of shape {NETWORK_SHAPE}, not {hu.dtype} of shape {hu.shape}")
-        cautions = noise_cautions(noise_hu, self._thresholds)
         mask = None if self._mask is None or is_masked(hu) else self._mask
         output = self._network.infer(hu if mask is None else cut(hu, mask))
         core_ml = _clipped_ml(output.core_ml)
-        placements: list[Side] = []
-        core_ml_interval = self._interval(hu, mask, core_ml, output.core_map, placements)
+        core_ml_interval = self._interval(hu, mask, core_ml)
         alert, unstable = decide_alert(core_ml, core_ml_interval, alert_ml)
         side, confidence = decide_side(core_ml, output.core_map, self._thresholds)
-        if side is not Side.NONE:
-            mirrored_hu = mirror_image(hu)
-            mirrored = self._network.infer(mirrored_hu if mask is None else cut(mirrored_hu, mask)).core_map
-            against = disagreement(side, votes_of(placements, mirrored))
-            if against:
-                side, cautions = Side.NONE, (*cautions, Caution(CautionCode.SIDE_UNCERTAIN, against))
         finding = Finding(
             core_ml=core_ml,
             core_ml_interval=core_ml_interval,
@@ -109,7 +94,7 @@ class Detector:
             perturbations=tuple(map(str, self._perturbations)),
             model_rmse_ml=self._rmse_ml,
         )
-        return Detection(finding, output.core_map.voxels, cautions)
+        return Detection(finding, output.core_map.voxels)
 
     def warm_up(self) -> None:
         """Run once on an empty head, so that the first case does not wait for compilation."""
@@ -118,23 +103,14 @@ class Detector:
         if self._perturbations:
             self._network.core_volumes([empty])
 
-    def _interval(
-        self, hu: NDArray[np.uint8], mask: InputMask | None, core_ml: float, core_map: CoreMap, placements: list[Side]
-    ) -> tuple[float, float] | None:
-        """The placement range; fills `placements` with the side that each displaced copy shows within the map's core."""
+    def _interval(self, hu: NDArray[np.uint8], mask: InputMask | None, core_ml: float) -> tuple[float, float] | None:
         if not self._perturbations:
             return None
-
-        def observed(copies: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-            for copy in copies:
-                placements.append(darker_side(copy, core_map.hemisphere))
-                yield copy
-
         # the volume of the identity is known already
         copies = _displaced(hu, [p for p in self._perturbations if not p.is_identity])
         if mask is not None:  # the mask belongs to the grid: a head that lies elsewhere is cut elsewhere
             copies = (cut(copy, mask) for copy in copies)
-        return interval([core_ml, *(_clipped_ml(v) for v in self._network.core_volumes(observed(copies)))])
+        return interval([core_ml, *(_clipped_ml(v) for v in self._network.core_volumes(copies))])
 
 
 def _displaced(hu: NDArray[np.uint8], perturbations: Sequence[Perturbation]) -> Iterator[NDArray[np.float32]]:
@@ -152,20 +128,14 @@ def _clipped_ml(raw: float) -> float:
     return max(0.0, float(raw))
 
 
-def noise_cautions(noise_hu: float | None, thresholds: Thresholds) -> tuple[Caution, ...]:
-    """The caution about noise under which this model's volume is too small, if any.
+def decide_side(core_ml: float, core_map: CoreMap, thresholds: Thresholds) -> tuple[Side, float]:
+    """Side of the core, and the confidence in it (0-1).
 
-    Raises
-    ------
-    NotAnalysed
-        `IMPLAUSIBLE_VALUES`: with so much noise the network sees no core.
+    The confidence is the share of heads without a core whose hemispheres differ by less within the map than in this head, if the
+    natural difference is normally distributed with the model's `asymmetry_sd_hu`. Below `side_min_confidence`, or with a core
+    smaller than `side_min_ml`, the side is NONE; the confidence is returned all the same.
     """
-    if noise_hu is None or noise_hu < thresholds.noise_caution_hu:
-        return ()
-    if noise_hu >= thresholds.noise_limit_hu:
-        raise NotAnalysed(
-            Reason.IMPLAUSIBLE_VALUES,
-            f"The images are too noisy: {noise_hu:.0f} HU at 1 mm, {thresholds.noise_limit_hu:g} HU is the model's limit. "
-            "Send a smoother or thicker reconstruction.",
-        )
-    return (Caution(CautionCode.NOISE, f"{noise_hu:.0f} HU"),)
+    confidence = math.erf(core_map.difference_hu / (thresholds.asymmetry_sd_hu * math.sqrt(2.0)))
+    if core_ml < thresholds.side_min_ml or confidence < thresholds.side_min_confidence:
+        return Side.NONE, confidence
+    return core_map.darker, confidence

@@ -105,10 +105,6 @@ class Thresholds(_ManifestSection):
     """Below this confidence the side is none; 0.68 corresponds to one standard deviation of the natural difference."""
     asymmetry_sd_hu: float = Field(3.0, gt=0)
     """Standard deviation in HU of the difference between the hemispheres within the map, in heads without a core."""
-    noise_caution_hu: float = Field(5.0, gt=0)
-    """Noise on the network's grid, standard deviation in HU, from which the volume is too small by more than a tenth."""
-    noise_limit_hu: float = Field(12.0, gt=0)
-    """Noise from which the network does not see a core: the head is not analysed."""
 
 
 DEEPSYMNET_OUTPUTS: Final = (

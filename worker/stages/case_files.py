@@ -16,7 +16,6 @@ from corewatch.casefolder import CaseFolder
 from corewatch.cautions import Caution, CautionCode, in_order
 from corewatch.findings import Finding
 from corewatch.geometry import Matrix
-from corewatch.image_measures import ImageMeasures
 from corewatch.reasons import Reason
 from corewatch.result import Result, Timings
 from corewatch.source_images import SourceImages
@@ -51,8 +50,6 @@ class PreparedRecord:
         What a person should know of how the series became a volume.
     cautions
         What the series and its images show that limits the finding.
-    measures
-        What was measured in the aligned head.
     """
 
     series_uid: str | None
@@ -65,7 +62,6 @@ class PreparedRecord:
     source_images: SourceImages | None = None
     notes: tuple[str, ...] = ()
     cautions: tuple[Caution, ...] = ()
-    measures: ImageMeasures | None = None
 
     def write(self, folder: CaseFolder) -> None:
         """Write `prepared.json` durably."""
@@ -96,7 +92,6 @@ class PreparedRecord:
             align_s=data["align_s"],
             notes=tuple(data.get("notes", ())),
             cautions=_cautions(data),
-            measures=_MEASURES.validate_python(data.get("measures")),
         )
 
 
@@ -122,7 +117,6 @@ class FindingRecord:
             return None
 
 
-_MEASURES: Final = TypeAdapter(ImageMeasures | None)
 _FINDING: Final = TypeAdapter(FindingRecord)
 
 
@@ -150,7 +144,6 @@ def result_of(
         detail=detail,
         notes=() if prepared is None else prepared.notes,
         cautions=cautions_of(prepared, found),
-        measures=None if prepared is None else prepared.measures,
         finding=None if found is None else found.finding,
         lps_to_voxel=None if prepared is None else prepared.lps_to_voxel,
         quality=None if prepared is None else prepared.quality,

@@ -23,19 +23,18 @@ def detect(folder: CaseFolder, detector: Detector, *, alert_ml: float, clock: Cl
     Raises
     ------
     NotAnalysed
-        The aligned head is not on the network's grid, or too noisy for the model.
+        The aligned head is not on the network's grid.
     OperatorNeeded
         The model's output is not a number.
     """
     started = time.perf_counter()
     prepared = PreparedRecord.read(folder)
-    noise_hu = None if prepared.measures is None else prepared.measures.noise_hu
-    detection = detector.detect(read_aligned(folder.aligned).hu, alert_ml=alert_ml, noise_hu=noise_hu)
+    detection = detector.detect(read_aligned(folder.aligned).hu, alert_ml=alert_ml)
     write_core_map(folder.core_map, detection.core_map)
     if prepared.grid is not None and prepared.lps_to_voxel is not None:
         shape, voxel_to_lps = prepared.grid.shape, prepared.grid.voxel_to_lps
         native = map_to_scanner(detection.core_map, prepared.lps_to_voxel, shape, voxel_to_lps)
         write_native_map(folder.core_map_native, native, voxel_to_lps)
-    found = FindingRecord(detection.finding, at=clock(), detect_s=time.perf_counter() - started, cautions=detection.cautions)
+    found = FindingRecord(detection.finding, at=clock(), detect_s=time.perf_counter() - started)
     found.write(folder)
     return found

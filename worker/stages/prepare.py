@@ -7,17 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from conversion.alignment import align, check_quality, with_hu_shift
+from conversion.alignment import align, check_quality
 from conversion.convert import convert_with_reference
 from conversion.converters import Converter
-from conversion.image_checks import measure_head
 from conversion.nifti import read_aligned, write_aligned
 from conversion.series_checks import WHOLE_HEAD
 from conversion.series_reference import file_of_one_study, write_source_header
 from conversion.sidecar import write_aligned_sidecar
 from corewatch.casefolder import PARTIAL_SUFFIX, CaseFolder
 from corewatch.errors import NotAnalysed
-from corewatch.image_measures import check_hu_level, hu_correction, image_cautions
 from corewatch.volumes import AlignedHead
 from worker.stages.case_files import PreparedRecord, ScannerGrid
 
@@ -95,20 +93,9 @@ def _copy_aligned(path: Path, folder: CaseFolder, on_aligned: HeadObserver) -> P
     started = time.perf_counter()
     head = read_aligned(path)
     on_aligned(head)
-    measures = measure_head(head)
     write_aligned(folder.aligned, head)
     write_aligned_sidecar(folder.aligned_sidecar, head, None)
-    return PreparedRecord(
-        None,
-        (),
-        None,
-        None,
-        None,
-        convert_s=time.perf_counter() - started,
-        align_s=None,
-        cautions=image_cautions(measures),
-        measures=measures,
-    )
+    return PreparedRecord(None, (), None, None, None, convert_s=time.perf_counter() - started, align_s=None)
 
 
 def _convert_and_align(
@@ -138,13 +125,6 @@ def _convert_and_align(
         on_aligned(head)
         if head.quality is not None:
             check_quality(head.quality) if minimum_score is None else check_quality(head.quality, minimum_score)
-        measures = measure_head(head)
-        correction = hu_correction(measures)
-        if correction:
-            progress(f"correcting the HU level by {correction:+.0f} HU")
-            head = with_hu_shift(head, volume, correction)
-            measures = measure_head(head)
-        check_hu_level(measures)
     except NotAnalysed as error:
         # what the conversion changed may be why
         raise NotAnalysed(error.reason, " ".join(filter(None, [error.detail, *reference.notes]))) from error
@@ -160,11 +140,4 @@ def _convert_and_align(
         convert_s=converted - started,
         align_s=time.perf_counter() - converted,
         notes=reference.notes,
-        cautions=image_cautions(
-            measures,
-            corrected_hu=correction,
-            slice_mm=float(volume.spacing_mm[2]),
-            coverage=None if head.quality is None else head.quality.parts.get("coverage"),
-        ),
-        measures=measures,
     )

@@ -142,7 +142,7 @@ def publish(weights: dict[str, NDArray[np.float32]], folder: Path) -> ModelManif
         sha256=sha256_of(folder / WEIGHTS_NAME),
         adapter="deepsymnet",
         input=InputFrame(mask=None),  # trained on whole heads
-        thresholds=Thresholds(asymmetry_sd_hu=ASYMMETRY_SD_HU, noise_caution_hu=9.0, noise_limit_hu=20.0),
+        thresholds=Thresholds(asymmetry_sd_hu=ASYMMETRY_SD_HU),
         intended_use=INTENDED_USE,
         citation="Architecture: Giancardo et al., NeuroImage: Clinical 2023;37:103362.",
         licence="Apache-2.0",

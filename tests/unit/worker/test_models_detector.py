@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from unittest.mock import patch
@@ -13,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from corewatch.cautions import Caution, CautionCode
-from corewatch.errors import NotAnalysed, OperatorNeeded
+from corewatch.errors import OperatorNeeded
 from corewatch.findings import ModelIdentity, Side, decide_alert
 from corewatch.geometry import NETWORK_SHAPE
 from worker.models.adapters import Head, NetworkOutput
@@ -22,7 +20,6 @@ from worker.models.core_map import CoreMap
 from worker.models.detector import Detector, decide_side
 from worker.models.hemispheres import HEMISPHERE_SHAPE
 from worker.models.manifest import Thresholds
-from worker.models.side import OPPOSITE, SideVotes, darker_side, disagreement, mirror_image
 
 IDENTITY = ModelIdentity("made-by-hand", "1", "0" * 64)
 THRESHOLDS = Thresholds(side_min_ml=5.0, side_min_confidence=0.68, asymmetry_sd_hu=2.0)
@@ -39,13 +36,10 @@ class Scripted:
     def __init__(self, core_ml: float, copies: Sequence[float] = (), found: CoreMap | None = None) -> None:
         self.core_ml, self.copies, self.found = core_ml, list(copies), found or a_map()
         self.read_heads, self.shown = 0, 0
-        self.mirrors = True
 
     def infer(self, head: Head) -> NetworkOutput:
-        """The second head is the mirror image of the first."""
         self.read_heads += 1
-        darker = self.found.darker if self.read_heads == 1 or not self.mirrors else OPPOSITE[self.found.darker]
-        return NetworkOutput(self.core_ml, dataclasses.replace(self.found, darker=darker))
+        return NetworkOutput(self.core_ml, self.found)
 
     def core_volumes(self, heads: Iterable[Head]) -> list[float]:
         shown = len(list(heads))
@@ -82,7 +76,7 @@ def test_the_spread_counts_the_analysed_head_itself_without_running_it_again() -
 
     finding = detector(network, perturbations=5).detect(HEAD, alert_ml=20).finding
 
-    assert (network.read_heads, network.shown) == (2, 4), "one more for the mirror image"
+    assert (network.read_heads, network.shown) == (1, 4)
     assert len(finding.perturbations) == 5
     assert finding.core_ml == 20.0
     assert finding.core_ml_interval == pytest.approx((12.0, 28.0))
@@ -223,50 +217,3 @@ def test_a_greater_difference_is_never_less_confident(first: float, second: floa
     assert (
         decide_side(50, a_map(difference_hu=smaller), THRESHOLDS)[1] <= decide_side(50, a_map(difference_hu=greater), THRESHOLDS)[1]
     )
-
-
-def test_a_side_that_the_mirror_image_keeps_is_not_named() -> None:
-    """The same patient mirrored must change side; where the answer stays, it comes from the placement."""
-    network = Scripted(30.0)
-    network.mirrors = False
-    detection = detector(network).detect(HEAD, alert_ml=20)
-    assert detection.finding.side is Side.NONE
-    assert [one.code for one in detection.cautions] == [CautionCode.SIDE_UNCERTAIN]
-
-
-def test_without_a_side_no_mirror_image_is_run() -> None:
-    network = Scripted(3.0)
-    assert detector(network).detect(HEAD, alert_ml=20).finding.side is Side.NONE
-    assert network.read_heads == 1
-
-
-@pytest.mark.parametrize("side", [Side.LEFT, Side.RIGHT])
-def test_one_placement_is_enough_to_disagree(side: Side) -> None:
-    other = OPPOSITE[side]
-    assert disagreement(side, SideVotes((side, side), mirrored=other)) == ""
-    assert "1 of 2" in disagreement(side, SideVotes((side, other), mirrored=other))
-    assert "mirror image" in disagreement(side, SideVotes((), mirrored=Side.NONE))
-
-
-def test_the_mirror_image_swaps_the_sides_about_the_midsagittal_plane() -> None:
-    head = np.zeros(NETWORK_SHAPE, np.uint8)
-    head[20, 90, 60], head[143, 5, 5] = 50, 9
-    mirrored = mirror_image(head)
-    assert (mirrored[123, 90, 60], mirrored[0, 5, 5]) == (50, 9)
-    assert (mirror_image(mirrored)[:144] == head[:144]).all()
-
-
-def test_the_darker_side_is_the_patients() -> None:
-    head = np.full(NETWORK_SHAPE, 40, np.uint8)
-    head[:73] = 30  # the patient's right
-    core = np.full(HEMISPHERE_SHAPE, 80, np.uint8)
-    assert darker_side(head, core) is Side.RIGHT
-    assert darker_side(head[::-1], core) is Side.LEFT
-    assert darker_side(head, np.zeros(HEMISPHERE_SHAPE, np.uint8)) is Side.NONE
-
-
-def test_noise_is_a_caution_then_a_refusal() -> None:
-    assert detector(Scripted(30.0)).detect(HEAD, alert_ml=20, noise_hu=4.9).cautions == ()
-    assert detector(Scripted(30.0)).detect(HEAD, alert_ml=20, noise_hu=5.0).cautions == (Caution(CautionCode.NOISE, "5 HU"),)
-    with pytest.raises(NotAnalysed, match="too noisy"):
-        detector(Scripted(30.0)).detect(HEAD, alert_ml=20, noise_hu=12.0)
