@@ -47,7 +47,6 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "corewatch/computed_images.py": _SELECTION,
     "corewatch/contrast.py": ("tests/unit/corewatch/test_series_words.py", *_SELECTION),
     "corewatch/header_text.py": ("tests/unit/corewatch/test_series_words.py", *_SELECTION),
-    "corewatch/image_measures.py": ("tests/unit/corewatch/test_image_measures.py",),
     "corewatch/operator_actions.py": ("tests/unit/cli/test_case_actions.py",),
     "corewatch/roles.py": ("tests/integration/test_portal_access.py",),
     "corewatch/search_keys.py": ("tests/contract/test_ledger_worklist.py",),
