@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Callable
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from celery import Celery
 from flower.app import Flower
 from flower.command import apply_env_options
 from flower.options import default_options
 from flower.urls import settings as web_settings
+from flower.views.workers import WorkersView
 from tornado.ioloop import PeriodicCallback
+from tornado.web import url
 
 from config.settings import FlowerSettings
 from corewatch.errors import ConfigurationError
@@ -30,11 +34,29 @@ MAX_TASKS = 10_000
 SAVE_INTERVAL_MS = 300_000
 """Interval at which the history is saved, so that a restart does not empty the pages."""
 
+_CONTENT: Final = b'<div class="page-section workers-page">'
+"""Begin of the content of Flower's list of workers."""
+
 ALIVE_INTERVAL_MS = 1000
 """Interval at which the event loop shows that it runs."""
 
 
-def serve(app: Celery, settings: FlowerSettings, password: str, history: Path) -> None:
+class _Workers(WorkersView):  # type: ignore[misc]  # Flower has no types
+    """Flower's list of workers, with a line above it for every program that has to be restarted."""
+
+    def initialize(self, notices: Callable[[], list[str]]) -> None:
+        """Called by Tornado before each request."""
+        self._notices = notices
+
+    def render_string(self, template_name: str, **values: Any) -> bytes:
+        """Render the page, and put the notices in front of its content."""
+        page: bytes = super().render_string(template_name, **values)
+        lines = "".join(f"<li>{escape(line)}</li>" for line in self._notices())
+        box = f'<ul class="alert alert-warning list-unstyled m-3" role="status">{lines}</ul>' if lines else ""
+        return page.replace(_CONTENT, box.encode() + _CONTENT, 1)
+
+
+def serve(app: Celery, settings: FlowerSettings, password: str, history: Path, notices: Callable[[], list[str]] = list) -> None:
     """Serve the pages until SIGTERM or SIGINT.
 
     Parameters
@@ -47,6 +69,8 @@ def serve(app: Celery, settings: FlowerSettings, password: str, history: Path) -
         The user's password.
     history
         File that keeps the shown tasks over a restart.
+    notices
+        Returns the lines that are shown above the list of workers.
 
     Raises
     ------
@@ -71,6 +95,8 @@ def serve(app: Celery, settings: FlowerSettings, password: str, history: Path) -
     for name in ("flower.inspector", "tornado.general", "tornado.access"):
         logging.getLogger(name).setLevel(logging.ERROR)
     flower = Flower(capp=app, options=default_options, **web_settings)
+    prefix = f"/{settings.url_prefix}" if settings.url_prefix else ""
+    flower.add_handlers(r".*", [url(f"{prefix}/(?:workers)?", _Workers, {"notices": notices})])
     try:
         port = flower.start_http_server()
     except OSError as error:

@@ -16,6 +16,7 @@ from corewatch import RESEARCH_LABEL, __version__
 SECTIONS = {
     "Service": {
         "up": CommandEntry("Run everything: listener, watch folder, workers, queue monitor.", "cli.commands.up:up"),
+        "reload": CommandEntry("Apply changed settings: restart the programs that they concern.", "cli.commands.reload:reload"),
         "listen": CommandEntry("Only the DICOM listener (Storage SCP).", "cli.commands.programs:listen"),
         "watch": CommandEntry("Only the watch folders and the scheduler.", "cli.commands.programs:watch"),
         "work": CommandEntry("Only a worker, for some or all queues.", "cli.commands.programs:work"),

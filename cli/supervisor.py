@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -87,6 +87,8 @@ class _Supervised:
     program: Program
     process: Process | None = None
     started_at: float = 0.0
+    terminated_at: float | None = None
+    """When SIGTERM was sent for a restart that was asked for."""
     retry: RetryTimer = field(default_factory=lambda: RetryTimer(BACKOFF))
 
 
@@ -124,10 +126,15 @@ class Supervisor:
         self._sleep = sleep
         self._kill = kill
         self._restart_requested: set[str] = set()
+        self._to_restart: set[str] = set()
 
     def request_restart(self, name: str) -> None:
         """Have a program that runs but does not work killed and started again. May be called from any thread."""
         self._restart_requested.add(name)
+
+    def restart(self, names: Collection[str]) -> None:
+        """Have programs stop in their own time, as for `stop`, and start again at once, in the following steps."""
+        self._to_restart.update(names)
 
     def pid(self, name: str) -> int | None:
         """Process id of a program, or None while it does not run."""
@@ -137,20 +144,36 @@ class Supervisor:
         """Start what is due; notice what has ended or hangs."""
         for supervised in self._supervised:
             if supervised.process is not None:
+                self._terminate_for_restart(supervised, supervised.process)
                 self._check(supervised, supervised.process)
             if supervised.process is None and supervised.retry.is_due(self._clock()):
                 self._start(supervised)
 
+    def _terminate_for_restart(self, supervised: _Supervised, process: Process) -> None:
+        name = supervised.program.name
+        if name in self._to_restart:
+            self._to_restart.discard(name)
+            if supervised.terminated_at is None and process.poll() is None:
+                _log.info("%s is restarted for the present settings", name)
+                supervised.terminated_at = self._clock()
+                process.terminate()
+        elif supervised.terminated_at is not None and self._clock() - supervised.terminated_at >= supervised.program.stop_limit_s:
+            self._kill(process.pid)
+
     def _check(self, supervised: _Supervised, process: Process) -> None:
         status = process.poll()
         if status is None:
-            if self._must_restart(supervised.program):
+            if supervised.terminated_at is None and self._must_restart(supervised.program):
                 _log.error("%s does not answer; killing it", supervised.program.name)
                 self._clear_restart(supervised.program)
                 self._kill(process.pid)
             return
         self._kill(process.pid)  # children that it has left behind would compete with its successor
         supervised.process = None
+        if supervised.terminated_at is not None:
+            supervised.terminated_at = None
+            supervised.retry.succeeded()
+            return
         self._failed(supervised, f"ended with {_describe(status)}", self._clock() - supervised.started_at)
 
     def _must_restart(self, program: Program) -> bool:

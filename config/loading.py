@@ -51,8 +51,13 @@ def find_file(explicit: Path | None) -> Path | None:
     return next((f for f in DEFAULT_FILES if f.is_file()), None)
 
 
-def load_settings(file: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+def load_settings(file: Path | None = None, environ: Mapping[str, str] | None = None, *, search: bool = True) -> Settings:
     """Load and check the settings. Relative paths in a file are relative to the file's folder.
+
+    Parameters
+    ----------
+    search
+        Whether to look for one of `DEFAULT_FILES` where `file` is None.
 
     Raises
     ------
@@ -60,7 +65,7 @@ def load_settings(file: Path | None = None, environ: Mapping[str, str] | None = 
         The file is not YAML, a key is unknown, a value is invalid, or folders contradict each other. The message names all
         problems.
     """
-    found = find_file(file)
+    found = find_file(file) if search or file is not None else None
     data: dict[str, Any] = {} if found is None else _read_yaml(found)
     _merge(data, _from_environment(os.environ if environ is None else environ))
     origin = "settings" if found is None else str(found)

@@ -9,7 +9,7 @@ from cli.checks.analysis import device, model, workers
 from cli.checks.peers import audit, commitment, destinations, sources
 from cli.checks.report import Check, Level
 from cli.checks.services import broker, ledger, listener, monitor, portal
-from cli.checks.settings import settings_mistakes
+from cli.checks.settings import running, settings_mistakes
 from cli.checks.system import system_checks
 from config.settings import Settings
 
@@ -21,6 +21,7 @@ def all_checks(settings: Settings, now: datetime) -> Iterator[Check]:
     for subject, check in (
         *system_checks(now),
         ("settings", settings_mistakes),
+        ("programs", running),
         ("listener", listener),
         ("broker", broker),
         ("ledger", ledger),

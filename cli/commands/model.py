@@ -11,6 +11,7 @@ import click
 
 from cli.command_group import ExitCode, UsageProblem
 from cli.options import config_option, json_option, settings_of
+from cli.running import RESTART
 from corewatch.errors import ConfigurationError
 
 
@@ -134,9 +135,15 @@ def install(
         return
     click.echo(f"installed {manifest.name} {manifest.version}, SHA-256 {manifest.sha256}")
     if manifest.name in settings.model_names:
-        click.echo("a detect worker that has loaded this model uses the new one after a restart")
+        from config.running_programs import running_programs
+
+        running = [one for one in running_programs(settings.data_dir) if one.name.startswith("work") and "detect" in one.name]
+        for one in running:
+            click.echo(f"{one.name}, which started at {one.started_at.astimezone():%H:%M}, still uses the earlier model: {RESTART}")
+        if not running:
+            click.echo("a detect worker that has loaded this model uses the new one after a restart")
     else:
-        click.echo(f"to use it, write `model: {{name: {manifest.name}}}` into the settings")
+        click.echo(f"to use it, write `model: {{name: {manifest.name}}}` into the settings, then run `corewatch reload`")
 
 
 def default_name(source: str) -> str:

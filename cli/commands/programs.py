@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from cli.options import config_option, settings_of
+from cli.options import chosen_file, config_option, settings_of
+
+if TYPE_CHECKING:
+    from config.settings import Settings
 
 
 @click.command()
@@ -21,6 +25,7 @@ def listen(config_file: Path | None) -> None:
     settings = settings_of(config_file)
     configure_logging(settings.log, "listen")
     make_private(settings.data_dir)
+    _publish(settings, config_file, "listen")
     serve(settings)
 
 
@@ -41,6 +46,7 @@ def watch(config_file: Path | None) -> None:
 
     configure_logging(settings.log, "watch")
     make_private(settings.data_dir)
+    _publish(settings, config_file, "watch")
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # our own messages hold its facts
     publisher = Publisher(make_app(broker_url(settings), settings.work.limits))
     serve(settings, publisher)
@@ -60,8 +66,10 @@ def work(config_file: Path | None, queues: str) -> None:
 
     settings = settings_of(config_file)
     chosen = tuple(dict.fromkeys(name.strip() for name in queues.split(",") if name.strip()))
-    configure_logging(settings.log, "work-" + "-".join(chosen))
+    name = "work-" + "-".join(chosen)
+    configure_logging(settings.log, name)
     make_private(settings.data_dir)
+    _publish(settings, config_file, name)
     serve(settings, broker_url(settings), chosen)
 
 
@@ -74,17 +82,20 @@ def flower(config_file: Path | None) -> None:
     """
     from cli.data_folder import broker_url, flower_password, make_private
     from cli.flower_monitor import serve
+    from cli.running import outdated_sentences
     from config.logging import configure_logging
     from jobs.app import make_app
 
     settings = settings_of(config_file)
     configure_logging(settings.log, "flower")
     make_private(settings.data_dir)
+    _publish(settings, config_file, "flower")
     serve(
         make_app(broker_url(settings), settings.work.limits),
         settings.flower,
         flower_password(settings),
         settings.data_dir / "flower-history",
+        lambda: outdated_sentences(settings.data_dir),
     )
 
 
@@ -99,4 +110,28 @@ def portal(config_file: Path | None) -> None:
     settings = settings_of(config_file)
     configure_logging(settings.log, "portal")
     make_private(settings.data_dir)
+    _publish(settings, config_file, "portal")
     serve(settings)
+
+
+def _publish(settings: Settings, config_file: Path | None, program: str) -> None:
+    """Publish the settings and the version that this program runs with; SIGHUP only names what a restart would change."""
+    import atexit
+    import signal
+
+    from cli.running import log_changes
+    from config.running_programs import publish
+
+    publication = publish(settings, chosen_file(config_file), program)
+    if publication is not None:
+        atexit.register(publication.withdraw)
+
+    def on_hangup(*_: object) -> None:
+        log_changes(settings, program)
+
+    signal.signal(signal.SIGHUP, on_hangup)
+    if program.startswith("work"):
+        from celery import signals
+
+        # Celery would start itself again by another command line than ours
+        signals.worker_ready.connect(lambda **_: signal.signal(signal.SIGHUP, on_hangup), weak=False)

@@ -33,6 +33,13 @@ _log = logging.getLogger(__name__)
 READINESS_EVERY_S = 0.5
 """Interval of the readiness check, until all programs are ready."""
 
+RELOAD_SIGNAL = signal.SIGUSR1
+"""Sent by `corewatch reload`. SIGHUP does the same where there is no terminal."""
+
+_OWN_KEYS = frozenset({"data_dir", "flower.password", "portal"})
+_OWN_SECTIONS = ("broker.",)
+"""What a change of these needs a restart of `corewatch up` itself for."""
+
 WARN_EVERY_S = 60.0
 """Interval at which the log names the programs that are not ready."""
 
@@ -67,16 +74,37 @@ class _Signals:
         from foundation.stopping import StopRequest
 
         self._received = 0
+        self._reload = False
         self.stop = StopRequest()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        signal.signal(RELOAD_SIGNAL, self._on_reload)
+        if not _has_terminal():  # a terminal that closes sends SIGHUP too
+            signal.signal(signal.SIGHUP, self._on_reload)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._received += 1
         self.stop.handle(number, frame)
 
+    def _on_reload(self, _number: int, _frame: FrameType | None) -> None:
+        self._reload = True
+
+    def take_reload(self) -> bool:
+        """Whether a reload was asked for since the last call."""
+        asked, self._reload = self._reload, False
+        return asked
+
     def hurry(self) -> bool:
         return self._received > 1
+
+
+def _has_terminal() -> bool:
+    """Whether this process has a controlling terminal."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _run(settings: Settings, file: Path | None, signals: _Signals, *, as_json: bool) -> None:
@@ -84,6 +112,7 @@ def _run(settings: Settings, file: Path | None, signals: _Signals, *, as_json: b
     from cli.data_folder import broker_url, flower_password
     from cli.program_health import PROBE_LIMIT_S, Probe, listener_answers
     from cli.supervisor import POLL_S, Supervisor
+    from config.running_programs import publish
     from jobs.app import make_app
     from jobs.embedded import EmbeddedRedis, answers
 
@@ -107,24 +136,59 @@ def _run(settings: Settings, file: Path | None, signals: _Signals, *, as_json: b
         args=(supervisor, names, settings, make_app(url, settings.work.limits), signals.stop, ready),
         daemon=True,
     )
+    publication = publish(settings, file, "up")
     try:
         supervisor.step()
         watcher.start()
-        probes = {"listen": lambda: listener_answers(settings)}
+        present = [settings]
+        probes = {"listen": lambda: listener_answers(present[0])}
         if redis is not None:
             probes["redis"] = lambda: answers(url, PROBE_LIMIT_S)
         for program, probe in probes.items():
             Probe(program, probe, partial(supervisor.request_restart, program), signals.stop.wait).start()
         while not signals.stop.wait(POLL_S):
             supervisor.step()
+            if signals.take_reload():
+                present[0] = _reload(present[0], file, supervisor)
+                if publication is not None:
+                    publication.withdraw()
+                publication = publish(present[0], file, "up")
             if ready.is_set():
                 ready.clear()
                 _print_addresses(settings, as_json=as_json)
         _log.info("stopping")
     finally:
         supervisor.stop(signals.hurry)
+        if publication is not None:
+            publication.withdraw()
         if redis is not None:
             redis.stop()
+
+
+def _reload(present: Settings, file: Path | None, supervisor: Supervisor) -> Settings:
+    """Load the settings again and restart the programs that they concern; returns the settings in effect."""
+    from config.loading import load_settings
+    from config.mistakes import mistakes
+    from config.running_programs import changed_keys, digests, outdated_programs
+    from corewatch.errors import ConfigurationError
+
+    try:
+        changed = load_settings(file)
+        wrong = "; ".join(map(str, mistakes(changed)))
+    except (ConfigurationError, OSError) as error:
+        wrong = str(error)
+    if wrong:
+        _log.error("the settings cannot work, so the programs keep those that they have: %s", wrong)
+        return present
+    data_dir = present.data_dir
+    keys = changed_keys(digests(present, data_dir), digests(changed, data_dir))
+    if own := [key for key in keys if key in _OWN_KEYS or key.startswith(_OWN_SECTIONS)]:
+        _log.error("%s: restart `corewatch up` to change this; nothing was changed", ", ".join(own))
+        return present
+    names = [one.program.name for one in outdated_programs(data_dir) if one.program.name != "up"]
+    supervisor.restart(names)
+    _log.info("settings loaded again (%s): restarting %s", ", ".join(keys) or "no change", ", ".join(names) or "nothing")
+    return changed
 
 
 def _redis_program(redis: EmbeddedRedis) -> Program:

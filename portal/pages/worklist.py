@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
+from config.running_programs import outdated_programs
 from corewatch.roles import Role
 from corewatch.search_keys import identifier_hash
 from corewatch.states import CaseState
@@ -62,9 +63,18 @@ class WorklistPages:
             scanners=scanners,
             live_after=cursor,
             stale_s=STALE_S,
+            outdated=self._outdated(principal),
             **values,
         )
         return html(body)
+
+    def _outdated(self, principal: Principal) -> list[str]:
+        """For operators: programs that run with earlier settings or another version."""
+        if Role.OPERATOR not in principal.roles:
+            return []
+        now = self._site.ledger.clock()
+        found = outdated_programs(self._site.settings.data_dir)
+        return [f"{one.program.name} {one.sentence(now)}; restart it" for one in found]
 
     def rows(self, request: Request, principal: Principal) -> Response:
         """The rows alone."""

@@ -229,3 +229,18 @@ def test_one_that_has_ended_meanwhile_is_only_started_again() -> None:
     world.processes[1].status = 1
     world.run(supervisor, 3)
     assert world.journal == ["start listen", "start listen"]
+
+
+def test_a_restart_that_was_asked_for_stops_in_its_own_time_and_starts_at_once() -> None:
+    world = World(stubborn={"slow"})
+    supervisor = world.supervise(world.program("quick"), world.program("slow", limit_s=5.0), world.program("other"))
+    started = len(world.processes)
+    supervisor.restart(["quick", "slow"])
+    supervisor.step()
+    supervisor.step()
+    assert len(world.processes) == started + 1
+    world.now += 5.0
+    supervisor.step()
+    supervisor.step()
+    assert len(world.processes) == started + 2
+    assert sum(line.startswith("kill") for line in world.journal) == 1
