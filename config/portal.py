@@ -27,6 +27,10 @@ class PortalSettings(Section):
     """Address to listen on."""
     port: Port = 8080
     """Port to listen on."""
+    metrics_host: str = "127.0.0.1"
+    """Address on which the portal answers `/metrics` to Prometheus, without sign-in and without patient data."""
+    metrics_port: Port | None = 9464
+    """Port of `/metrics`; null: no metrics."""
     url: str | None = None
     """Address at which people reach it, such as `https://corewatch.clinic.example` or `https://clinic.example/corewatch`; null: no
     links in mails and no sign-in. Signing in needs https, or http on this machine (`http://127.0.0.1:8080`)."""

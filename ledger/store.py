@@ -16,6 +16,7 @@ from ledger.commitment_requests_sent import CommitmentRequestsSent
 from ledger.database import QUEUE_LEASE_S, Database
 from ledger.deliveries import Deliveries
 from ledger.digests import Digests
+from ledger.figures import LedgerFigures, ledger_figures
 from ledger.header_retention import HeaderRetention
 from ledger.intake import Intake
 from ledger.mail_receipts import MailReceipts
@@ -107,6 +108,10 @@ class Ledger:
     def waiting_cases(self) -> list[WaitingCase]:
         """Every case that has not ended, and since when it waits (see `ledger.waiting_cases`)."""
         return waiting_cases(self._database)
+
+    def figures(self) -> LedgerFigures:
+        """Counts, ages and waits for monitoring (see `ledger.figures`)."""
+        return ledger_figures(self._database)
 
     def close(self) -> None:
         """Close all connections."""

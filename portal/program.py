@@ -18,6 +18,7 @@ from foundation.service_manager import ServiceManager
 from ledger.store import Ledger
 from portal.access.proxy_header import is_trusted_proxy
 from portal.app import make_application, make_site
+from portal.metrics import start_metrics
 from portal.serving.connection_table import ConnectionTable
 from portal.serving.http_protocol import Deadlines, protocol_class
 from portal.serving.peer import with_peers
@@ -78,6 +79,7 @@ def serve(settings: Settings) -> None:
         if file is not None and not file.is_file():
             raise ConfigurationError(f"portal: {file} does not exist", "correct portal.certificate or portal.certificate_key")
     ledger = Ledger(settings.database_url)
+    stop_metrics = start_metrics(settings, ledger)
     try:
         app = make_application(make_site(settings, ledger))
         log.info("ready", host=portal.host, port=portal.port)
@@ -105,4 +107,5 @@ def serve(settings: Settings) -> None:
         )
         _Server(config, ServiceManager()).run()
     finally:
+        stop_metrics()
         ledger.close()
