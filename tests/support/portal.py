@@ -80,7 +80,7 @@ def running_portal(folder: Path, section: dict[str, Any] | None = None, **more: 
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "corewatch.yaml"
-    section = {"port": port, "url": f"http://127.0.0.1:{port}"} | (section or {})
+    section = {"port": port, "url": f"http://127.0.0.1:{port}", "metrics_port": None} | (section or {})
     file.write_text(yaml.safe_dump({"data_dir": "./data", "portal": section} | more))
     settings = load_settings(file, {})
     assert settings.portal is not None
