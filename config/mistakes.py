@@ -120,12 +120,17 @@ def _hosts_and_ports(path: str, section: Section) -> Iterator[Mistake]:
 
 
 def _shared_ports(settings: Settings) -> Iterator[Mistake]:
-    used = [("listener", settings.listener.host, settings.listener.port), ("flower", settings.flower.host, settings.flower.port)]
-    if settings.portal is not None:
-        used.append(("portal", settings.portal.host, settings.portal.port))
+    used = [
+        ("listener.port", settings.listener.host, settings.listener.port),
+        ("flower.port", settings.flower.host, settings.flower.port),
+    ]
+    if (portal := settings.portal) is not None:
+        used.append(("portal.port", portal.host, portal.port))
+        if portal.metrics_port is not None:
+            used.append(("portal.metrics_port", portal.metrics_host, portal.metrics_port))
     for (one, host, port), (other, other_host, other_port) in combinations(used, 2):
         if port == other_port and port and (host == other_host or _WILDCARDS & {host, other_host}):
-            yield Mistake(f"{other}.port", f"{port} is the port of {one} too", "give each program its own port")
+            yield Mistake(other, f"{port} is the port of {one.removesuffix('.port')} too", "give each program its own port")
 
 
 def _files(path: str, section: Section) -> Iterator[Mistake]:

@@ -49,6 +49,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"listener": {"host": ""}}, "listener.host", "empty"),
     ({"flower": {"port": 11112}}, "flower.port", "port of listener"),
     ({"portal": {"port": 5555}}, "portal.port", "port of flower"),
+    ({"portal": {"port": 9464}}, "portal.metrics_port", "port of portal"),
     ({"listener": {"tls": {"certificate": "/no.pem", "key": "/no.key", "authority": "/no.ca"}}}, "listener.tls.key", "not exist"),
     ({"portal": {"certificate": "/etc/passwd"}}, "portal.certificate_key", "only one"),
     ({"sources": [PACS | {"host": "tcp://x"}]}, "sources.0.host", "URL"),
