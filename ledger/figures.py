@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Connection, func, select
 
 from corewatch.destinations import gets_results
 from corewatch.states import CaseState, DeliveryState
@@ -106,17 +106,21 @@ def _alert_seconds(connection: Connection) -> list[float]:
 
 
 def _last_images(connection: Connection) -> dict[str, datetime]:
-    peer = case((arrivals.c.peer_ae_title == "", arrivals.c.source), else_=arrivals.c.peer_ae_title).label("peer")
+    # grouped by plain columns: PostgreSQL takes an expression with parameters in GROUP BY for another one than in SELECT
+    named = (arrivals.c.peer_ae_title, arrivals.c.source)
     latest = func.max(cases.c.last_stored_at).label("latest")
     query = (
-        select(peer, latest)
+        select(*named, latest)
         .select_from(
             cases.join(series_arrivals, series_arrivals.c.series_uid == cases.c.series_uid).join(
                 arrivals, arrivals.c.arrival_id == series_arrivals.c.arrival_id
             )
         )
-        .group_by(peer)
-        .order_by(latest.desc(), peer)
+        .group_by(*named)
+        .order_by(latest.desc(), *named)
         .limit(MOST_PEERS)
     )
-    return {str(row.peer): row.latest for row in connection.execute(query)}
+    found: dict[str, datetime] = {}
+    for row in connection.execute(query):
+        found.setdefault(str(row.peer_ae_title or row.source), row.latest)
+    return found
